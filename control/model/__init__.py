@@ -1,0 +1,1 @@
+"""Values and ports that every other room of ``control`` shares. No I/O happens here."""

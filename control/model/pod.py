@@ -1,0 +1,60 @@
+"""Pods as the agent sees them, and the port to Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from control.model.ids import PodKey
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    key: PodKey
+    uid: str
+    node: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    host_network: bool = False
+    owner_kind: str = ""
+    """Kind of the controlling owner in lower case, "" if none."""
+    sandbox_exited: bool = False
+    """Phase Succeeded or Failed: the pod object is still there, its sandbox need not be."""
+
+
+class EventType(StrEnum):
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class Kubernetes(Protocol):
+    """What the agent asks of the API server. ``event`` and ``annotate`` never block and never fail."""
+
+    async def pod(self, key: PodKey, uid: str | None) -> Pod:
+        """From the watch cache; a GET if the cache lacks it or has another uid. ``uid`` None takes any.
+
+        Raises PodNotFound, or KubernetesError if the cache cannot answer and the server does not.
+        """
+        ...
+
+    async def exists(self, key: PodKey, uid: str) -> bool:
+        """A GET past the cache: the witness that may free an address. Raises KubernetesError."""
+        ...
+
+    def synced(self) -> bool:
+        """The first list has been read."""
+        ...
+
+    def pods(self) -> Mapping[PodKey, Pod]:
+        """The cache's current pods of this node. Empty before ``synced``."""
+        ...
+
+    def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
+        """An event on ``target``, or on the node if None."""
+        ...
+
+    def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None: ...
+
+    async def close(self) -> None: ...

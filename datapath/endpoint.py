@@ -1,0 +1,99 @@
+"""What the brain hands to the datapath: plain values, in and out.
+
+A mode (``datapath.modes``) turns an ``Endpoint`` into links, addresses, routes, rules and neighbours, and
+back into nothing. Whatever a mode made it can find again from these values alone, so that a crash between
+two netlink messages costs no more than running the same verb once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Protocol
+
+Network = IPv4Network | IPv6Network
+
+HOST_LINK_PREFIX = "cali"
+"""Felix recognises pods by this prefix, so upstream hard-codes it and so do we."""
+
+
+def host_link_name(namespace: str, pod: str, ifname: str) -> str:
+    """Name of a pod's host-side link: ``cali`` and 11 hex digits of a SHA-1, as upstream computes it.
+
+    ``eth0`` counts as "" so that a pod's first interface has the name its namespace and name give.
+    """
+    seed = f"{namespace}.{pod}{'' if ifname == 'eth0' else ifname}"
+    return HOST_LINK_PREFIX + hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()[:11]
+
+
+@dataclass(frozen=True, slots=True)
+class EniLink:
+    """One ENI as the datapath needs it: found by MAC, routed through its vSwitch's gateway."""
+
+    mac: str
+    gateway: IPv4Address
+    gateway_v6: IPv6Address | None = None
+    mtu: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One interface of one pod.
+
+    ``container_id`` tells two sandboxes of one pod apart: the host link carries it as its alias.
+    """
+
+    host_link: str
+    ifname: str
+    container_id: str
+    eni: EniLink
+    ipv4: IPv4Address | None
+    ipv6: IPv6Address | None = None
+    mtu: int = 1500
+    default_route: bool = True
+    extra_routes: tuple[Network, ...] = ()
+
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What ``setup`` made, for the CNI result and the log."""
+
+    host_ifindex: int
+    host_mac: str
+    pod_mac: str
+    eni_ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One object that is not as planned: ``what`` names it, ``found`` says what is there instead."""
+
+    what: str
+    found: str
+
+
+class Mode(Protocol):
+    """A network mode: three verbs per endpoint, all idempotent, all safe from several threads.
+
+    ``netns`` is an open file descriptor of the pod's network namespace; the caller owns it.
+    Failures are ``datapath.errors.KernelError``s that name the object.
+    """
+
+    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
+        """Make it so and verify by reading back. On failure nothing of the endpoint is left.
+
+        Raises ``datapath.errors.NameTaken`` if ``endpoint.ifname`` exists in the namespace and is not ours.
+        """
+        ...
+
+    def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
+        """Compare with the kernel; empty if all is as ``setup`` left it. ``netns`` None: host side only."""
+        ...
+
+    def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
+        """Remove all of it; succeeds for the absent. A host link that carries another container id stays."""
+        ...
