@@ -1,0 +1,56 @@
+"""What the fabric should be, as values: the cloud computes it, ``lab.fabric`` makes it so.
+
+Level-triggered: a view is complete, and applying it twice is applying it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from lab.spec import SecurityGroupSpec
+
+Address = IPv4Address | IPv6Address
+
+
+class PortKind(StrEnum):
+    ENI = "eni"
+    """Bound by MAC, assigned addresses and security groups."""
+    SERVICE = "service"
+    """The cloud's own endpoints: any VPC address reaches them, whatever the groups say."""
+    OUTSIDE = "outside"
+    """Beyond the VPC: every address that is no one else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One device on the fabric. ``owner`` names the namespace it is plugged into (a node, cloud, outside).
+
+    ``device`` is the name it gets there; "" lets the fabric take the next free ethN, as hot-plug does.
+    """
+
+    port_id: str
+    kind: PortKind
+    owner: str
+    mac: str
+    addresses: frozenset[Address] = frozenset()
+    groups: frozenset[str] = frozenset()
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    cidr: IPv4Network | IPv6Network
+    gateway: Address
+
+
+@dataclass(frozen=True, slots=True)
+class FabricView:
+    ports: tuple[Port, ...]
+    subnets: tuple[Subnet, ...]
+    """The vSwitches: the fabric answers ARP and ND for every address in them."""
+    vpc: tuple[IPv4Network | IPv6Network, ...]
+    """Inside these an unassigned destination is a drop; outside these it is the outside port's."""
+    groups: tuple[SecurityGroupSpec, ...]
+    mtu: int = 1500

@@ -1,0 +1,136 @@
+"""What a lab looks like: the values a user may choose before ``terway-lab up``.
+
+The defaults are one zone with a vSwitch for nodes and one for pods, dual stack, and no artificial delay
+but those that a cloud always has. Everything here is plain data; ``lab.cloud`` gives it behaviour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+GATEWAY_MAC = "ee:ff:ff:ff:ff:ff"
+METADATA_ADDRESS = IPv4Address("100.100.100.200")
+OPENAPI_ADDRESS = IPv4Address("100.100.0.10")
+KUBERNETES_ADDRESS = IPv4Address("100.100.0.20")
+KUBERNETES_PORT = 6443
+OUTSIDE_ADDRESS = IPv4Address("203.0.113.10")
+OUTSIDE_ADDRESS_V6 = IPv6Address("2001:db8:ffff::10")
+
+
+def gateway_of(cidr: IPv4Network | IPv6Network) -> IPv4Address | IPv6Address:
+    """The VPC's gateway inside a vSwitch: the third address from the end, .253 in a /24."""
+    return cidr[-3]
+
+
+@dataclass(frozen=True, slots=True)
+class VSwitchSpec:
+    vswitch_id: str
+    zone: str
+    cidr: IPv4Network
+    cidr_v6: IPv6Network | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """One security group rule, in the words of AuthorizeSecurityGroup.
+
+    ``peer`` is a CIDR, or the id of a group. ``ports`` is (first, last); (-1, -1) is every port.
+    ``priority`` 1 to 100, 1 first; at the same priority ``Drop`` wins.
+    """
+
+    direction: str
+    """``ingress`` or ``egress``."""
+    policy: str = "Accept"
+    """``Accept`` or ``Drop``."""
+    protocol: str = "ALL"
+    """``ALL``, ``TCP``, ``UDP``, ``ICMP``, ``ICMPv6`` or ``GRE``."""
+    ports: tuple[int, int] = (-1, -1)
+    peer: str = "0.0.0.0/0"
+    priority: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityGroupSpec:
+    """``inner_accept``: members of a basic group reach each other unless told otherwise."""
+
+    group_id: str
+    rules: tuple[RuleSpec, ...] = ()
+    inner_accept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How far each view lags behind the write, in seconds of the lab's clock.
+
+    Each is a property of that view: a call returns at once and the view shows the change later.
+    """
+
+    describe: float = 0.0
+    """Describe* answers show the state of this long ago."""
+    metadata: float = 0.05
+    """So does the metadata service."""
+    device: float = 0.05
+    """From AttachNetworkInterface to the device in the node, and from Detach to its end."""
+    fabric: float = 0.0
+    """From an (un)assigned address to the fabric's delivering (dropping) for it."""
+    create: float = 0.0
+    """ENI status Creating to Available."""
+    attach: float = 0.1
+    """ENI status Attaching to InUse; Detaching to Available takes as long."""
+    delete: float = 0.0
+    """Deleting to gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One ECS instance. ``groups`` are the security groups of its primary ENI."""
+
+    name: str
+    instance_type: str = "ecs.g7.xlarge"
+    zone: str = "cn-hangzhou-a"
+    vswitch_id: str = "vsw-nodes"
+    groups: tuple[str, ...] = ("sg-cluster",)
+    ram_role: str = "KubernetesWorkerRole"
+
+
+def _default_vswitches() -> tuple[VSwitchSpec, ...]:
+    return (
+        VSwitchSpec(
+            "vsw-nodes", "cn-hangzhou-a", IPv4Network("10.0.0.0/20"), IPv6Network("2001:db8:10:0::/64")
+        ),
+        VSwitchSpec(
+            "vsw-pods", "cn-hangzhou-a", IPv4Network("10.0.16.0/20"), IPv6Network("2001:db8:10:1::/64")
+        ),
+    )
+
+
+def _default_groups() -> tuple[SecurityGroupSpec, ...]:
+    return (
+        SecurityGroupSpec(
+            "sg-cluster",
+            (
+                RuleSpec("egress", peer="0.0.0.0/0"),
+                RuleSpec("egress", peer="::/0"),
+                RuleSpec("ingress", protocol="ICMP", peer="0.0.0.0/0"),
+                RuleSpec("ingress", protocol="ICMPv6", peer="::/0"),
+            ),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LabSpec:
+    region: str = "cn-hangzhou"
+    vpc_id: str = "vpc-lab"
+    cidr: IPv4Network = IPv4Network("10.0.0.0/16")
+    cidr_v6: IPv6Network = IPv6Network("2001:db8:10::/56")
+    vswitches: tuple[VSwitchSpec, ...] = field(default_factory=_default_vswitches)
+    groups: tuple[SecurityGroupSpec, ...] = field(default_factory=_default_groups)
+    nodes: tuple[NodeSpec, ...] = (NodeSpec("node1"), NodeSpec("node2"))
+    delays: Delays = Delays()
+    access_key: str = "LTAI5tLabLabLabLabLab"
+    access_secret: str = "not-a-secret-it-opens-only-this-lab"
+    mtu: int = 1500
+    wire: bool = False
+    """Offloads off on ENI and pod links: frames are as a wire would carry them."""
