@@ -9,6 +9,7 @@
     ├── PodNotFound       Kubernetes says there is no such pod
     ├── PoolExhausted     no address can be had now; says why and when the next try is
     ├── KernelError       a netlink call or a sysctl failed; says on which object
+    ├── LedgerError       the ledger on disk cannot be read or written
     ├── ConfigError       a setting is wrong: names key, value and what is allowed
     └── RequestError      the runtime asked for something impossible (bad netns, name taken)
 
@@ -49,6 +50,7 @@ class Cause(StrEnum):
     POOL_LIMIT = "PoolAtCapacity"
     COOLING = "AddressesCooling"
     KERNEL = "KernelRefused"
+    LEDGER = "LedgerUnavailable"
     CONFIG = "InvalidConfiguration"
     REQUEST = "InvalidRequest"
     BUSY = "AlreadyInProgress"
@@ -131,6 +133,10 @@ class PoolExhausted(TerwayError):
 
 class KernelError(TerwayError):
     default_cause = Cause.KERNEL
+
+
+class LedgerError(TerwayError):
+    default_cause = Cause.LEDGER
 
 
 class ConfigError(TerwayError):

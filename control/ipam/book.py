@@ -1,0 +1,154 @@
+"""The records in memory, indexed. Changes come in as ``Changes`` values that the ledger has already taken.
+
+Write order everywhere: build the ``Changes`` (``control.ipam.transitions``), write them to the ledger,
+``Book.apply`` them. If the ledger fails, memory has not moved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from control.model.ids import Address, AttachmentKey, ClientToken, EniId, PodKey
+from control.model.records import (
+    AddressRecord,
+    AddressState,
+    AttachmentRecord,
+    Changes,
+    EniRecord,
+    EniState,
+    Operation,
+    Snapshot,
+)
+
+
+class Book:
+    """Records by key, plus per ENI and family the free addresses in the order they became free."""
+
+    def __init__(self, snapshot: Snapshot, *, cooldown: float) -> None:
+        self._cooldown = cooldown
+        self._enis: dict[EniId, EniRecord] = {}
+        self._addresses: dict[Address, AddressRecord] = {}
+        self._attachments: dict[AttachmentKey, AttachmentRecord] = {}
+        self._operations: dict[ClientToken, Operation] = {}
+        self._by_pod: dict[PodKey, dict[AttachmentKey, None]] = {}
+        self._of_eni: dict[EniId, dict[Address, None]] = {}
+        self._usable: dict[tuple[EniId, int], dict[Address, None]] = {}
+        self._cooling: deque[AddressRecord] = deque()
+        self._last: dict[str, dict[Address, None]] = {}
+        self.apply(
+            Changes(
+                enis=snapshot.enis,
+                addresses=tuple(sorted(snapshot.addresses, key=lambda a: a.since)),
+                attachments=snapshot.attachments,
+                operations=snapshot.operations,
+            )
+        )
+
+    @property
+    def enis(self) -> Mapping[EniId, EniRecord]:
+        return self._enis
+
+    @property
+    def addresses(self) -> Mapping[Address, AddressRecord]:
+        return self._addresses
+
+    @property
+    def attachments(self) -> Mapping[AttachmentKey, AttachmentRecord]:
+        return self._attachments
+
+    @property
+    def operations(self) -> Mapping[ClientToken, Operation]:
+        return self._operations
+
+    def of_pod(self, pod: PodKey) -> tuple[AttachmentRecord, ...]:
+        return tuple(self._attachments[k] for k in self._by_pod.get(pod, ()))
+
+    def of_eni(self, eni_id: EniId) -> Iterator[AddressRecord]:
+        return (self._addresses[a] for a in self._of_eni.get(eni_id, ()))
+
+    def usable(self, eni_id: EniId, family: int, now: float) -> Mapping[Address, None]:
+        """Addresses that may be handed out now, longest free first. ``family`` is 4 or 6."""
+        self._thaw(now)
+        return self._usable.get((eni_id, family), {})
+
+    def last_of(self, uid: str) -> tuple[Address, ...]:
+        """Addresses whose last or present holder is the pod ``uid``."""
+        return tuple(self._last.get(uid, ()))
+
+    def cooling(self, now: float) -> tuple[AddressRecord, ...]:
+        """Free addresses whose cooldown is not over, the next to be usable first."""
+        self._thaw(now)
+        return tuple(r for r in self._cooling if self._addresses.get(r.address) is r)
+
+    def usable_at(self, record: AddressRecord) -> float:
+        return record.since + self._cooldown if record.since else 0.0
+
+    def serving(self) -> Iterator[EniRecord]:
+        return (e for e in self._enis.values() if e.state is EniState.SERVING)
+
+    def apply(self, c: Changes) -> None:
+        for eni in c.enis:
+            self._enis[eni.eni_id] = eni
+        for gone in c.gone_addresses:
+            self._forget(gone)
+        for address in c.addresses:
+            self._put(address)
+        for key in c.gone_attachments:
+            self._drop_attachment(key)
+        for attachment in c.attachments:
+            self._attachments[attachment.key] = attachment
+            self._by_pod.setdefault(attachment.pod, {})[attachment.key] = None
+        for token in c.gone_operations:
+            self._operations.pop(token, None)
+        for operation in c.operations:
+            self._operations[operation.token] = operation
+        for eni_id in c.gone_enis:
+            self._enis.pop(eni_id, None)
+
+    def _put(self, record: AddressRecord) -> None:
+        self._forget(record.address)
+        self._addresses[record.address] = record
+        self._of_eni.setdefault(record.eni_id, {})[record.address] = None
+        if record.last_uid:
+            self._last.setdefault(record.last_uid, {})[record.address] = None
+        if record.state is not AddressState.FREE:
+            return
+        if record.since:
+            self._cooling.append(record)
+        else:
+            self._make_usable(record)
+
+    def _forget(self, address: Address) -> None:
+        old = self._addresses.pop(address, None)
+        if old is None:
+            return
+        self._of_eni.get(old.eni_id, {}).pop(address, None)
+        self._usable.get((old.eni_id, address.version), {}).pop(address, None)
+        last = self._last.get(old.last_uid, {})
+        last.pop(address, None)
+        if not last:
+            self._last.pop(old.last_uid, None)
+
+    def _make_usable(self, record: AddressRecord) -> None:
+        self._usable.setdefault((record.eni_id, record.address.version), {})[record.address] = None
+
+    def _thaw(self, now: float) -> None:
+        """Move what has cooled to the usable ones. The queue is in the order of ``since``."""
+        while self._cooling:
+            record = self._cooling[0]
+            current = self._addresses.get(record.address) is record
+            if current and self.usable_at(record) > now:
+                return
+            self._cooling.popleft()
+            if current:
+                self._make_usable(record)
+
+    def _drop_attachment(self, key: AttachmentKey) -> None:
+        old = self._attachments.pop(key, None)
+        if old is None:
+            return
+        siblings = self._by_pod.get(old.pod, {})
+        siblings.pop(key, None)
+        if not siblings:
+            self._by_pod.pop(old.pod, None)

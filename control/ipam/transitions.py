@@ -1,0 +1,226 @@
+"""What each step of an address's, an attachment's and an ENI's life changes: records in, ``Changes`` out.
+
+::
+
+    FREE ──reserve──▶ ASSIGNED ──commit──▶ (attachment READY)
+      ▲                  │ unreserve           │ begin_delete
+      ├──────────────────┘                     ▼
+      ├──────────────finish_delete── (attachment DELETING)
+      │
+      └─begin_release──▶ RELEASING ──finish_release──▶ gone
+
+A function here is the only place that knows a step. ``control.daemon`` orders the steps, the ledger keeps
+them, and recovery takes the same steps again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from control.ipam.book import Book
+from control.model.cloud import Eni, MetadataEni
+from control.model.ids import Address, EniId
+from control.model.records import (
+    AddressRecord,
+    AddressState,
+    AttachmentRecord,
+    AttachmentState,
+    Changes,
+    EniRecord,
+    EniState,
+    Operation,
+    OperationKind,
+)
+
+
+def reserve(book: Book, attachment: AttachmentRecord, *, replaces: Sequence[AttachmentRecord]) -> Changes:
+    """Intent of an ADD: the attachment as ADDING and its addresses as its own.
+
+    ``replaces`` are older sandboxes of the same pod whose place it takes. Their addresses cool, except those
+    that the new attachment keeps.
+    """
+    now = attachment.since
+    kept = set(attachment.addresses())
+    freed = [a for old in replaces for a in old.addresses() if a not in kept]
+    return Changes(
+        attachments=(attachment,),
+        addresses=(
+            *(
+                replace(
+                    book.addresses[a],
+                    state=AddressState.ASSIGNED,
+                    since=now,
+                    owner=attachment.key,
+                    last_uid=attachment.uid,
+                )
+                for a in kept
+            ),
+            *_free(book, freed, now),
+        ),
+        gone_attachments=tuple(old.key for old in replaces),
+    )
+
+
+def commit(attachment: AttachmentRecord, now: float) -> Changes:
+    """The kernel objects are there and verified: the runtime may be told."""
+    return Changes(attachments=(replace(attachment, state=AttachmentState.READY, since=now),))
+
+
+def unreserve(book: Book, attachment: AttachmentRecord) -> Changes:
+    """A failed ADD has been unwound: the addresses were nobody's, so they need not cool."""
+    return Changes(
+        gone_attachments=(attachment.key,),
+        addresses=tuple(
+            _freed(book.addresses[a], 0.0) for a in attachment.addresses() if a in book.addresses
+        ),
+    )
+
+
+def begin_delete(attachment: AttachmentRecord, now: float) -> Changes:
+    return Changes(attachments=(replace(attachment, state=AttachmentState.DELETING, since=now),))
+
+
+def finish_delete(book: Book, attachment: AttachmentRecord, now: float) -> Changes:
+    return Changes(
+        gone_attachments=(attachment.key,),
+        addresses=tuple(_free(book, attachment.addresses(), now)),
+    )
+
+
+def lose(attachments: Iterable[AttachmentRecord], now: float) -> Changes:
+    """After a reboot: the kernel objects are gone, the pods may come back for their addresses."""
+    return Changes(attachments=tuple(replace(a, state=AttachmentState.LOST, since=now) for a in attachments))
+
+
+def _free(book: Book, addresses: Iterable[Address], now: float) -> Iterable[AddressRecord]:
+    """Back to the pool to cool; a frozen one stays frozen, without its owner."""
+    return (_freed(book.addresses[a], now) for a in addresses if a in book.addresses)
+
+
+def _freed(record: AddressRecord, since: float) -> AddressRecord:
+    state = record.state if record.state is AddressState.FROZEN else AddressState.FREE
+    return replace(record, state=state, since=since, owner=None)
+
+
+def begin_operation(operation: Operation) -> Changes:
+    return Changes(operations=(operation,))
+
+
+def abandon_operation(operation: Operation) -> Changes:
+    """The cloud refused it, so there is nothing to undo."""
+    return Changes(gone_operations=(operation.token,))
+
+
+def eni_created(operation: Operation, eni: Eni, now: float) -> Changes:
+    """The cloud has answered Create: from here on the ENI has a name and cannot leak unseen."""
+    return Changes(
+        operations=(replace(operation, eni_id=eni.eni_id),),
+        enis=(
+            EniRecord(
+                eni_id=eni.eni_id,
+                mac=eni.mac,
+                vswitch_id=eni.vswitch_id,
+                primary_ip=eni.primary_ip,
+                state=EniState.ATTACHING,
+                since=now,
+            ),
+        ),
+    )
+
+
+def eni_serves(
+    book: Book, eni: EniRecord, seen: MetadataEni, now: float, *, operation: Operation | None
+) -> Changes:
+    """All three witnesses agree: its addresses join the pool."""
+    addresses: tuple[Address, ...] = (*seen.ipv4, *seen.ipv6)
+    return Changes(
+        enis=(
+            replace(
+                eni,
+                state=EniState.SERVING,
+                since=now,
+                cidr=seen.cidr,
+                gateway=seen.gateway,
+                cidr_v6=seen.cidr_v6,
+                gateway_v6=seen.gateway_v6,
+                reason="",
+            ),
+        ),
+        addresses=_new_addresses(book, eni.eni_id, addresses),
+        gone_operations=(operation.token,) if operation else (),
+    )
+
+
+def addresses_assigned(book: Book, operation: Operation, addresses: Sequence[Address]) -> Changes:
+    assert operation.eni_id is not None
+    return Changes(
+        addresses=_new_addresses(book, operation.eni_id, addresses), gone_operations=(operation.token,)
+    )
+
+
+def _new_addresses(book: Book, eni_id: EniId, addresses: Iterable[Address]) -> tuple[AddressRecord, ...]:
+    """In numeric order, so that equal states give equal choices. Known ones keep their record."""
+    ordered = sorted(addresses, key=lambda a: (a.version, int(a)))
+    return tuple(AddressRecord(a, eni_id, AddressState.FREE, 0.0) for a in ordered if a not in book.addresses)
+
+
+def begin_release(book: Book, operation: Operation, now: float) -> Changes:
+    """Take ``operation.addresses`` (and the whole ENI, if that is what it says) out of the pool."""
+    changes = Changes(
+        operations=(operation,),
+        addresses=tuple(
+            replace(book.addresses[a], state=AddressState.RELEASING, since=now)
+            for a in operation.addresses
+            if a in book.addresses
+        ),
+    )
+    if operation.kind is OperationKind.RELEASE_ENI and operation.eni_id in book.enis:
+        eni = book.enis[operation.eni_id]
+        changes = replace(changes, enis=(replace(eni, state=EniState.RELEASING, since=now),))
+    return changes
+
+
+def finish_release(book: Book, operation: Operation) -> Changes:
+    """The cloud has let go of them."""
+    gone: tuple[Address, ...] = operation.addresses
+    gone_enis: tuple[EniId, ...] = ()
+    if operation.kind is OperationKind.RELEASE_ENI and operation.eni_id is not None:
+        gone = tuple(r.address for r in book.of_eni(operation.eni_id))
+        gone_enis = (operation.eni_id,)
+    return Changes(gone_addresses=gone, gone_enis=gone_enis, gone_operations=(operation.token,))
+
+
+def freeze_addresses(records: Iterable[AddressRecord]) -> Changes:
+    """Two witnesses no longer show them: whoever holds one keeps it, nobody else gets it."""
+    return Changes(addresses=tuple(replace(r, state=AddressState.FROZEN) for r in records))
+
+
+def thaw_addresses(records: Iterable[AddressRecord], now: float) -> Changes:
+    """Seen again."""
+    return Changes(
+        addresses=tuple(
+            replace(
+                r,
+                state=AddressState.ASSIGNED if r.owner else AddressState.FREE,
+                since=r.since if r.owner else now,
+            )
+            for r in records
+        )
+    )
+
+
+def freeze_eni(eni: EniRecord, reason: str, now: float) -> Changes:
+    return Changes(enis=(replace(eni, state=EniState.FROZEN, since=now, reason=reason),))
+
+
+def adopt_addresses(book: Book, eni_id: EniId, addresses: Iterable[Address]) -> Changes:
+    """The cloud and metadata both show them on an ENI of ours and the ledger does not know them."""
+    return Changes(addresses=_new_addresses(book, eni_id, addresses))
+
+
+def adopt_eni(eni: Eni, now: float) -> Changes:
+    """An ENI with our tag that the ledger does not know: it becomes ours, to be seen by all witnesses."""
+    return Changes(
+        enis=(EniRecord(eni.eni_id, eni.mac, eni.vswitch_id, eni.primary_ip, EniState.ATTACHING, now),)
+    )
