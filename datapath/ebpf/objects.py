@@ -1,0 +1,22 @@
+"""Where the compiled BPF objects are: ``bpf/.output/NAME.bpf.o``, made by ``make -C bpf``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_OUTPUT = _ROOT / "bpf" / ".output"
+
+
+class ObjectMissing(Exception):
+    """The object was not compiled; the message names the command that does it."""
+
+
+def path(name: str) -> Path:
+    """Path of the object of program ``name``, such as ``fabric``. Raises ObjectMissing if it is not built."""
+    found = _OUTPUT / f"{name}.bpf.o"
+    if not found.is_file():
+        raise ObjectMissing(
+            f"BPF object {name} is not built ({found} is missing): run make -C {_ROOT / 'bpf'}"
+        )
+    return found
