@@ -1,0 +1,66 @@
+"""Addresses of links.
+
+Source: linux/if_addr.h; struct ifaddrmsg is family, prefix length, flags, scope, index (u32).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass, field
+from socket import AF_INET, AF_INET6, AF_UNSPEC
+
+from datapath.netlink import wire
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address, Kind, Message, Request
+
+_IFADDRMSG = struct.Struct("=BBBBI")
+IFA_ADDRESS = 1
+IFA_LOCAL = 2
+IFA_F_NODAD = 0x02
+SCOPE_LINK = 253
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """``address`` with ``prefix_length`` on link ``index``. ``device`` is the link's name, for people."""
+
+    address: Address
+    prefix_length: int
+    index: int
+    scope: int = 0
+    device: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.prefix_length} dev {self.device or self.index}"
+
+
+def add(assigned: Assigned) -> Request:
+    """Present already is fine. No duplicate detection for IPv6: the cloud hands out each address once."""
+    return Request(Kind.NEWADDR, wire.CREATE | wire.REPLACE, _body(assigned), "add address", assigned)
+
+
+def delete(assigned: Assigned) -> Request:
+    return Request(Kind.DELADDR, 0, _body(assigned), "delete address", assigned, _ABSENT)
+
+
+def decode(message: Message) -> Assigned:
+    _, prefix_length, _, scope, index = _IFADDRMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _IFADDRMSG.size)
+    value = found.get(IFA_LOCAL) or found[IFA_ADDRESS]
+    return Assigned(wire.address(value), prefix_length, index, scope)
+
+
+def of_link(socket: Socket, index: int) -> list[Assigned]:
+    """All addresses of one link, link-local ones included."""
+    body = _IFADDRMSG.pack(AF_UNSPEC, 0, 0, 0, index)
+    request = Request(Kind.GETADDR, wire.DUMP, body, "list addresses", f"of link {index}")
+    return [found for found in map(decode, socket.dump(request)) if found.index == index]
+
+
+def _body(assigned: Assigned) -> bytes:
+    packed = assigned.address.packed
+    family, flags = (AF_INET, 0) if len(packed) == 4 else (AF_INET6, IFA_F_NODAD)
+    head = _IFADDRMSG.pack(family, assigned.prefix_length, flags, assigned.scope, assigned.index)
+    return head + wire.attribute(IFA_LOCAL, packed) + wire.attribute(IFA_ADDRESS, packed)

@@ -1,0 +1,188 @@
+"""Links: make a veth pair across namespaces, change, look up, remove.
+
+Source: linux/if_link.h; struct ifinfomsg is family, pad, type (u16), index (i32), flags, change mask.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+
+from datapath.netlink import wire
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Kind, Message, Request
+
+_IFINFOMSG = struct.Struct("=BxHiII")
+
+IFLA_ADDRESS = 1
+IFLA_IFNAME = 3
+IFLA_MTU = 4
+IFLA_LINK = 5
+IFLA_OPERSTATE = 16
+IFLA_LINKINFO = 18
+IFLA_IFALIAS = 20
+IFLA_GROUP = 27
+IFLA_NET_NS_FD = 28
+IFLA_EXT_MASK = 29
+IFLA_LINK_NETNSID = 37
+IFLA_INFO_KIND = 1
+IFLA_INFO_DATA = 2
+VETH_INFO_PEER = 1
+
+RTEXT_FILTER_SKIP_STATS = 8
+IFF_UP = 1
+IF_OPER_UP = 6
+
+_NO_STATISTICS = wire.attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+_GONE = frozenset({errno.ENODEV})
+_STACKED = frozenset({"ipvlan", "macvlan", "macvtap", "ipvtap", "vlan", "bridge", "bond", "team"})
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as the kernel shows it.
+
+    ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
+    index is of another namespace. ``running`` means up with carrier, and the stack acts on it.
+    """
+
+    index: int
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    running: bool
+    kind: str = ""
+    alias: str = ""
+    group: int = 0
+    lower: int = 0
+    lower_elsewhere: bool = False
+
+    @property
+    def stacked(self) -> bool:
+        """It borrows another link's MAC or gathers others', so a MAC does not identify it."""
+        return self.kind in _STACKED or (self.lower not in (0, self.index) and not self.lower_elsewhere)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a veth pair. MACs are always explicit: udev rewrites those that the kernel made up."""
+
+    name: str
+    mac: str
+
+
+def create_veth(here: End, there: End, *, netns: int, mtu: int) -> Request:
+    """A pair with ``there`` born in the namespace of ``netns``. EEXIST if either name is in use.
+
+    Both ends are down: IFF_UP in the peer's part fails with ENOTCONN, as its other end is not there yet.
+    """
+    peer = (
+        _IFINFOMSG.pack(0, 0, 0, 0, 0)
+        + wire.attribute_text(IFLA_IFNAME, there.name)
+        + wire.attribute(IFLA_ADDRESS, wire.mac_bytes(there.mac))
+        + wire.attribute_u32(IFLA_MTU, mtu)
+        + wire.attribute_u32(IFLA_NET_NS_FD, netns)
+    )
+    body = (
+        _IFINFOMSG.pack(0, 0, 0, 0, 0)
+        + wire.attribute_text(IFLA_IFNAME, here.name)
+        + wire.attribute(IFLA_ADDRESS, wire.mac_bytes(here.mac))
+        + wire.attribute_u32(IFLA_MTU, mtu)
+        + wire.nested(
+            IFLA_LINKINFO,
+            wire.attribute_text(IFLA_INFO_KIND, "veth"),
+            wire.nested(IFLA_INFO_DATA, wire.attribute(VETH_INFO_PEER | wire.NLA_F_NESTED, peer)),
+        )
+    )
+    subject = f"veth {here.name} with peer {there.name}"
+    return Request(Kind.NEWLINK, wire.CREATE | wire.EXCL, body, "create link", subject)
+
+
+def change(
+    index: int,
+    *,
+    up: bool | None = None,
+    mtu: int | None = None,
+    alias: str | None = None,
+    group: int | None = None,
+) -> Request:
+    """Only what is given is changed. An empty ``alias`` removes it."""
+    body = _IFINFOMSG.pack(0, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)
+    if mtu is not None:
+        body += wire.attribute_u32(IFLA_MTU, mtu)
+    if alias is not None:
+        body += wire.attribute(IFLA_IFALIAS, alias.encode() or b"\0")
+    if group is not None:
+        body += wire.attribute_u32(IFLA_GROUP, group)
+    return Request(Kind.SETLINK, 0, body, "change link", f"number {index}")
+
+
+def rename(index: int, name: str) -> Request:
+    """The link must be down before Linux 6.2 (commit bd039b5ea2a9 lifted that)."""
+    body = _IFINFOMSG.pack(0, 0, index, 0, 0) + wire.attribute_text(IFLA_IFNAME, name)
+    return Request(Kind.SETLINK, 0, body, "rename link", f"number {index} to {name}")
+
+
+def delete(index: int) -> Request:
+    """Done if it is gone. Takes 10 to 50 ms: the kernel waits until nobody looks at the link any more."""
+    return Request(
+        Kind.DELLINK, 0, _IFINFOMSG.pack(0, 0, index, 0, 0), "delete link", f"number {index}", _GONE
+    )
+
+
+def delete_group(group: int) -> Request:
+    """Every link of the group, for the price of one. Done if there is none."""
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + wire.attribute_u32(IFLA_GROUP, group)
+    return Request(Kind.DELLINK, 0, body, "delete links", f"of group {group}", _GONE)
+
+
+def get(name_or_index: str | int) -> Request:
+    """No answer if there is no such link. Since 6.8 the kernel settles the carrier before it answers."""
+    if isinstance(name_or_index, str):
+        body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + wire.attribute_text(IFLA_IFNAME, name_or_index)
+        subject = name_or_index
+    else:
+        body = _IFINFOMSG.pack(0, 0, name_or_index, 0, 0)
+        subject = f"number {name_or_index}"
+    return Request(Kind.GETLINK, 0, body + _NO_STATISTICS, "look up link", subject, _GONE)
+
+
+def decode(message: Message) -> Link:
+    _, _, index, flags, _ = _IFINFOMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _IFINFOMSG.size)
+    state = found.get(IFLA_OPERSTATE, b"\0")[0]
+    info = wire.attributes(found.get(IFLA_LINKINFO, b""))
+    return Link(
+        index=index,
+        name=wire.text(found.get(IFLA_IFNAME, b"")),
+        mac=wire.mac_text(found.get(IFLA_ADDRESS, b"")),
+        mtu=wire.u32(found.get(IFLA_MTU, b"")),
+        up=bool(flags & IFF_UP),
+        running=bool(flags & IFF_UP) and state == IF_OPER_UP,
+        kind=wire.text(info.get(IFLA_INFO_KIND, b"")),
+        alias=wire.text(found.get(IFLA_IFALIAS, b"")),
+        group=wire.u32(found.get(IFLA_GROUP, b"")),
+        lower=wire.u32(found.get(IFLA_LINK, b"")),
+        lower_elsewhere=IFLA_LINK_NETNSID in found,
+    )
+
+
+def find(socket: Socket, name_or_index: str | int) -> Link | None:
+    answer = socket.one(get(name_or_index))
+    return None if answer is None else decode(answer)
+
+
+def list_all(socket: Socket) -> list[Link]:
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + _NO_STATISTICS
+    return [decode(m) for m in socket.dump(Request(Kind.GETLINK, wire.DUMP, body, "list links", "all"))]
+
+
+def find_by_mac(socket: Socket, mac: str) -> Link | None:
+    """The link that owns ``mac``: not one stacked upon it, whose MAC is borrowed (ipvlan, VLAN).
+
+    Lists all links, as the kernel has no look-up by MAC: about 10 µs per link.
+    """
+    wanted = mac.lower()
+    return next((found for found in list_all(socket) if found.mac == wanted and not found.stacked), None)

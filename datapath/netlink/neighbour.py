@@ -1,0 +1,69 @@
+"""Permanent neighbours. Source: linux/neighbour.h; struct ndmsg is family, pad, index, state, flags, type."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass, field
+from socket import AF_UNSPEC
+
+from datapath.netlink import wire
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address, Kind, Message, Request
+
+_NDMSG = struct.Struct("=BxxxiHBB")
+NDA_DST = 1
+NDA_LLADDR = 2
+NDA_IFINDEX = 8
+NUD_PERMANENT = 0x80
+_ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """``address`` on link ``index`` has ``mac``, for good: nobody is asked, and nobody can say otherwise."""
+
+    address: Address
+    mac: str
+    index: int
+    device: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.address} lladdr {self.mac} dev {self.device or self.index}"
+
+
+def add(neighbour: Neighbour) -> Request:
+    """What was known of the address before is replaced."""
+    body = _head(neighbour) + wire.attribute(NDA_LLADDR, wire.mac_bytes(neighbour.mac))
+    return Request(Kind.NEWNEIGH, wire.CREATE | wire.REPLACE, body, "add neighbour", neighbour)
+
+
+def delete(neighbour: Neighbour) -> Request:
+    return Request(Kind.DELNEIGH, 0, _head(neighbour), "delete neighbour", neighbour, _ABSENT)
+
+
+def decode(message: Message) -> Neighbour | None:
+    """None for what is learned or incomplete."""
+    _, index, state, _, _ = _NDMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _NDMSG.size)
+    if not state & NUD_PERMANENT or NDA_DST not in found or NDA_LLADDR not in found:
+        return None
+    return Neighbour(wire.address(found[NDA_DST]), wire.mac_text(found[NDA_LLADDR]), index)
+
+
+def list_permanent(socket: Socket, index: int = 0) -> list[Neighbour]:
+    """Of one link, or of all (0)."""
+    body = _NDMSG.pack(AF_UNSPEC, 0, 0, 0, 0)
+    if index:
+        body += wire.attribute_u32(NDA_IFINDEX, index)
+    request = Request(
+        Kind.GETNEIGH, wire.DUMP, body, "list neighbours", f"of link {index}" if index else "all"
+    )
+    found = (decode(message) for message in socket.dump(request))
+    return [one for one in found if one is not None and index in (0, one.index)]
+
+
+def _head(neighbour: Neighbour) -> bytes:
+    family = wire.family_of(neighbour.address)
+    head = _NDMSG.pack(family, neighbour.index, NUD_PERMANENT, 0, 0)
+    return head + wire.attribute(NDA_DST, neighbour.address.packed)

@@ -1,0 +1,140 @@
+"""Routes, and the kernel's own answer to "where would this packet go".
+
+Source: linux/rtnetlink.h; struct rtmsg is family, destination length, source length, TOS, table, protocol,
+scope, type, flags (u32). A table above 255 goes into RTA_TABLE.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass, field
+from socket import AF_INET
+
+from datapath.netlink import wire
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address, Kind, Message, Network, Request
+
+_RTMSG = struct.Struct("=BBBBBBBBI")
+RTA_DST = 1
+RTA_SRC = 2
+RTA_IIF = 3
+RTA_OIF = 4
+RTA_GATEWAY = 5
+RTA_TABLE = 15
+
+MAIN = 254
+RTN_UNICAST = 1
+SCOPE_UNIVERSE = 0
+SCOPE_LINK = 253
+SCOPE_ANY = 255
+RTNH_F_ONLINK = 4
+RTM_F_LOOKUP_TABLE = 0x1000
+
+PROTOCOL = 2
+"""RTPROT_KERNEL: systemd-networkd deletes routes and rules of every other origin that it did not make,
+unless told ManageForeignRoutes=no (cilium#18706, aws-cni#3309)."""
+
+_ABSENT = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route. ``oif`` is a link's index, ``device`` its name for people. No gateway: on the link.
+
+    ``onlink``: take the gateway's word that it is on that link, though no route says so.
+    """
+
+    destination: Network
+    oif: int
+    table: int = MAIN
+    gateway: Address | None = None
+    onlink: bool = field(default=False, compare=False)
+    device: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        via = f" via {self.gateway}" if self.gateway is not None else ""
+        return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A packet to ``destination``, from ``source`` and coming in by link ``iif`` if given (else our own)."""
+
+    destination: Address
+    source: Address | None = None
+    iif: int = 0
+
+    def __str__(self) -> str:
+        source = f" from {self.source} coming in by link {self.iif}" if self.source is not None else ""
+        return f"to {self.destination}{source}"
+
+
+def add(route: Route) -> Request:
+    """A route to the same destination in the same table is replaced."""
+    scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
+    return Request(Kind.NEWROUTE, wire.CREATE | wire.REPLACE, _body(route, scope), "add route", route)
+
+
+def delete(route: Route) -> Request:
+    """Exactly this route; done if it is not there."""
+    scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
+    return Request(Kind.DELROUTE, 0, _body(route, scope), "delete route", route, _ABSENT)
+
+
+def lookup(path: Path) -> Request:
+    """Ask the kernel to route one packet. The answer's ``table`` is the one that decided."""
+    packed = path.destination.packed
+    bits = 8 * len(packed)
+    source_bits = bits if path.source is not None else 0
+    family = wire.family_of(path.destination)
+    # IPv6 always says which table, and refuses the wish to be told.
+    flags = RTM_F_LOOKUP_TABLE if family == AF_INET else 0
+    body = _RTMSG.pack(family, bits, source_bits, 0, 0, 0, 0, 0, flags)
+    body += wire.attribute(RTA_DST, packed)
+    if path.source is not None:
+        body += wire.attribute(RTA_SRC, path.source.packed)
+    if path.iif:
+        body += wire.attribute_u32(RTA_IIF, path.iif)
+    return Request(Kind.GETROUTE, 0, body, "route a packet", path)
+
+
+def decode(message: Message) -> Route | None:
+    """None for what is no plain unicast route through one link: local, unreachable, several next hops."""
+    family, bits, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _RTMSG.size)
+    if kind != RTN_UNICAST or RTA_OIF not in found:
+        return None
+    destination = found.get(RTA_DST)
+    gateway = found.get(RTA_GATEWAY)
+    return Route(
+        destination=wire.everywhere(family) if destination is None else wire.network(destination, bits),
+        oif=wire.u32(found[RTA_OIF]),
+        table=wire.u32(found[RTA_TABLE]) if RTA_TABLE in found else table,
+        gateway=None if gateway is None else wire.address(gateway),
+        onlink=bool(flags & RTNH_F_ONLINK),
+    )
+
+
+def list_table(socket: Socket, family: int, table: int) -> list[Route]:
+    """The unicast routes of one table; none if there is no such table."""
+    body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
+    request = Request(
+        Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", frozenset({errno.ENOENT})
+    )
+    found = (decode(message) for message in socket.dump(request) if message.kind == Kind.NEWROUTE)
+    return [route for route in found if route is not None and route.table == table]
+
+
+def _body(route: Route, scope: int) -> bytes:
+    packed = route.destination.network_address.packed
+    bits = route.destination.prefixlen
+    family = wire.family_of(route.destination)
+    flags = RTNH_F_ONLINK if route.onlink else 0
+    table = route.table if route.table < 256 else 0
+    body = _RTMSG.pack(family, bits, 0, 0, table, PROTOCOL, scope, RTN_UNICAST, flags)
+    if bits:
+        body += wire.attribute(RTA_DST, packed)
+    if route.gateway is not None:
+        body += wire.attribute(RTA_GATEWAY, route.gateway.packed)
+    return body + wire.attribute_u32(RTA_OIF, route.oif) + wire.attribute_u32(RTA_TABLE, route.table)

@@ -1,0 +1,100 @@
+"""Policy routing rules: which table a packet is looked up in.
+
+Source: linux/fib_rules.h; struct fib_rule_hdr is family, destination length, source length, TOS, table, two
+reserved bytes, action, flags (u32).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+from socket import AF_INET6
+
+from datapath.netlink import wire
+from datapath.netlink.route import PROTOCOL
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Kind, Message, Network, Request
+
+_FIB_RULE_HDR = struct.Struct("=BBBBBBBBI")
+FRA_DST = 1
+FRA_SRC = 2
+FRA_PRIORITY = 6
+FRA_SUPPRESS_IFGROUP = 13
+FRA_SUPPRESS_PREFIXLEN = 14
+FRA_TABLE = 15
+FRA_PAD = 18
+FRA_PROTOCOL = 21
+FR_ACT_TO_TBL = 1
+FIB_RULE_INVERT = 2
+_NOTHING = b"\xff\xff\xff\xff"
+_UNDERSTOOD = frozenset({FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PAD, FRA_PROTOCOL})
+_SUPPRESSORS = frozenset({FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN})
+
+_THERE = frozenset({errno.EEXIST})
+_ABSENT = frozenset({errno.ENOENT, errno.ESRCH})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Packets ``source`` -> ``destination`` (None: any) are looked up in ``table``.
+
+    ``plain`` is False if the rule selects by more than this (a mark, a link, a port) or does something else
+    than a look-up: such a rule is somebody else's.
+    """
+
+    family: int
+    priority: int
+    table: int
+    source: Network | None = None
+    destination: Network | None = None
+    plain: bool = True
+
+    def __str__(self) -> str:
+        to = f" to {self.destination}" if self.destination is not None else ""
+        version = " (IPv6)" if self.family == AF_INET6 else ""
+        return f"{self.priority}: from {self.source or 'all'}{to} lookup {self.table}{version}"
+
+
+def add(rule: Rule) -> Request:
+    """Present already is fine; without EXCL the kernel would keep both."""
+    return Request(Kind.NEWRULE, wire.CREATE | wire.EXCL, _body(rule), "add rule", rule, _THERE)
+
+
+def delete(rule: Rule) -> Request:
+    """The first rule that matches in all that ``rule`` says; done if there is none."""
+    return Request(Kind.DELRULE, 0, _body(rule), "delete rule", rule, _ABSENT)
+
+
+def decode(message: Message) -> Rule:
+    family, to_bits, from_bits, tos, table, _, _, action, flags = _FIB_RULE_HDR.unpack_from(message.body)
+    found = wire.attributes(message.body, _FIB_RULE_HDR.size)
+    other = {k for k in found.keys() - _UNDERSTOOD if not (k in _SUPPRESSORS and found[k] == _NOTHING)}
+    return Rule(
+        family=family,
+        priority=wire.u32(found[FRA_PRIORITY]) if FRA_PRIORITY in found else 0,
+        table=wire.u32(found[FRA_TABLE]) if FRA_TABLE in found else table,
+        source=wire.network(found[FRA_SRC], from_bits) if FRA_SRC in found else None,
+        destination=wire.network(found[FRA_DST], to_bits) if FRA_DST in found else None,
+        plain=action == FR_ACT_TO_TBL and not other and not tos and not flags & FIB_RULE_INVERT,
+    )
+
+
+def list_all(socket: Socket, family: int) -> list[Rule]:
+    """In the order in which the kernel asks them."""
+    body = _FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+    request = Request(Kind.GETRULE, wire.DUMP, body, "list rules", "all")
+    return [decode(message) for message in socket.dump(request) if message.kind == Kind.NEWRULE]
+
+
+def _body(rule: Rule) -> bytes:
+    to_bits = rule.destination.prefixlen if rule.destination is not None else 0
+    from_bits = rule.source.prefixlen if rule.source is not None else 0
+    table = rule.table if rule.table < 256 else 0
+    body = _FIB_RULE_HDR.pack(rule.family, to_bits, from_bits, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+    if rule.destination is not None:
+        body += wire.attribute(FRA_DST, rule.destination.network_address.packed)
+    if rule.source is not None:
+        body += wire.attribute(FRA_SRC, rule.source.network_address.packed)
+    body += wire.attribute_u32(FRA_PRIORITY, rule.priority) + wire.attribute_u32(FRA_TABLE, rule.table)
+    return body + wire.attribute(FRA_PROTOCOL, bytes([PROTOCOL]))

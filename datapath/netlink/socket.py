@@ -1,0 +1,190 @@
+"""One rtnetlink socket, bound for life to the network namespace that it was opened in."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+
+from datapath import namespace
+from datapath.errors import KernelError
+from datapath.netlink import wire
+from datapath.netlink.wire import Message, Request
+
+SOL_NETLINK = 270
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
+
+RECEIVE_BYTES = 65536
+"""Above the 32 KiB that the kernel puts into one datagram of a dump."""
+
+BATCH = 48
+"""Requests per ``sendmsg``: their answers (under 2 KiB of buffer each) fit the default receive buffer."""
+
+DUMP_TRIES = 10
+"""A dump that another writer disturbed is taken anew so many times."""
+
+
+class Socket:
+    """Requests and answers. Not for two threads at once; see ``Pool``.
+
+    ``netns`` is an open file descriptor of the namespace, None for the caller's own; it is not kept.
+    """
+
+    def __init__(self, netns: int | None = None) -> None:
+        self._socket = open_raw(netns)
+        self._sequence = 0
+        # EXT_ACK is of 4.12, STRICT_CHK of 4.20: without them errors are terser and dumps unfiltered,
+        # which the readers of this package allow for.
+        for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK):
+            with suppress(OSError):
+                self._socket.setsockopt(SOL_NETLINK, option, 1)
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def transact(self, *requests: Request) -> list[Message | None]:
+        """Send all, in one ``sendmsg`` per ``BATCH``; one answer per request, None where none was due.
+
+        A failed request does not stop those behind it in its batch: the kernel goes on.
+        Raises the first error that is not in its request's ``done_if``.
+        """
+        answers: list[Message | None] = []
+        failed: KernelError | None = None
+        for start in range(0, len(requests), BATCH):
+            failed = self._batch(requests[start : start + BATCH], answers) or failed
+            if failed is not None:
+                raise failed
+        return answers
+
+    def one(self, request: Request) -> Message | None:
+        return self.transact(request)[0]
+
+    def dump(self, request: Request) -> list[Message]:
+        """All objects of a kind. A dump that changed underneath is repeated, see ``DUMP_TRIES``."""
+        for _ in range(DUMP_TRIES):
+            found = self._dump_once(request)
+            if found is not None:
+                return found
+        raise KernelError(
+            request.verb,
+            errno=errno.EINTR,
+            object=str(request.subject),
+            detail=f"disturbed {DUMP_TRIES} times by other writers; try again",
+        )
+
+    def _send(self, requests: tuple[Request, ...]) -> int:
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        self._socket.send(wire.encode(requests, first))
+        return first
+
+    def _batch(self, requests: tuple[Request, ...], answers: list[Message | None]) -> KernelError | None:
+        first = self._send(requests)
+        base = len(answers)
+        answers.extend([None] * len(requests))
+        failed: KernelError | None = None
+        for message in self._answers(first, first + len(requests) - 1):
+            if message.kind != wire.NLMSG_ERROR:
+                answers[base + message.sequence - first] = message
+                continue
+            number, words = message.error()
+            request = requests[message.sequence - first]
+            if number and number not in request.done_if and failed is None:
+                failed = KernelError(request.verb, errno=number, object=str(request.subject), detail=words)
+        return failed
+
+    def _answers(self, first: int, last: int) -> Iterator[Message]:
+        """Messages numbered ``first`` to ``last``, up to the acknowledgement or the error of ``last``."""
+        while True:
+            for message in wire.messages(self._socket.recv(RECEIVE_BYTES)):
+                if not first <= message.sequence <= last:
+                    continue
+                yield message
+                if message.sequence == last and message.kind == wire.NLMSG_ERROR:
+                    return
+
+    def _dump_once(self, request: Request) -> list[Message] | None:
+        sequence = self._send((request,))
+        found: list[Message] = []
+        disturbed = False
+        while True:
+            for message in wire.messages(self._socket.recv(RECEIVE_BYTES)):
+                if message.sequence != sequence:
+                    continue
+                disturbed = disturbed or bool(message.flags & wire.DUMP_INTR)
+                if message.kind in (wire.NLMSG_DONE, wire.NLMSG_ERROR):
+                    number, words = message.error()
+                    if number and number not in request.done_if:
+                        name = str(request.subject)
+                        raise KernelError(request.verb, errno=number, object=name, detail=words)
+                    return None if disturbed else found
+                found.append(message)
+
+
+class Pool:
+    """Sockets of one namespace for several threads: each borrows one and gives it back.
+
+    ``netns`` must stay open while the pool lives; None: the namespace of the borrowing thread.
+    """
+
+    def __init__(self, netns: int | None) -> None:
+        self._netns = netns
+        self._free: list[Socket] = []
+        self._closed = False
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Socket]:
+        """A socket for the length of the block. It is dropped, not given back, if its state is in doubt."""
+        try:
+            found = self._free.pop()
+        except IndexError:
+            found = Socket(self._netns)
+        try:
+            yield found
+        except KernelError:
+            self._give_back(found)
+            raise
+        except BaseException:
+            found.close()
+            raise
+        self._give_back(found)
+
+    def _give_back(self, found: Socket) -> None:
+        if self._closed:
+            found.close()
+        else:
+            self._free.append(found)
+
+    def close(self) -> None:
+        """Close the free sockets now and each borrowed one when it comes back."""
+        self._closed = True
+        while self._free:
+            self._free.pop().close()
+
+
+def open_raw(netns: int | None, *, groups: int = 0) -> socket.socket:
+    """A bound NETLINK_ROUTE socket, subscribed to the legacy group mask ``groups``."""
+    if netns is None:
+        return _bound(groups)
+    with namespace.entered(netns):
+        return _bound(groups)
+
+
+def _bound(groups: int) -> socket.socket:
+    raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    try:
+        raw.bind((0, groups))
+    except BaseException:
+        raw.close()
+        raise
+    return raw

@@ -1,0 +1,59 @@
+"""The one door to /proc/sys. A name is a path below it: ``net/ipv4/conf/eth0/rp_filter``.
+
+What is below ``net`` is that of the namespace the calling thread is in; see ``datapath.namespace.entered``.
+Names use slashes, as a link's name may hold a dot.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+from datapath.errors import KernelError
+
+ROOT = "/proc/sys/"
+
+
+def read(name: str) -> str:
+    """The value without its newline. Raises KernelError with ENOENT if there is no such setting."""
+    try:
+        with open(ROOT + name) as file:
+            return file.read().strip()
+    except OSError as exc:
+        raise KernelError("read sysctl", errno=exc.errno or 0, object=name) from exc
+
+
+def write(name: str, value: str) -> None:
+    """Set, whatever it was. Cheaper than ``ensure`` where nothing can have been set yet."""
+    try:
+        # Not open(): no buffer, no codec, no stat; this runs once per setting and pod.
+        file = os.open(ROOT + name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, value.encode())
+        finally:
+            os.close(file)
+    except OSError as exc:
+        detail = (
+            "/proc/sys is mounted read-only; the agent must be privileged" if exc.errno == errno.EROFS else ""
+        )
+        what = f"set sysctl to {value}"
+        raise KernelError(what, errno=exc.errno or 0, object=name, detail=detail) from exc
+
+
+def ensure(wanted: Mapping[str, str]) -> tuple[str, ...]:
+    """Write what differs and name it. Some writes change many links, so nothing is written needlessly."""
+    changed = tuple(name for name, value in wanted.items() if read(name) != value)
+    for name in changed:
+        write(name, wanted[name])
+    return changed
+
+
+def links(family: str) -> tuple[str, ...]:
+    """Names below ``net/FAMILY/conf`` (``ipv4`` or ``ipv6``), without ``all`` and ``default``."""
+    where = f"net/{family}/conf"
+    try:
+        names = os.listdir(ROOT + where)
+    except OSError as exc:
+        raise KernelError("list sysctls", errno=exc.errno or 0, object=where) from exc
+    return tuple(sorted(set(names) - {"all", "default"}))
