@@ -175,8 +175,8 @@ def begin_release(book: Book, operation: Operation, now: float) -> Changes:
             if a in book.addresses
         ),
     )
-    if operation.kind is OperationKind.RELEASE_ENI and operation.eni_id in book.enis:
-        eni = book.enis[operation.eni_id]
+    eni = book.enis.get(operation.eni_id) if operation.eni_id is not None else None
+    if operation.kind is OperationKind.RELEASE_ENI and eni is not None:
         changes = replace(changes, enis=(replace(eni, state=EniState.RELEASING, since=now),))
     return changes
 

@@ -1,0 +1,236 @@
+"""ADD, DEL and CHECK of one interface of one pod: the use cases, without a word of CNI's wire format.
+
+ADD: pod lookup -> address (now, or after a cloud call) with the intent in the ledger -> kernel objects,
+verified -> ledger commits -> answer. Any failure unwinds to nothing; a cancelled ADD (the runtime hung up)
+does too. DEL needs neither the namespace nor the pod: it is keyed on what the runtime calls the sandbox, so
+the late DEL of an old sandbox finds nothing of the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from control.daemon.faults import FaultPoint, Faults
+from control.daemon.journal import Journal
+from control.daemon.pool import Pool
+from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.ipam import transitions
+from control.ipam.choose import Choice, Wants
+from control.model.errors import Cause, KernelError, RequestError, TerwayError
+from control.model.ids import Address, AttachmentKey, PodKey
+from control.model.pod import EventType, Kubernetes, Pod
+from control.model.records import AttachmentRecord, AttachmentState, EniRecord
+from datapath.endpoint import Applied, Difference, host_link_name
+
+POD_IPS = "k8s.aliyun.com/pod-ips"
+"""Annotation with the pod's addresses, comma separated, IPv4 first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    key: AttachmentKey
+    pod: PodKey
+    uid: str
+    """What the runtime says the pod's uid is; "" if it does not say."""
+    netns_path: str
+    netns: int
+    """Open file descriptor of the namespace; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    record: AttachmentRecord
+    eni: EniRecord
+    applied: Applied
+
+
+def _host_prefix(address: Address) -> str:
+    return f"{address}/{address.max_prefixlen}"
+
+
+class Attachments:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        pool: Pool,
+        kernel: NodeKernel,
+        kubernetes: Kubernetes,
+        faults: Faults,
+        settings: EndpointSettings,
+        dual: bool = False,
+        annotate: bool = True,
+    ) -> None:
+        self._journal = journal
+        self._pool = pool
+        self._kernel = kernel
+        self._kubernetes = kubernetes
+        self._faults = faults
+        self._settings = settings
+        self._dual = dual
+        self._annotate = annotate
+        self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
+        self._pods_busy: set[PodKey] = set()
+
+    @property
+    def pending(self) -> int:
+        return len(self._pods_busy)
+
+    async def add(self, request: AddRequest) -> Attached:
+        """Raises a TerwayError; then nothing of the request is left in ledger, kernel or memory."""
+        if request.pod in self._pods_busy:
+            raise RequestError(
+                f"Pod {request.pod} request is processing",
+                cause=Cause.BUSY,
+                remedy="the runtime tries again when the first request has ended",
+            )
+        self._pods_busy.add(request.pod)
+        task = asyncio.ensure_future(self._add(request))
+        self._adding[request.key] = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        finally:
+            self._adding.pop(request.key, None)
+            self._pods_busy.discard(request.pod)
+
+    async def _add(self, request: AddRequest) -> Attached:
+        pod = await self._kubernetes.pod(request.pod, request.uid or None)
+        try:
+            attached = await self._attach(request, pod)
+        except TerwayError as exc:
+            self._kubernetes.event(pod, EventType.WARNING, "AllocIPFailed", f"{exc.cause}: {exc}")
+            raise
+        self._announce(pod, attached.record)
+        return attached
+
+    async def _attach(self, request: AddRequest, pod: Pod) -> Attached:
+        known = self._journal.book.attachments.get(request.key)
+        if known is not None and known.state is AttachmentState.READY:
+            return self._apply(request, known)
+        if known is not None:
+            self._finish(known)
+        wants = Wants(uid=pod.uid, ipv6=self._dual)
+        reserved: list[AttachmentRecord] = []
+
+        def take(choice: Choice) -> None:
+            reserved.append(self._reserve(request, pod, choice))
+
+        keeps = self._takes_over(pod)
+        if keeps is not None:
+            take(keeps)
+        else:
+            await self._pool.acquire(wants, take)
+        record = reserved[0]
+        self._faults.reach(FaultPoint.ADD_RESERVED)
+        try:
+            attached = self._apply(request, record)
+        except BaseException:
+            self._unwind(request, record)
+            raise
+        self._faults.reach(FaultPoint.ADD_APPLIED)
+        self._journal.record(transitions.commit(record, self._journal.now()))
+        self._faults.reach(FaultPoint.ADD_COMMITTED)
+        return attached
+
+    def _takes_over(self, pod: Pod) -> Choice | None:
+        """The address of this very pod's previous sandbox, if that has not been deleted yet."""
+        for old in self._journal.book.of_pod(pod.key):
+            eni = self._journal.book.enis.get(old.eni_id)
+            same = old.uid == pod.uid and old.state in (AttachmentState.READY, AttachmentState.LOST)
+            if same and eni is not None and (old.ipv6 is not None) == self._dual:
+                return Choice(old.eni_id, old.ipv4, old.ipv6)
+        return None
+
+    def _reserve(self, request: AddRequest, pod: Pod, choice: Choice) -> AttachmentRecord:
+        record = AttachmentRecord(
+            key=request.key,
+            pod=request.pod,
+            uid=pod.uid,
+            netns=request.netns_path,
+            host_link=host_link_name(request.pod.namespace, request.pod.name, request.key.ifname),
+            eni_id=choice.eni_id,
+            ipv4=choice.ipv4,
+            ipv6=choice.ipv6,
+            state=AttachmentState.ADDING,
+            since=self._journal.now(),
+        )
+        book = self._journal.book
+        older = [a for a in book.of_pod(request.pod) if a.key.ifname == request.key.ifname]
+        for old in older:
+            self._teardown(old, None)
+        self._journal.record(transitions.reserve(book, record, replaces=older))
+        return record
+
+    def _apply(self, request: AddRequest, record: AttachmentRecord) -> Attached:
+        eni = self._journal.book.enis[record.eni_id]
+        applied = self._kernel.setup(endpoint_of(record, eni, self._settings), request.netns)
+        return Attached(record, eni, applied)
+
+    def _unwind(self, request: AddRequest, record: AttachmentRecord) -> None:
+        """``setup`` left nothing; this covers what it could not, e.g. a cancelled call."""
+        self._teardown(record, request.netns)
+        self._journal.record(transitions.unreserve(self._journal.book, record))
+        self._pool.kick()
+
+    def _announce(self, pod: Pod, record: AttachmentRecord) -> None:
+        addresses = [str(a) for a in record.addresses()]
+        took = self._journal.now() - record.since
+        self._kubernetes.event(
+            pod,
+            EventType.NORMAL,
+            "AllocIPSucceed",
+            f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
+        )
+        if self._annotate:
+            self._kubernetes.annotate(pod, {POD_IPS: ",".join(addresses)})
+
+    async def delete(self, key: AttachmentKey, netns: int | None) -> None:
+        """Succeeds for the unknown, twice, and without a namespace. An ADD still under way is called off."""
+        adding = self._adding.get(key)
+        if adding is not None:
+            adding.cancel()
+            await asyncio.gather(adding, return_exceptions=True)
+        record = self._journal.book.attachments.get(key)
+        if record is None:
+            return
+        self._journal.record(transitions.begin_delete(record, self._journal.now()))
+        self._faults.reach(FaultPoint.DEL_INTENT)
+        self._teardown(record, netns)
+        self._faults.reach(FaultPoint.DEL_APPLIED)
+        self._forget(record)
+        self._faults.reach(FaultPoint.DEL_COMMITTED)
+        self._pool.kick()
+
+    def _finish(self, record: AttachmentRecord) -> None:
+        """Take an unfinished or superseded attachment to its end."""
+        self._teardown(record, None)
+        self._forget(record)
+
+    finish = _finish
+
+    def _forget(self, record: AttachmentRecord) -> None:
+        self._journal.record(transitions.finish_delete(self._journal.book, record, self._journal.now()))
+
+    def _teardown(self, record: AttachmentRecord, netns: int | None) -> None:
+        eni = self._journal.book.enis.get(record.eni_id)
+        if eni is not None and eni.gateway is not None:
+            self._kernel.teardown(endpoint_of(record, eni, self._settings), netns)
+
+    def check(self, key: AttachmentKey, netns: int | None) -> tuple[Difference, ...]:
+        """What of it is not as ADD left it. Raises RequestError if there is no such attachment."""
+        record = self._journal.book.attachments.get(key)
+        if record is None or record.state is not AttachmentState.READY:
+            raise RequestError(
+                f"no attachment {key} on this node",
+                cause=Cause.POD_UNKNOWN,
+                remedy="the runtime should make the sandbox anew",
+            )
+        eni = self._journal.book.enis.get(record.eni_id)
+        if eni is None:
+            raise KernelError(f"the ENI {record.eni_id} of {record.pod} is gone")
+        return self._kernel.check(endpoint_of(record, eni, self._settings), netns)

@@ -1,0 +1,421 @@
+"""The pool of addresses: hands them out, asks the cloud for more, gives back what is too many.
+
+Level-triggered. ``kick`` compares what is wanted with what is there and under way (``control.ipam.sizing``)
+and starts what is missing; it runs after every change and is harmless to run again. The first pod that finds
+the pool dry causes a call at once; pods that come while it is under way wait for it and are coalesced into
+the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from control.daemon.blocks import CREATION, Block, Blocks
+from control.daemon.journal import Journal
+from control.daemon.operations import CloudWork, new_token
+from control.daemon.vswitches import VSwitches
+from control.ipam import sizing, transitions
+from control.ipam.choose import Choice, EniPolicy, Wants, choose
+from control.model.cloud import Cloud
+from control.model.errors import Cause, LedgerError, PoolExhausted, TerwayError
+from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
+from control.model.records import AddressRecord, EniRecord, EniState, Operation, OperationKind
+
+log = logging.getLogger(__name__)
+
+ACQUIRE_TIMEOUT = 100.0
+"""Seconds an ADD waits for an address. The executable gives up after 120."""
+
+
+RESUME_AFTER = 5.5
+"""Seconds until an operation whose outcome is unknown is taken up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    sizes: sizing.PoolSizes
+    security_groups: tuple[SecurityGroupId, ...]
+    policy: EniPolicy = EniPolicy.MOST_IPS
+    reclaim: sizing.ReclaimSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """Counts of addresses (pairs, in dual stack), the same for CLI, metrics and tests."""
+
+    capacity: int
+    total: int
+    in_use: int
+    idle: int
+    """Usable now."""
+    cooling: int
+    frozen: int
+    releasing: int
+    coming: int
+    waiting: int
+
+
+@dataclass(slots=True)
+class _Waiter:
+    wants: Wants
+    take: Callable[[Choice], None]
+    done: asyncio.Future[None]
+
+
+def _ignore(_error: TerwayError) -> None:
+    pass
+
+
+class Pool:
+    def __init__(
+        self, *, journal: Journal, work: CloudWork, cloud: Cloud, vswitches: VSwitches, settings: PoolSettings
+    ) -> None:
+        self._journal = journal
+        self._work = work
+        self._cloud = cloud
+        self._vswitches = vswitches
+        self._settings = settings
+        self._blocks = Blocks()
+        self._waiters: deque[_Waiter] = deque()
+        self._running: dict[ClientToken, Operation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reclaimed_at = journal.now()
+        self._closed = False
+        self.on_failure: Callable[[TerwayError], None] = _ignore
+
+    # Handing out.
+
+    async def acquire(self, wants: Wants, take: Callable[[Choice], None]) -> None:
+        """Choose for ``wants`` and call ``take`` with the choice, now or when the cloud has brought more.
+
+        ``take`` records the reservation and runs in the same step as the choice. Raises PoolExhausted with
+        the cause and the next try, or whatever ``take`` raises. Cancelling gives up the place in the queue.
+        """
+        if not self._waiters and self._try(wants, take):
+            self.kick()
+            return
+        waiter = _Waiter(wants, take, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        self.kick()
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT):
+                await waiter.done
+        except TimeoutError:
+            raise self._exhausted(f"waited {ACQUIRE_TIMEOUT:.0f} s") from None
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+
+    def _try(self, wants: Wants, take: Callable[[Choice], None]) -> bool:
+        choice = choose(self._journal.book, wants, now=self._journal.now(), policy=self._settings.policy)
+        if choice is None:
+            return False
+        take(choice)
+        return True
+
+    def _serve_waiters(self) -> None:
+        while self._waiters:
+            waiter = self._waiters[0]
+            if not waiter.done.done():
+                try:
+                    if not self._try(waiter.wants, waiter.take):
+                        return
+                    waiter.done.set_result(None)
+                except TerwayError as exc:
+                    waiter.done.set_exception(exc)
+            self._waiters.popleft()
+
+    # Growing.
+
+    def kick(self) -> None:
+        """Serve who can be served, start what is missing, fail whom nothing can help."""
+        if self._closed:
+            return
+        self._serve_waiters()
+        growth = sizing.grow(self._view(), self._settings.sizes)
+        for step in growth.steps:
+            self._begin(step)
+        for _ in range(min(growth.short, len(self._waiters))):
+            waiter = self._waiters.pop()
+            if not waiter.done.done():
+                waiter.done.set_exception(self._exhausted(""))
+        self._cloud.stand_by(self._next_pod_needs_cloud())
+
+    def _next_pod_needs_cloud(self) -> bool:
+        stats = self.stats()
+        return stats.idle == 0 and stats.total < stats.capacity
+
+    def _begin(self, step: sizing.Step) -> None:
+        now = self._journal.now()
+        if isinstance(step, sizing.Assign):
+            operation = Operation(
+                new_token(), OperationKind.ASSIGN, now, step.eni_id, None, (), step.ipv4, step.ipv6
+            )
+        else:
+            operation = Operation(
+                new_token(),
+                OperationKind.CREATE_ENI,
+                now,
+                security_groups=self._settings.security_groups,
+                ipv4_count=step.ipv4,
+                ipv6_count=step.ipv6,
+            )
+        self._start(operation, fresh=True)
+
+    def _start(self, operation: Operation, *, fresh: bool) -> None:
+        self._running[operation.token] = operation
+        task = asyncio.create_task(self._run(operation, fresh=fresh), name=f"{operation.kind}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, operation: Operation, *, fresh: bool) -> None:
+        try:
+            if fresh:
+                operation = await self._prepare(operation)
+            await self._work.run(operation)
+            self._blocks.clear(self._subject(operation))
+        except TerwayError as exc:
+            log.warning("%s failed: %s", operation.kind, exc)
+            self._block(operation, exc)
+            self.on_failure(exc)
+            if operation.token in self._journal.book.operations:
+                asyncio.get_running_loop().call_later(RESUME_AFTER, self._resume_later)
+        finally:
+            self._running.pop(operation.token, None)
+            self.kick()
+
+    async def _prepare(self, operation: Operation) -> Operation:
+        """Put the intent into the ledger; for a new ENI choose its vSwitch first."""
+        if operation.kind is OperationKind.CREATE_ENI:
+            operation = replace(operation, vswitch_id=await self._vswitches.choose(self._blocked_vswitches()))
+            self._running[operation.token] = operation
+        self._journal.record(transitions.begin_operation(operation))
+        return operation
+
+    def _blocked_vswitches(self) -> frozenset[VSwitchId]:
+        return frozenset(VSwitchId(n) for n in self._blocks.all(self._journal.now()))
+
+    def _subject(self, operation: Operation) -> str:
+        return str(operation.eni_id) if operation.kind is not OperationKind.CREATE_ENI else CREATION
+
+    def _block(self, operation: Operation, exc: TerwayError) -> None:
+        """A full vSwitch blocks itself and every ENI in it, anything else only what was tried."""
+        now = self._journal.now()
+        enis = self._journal.book.enis
+        if exc.cause in (Cause.VSWITCH_FULL, Cause.INVALID_VSWITCH):
+            eni = enis.get(operation.eni_id) if operation.eni_id else None
+            vswitch = eni.vswitch_id if eni else operation.vswitch_id
+            if vswitch:
+                self._blocks.add(str(vswitch), exc, now)
+            if eni or not vswitch:
+                self._blocks.add(self._subject(operation), exc, now)
+            return
+        self._blocks.add(self._subject(operation), exc, now)
+
+    def _view(self) -> sizing.PoolView:
+        book, now = self._journal.book, self._journal.now()
+        pending: dict[EniId, tuple[int, int]] = {}
+        creating = coming = 0
+        for o in self._running.values():
+            if o.kind is OperationKind.CREATE_ENI:
+                known = o.eni_id is not None or self._created(o.token)
+                creating += 0 if known else 1
+                coming += o.ipv4_count
+            elif o.kind is OperationKind.ASSIGN and o.eni_id is not None:
+                pending[o.eni_id] = (o.ipv4_count, o.ipv6_count)
+                coming += o.ipv4_count
+        busy = {o.eni_id for o in self._running.values()}
+        enis = []
+        for eni in book.enis.values():
+            if eni.state is EniState.RELEASING:
+                continue
+            v4, v6 = pending.get(eni.eni_id, (0, 0))
+            enis.append(
+                sizing.EniView(
+                    eni.eni_id,
+                    sum(1 for a in book.of_eni(eni.eni_id) if a.address.version == 4) + v4,
+                    sum(1 for a in book.of_eni(eni.eni_id) if a.address.version == 6) + v6,
+                    busy=eni.eni_id in busy,
+                    blocked=eni.state is not EniState.SERVING or self._eni_blocked(eni, now),
+                )
+            )
+        releasing = sum(1 for e in book.enis.values() if e.state is EniState.RELEASING)
+        return sizing.PoolView(
+            enis=tuple(enis),
+            creating=creating + releasing,
+            usable=self._usable(),
+            coming=coming,
+            waiting=sum(1 for w in self._waiters if not w.done.done()),
+            create_blocked=self._blocks.active(CREATION, now) is not None,
+        )
+
+    def _created(self, token: ClientToken) -> bool:
+        operation = self._journal.book.operations.get(token)
+        return operation is not None and operation.eni_id is not None
+
+    def _eni_blocked(self, eni: EniRecord, now: float) -> bool:
+        return (
+            self._blocks.active(str(eni.eni_id), now) is not None
+            or self._blocks.active(str(eni.vswitch_id), now) is not None
+        )
+
+    def _usable(self) -> int:
+        book, now = self._journal.book, self._journal.now()
+        total = 0
+        for eni in book.serving():
+            free = len(book.usable(eni.eni_id, 4, now))
+            if self._settings.sizes.dual:
+                free = min(free, len(book.usable(eni.eni_id, 6, now)))
+            total += free
+        return total
+
+    # Why not.
+
+    def _exhausted(self, waited: str) -> PoolExhausted:
+        now = self._journal.now()
+        block = self._blocks.latest(now)
+        stats = self.stats()
+        state = f"{stats.in_use} of {stats.capacity} addresses in use, {stats.cooling} cooling"
+        lead = f"No available IP addresses on this node ({state}{'; ' + waited if waited else ''})"
+        if block is not None:
+            return self._refused(lead, block, now)
+        if stats.cooling:
+            record = self._journal.book.cooling(now)[0]
+            left = max(0.0, self._journal.book.usable_at(record) - now)
+            return PoolExhausted(
+                f"{lead}: every address that is not in use was released a moment ago",
+                cause=Cause.COOLING,
+                remedy=f"the next one may be used in {left:.0f} s; the runtime tries again",
+                retry_after=left,
+            )
+        return PoolExhausted(
+            f"{lead}: the node has as many ENIs and addresses as its instance type or max_eni allows",
+            cause=Cause.POOL_LIMIT,
+            remedy="schedule the pod elsewhere, use a larger instance type, or raise max_eni",
+        )
+
+    def _refused(self, lead: str, block: Block, now: float) -> PoolExhausted:
+        left = block.until - now
+        return PoolExhausted(
+            f"{lead}: {block.error.what}",
+            cause=block.error.cause,
+            remedy=f"{block.error.remedy + '; ' if block.error.remedy else ''}next try in {left:.0f} s",
+            retry_after=left,
+        )
+
+    def blocks(self) -> dict[str, Block]:
+        return self._blocks.all(self._journal.now())
+
+    # Shrinking.
+
+    def sync(self) -> None:
+        """One pool sync: give back idle addresses beyond the maximum, whole ENIs where that covers it."""
+        self.kick()
+        if self._waiters:
+            return
+        left = self._to_release()
+        for eni in sorted(self._journal.book.serving(), key=self._release_order):
+            if left <= 0:
+                return
+            if any(o.eni_id == eni.eni_id for o in self._running.values()):
+                continue
+            left -= self._release_from(eni, left)
+
+    def _to_release(self) -> int:
+        now, sizes, usable = self._journal.now(), self._settings.sizes, self._usable()
+        if self._settings.reclaim is None:
+            return sizing.excess(usable, sizes)
+        due = now - self._reclaimed_at >= self._settings.reclaim.interval
+        quiet = now - self._journal.changed_at
+        count = sizing.reclaim(usable, sizes, self._settings.reclaim, quiet=quiet, due=due)
+        if due and count:
+            self._reclaimed_at = now
+        return count
+
+    def _release_order(self, eni: EniRecord) -> tuple[int, str]:
+        """Emptiest first under most_ips (it is the one to get rid of), fullest first under least_ips."""
+        count = sum(1 for _ in self._journal.book.of_eni(eni.eni_id))
+        return (count if self._settings.policy is EniPolicy.MOST_IPS else -count, eni.eni_id)
+
+    def _release_from(self, eni: EniRecord, most: int) -> int:
+        book, now = self._journal.book, self._journal.now()
+        records = list(book.of_eni(eni.eni_id))
+        ipv4 = list(book.usable(eni.eni_id, 4, now))
+        all_free = len(ipv4) == sum(1 for r in records if r.address.version == 4) and not any(
+            r.owner for r in records
+        )
+        if all_free and len(ipv4) <= most and self._settings.sizes.min_pool < self._usable():
+            self._begin_release(OperationKind.RELEASE_ENI, eni.eni_id, records)
+            return len(ipv4)
+        spare = [a for a in ipv4 if a != eni.primary_ip][: min(most, sizing.BATCH)]
+        if not spare:
+            return 0
+        paired = list(book.usable(eni.eni_id, 6, now))[: len(spare)] if self._settings.sizes.dual else []
+        self._begin_release(
+            OperationKind.RELEASE_ADDRESSES, eni.eni_id, [book.addresses[a] for a in (*spare, *paired)]
+        )
+        return len(spare)
+
+    def _begin_release(self, kind: OperationKind, eni_id: EniId, records: list[AddressRecord]) -> None:
+        now = self._journal.now()
+        operation = Operation(new_token(), kind, now, eni_id, addresses=tuple(r.address for r in records))
+        self._journal.record(transitions.begin_release(self._journal.book, operation, now))
+        self._start(operation, fresh=False)
+
+    # Life.
+
+    def resume(self) -> None:
+        """Take up every operation of the ledger that nobody is working on: after a start, or a failure."""
+        now = self._journal.now()
+        for operation in list(self._journal.book.operations.values()):
+            blocked = self._blocks.active(self._subject(operation), now)
+            if operation.token not in self._running and blocked is None:
+                log.info("resuming %s %s", operation.kind, operation.eni_id or operation.token)
+                self._start(operation, fresh=False)
+
+    def _resume_later(self) -> None:
+        if not self._closed:
+            self.resume()
+
+    def stats(self) -> PoolStats:
+        counts: dict[str, int] = {}
+        for r in self._journal.book.addresses.values():
+            if r.address.version == 4:
+                counts[r.state.value] = counts.get(r.state.value, 0) + 1
+        idle = self._usable()
+        coming = sum(
+            o.ipv4_count
+            for o in self._running.values()
+            if o.kind in (OperationKind.ASSIGN, OperationKind.CREATE_ENI)
+        )
+        return PoolStats(
+            capacity=self._settings.sizes.capacity,
+            total=sum(counts.values()),
+            in_use=counts.get("assigned", 0),
+            idle=idle,
+            cooling=max(0, counts.get("free", 0) - idle),
+            frozen=counts.get("frozen", 0),
+            releasing=counts.get("releasing", 0),
+            coming=coming,
+            waiting=len(self._waiters),
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Nothing under way and nobody waiting."""
+        return not self._running and not self._waiters
+
+    async def close(self) -> None:
+        """Stop working. What was under way stays in the ledger as an intent."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for waiter in self._waiters:
+            if not waiter.done.done():
+                waiter.done.set_exception(LedgerError("terwayd is stopping", cause=Cause.BUSY))

@@ -1,0 +1,169 @@
+"""One ENI held against its witnesses: what the ledger says, what cloud, metadata and kernel show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+from control.daemon.journal import Journal
+from control.daemon.operations import CloudWork
+from control.daemon.ports import NodeKernel, eni_link
+from control.ipam import transitions
+from control.ipam.witness import Verdict, differs, judge
+from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
+from control.model.errors import TerwayError
+from control.model.ids import Address, EniId, InstanceId
+from control.model.pod import EventType, Kubernetes
+from control.model.records import Changes, EniRecord, EniState
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """``mtu`` in bytes. ``tags`` mark the ENIs that are ours: ownership is by tag, never by being there."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        cloud: Cloud,
+        metadata: Metadata,
+        kernel: NodeKernel,
+        kubernetes: Kubernetes,
+        work: CloudWork,
+        instance_id: InstanceId,
+        tags: tuple[tuple[str, str], ...],
+        mtu: int,
+        dual: bool,
+    ) -> None:
+        self._journal = journal
+        self._cloud = cloud
+        self._metadata = metadata
+        self._kernel = kernel
+        self._kubernetes = kubernetes
+        self._work = work
+        self._instance_id = instance_id
+        self._tags = frozenset(tags)
+        self._mtu = mtu
+        self._dual = dual
+        self._orphans: dict[EniId, frozenset[Address]] = {}
+
+    async def all(self, *, ask_cloud: bool) -> None:
+        """Every ENI of the ledger, and ENIs of ours that the ledger does not know.
+
+        ``ask_cloud`` False asks the cloud only if metadata differs from the ledger. One cloud call at most.
+        """
+        journal = self._journal
+        before = frozenset(journal.book.addresses)
+        macs = await self._metadata.macs()
+        shown = {
+            e.eni_id: await self._metadata.eni(e.mac, ipv6=self._dual) if e.mac in macs else None
+            for e in journal.book.enis.values()
+        }
+        suspicious = [e for e in self._idle_enis() if self._differs(e, shown[e.eni_id])]
+        known = {e.mac for e in journal.book.enis.values()}
+        strangers = len(macs - known) > 1  # the primary ENI is always one
+        if not (suspicious or (ask_cloud and (strangers or journal.book.enis))):
+            self._orphans.clear()
+            return
+        in_cloud = {e.eni_id: e for e in await self._cloud.enis_of_instance(self._instance_id)}
+        for eni in self._idle_enis():
+            await self._one(eni, in_cloud.get(eni.eni_id), shown.get(eni.eni_id), before)
+        await self._adopt(e for e in in_cloud.values() if e.eni_id not in journal.book.enis)
+
+    def _idle_enis(self) -> list[EniRecord]:
+        """Those that no operation is working on."""
+        busy = {o.eni_id for o in self._journal.book.operations.values()}
+        return [
+            e
+            for e in self._journal.book.enis.values()
+            if e.eni_id not in busy and e.state is not EniState.RELEASING
+        ]
+
+    def _differs(self, eni: EniRecord, seen: MetadataEni | None) -> bool:
+        if seen is None or eni.state is not EniState.SERVING:
+            return True
+        return differs(list(self._journal.book.of_eni(eni.eni_id)), seen.ipv4 | seen.ipv6)
+
+    async def _one(
+        self, eni: EniRecord, cloud: Eni | None, seen: MetadataEni | None, before: frozenset[Address]
+    ) -> None:
+        """``before``: addresses that were known when the witnesses were asked; newer ones are not judged."""
+        if cloud is None and seen is None:
+            self._gone(eni)
+        elif cloud is None or seen is None:
+            missing = "the cloud" if cloud is None else "metadata"
+            self._freeze(eni, f"{missing} does not show it on this instance")
+        elif not await self._kernel.link_appears(eni.mac, timeout=1.0):
+            self._freeze(eni, "the kernel has no device with its MAC")
+        else:
+            self._seen(eni, cloud, seen, before)
+
+    def _gone(self, eni: EniRecord) -> None:
+        """Neither witness has it. Without pods on it it is forgotten; with pods it is kept and said."""
+        book = self._journal.book
+        if any(a.eni_id == eni.eni_id for a in book.attachments.values()):
+            self._freeze(eni, "cloud and metadata no longer show it, but pods hold its addresses")
+            return
+        log.warning("ENI %s (%s) is gone from cloud and metadata: forgotten", eni.eni_id, eni.mac)
+        self._kernel.forget_eni(eni.mac)
+        addresses = tuple(r.address for r in book.of_eni(eni.eni_id))
+        self._journal.record(Changes(gone_enis=(eni.eni_id,), gone_addresses=addresses))
+
+    def _freeze(self, eni: EniRecord, reason: str) -> None:
+        if eni.state is EniState.FROZEN and eni.reason == reason:
+            return
+        self._journal.record(transitions.freeze_eni(eni, reason, self._journal.now()))
+        self._say(f"ENI {eni.eni_id} ({eni.mac}) is frozen: {reason}; its free addresses are not handed out")
+
+    def _seen(self, eni: EniRecord, cloud: Eni, seen: MetadataEni, before: frozenset[Address]) -> None:
+        if eni.state is not EniState.SERVING or seen.gateway != eni.gateway:
+            changes = transitions.eni_serves(
+                self._journal.book, eni, seen, self._journal.now(), operation=None
+            )
+            self._journal.record(Changes(enis=changes.enis))
+        self._kernel.prepare_eni(eni_link(self._journal.book.enis[eni.eni_id], self._mtu))
+        cloud_shows: frozenset[Address] = frozenset(cloud.ipv4) | frozenset(cloud.ipv6)
+        metadata_shows: frozenset[Address] = seen.ipv4 | seen.ipv6
+        if not self._dual:
+            cloud_shows = frozenset(cloud.ipv4)
+            metadata_shows = frozenset(seen.ipv4)
+        records = list(self._journal.book.of_eni(eni.eni_id))
+        verdict = judge(records, cloud_shows, metadata_shows)
+        self._carry_out(eni, replace(verdict, freeze=tuple(r for r in verdict.freeze if r.address in before)))
+
+    def _carry_out(self, eni: EniRecord, verdict: Verdict) -> None:
+        journal = self._journal
+        if verdict.freeze:
+            journal.record(transitions.freeze_addresses(verdict.freeze))
+            told = ", ".join(str(r.address) for r in verdict.freeze)
+            self._say(f"Mark as invalid, ip: {told}: neither cloud nor metadata shows it on {eni.eni_id}")
+        if verdict.thaw:
+            journal.record(transitions.thaw_addresses(verdict.thaw, journal.now()))
+        adopt = frozenset(verdict.adopt)
+        twice = adopt & self._orphans.get(eni.eni_id, frozenset())
+        self._orphans[eni.eni_id] = adopt
+        if twice:
+            log.warning(
+                "adopting %s on %s, seen by cloud and metadata twice", sorted(map(str, twice)), eni.eni_id
+            )
+            journal.record(transitions.adopt_addresses(journal.book, eni.eni_id, twice))
+
+    async def _adopt(self, strangers: Iterable[Eni]) -> None:
+        pending = {o.eni_id for o in self._journal.book.operations.values()}
+        for eni in strangers:
+            ours = self._tags <= set(eni.tags) and eni.eni_type is EniType.SECONDARY
+            if not ours or eni.eni_id in pending:
+                continue
+            log.warning("ENI %s has our tags and the ledger does not know it: adopted", eni.eni_id)
+            self._journal.record(transitions.adopt_eni(eni, self._journal.now()))
+            record = self._journal.book.enis[eni.eni_id]
+            try:
+                await self._work.serve_adopted(record)
+            except TerwayError as exc:
+                self._freeze(record, str(exc))
+
+    def _say(self, message: str) -> None:
+        log.warning("%s", message)
+        self._kubernetes.event(None, EventType.WARNING, "ResourceInvalid", message)

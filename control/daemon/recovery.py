@@ -1,0 +1,96 @@
+"""The start: ledger, kernel and cloud are three witnesses, put together before the first ADD is served.
+
+Order: the boot id tells whether any kernel object can exist; half-done attachments are taken to their end;
+ENIs are held against cloud and metadata (one cloud call, and none on a node that never had an ENI); what
+running pods need in the kernel is repaired; half-done cloud operations go on in the background. A cloud or
+metadata that is away does not stop the start: running pods and addresses in the ledger need neither.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from control.daemon.attach import Attachments
+from control.daemon.journal import Journal
+from control.daemon.pool import Pool
+from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
+from control.daemon.reconcile import Reconciler
+from control.ipam import transitions
+from control.model.errors import TerwayError
+from control.model.records import AttachmentRecord, AttachmentState, EniState
+from datapath.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = "boot_id"
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        attachments: Attachments,
+        kernel: NodeKernel,
+        reconciler: Reconciler,
+        pool: Pool,
+        settings: EndpointSettings,
+    ) -> None:
+        self._journal = journal
+        self._attachments = attachments
+        self._kernel = kernel
+        self._reconciler = reconciler
+        self._pool = pool
+        self._settings = settings
+
+    async def run(self, boot_id: str) -> None:
+        rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
+        if rebooted:
+            log.warning("the node was rebooted: pods' kernel objects are gone, their addresses wait for them")
+            self._lose_ready()
+        self._finish_half_done()
+        self._journal.remember(BOOT_ID, boot_id)
+        try:
+            await self._reconciler.all(ask_cloud=True)
+        except TerwayError as exc:
+            log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)
+        self._prepare_enis()
+        self.repair()
+        self._pool.resume()
+        self._pool.kick()
+
+    def _lose_ready(self) -> None:
+        ready = self._in_state(AttachmentState.READY)
+        if ready:
+            self._journal.record(transitions.lose(ready, self._journal.now()))
+
+    def _finish_half_done(self) -> None:
+        for record in self._in_state(AttachmentState.ADDING, AttachmentState.DELETING):
+            log.warning("%s of %s was cut off: taken to its end", record.state, record.pod)
+            self._attachments.finish(record)
+
+    def _in_state(self, *states: AttachmentState) -> list[AttachmentRecord]:
+        return [a for a in self._journal.book.attachments.values() if a.state in states]
+
+    def _prepare_enis(self) -> None:
+        """The kernel side of each ENI, for when the reconciler could not be asked."""
+        for eni in self._journal.book.enis.values():
+            if eni.state is not EniState.SERVING or eni.gateway is None:
+                continue
+            try:
+                self._kernel.prepare_eni(eni_link(eni, self._settings.mtu))
+            except TerwayError as exc:
+                log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
+                self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
+
+    def repair(self) -> int:
+        """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""
+        endpoints: list[Endpoint] = []
+        for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
+            eni = self._journal.book.enis.get(record.eni_id)
+            if eni is not None and eni.gateway is not None:
+                endpoints.append(endpoint_of(record, eni, self._settings))
+        done = self._kernel.repair(endpoints)
+        for difference in done:
+            log.warning("repaired %s: %s", difference.what, difference.found)
+        return len(done)

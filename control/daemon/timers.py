@@ -1,0 +1,27 @@
+"""Sleeping by the daemon's clock, so that a test that advances the clock wakes the sleepers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from control.model.clock import SystemClock
+
+
+class Timers:
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+        self._jumped = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Until ``seconds`` have gone by on the clock, whether they were waited for or skipped."""
+        until = self._clock.now() + seconds
+        while (left := until - self._clock.now()) > 0:
+            jumped = self._jumped
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(jumped.wait(), left)
+
+    def advance(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+        self._jumped.set()
+        self._jumped = asyncio.Event()

@@ -1,0 +1,107 @@
+"""What the daemon does between requests: three loops, none of which the ADD's path waits for.
+
+======== ============ =========================================================================
+loop     every        does
+======== ============ =========================================================================
+sync     pool period  gives back idle addresses beyond the maximum, resumes cut-off operations
+watch    60 s         metadata against the ledger; the cloud only if they differ; kernel repair
+collect  300 s        frees addresses of pods that are gone, on two witnesses
+======== ============ =========================================================================
+
+Release and collection share no queue, lock or retry budget with allocation: a full vSwitch stops neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from control.daemon.attach import Attachments
+from control.daemon.journal import Journal
+from control.daemon.pool import Pool
+from control.daemon.ports import NodeKernel
+from control.daemon.reconcile import Reconciler
+from control.daemon.recovery import Recovery
+from control.daemon.timers import Timers
+from control.model.errors import TerwayError
+from control.model.pod import Kubernetes
+from control.model.records import AttachmentRecord, AttachmentState
+
+log = logging.getLogger(__name__)
+
+WATCH_PERIOD = 60.0
+COLLECT_PERIOD = 300.0
+GRACE = 120.0
+"""Seconds an attachment is left alone after its last change: the API server may lag behind the runtime."""
+
+
+class Upkeep:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        pool: Pool,
+        attachments: Attachments,
+        kernel: NodeKernel,
+        kubernetes: Kubernetes,
+        reconciler: Reconciler,
+        recovery: Recovery,
+        timers: Timers,
+        sync_period: float,
+    ) -> None:
+        self._journal = journal
+        self._pool = pool
+        self._attachments = attachments
+        self._kernel = kernel
+        self._kubernetes = kubernetes
+        self._reconciler = reconciler
+        self._recovery = recovery
+        self._timers = timers
+        self._sync_period = sync_period
+        self.repaired = 0
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._sync_period, self._sync))
+            group.create_task(self._every(WATCH_PERIOD, self._watch))
+            group.create_task(self._every(COLLECT_PERIOD, self.collect))
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._timers.sleep(seconds)
+            try:
+                await work()
+            except TerwayError as exc:
+                log.warning("%s: %s", work.__name__.strip("_"), exc)
+
+    async def _sync(self) -> None:
+        self._pool.resume()
+        self._pool.sync()
+
+    async def _watch(self) -> None:
+        await self._reconciler.all(ask_cloud=False)
+        self.repaired += self._recovery.repair()
+        self._pool.kick()
+
+    async def collect(self) -> None:
+        """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel."""
+        if not self._kubernetes.synced():
+            return
+        live = self._kernel.pod_links()
+        for record in list(self._journal.book.attachments.values()):
+            if await self._is_gone(record, live):
+                log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
+                self._attachments.finish(record)
+        self._pool.kick()
+
+    async def _is_gone(self, record: AttachmentRecord, live: dict[str, str]) -> bool:
+        settled = record.state in (AttachmentState.READY, AttachmentState.LOST)
+        if not settled or self._journal.now() - record.since < GRACE:
+            return False
+        if live.get(record.host_link) == record.key.container_id:
+            return False
+        pod = self._kubernetes.pods().get(record.pod)
+        if pod is not None and pod.uid == record.uid:
+            return False
+        return not await self._kubernetes.exists(record.pod, record.uid)

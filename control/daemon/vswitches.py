@@ -1,0 +1,76 @@
+"""Which vSwitch the next ENI comes from: policy, free addresses, and what has just refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from enum import StrEnum
+
+from control.model.clock import Clock
+from control.model.cloud import Cloud, VSwitch
+from control.model.errors import Cause, CloudError
+from control.model.ids import VSwitchId
+
+CACHE_SECONDS = 600.0
+"""How long a DescribeVSwitches answer is believed, as upstream's daemon does."""
+
+
+class VSwitchPolicy(StrEnum):
+    RANDOM = "random"
+    ORDERED = "ordered"
+    """Most free addresses first: upstream's daemon reads ``ordered`` so."""
+    MOST = "most"
+
+
+def pick(
+    vswitches: Sequence[VSwitch], policy: VSwitchPolicy, rng: random.Random, *, zone: str
+) -> VSwitch | None:
+    """One in ``zone`` that has a free address. Pure but for ``rng``."""
+    fit = [v for v in vswitches if v.zone == zone and v.available > 0]
+    if not fit:
+        return None
+    if policy is VSwitchPolicy.RANDOM:
+        return rng.choice(fit)
+    return max(fit, key=lambda v: (v.available, -vswitches.index(v)))
+
+
+class VSwitches:
+    """The node's vSwitches, described once per ten minutes and only when an ENI is about to be made."""
+
+    def __init__(
+        self, cloud: Cloud, clock: Clock, ids: Sequence[VSwitchId], *, zone: str, policy: VSwitchPolicy
+    ) -> None:
+        self._cloud = cloud
+        self._clock = clock
+        self._ids = tuple(ids)
+        self._zone = zone
+        self._policy = policy
+        self._known: tuple[VSwitch, ...] = ()
+        self._read_at = float("-inf")
+        self._rng = random.Random()
+
+    async def choose(self, blocked: frozenset[VSwitchId]) -> VSwitchId:
+        """Raises CloudError (VSWITCH_FULL) naming the vSwitches if none can take an ENI."""
+        if self._clock.now() - self._read_at > CACHE_SECONDS:
+            self._known = await self._cloud.vswitches(self._ids)
+            self._read_at = self._clock.now()
+        candidates = [v for v in self._known if v.vswitch_id not in blocked]
+        chosen = pick(candidates, self._policy, self._rng, zone=self._zone)
+        if chosen is None:
+            self._read_at = float("-inf")
+            raise self._none_left()
+        return chosen.vswitch_id
+
+    def _none_left(self) -> CloudError:
+        known = {v.vswitch_id: v for v in self._known}
+        told = ", ".join(
+            f"{i} ({known[i].available} free, zone {known[i].zone})" if i in known else f"{i} (not found)"
+            for i in self._ids
+        )
+        return CloudError(
+            f"No available IP addresses: no vSwitch in zone {self._zone} can take an ENI: {told}",
+            cause=Cause.VSWITCH_FULL,
+            action="DescribeVSwitches",
+            code="InvalidVSwitchId.IpNotEnough",
+            remedy="add a vSwitch of this zone to vswitches in eni-config, or free addresses in these",
+        )
