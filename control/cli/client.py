@@ -1,0 +1,67 @@
+"""One HTTP request to the daemon's socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any
+from urllib.parse import quote, urlencode
+
+
+class CliError(Exception):
+    """One line for the operator. Exit status 1."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Daemon:
+    """``address`` is ``unix:///path`` or ``host:port``, as the daemon's -readonly-listen."""
+
+    def __init__(self, address: str, *, timeout: float = 15.0) -> None:
+        self._address = address
+        self._timeout = timeout
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._address.startswith("unix://"):
+            return _UnixConnection(self._address.removeprefix("unix://"), self._timeout)
+        return http.client.HTTPConnection(self._address, timeout=self._timeout)
+
+    def call(self, method: str, *segments: str, **query: str) -> Any:
+        """The JSON answer. Raises CliError with the daemon's own words, or with what to do if it is away."""
+        target = "/" + "/".join(quote(s, safe="") for s in segments)
+        if query:
+            target += "?" + urlencode(query)
+        connection = self._connection()
+        try:
+            connection.request(method, target)
+            answer = connection.getresponse()
+            body = answer.read()
+        except OSError as exc:
+            raise CliError(
+                f"cannot reach terwayd at {self._address}: {exc}; is it running on this node, and are you root?"
+            ) from exc
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise CliError(_words(body, answer.status))
+        return json.loads(body)
+
+    def get(self, *segments: str, **query: str) -> Any:
+        return self.call("GET", *segments, **query)
+
+
+def _words(body: bytes, status: int) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"terwayd answered {status}: {body.decode(errors='replace').strip()}"

@@ -1,0 +1,139 @@
+"""CNI's commands in terms of the use cases: a frame of the executable in, exit code and stdout out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from ipaddress import ip_interface
+
+from cni import conf as cni_conf
+from cni import request as cni_request
+from cni import result as cni_result
+from cni.conf import Attachment
+from cni.errors import CniError, Code, failure
+from cni.request import Command, Request
+from cni.result import Interface, Ip
+from cni.wire import Frame
+from control.daemon.attach import AddRequest, Attached, Attachments
+from control.daemon.journal import Journal
+from control.daemon.ports import NodeKernel
+from control.model.errors import TerwayError
+from control.model.ids import AttachmentKey, PodKey
+from control.model.records import AttachmentState
+
+log = logging.getLogger(__name__)
+
+Observer = Callable[[str, str, float], None]
+"""Command, "" or the error's cause, seconds."""
+
+
+def _nothing(_command: str, _error: str, _seconds: float) -> None:
+    pass
+
+
+class CniService:
+    """``mtu`` in bytes, as the result reports it in version 1.1.0."""
+
+    def __init__(self, *, attachments: Attachments, journal: Journal, kernel: NodeKernel, mtu: int) -> None:
+        self._attachments = attachments
+        self._journal = journal
+        self._kernel = kernel
+        self._mtu = mtu
+        self.starting: str = "terwayd is starting"
+        """Why no ADD can be served yet; "" once it can."""
+        self.observe: Observer = _nothing
+
+    async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
+        command, started, error = frame.env.get("CNI_COMMAND", ""), time.monotonic(), ""
+        try:
+            return 0, await self._dispatch(cni_request.parse(frame), netns)
+        except CniError as exc:
+            error, answer = exc.msg, exc
+        except TerwayError as exc:
+            error, answer = str(exc.cause), failure(exc.cause, str(exc))
+        finally:
+            self.observe(command, error, time.monotonic() - started)
+        log.warning("%s %s failed: %s", command, frame.env.get("CNI_ARGS", ""), answer)
+        return 1, answer.encode(cni_conf.named_version(frame.stdin))
+
+    async def _dispatch(self, request: Request, netns: int | None) -> bytes:
+        if self.starting:
+            code = Code.NOT_READY if request.command is Command.STATUS else Code.TRY_AGAIN
+            raise CniError(code, "terwayd is not ready yet", self.starting)
+        match request.command:
+            case Command.ADD:
+                return await self._add(request, netns)
+            case Command.DEL:
+                await self._attachments.delete(_key(request), netns)
+            case Command.CHECK:
+                self._check(request, netns)
+            case Command.GC:
+                self._collect(request.conf.valid_attachments)
+            case Command.STATUS:
+                pass
+        return b""
+
+    async def _add(self, request: Request, netns: int | None) -> bytes:
+        cni_request.require_pod(request)
+        fd = _require_netns(request, netns)
+        attached = await self._attachments.add(
+            AddRequest(
+                key=_key(request),
+                pod=PodKey(request.args.namespace, request.args.name),
+                uid=request.args.uid,
+                netns_path=request.netns,
+                netns=fd,
+            )
+        )
+        ours = self._result(request, attached)
+        if request.conf.prev_result is not None:
+            before = cni_result.parse(request.conf.prev_result, request.conf.cni_version)
+            ours = cni_result.merge(before, ours)
+        return cni_result.encode(ours, request.conf.cni_version)
+
+    def _result(self, request: Request, attached: Attached) -> cni_result.Result:
+        record, eni, applied = attached.record, attached.eni, attached.applied
+        pod = Interface(request.ifname, applied.pod_mac, request.netns, self._mtu)
+        host = Interface(record.host_link, applied.host_mac, mtu=self._mtu)
+        ips = []
+        if record.ipv4 is not None and eni.cidr is not None:
+            ips.append(Ip(ip_interface(f"{record.ipv4}/{eni.cidr.prefixlen}"), eni.gateway))
+        if record.ipv6 is not None and eni.cidr_v6 is not None:
+            ips.append(Ip(ip_interface(f"{record.ipv6}/{eni.cidr_v6.prefixlen}"), eni.gateway_v6))
+        return cni_result.of_pod(pod, host, tuple(ips))
+
+    def _check(self, request: Request, netns: int | None) -> None:
+        fd = _require_netns(request, netns)
+        differences = self._attachments.check(_key(request), fd)
+        if differences:
+            told = "; ".join(f"{d.what}: {d.found}" for d in differences)
+            raise CniError(Code.DATAPATH, "the pod's network is not as ADD left it", told)
+
+    def _collect(self, valid: tuple[Attachment, ...] | None) -> None:
+        """Free what the runtime no longer lists and the kernel no longer has: two witnesses.
+
+        No list means that nothing is known. A list speaks for one runtime, so a live link keeps its address.
+        """
+        if valid is None:
+            return
+        listed = {AttachmentKey(a.container_id, a.ifname) for a in valid}
+        live = self._kernel.pod_links()
+        for record in list(self._journal.book.attachments.values()):
+            gone = live.get(record.host_link) != record.key.container_id
+            if record.key not in listed and gone and record.state is not AttachmentState.ADDING:
+                log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
+                self._attachments.finish(record)
+
+
+def _key(request: Request) -> AttachmentKey:
+    return AttachmentKey(request.container_id, request.ifname)
+
+
+def _require_netns(request: Request, netns: int | None) -> int:
+    problem = request.netns_error()
+    if problem is not None:
+        raise problem
+    if netns is None:
+        raise CniError(Code.NETNS, "failed to open netns", f"CNI_NETNS {request.netns}: no descriptor came")
+    return netns
