@@ -72,7 +72,7 @@ class NetworkConf:
     valid_attachments: tuple[Attachment, ...] | None
     """GC: what is still in use. None: the runtime did not say, so nothing may be removed. () is legal."""
     warnings: tuple[str, ...]
-    """One line per unknown key; if there were bad values to be tolerated, one line for each of those instead."""
+    """One line per unknown key; if bad values were tolerated, one line for each of those instead."""
 
 
 def parse(stdin: bytes, *, tolerant: bool = False) -> NetworkConf:

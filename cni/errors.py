@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 
+from cni.fields import show
 from cni.version import SUPPORTED, echo
 
 
@@ -123,5 +124,5 @@ def incompatible(named: str, *, supported: Sequence[str] = SUPPORTED, for_what: 
     return CniError(
         Code.INCOMPATIBLE_VERSION,
         "incompatible CNI versions",
-        f'config is "{named or "0.1.0"}", plugin supports{tail}: {", ".join(supported)}',
+        f"config is {show(named or '0.1.0')}, plugin supports{tail}: {', '.join(supported)}",
     )

@@ -137,14 +137,14 @@ class Fields:
             raise self.error(key, f"a whole number {span}, without quotes")
         return value
 
-    def number(self, key: str, default: float) -> float:
-        """Not negative, and finite."""
+    def number(self, key: str, default: float, *, high: float = 1e9) -> float:
+        """From 0 to ``high``."""
         value = self.value(key)
         if value is None:
             return default
         number = _finite(value)
-        if number is None or number < 0:
-            raise self.error(key, "a number of at least 0, without quotes")
+        if number is None or not 0 <= number <= high:
+            raise self.error(key, f"a number from 0 to {high:g}, without quotes")
         return number
 
     def choice(self, key: str, words: Mapping[str, T], default: D) -> T | D:

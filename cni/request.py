@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cni import args, conf
@@ -78,7 +78,7 @@ class Request:
     """Why the executable could not open ``netns``; 0 if it could or there was none."""
     netns_override: bool = False
     """CNI_NETNS_OVERRIDE: ``netns`` may be the node's own."""
-    args: K8sArgs = K8sArgs()
+    args: K8sArgs = field(default_factory=K8sArgs)
     trace: Trace = Trace()
 
     def netns_error(self) -> CniError | None:
@@ -90,7 +90,7 @@ class Request:
 
 
 def parse(frame: Frame) -> Request:
-    """Raises CniError: ENVIRONMENT, DECODE, INCOMPATIBLE_VERSION or CONFIG, in this order."""
+    """Raises CniError: ENVIRONMENT, DECODE, INCOMPATIBLE_VERSION or CONFIG."""
     command = _command(frame.env)
     _require(command, frame.env)
     container_id, ifname = frame.env.get("CNI_CONTAINERID", ""), frame.env.get("CNI_IFNAME", "")

@@ -1,0 +1,211 @@
+"""What terwayd itself is told by its command line and its environment.
+
+Flags are upstream's, with one dash or two as Go takes them, and where upstream has a variable so have we.
+A flag goes before a variable. Nothing is read from disk here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn
+
+from control.model.errors import ConfigError
+
+DAEMON_MODE = "ENIMultiIP"
+
+GATES: Mapping[str, bool] = {
+    "AutoDataPathV2": True,
+    "EFLO": True,
+    "KubeProxyReplacement": False,
+    "WriteCNIConfFirst": False,
+    "ENIAttributeBasic": False,
+}
+"""Upstream's feature gates and their defaults."""
+
+_TRUTH = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    node_name: str
+    """``-node-name`` or NODE_NAME: this node's name in Kubernetes. The only one without a default."""
+    pod_namespace: str = "kube-system"
+    """POD_NAMESPACE: where eni-config is, and the ConfigMap that ``terway-config`` names."""
+    log_level: LogLevel = LogLevel.INFO
+    """``-log-level``."""
+    eni_conf: Path = Path("/etc/eni/eni_conf")
+    """``-config``: the file with eni_conf, mounted from the ConfigMap."""
+    cni_conf_source: Path = Path("/etc/eni")
+    """``-cni-conf-source``: directory with 10-terway.conf or .conflist, mounted from the ConfigMap."""
+    cni_conf_target: Path = Path("/etc/cni/net.d")
+    """``-cni-conf-target``: directory the runtime reads; the file is copied there once the socket serves."""
+    secret_directory: Path = Path("/var/alibaba-addon-secret")
+    """``-secret-directory``: a mounted access key, which goes before the one in eni_conf."""
+    socket: Path = Path("/var/run/eni/eni.socket")
+    """``-socket``: where the CNI executable connects."""
+    debug_socket: Path = Path("/var/run/eni/eni_debug.socket")
+    """``-readonly-listen``, a path or unix://path: terway-cli, metrics, health."""
+    state_directory: Path = Path("/var/lib/cni/terway")
+    """``-state-directory``: the ledger. Must outlive the daemon and a reboot."""
+    kubeconfig: Path | None = None
+    """``-kubeconfig`` or KUBECONFIG; None: the service account of the pod."""
+    ecs_endpoint: str = ""
+    """ECS_ENDPOINT, host or host:port; "": the SDK's for the region."""
+    vpc_endpoint: str = ""
+    """VPC_ENDPOINT, the same for the VPC API."""
+    api_scheme: str = "https"
+    """ALICLOUD_CLIENT_SCHEME: https, or http as ACK uses inside a VPC."""
+    metadata_url: str = "http://100.100.100.200"
+    """``-metadata-url`` or TERWAY_METADATA_URL: base of the instance metadata service, without a path."""
+    gates: Mapping[str, bool] = field(default_factory=lambda: dict(GATES))
+    """``-feature-gates``, "Name=true,Other=false"."""
+    gc_rules: bool = True
+    """TERWAY_GC_RULES: remove rules once at start that no pod has any more."""
+    token_cache_size: int = 500
+    """IDEMPOTENT_KEY_CACHE_SIZE: how many client tokens of failed writes are remembered."""
+
+
+_USUAL = Settings(node_name="")
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """``argv`` without the program's name. Raises ConfigError; ``-h`` prints the flags and exits with 0."""
+    told = _parser().parse_args(list(argv))
+    if told.daemon_mode != DAEMON_MODE:
+        raise ConfigError(
+            f"unsupported daemon mode {told.daemon_mode!a}", remedy=f"start with -daemon-mode {DAEMON_MODE}"
+        )
+    node_name = told.node_name or environ.get("NODE_NAME", "")
+    if not node_name:
+        raise ConfigError(
+            "the node's name is not set", remedy="set NODE_NAME from spec.nodeName, or give -node-name"
+        )
+    kubeconfig = told.kubeconfig or environ.get("KUBECONFIG", "")
+    metadata_url = told.metadata_url or environ.get("TERWAY_METADATA_URL") or _USUAL.metadata_url
+    return Settings(
+        node_name=node_name,
+        pod_namespace=environ.get("POD_NAMESPACE") or _USUAL.pod_namespace,
+        log_level=_log_level(told.log_level),
+        eni_conf=told.config,
+        cni_conf_source=told.cni_conf_source,
+        cni_conf_target=told.cni_conf_target,
+        secret_directory=told.secret_directory,
+        socket=told.socket,
+        debug_socket=_unix_path(told.readonly_listen),
+        state_directory=told.state_directory,
+        kubeconfig=Path(kubeconfig) if kubeconfig else None,
+        ecs_endpoint=environ.get("ECS_ENDPOINT", ""),
+        vpc_endpoint=environ.get("VPC_ENDPOINT", ""),
+        api_scheme=_scheme(environ.get("ALICLOUD_CLIENT_SCHEME", "")),
+        metadata_url=_url(metadata_url),
+        gates=_gates(told.feature_gates),
+        gc_rules=_truth("TERWAY_GC_RULES", environ.get("TERWAY_GC_RULES", ""), True),
+        token_cache_size=_count(
+            "IDEMPOTENT_KEY_CACHE_SIZE", environ.get("IDEMPOTENT_KEY_CACHE_SIZE", ""), 500
+        ),
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"command line: {message}", remedy="terwayd -h lists the flags")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="terwayd", allow_abbrev=False, description="The node agent of Terway.")
+
+    def flag(name: str, default: object, text: str) -> None:
+        kind = Path if isinstance(default, Path) else str
+        parser.add_argument(
+            f"-{name}",
+            f"--{name}",
+            default=default,
+            type=kind,
+            metavar="VALUE",
+            help=f"{text} (default: %(default)s)",
+        )
+
+    flag("daemon-mode", DAEMON_MODE, "the only mode")
+    flag("log-level", LogLevel.INFO.value, ", ".join(LogLevel))
+    flag("config", _USUAL.eni_conf, "file with eni_conf")
+    flag("readonly-listen", str(_USUAL.debug_socket), "socket for terway-cli, metrics and health")
+    flag("feature-gates", "", "Name=true,Other=false")
+    flag("node-name", "", "this node in Kubernetes, else NODE_NAME")
+    flag("kubeconfig", "", "else KUBECONFIG, else the pod's service account")
+    flag("cni-conf-source", _USUAL.cni_conf_source, "directory with 10-terway.conf or .conflist")
+    flag("cni-conf-target", _USUAL.cni_conf_target, "directory the container runtime reads")
+    flag("secret-directory", _USUAL.secret_directory, "a mounted access key")
+    flag("socket", _USUAL.socket, "where the CNI executable connects")
+    flag("state-directory", _USUAL.state_directory, "the ledger")
+    flag("metadata-url", "", "else TERWAY_METADATA_URL, else 100.100.100.200")
+    return parser
+
+
+def _bad(name: str, value: str, allowed: str) -> ConfigError:
+    return ConfigError(f"{name} is {value!a}, allowed: {allowed}")
+
+
+def _log_level(text: str) -> LogLevel:
+    word = "warn" if text.lower() == "warning" else text.lower()
+    if word not in tuple(LogLevel):
+        raise _bad("-log-level", text, ", ".join(LogLevel))
+    return LogLevel(word)
+
+
+def _unix_path(text: str) -> Path:
+    path = Path(text.removeprefix("unix://"))
+    if "://" in text.removeprefix("unix://") or not path.is_absolute():
+        raise _bad("-readonly-listen", text, "an absolute path, or unix:// and one")
+    return path
+
+
+def _scheme(text: str) -> str:
+    word = text.lower() or "https"
+    if word not in ("http", "https"):
+        raise _bad("ALICLOUD_CLIENT_SCHEME", text, "http, https")
+    return word
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise _bad("-metadata-url", text, "an http URL, http://100.100.100.200")
+    return text.rstrip("/")
+
+
+def _truth(name: str, text: str, default: bool) -> bool:
+    if not text:
+        return default
+    if text.lower() not in _TRUTH:
+        raise _bad(name, text, "true, false")
+    return _TRUTH[text.lower()]
+
+
+def _count(name: str, text: str, default: int) -> int:
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and int(text) > 0):
+        raise _bad(name, text, "a whole number of at least 1")
+    return int(text)
+
+
+def _gates(text: str) -> dict[str, bool]:
+    gates = dict(GATES)
+    for item in text.split(","):
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not item.strip():
+            continue
+        if name not in GATES or not equals:
+            raise _bad("-feature-gates", item, f"Name=true or Name=false, with {', '.join(GATES)}")
+        gates[name] = _truth(f"-feature-gates {name}", value, GATES[name])
+    return gates
