@@ -48,7 +48,7 @@ class Daemon:
             body = answer.read()
         except OSError as exc:
             raise CliError(
-                f"cannot reach terwayd at {self._address}: {exc}; is it running on this node, and are you root?"
+                f"cannot reach terwayd at {self._address}: {exc}; does it run on this node, are you root?"
             ) from exc
         finally:
             connection.close()

@@ -1,7 +1,7 @@
 """What the daemon shows of itself, as plain JSON values: the words are upstream's and the seed's.
 
 Sources: ``terway-cli`` of upstream releases 1.2 to 1.6 for ``resource_pool`` and ``factory``, of later ones
-for ``network_service`` and ``mapping``. A config is a list of [key, value] pairs; the CLI makes levels of "/".
+for ``network_service`` and ``mapping``. A config is a list of [key, value] pairs; "/" in a key makes levels.
 """
 
 from __future__ import annotations
