@@ -1,0 +1,18 @@
+"""The actions of both APIs, one file per group. A new group is a new file and one line here."""
+
+from __future__ import annotations
+
+from lab.cloud.actions import assign, describe_enis, enis, groups, instances, vswitches
+from lab.cloud.actions.action import Action, Api
+
+ACTIONS: dict[tuple[Api, str], Action] = {
+    (action.api, action.name): action
+    for action in (
+        *assign.ACTIONS,
+        *describe_enis.ACTIONS,
+        *enis.ACTIONS,
+        *groups.ACTIONS,
+        *instances.ACTIONS,
+        *vswitches.ACTIONS,
+    )
+}

@@ -1,0 +1,88 @@
+"""DescribeNetworkInterfaces and DescribeNetworkInterfaceAttribute, on the lagging view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.cloud import errors
+from lab.cloud.actions import paging
+from lab.cloud.actions.action import Action, ActionCall, Answer
+from lab.cloud.actions.eni_answers import described_eni
+from lab.cloud.actions.parameters import Parameters
+from lab.cloud.model import Eni
+
+_MOST_RESULTS = 500
+_MOST_IDS = 100
+_MOST_TAGS = 20
+
+_EXACT: dict[str, Callable[[Eni], str]] = {
+    "InstanceId": lambda eni: eni.instance_id,
+    "VSwitchId": lambda eni: eni.vswitch_id,
+    "Status": lambda eni: eni.status,
+    "Type": lambda eni: eni.eni_type,
+    "PrimaryIpAddress": lambda eni: str(eni.primary_ip),
+    "NetworkInterfaceName": lambda eni: eni.name,
+}
+
+
+def describe_all(call: ActionCall) -> Answer:
+    p, vpc_id = call.parameters, call.state.spec.vpc_id
+    wanted = _filter(p, vpc_id)
+    found = sorted((eni for eni in call.state.described.enis() if wanted(eni)), key=_order)
+    if paging.wants_tokens(p):
+        page, token = paging.by_token(found, p, key=_order, most=_MOST_RESULTS, usual=10)
+        number, size = 1, len(page)
+    else:
+        page, number, size = paging.by_number(found, p, most=_MOST_RESULTS)
+        token = ""
+    return {
+        "TotalCount": len(found),
+        "PageNumber": number,
+        "PageSize": size,
+        "NextToken": token,
+        "NetworkInterfaceSets": {"NetworkInterfaceSet": [described_eni(eni, vpc_id) for eni in page]},
+    }
+
+
+def describe_one(call: ActionCall) -> Answer:
+    """An ENI that is gone is no error: the answer is empty, without NetworkInterfaceId."""
+    eni = call.state.described.eni(call.parameters.required("NetworkInterfaceId"))
+    return described_eni(eni, call.state.spec.vpc_id) if eni is not None else {}
+
+
+def _order(eni: Eni) -> str:
+    return eni.eni_id
+
+
+def _filter(p: Parameters, vpc_id: str) -> Callable[[Eni], bool]:
+    ids, tags = p.listing("NetworkInterfaceId"), p.tags()
+    if len(ids) > _MOST_IDS:
+        raise errors.invalid_parameter("NetworkInterfaceId", f"at most {_MOST_IDS} in one call")
+    if len(tags) > _MOST_TAGS:
+        raise errors.invalid_parameter("Tag", f"at most {_MOST_TAGS} in one call")
+    addresses = frozenset((*p.ipv4_list("PrivateIpAddress"), *p.ipv6_list("Ipv6Address")))
+    exact = [(read, p.text(name)) for name, read in _EXACT.items() if p.text(name)]
+    group, other_vpc = p.text("SecurityGroupId"), p.text("VpcId") not in ("", vpc_id)
+
+    def wanted(eni: Eni) -> bool:
+        return (
+            not other_vpc
+            and (not ids or eni.eni_id in ids)
+            and (not group or group in eni.groups)
+            and (not addresses or not addresses.isdisjoint(eni.addresses))
+            and all(read(eni) == value for read, value in exact)
+            and all(_has_tag(eni, key, value) for key, value in tags)
+        )
+
+    return wanted
+
+
+def _has_tag(eni: Eni, key: str, value: str) -> bool:
+    """A filter without a value asks for the key alone."""
+    return any(k == key and value in ("", v) for k, v in eni.tags)
+
+
+ACTIONS = (
+    Action("DescribeNetworkInterfaces", describe_all),
+    Action("DescribeNetworkInterfaceAttribute", describe_one),
+)

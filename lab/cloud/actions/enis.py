@@ -1,0 +1,105 @@
+"""The life of a secondary ENI: Create-, Attach-, Detach-, Delete- and ModifyNetworkInterface(Attribute)."""
+
+from __future__ import annotations
+
+from lab.cloud import errors
+from lab.cloud.actions.action import Action, ActionCall, Answer
+from lab.cloud.actions.asks import PREFIXES, exclusive
+from lab.cloud.actions.eni_answers import eni_answer
+from lab.cloud.actions.parameters import Parameters
+from lab.cloud.interfaces import EniChange, NewEni
+from lab.cloud.model import EniType
+
+_MOST_SECONDARY = 49
+_MOST_IPV6 = 10
+_MOST_GROUPS = 10
+_CREATABLE = (EniType.SECONDARY, EniType.TRUNK)
+
+
+def create(call: ActionCall) -> Answer:
+    p = call.parameters
+    vswitch_id = p.required("VSwitchId")
+    if p.text("NetworkInterfaceTrafficMode", "Standard") != "Standard":
+        raise errors.unsupported_parameter("NetworkInterfaceTrafficMode", "CreateNetworkInterface")
+    eni = call.state.interfaces.create(
+        NewEni(
+            vswitch_id=vswitch_id,
+            groups=_groups(p),
+            primary_ip=p.ipv4("PrimaryIpAddress"),
+            ipv4=exclusive(
+                "SecondaryPrivateIpAddressCount",
+                p.integer("SecondaryPrivateIpAddressCount", low=1, high=_MOST_SECONDARY),
+                p.ipv4_list("PrivateIpAddress"),
+            ),
+            ipv6=exclusive(
+                "Ipv6AddressCount",
+                p.integer("Ipv6AddressCount", low=1, high=_MOST_IPV6),
+                p.ipv6_list("Ipv6Address"),
+            ),
+            eni_type=_type(p),
+            name=p.text("NetworkInterfaceName"),
+            description=p.text("Description"),
+            tags=p.tags(),
+            delete_on_release=p.boolean("DeleteOnRelease") is not False,
+        )
+    )
+    return eni_answer(eni, call.state.spec.vpc_id)
+
+
+def attach(call: ActionCall) -> Answer:
+    p = call.parameters
+    call.state.interfaces.attach(p.required("NetworkInterfaceId"), p.required("InstanceId"))
+    return {}
+
+
+def detach(call: ActionCall) -> Answer:
+    p = call.parameters
+    call.state.interfaces.detach(p.required("NetworkInterfaceId"), p.required("InstanceId"))
+    return {}
+
+
+def delete(call: ActionCall) -> Answer:
+    call.state.interfaces.delete(call.parameters.required("NetworkInterfaceId"))
+    return {}
+
+
+def modify(call: ActionCall) -> Answer:
+    p = call.parameters
+    change = EniChange(
+        name=p.optional("NetworkInterfaceName"),
+        description=p.optional("Description"),
+        groups=p.listing("SecurityGroupId") or None,
+        delete_on_release=p.boolean("DeleteOnRelease"),
+    )
+    call.state.interfaces.modify(p.required("NetworkInterfaceId"), change)
+    return {}
+
+
+def _groups(p: Parameters) -> tuple[str, ...]:
+    one, several = p.text("SecurityGroupId"), p.listing("SecurityGroupIds")
+    if one and several:
+        raise errors.invalid_parameter("SecurityGroupIds", "SecurityGroupId is given too")
+    if not one and not several:
+        raise errors.missing_parameter("SecurityGroupId")
+    if len(several) > _MOST_GROUPS:
+        raise errors.invalid_parameter("SecurityGroupIds", f"an ENI joins at most {_MOST_GROUPS} groups")
+    return several or (one,)
+
+
+def _type(p: Parameters) -> EniType:
+    wanted = p.text("InstanceType", EniType.SECONDARY)
+    for kind in _CREATABLE:
+        if wanted == kind:
+            return kind
+    raise errors.invalid_parameter("InstanceType", f"{wanted!r} is none of Secondary and Trunk")
+
+
+_TRUNK_MEMBER = frozenset({"TrunkNetworkInstanceId", "NetworkCardIndex"})
+
+ACTIONS = (
+    Action("CreateNetworkInterface", create, writes=True, refused=PREFIXES | {"EnablePrimaryIPv6"}),
+    Action("AttachNetworkInterface", attach, writes=True, refused=_TRUNK_MEMBER),
+    Action("DetachNetworkInterface", detach, writes=True, refused=_TRUNK_MEMBER),
+    Action("DeleteNetworkInterface", delete, writes=True),
+    Action("ModifyNetworkInterfaceAttribute", modify, writes=True, refused=frozenset({"EnablePrimaryIPv6"})),
+)

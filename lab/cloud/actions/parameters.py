@@ -1,0 +1,111 @@
+"""Parameters of one call as they come in the query: flat text, lists as ``Name.1``, ``Name.2``, ..."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from lab.cloud import errors
+
+
+class Parameters:
+    """Reads and checks; raises MissingParameter or InvalidParameter by the parameter's own name.
+
+    An empty value is the same as none, as the SDKs send both.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = {name: value for name, value in values.items() if value != ""}
+
+    def flat(self) -> dict[str, str]:
+        return dict(self._values)
+
+    def names(self) -> Iterable[str]:
+        """Names without index and field: ``Tag`` for ``Tag.1.Key``."""
+        return {name.partition(".")[0] for name in self._values}
+
+    def text(self, name: str, default: str = "") -> str:
+        return self._values.get(name, default)
+
+    def optional(self, name: str) -> str | None:
+        return self._values.get(name)
+
+    def required(self, name: str) -> str:
+        if name not in self._values:
+            raise errors.missing_parameter(name)
+        return self._values[name]
+
+    def integer(self, name: str, *, low: int, high: int) -> int | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
+            raise errors.invalid_parameter(name, f"{value!r} is not a number from {low} to {high}")
+        return int(value)
+
+    def boolean(self, name: str) -> bool | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if value.lower() not in ("true", "false"):
+            raise errors.invalid_parameter(name, f"{value!r} is neither true nor false")
+        return value.lower() == "true"
+
+    def listing(self, name: str) -> tuple[str, ...]:
+        """Values of ``name.1``, ``name.2``, ... in order of their numbers."""
+        return tuple(self._values[f"{name}.{number}"] for number in self._numbers(name))
+
+    def structs(self, name: str) -> tuple[dict[str, str], ...]:
+        """``name.1.Field`` ... as one dict of fields each."""
+        found = []
+        for number in self._numbers(name):
+            prefix = f"{name}.{number}."
+            found.append({k[len(prefix) :]: v for k, v in self._values.items() if k.startswith(prefix)})
+        return tuple(found)
+
+    def json_list(self, name: str) -> tuple[str, ...] | None:
+        """A JSON array of strings in one parameter, as ``InstanceIds`` of DescribeInstances."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            items = json.loads(value)
+        except ValueError:
+            items = None
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise errors.invalid_parameter(name, f"{value!r} is not a JSON list of strings")
+        return tuple(items)
+
+    def ipv4(self, name: str) -> IPv4Address | None:
+        value = self._values.get(name)
+        return None if value is None else _ipv4(value)
+
+    def ipv4_list(self, name: str) -> tuple[IPv4Address, ...]:
+        return tuple(_ipv4(value) for value in self.listing(name))
+
+    def ipv6_list(self, name: str) -> tuple[IPv6Address, ...]:
+        return tuple(_ipv6(value) for value in self.listing(name))
+
+    def tags(self) -> tuple[tuple[str, str], ...]:
+        """Tag.N.Key and Tag.N.Value."""
+        return tuple((tag.get("Key", ""), tag.get("Value", "")) for tag in self.structs("Tag"))
+
+    def _numbers(self, name: str) -> list[int]:
+        prefix = f"{name}."
+        indices = (k[len(prefix) :].partition(".")[0] for k in self._values if k.startswith(prefix))
+        return sorted({int(index) for index in indices if index.isascii() and index.isdigit()})
+
+
+def _ipv4(value: str) -> IPv4Address:
+    try:
+        return IPv4Address(value)
+    except AddressValueError:
+        raise errors.address_malformed(value) from None
+
+
+def _ipv6(value: str) -> IPv6Address:
+    try:
+        return IPv6Address(value)
+    except AddressValueError:
+        raise errors.address_malformed(value) from None

@@ -1,0 +1,116 @@
+"""Faults on demand, beside the errors that arise from state: for the OpenAPI and for the metadata service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+ANY = "*"
+
+
+class Drop(StrEnum):
+    """The connection ends without an answer, before or after the call had its effect."""
+
+    NO = ""
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong with calls of ``action`` (ANY for all), narrowed to an instance or an ENI if given.
+
+    ``instance_id`` matches the call's InstanceId, the instance of its ENI, or the instance that calls.
+    """
+
+    action: str = ANY
+    instance_id: str = ""
+    eni_id: str = ""
+    code: str = ""
+    """Answer this error code, with ``status`` and ``message``, and do nothing."""
+    status: int = 400
+    message: str = "A fault of the lab."
+    latency: float = 0.0
+    """Seconds of real time from the call to its effect."""
+    drop: Drop = Drop.NO
+    partial: int | None = None
+    """An assignment by count gives at most this many addresses."""
+    count: int | None = None
+    """How often this happens; None is until it is cleared."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFault:
+    """What goes wrong with metadata paths that start with ``path`` (below /latest/), on one instance or all.
+
+    ``status`` 0 answers as usual, after ``latency`` seconds of real time.
+    """
+
+    path: str = ""
+    instance_id: str = ""
+    status: int = 0
+    latency: float = 0.0
+    count: int | None = None
+
+
+F = TypeVar("F", Fault, MetadataFault)
+
+
+@dataclass(slots=True)
+class _Armed(Generic[F]):
+    fault: F
+    left: int | None
+
+
+@dataclass(slots=True)
+class Faults(Generic[F]):
+    """Armed faults, each with a number to remove it by. Thread-safe."""
+
+    _armed: dict[int, _Armed[F]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: int = 0
+
+    def add(self, fault: F) -> int:
+        with self._lock:
+            self._last += 1
+            self._armed[self._last] = _Armed(fault, fault.count)
+            return self._last
+
+    def remove(self, number: int) -> None:
+        """Nothing happens if it is gone."""
+        with self._lock:
+            self._armed.pop(number, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._armed.clear()
+
+    def listing(self) -> dict[int, F]:
+        with self._lock:
+            return {number: armed.fault for number, armed in self._armed.items()}
+
+    def take(self, matches: Callable[[F], bool]) -> list[F]:
+        """Those that happen now, oldest first; each is one time fewer left."""
+        taken: list[F] = []
+        with self._lock:
+            for number, armed in list(self._armed.items()):
+                if not matches(armed.fault):
+                    continue
+                taken.append(armed.fault)
+                if armed.left is not None:
+                    armed.left -= 1
+                    if armed.left <= 0:
+                        del self._armed[number]
+        return taken
+
+
+def applies(fault: Fault, action: str, *, instances: Collection[str], eni_id: str) -> bool:
+    """True if ``fault`` concerns a call of ``action`` that has to do with these instances and this ENI."""
+    return (
+        fault.action in (ANY, action)
+        and (not fault.instance_id or fault.instance_id in instances)
+        and (not fault.eni_id or fault.eni_id == eni_id)
+    )

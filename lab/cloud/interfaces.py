@@ -1,0 +1,229 @@
+"""The life of an ENI: what each write checks, and what becomes true when.
+
+::
+
+    (create) Creating -> Available -> Attaching -> InUse -> Detaching -> Available -> Deleting -> (gone)
+
+The times between are ``Delays.create``, ``.attach`` and ``.delete``; the later snapshot is written into the
+ENI's history at once, with its future time, so a status changes by the clock alone.
+A write that asks for a wrong status gets InvalidOperation.InvalidEniState; a change of attributes or
+addresses while the status is about to change gets Operation.Conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from lab.cloud import errors
+from lab.cloud.assignments import Ask, check_addresses, limits_of
+from lab.cloud.instance_types import instance_type
+from lab.cloud.model import IN_TRANSITION, Eni, EniStatus, EniType, Instance, Tags
+from lab.cloud.quotas import Quotas
+from lab.cloud.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class NewEni:
+    """One CreateNetworkInterface. ``ipv4`` asks for the addresses beside the primary one."""
+
+    vswitch_id: str
+    groups: tuple[str, ...]
+    primary_ip: IPv4Address | None
+    ipv4: Ask[IPv4Address]
+    ipv6: Ask[IPv6Address]
+    eni_type: EniType = EniType.SECONDARY
+    name: str = ""
+    description: str = ""
+    tags: Tags = ()
+    delete_on_release: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EniChange:
+    """One ModifyNetworkInterfaceAttribute: None leaves as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    groups: tuple[str, ...] | None = None
+    delete_on_release: bool | None = None
+
+
+class Interfaces:
+    """ENI writes on ``resources``, at its ``now``. Every refusal is an ApiError and changes nothing."""
+
+    def __init__(self, resources: Resources, quotas: Quotas) -> None:
+        self._resources = resources
+        self._quotas = quotas
+
+    def create(self, new: NewEni) -> Eni:
+        resources = self._resources
+        vswitch = resources.vswitch(new.vswitch_id)
+        for group in new.groups:
+            resources.group(group)
+        count = 1 + new.ipv4.total
+        most_ipv4, most_ipv6 = limits_of(None)
+        if count > most_ipv4:
+            raise errors.too_many_ipv4(most_ipv4)
+        if new.ipv6.total > most_ipv6:
+            raise errors.too_many_ipv6(most_ipv6)
+        explicit = (*(() if new.primary_ip is None else (new.primary_ip,)), *new.ipv4.addresses)
+        check_addresses(resources, new.vswitch_id, (*explicit, *new.ipv6.addresses))
+        self._quotas.check_new_eni(resources)
+        self._quotas.check_new_addresses(resources, new.groups, count)
+        ipv4, ipv6 = self._take(new)
+        serial = resources.serial()
+        eni = Eni(
+            eni_id=f"eni-lab{serial:08d}",
+            mac=_mac(serial),
+            eni_type=new.eni_type,
+            vswitch_id=new.vswitch_id,
+            zone=vswitch.zone,
+            status=EniStatus.CREATING,
+            primary_ip=ipv4[0],
+            ipv4=ipv4,
+            ipv6=ipv6,
+            groups=new.groups,
+            created=resources.now,
+            name=new.name,
+            description=new.description,
+            tags=new.tags,
+            delete_on_release=new.delete_on_release,
+        )
+        self._become(eni, EniStatus.AVAILABLE, after=resources.delays.create)
+        return resources.eni(eni.eni_id)
+
+    def create_primary(self, instance: Instance) -> Eni:
+        """The ENI an instance is born with: first free address, seen by every view at once."""
+        resources = self._resources
+        kind = instance_type(instance.instance_type)
+        with_v6 = resources.pools[instance.vswitch_id].v6 is not None and kind.ipv6_per_eni > 0
+        ipv4 = resources.take_ipv4(instance.vswitch_id, 1)
+        eni = Eni(
+            eni_id=instance.primary_eni,
+            mac=_mac(resources.serial()),
+            eni_type=EniType.PRIMARY,
+            vswitch_id=instance.vswitch_id,
+            zone=instance.zone,
+            status=EniStatus.IN_USE,
+            primary_ip=ipv4[0],
+            ipv4=ipv4,
+            ipv6=resources.take_ipv6(instance.vswitch_id, 1 if with_v6 else 0),
+            groups=instance.groups,
+            created=resources.now,
+            instance_id=instance.instance_id,
+        )
+        resources.put_eni(eni, since=float("-inf"))
+        return eni
+
+    def attach(self, eni_id: str, instance_id: str) -> None:
+        resources = self._resources
+        eni = resources.eni(eni_id)
+        instance = resources.instance(instance_id)
+        kind = instance_type(instance.instance_type)
+        if eni.status != EniStatus.AVAILABLE:
+            raise errors.wrong_state(eni, "Available")
+        if eni.zone != instance.zone:
+            raise errors.zone_mismatch(eni, instance.zone)
+        if eni.eni_type == EniType.TRUNK and not kind.trunk:
+            raise errors.wrong_type(eni, f"{kind.name} does not support trunk ENIs")
+        if len(self.of_instance(instance_id)) >= kind.eni:
+            raise errors.too_many_enis(kind.name, kind.eni)
+        if len(eni.ipv4) > kind.ipv4_per_eni:
+            raise errors.too_many_ipv4(kind.ipv4_per_eni)
+        if len(eni.ipv6) > kind.ipv6_per_eni:
+            raise errors.too_many_ipv6(kind.ipv6_per_eni)
+        bound = replace(eni, status=EniStatus.ATTACHING, instance_id=instance_id)
+        self._become(bound, EniStatus.IN_USE, after=resources.delays.attach)
+
+    def detach(self, eni_id: str, instance_id: str) -> None:
+        resources = self._resources
+        eni = resources.eni(eni_id)
+        resources.instance(instance_id)
+        if eni.eni_type == EniType.PRIMARY:
+            raise errors.primary_not_detachable(eni_id)
+        if eni.status != EniStatus.IN_USE:
+            raise errors.wrong_state(eni, "InUse")
+        if eni.instance_id != instance_id:
+            raise errors.invalid_parameter("InstanceId", f"{eni_id} is attached to {eni.instance_id}")
+        leaving = replace(eni, status=EniStatus.DETACHING)
+        self._become(leaving, EniStatus.AVAILABLE, after=resources.delays.attach)
+
+    def delete(self, eni_id: str) -> None:
+        resources = self._resources
+        eni = resources.eni(eni_id)
+        if eni.eni_type == EniType.PRIMARY:
+            raise errors.wrong_type(eni, "a primary ENI is released with its instance")
+        if eni.status != EniStatus.AVAILABLE:
+            raise errors.wrong_state(eni, "Available")
+        end = resources.now + resources.delays.delete
+        resources.put_eni(replace(eni, status=EniStatus.DELETING))
+        resources.end_eni(eni_id, since=end)
+        resources.later(end, lambda: resources.give_back(eni.vswitch_id, eni.addresses))
+        resources.settle(resources.now)
+
+    def modify(self, eni_id: str, change: EniChange) -> None:
+        resources = self._resources
+        eni = resources.eni(eni_id)
+        for group in change.groups or ():
+            resources.group(group)
+        if eni.status in IN_TRANSITION:
+            raise errors.conflict(eni_id)
+        joined = [g for g in change.groups or () if g not in eni.groups]
+        self._quotas.check_new_members(resources, joined, len(eni.ipv4))
+        resources.put_eni(
+            replace(
+                eni,
+                name=eni.name if change.name is None else change.name,
+                description=eni.description if change.description is None else change.description,
+                groups=eni.groups if change.groups is None else change.groups,
+                delete_on_release=(
+                    eni.delete_on_release if change.delete_on_release is None else change.delete_on_release
+                ),
+            )
+        )
+
+    def release_with_instance(self, instance_id: str) -> None:
+        """The instance is gone: its ENIs go with it, or stay as Available. Every view knows at once."""
+        resources = self._resources
+        for eni in self.of_instance(instance_id):
+            history = resources.enis[eni.eni_id]
+            if eni.eni_type == EniType.PRIMARY or eni.delete_on_release:
+                history.rewrite(resources.now, None)
+                resources.give_back(eni.vswitch_id, eni.addresses)
+            else:
+                history.rewrite(resources.now, replace(eni, status=EniStatus.AVAILABLE, instance_id=""))
+
+    def of_instance(self, instance_id: str) -> Sequence[Eni]:
+        """All that count against the instance's limit, the primary one and those on their way included."""
+        return [eni for eni in self._resources.all_enis() if eni.instance_id == instance_id]
+
+    def _take(self, new: NewEni) -> tuple[tuple[IPv4Address, ...], tuple[IPv6Address, ...]]:
+        """All of the addresses of ``new`` or none; the explicit ones are known to be free."""
+        resources = self._resources
+        pools = resources.pools[new.vswitch_id]
+        explicit = (*(() if new.primary_ip is None else (new.primary_ip,)), *new.ipv4.addresses)
+        if pools.v4.available < 1 + new.ipv4.total:
+            raise errors.vswitch_full(new.vswitch_id)
+        if new.ipv6.total and pools.v6 is None:
+            raise errors.ipv6_not_on(new.vswitch_id)
+        pools.v4.take_exactly(explicit)
+        primary = (new.primary_ip,) if new.primary_ip is not None else resources.take_ipv4(new.vswitch_id, 1)
+        others = (*new.ipv4.addresses, *resources.take_ipv4(new.vswitch_id, new.ipv4.count))
+        if pools.v6 is not None:
+            pools.v6.take_exactly(new.ipv6.addresses)
+        ipv6 = (*new.ipv6.addresses, *resources.take_ipv6(new.vswitch_id, new.ipv6.count))
+        return (*primary, *others), ipv6
+
+    def _become(self, eni: Eni, status: EniStatus, *, after: float) -> None:
+        """``eni`` as it is now, and with ``status`` from ``after`` seconds on."""
+        now = self._resources.now
+        self._resources.put_eni(eni)
+        instance_id = eni.instance_id if status == EniStatus.IN_USE else ""
+        self._resources.put_eni(replace(eni, status=status, instance_id=instance_id), since=now + after)
+
+
+def _mac(serial: int) -> str:
+    """00:16:3e is the prefix that ECS uses; the rest counts."""
+    return "00:16:3e:" + ":".join(f"{byte:02x}" for byte in serial.to_bytes(3, "big"))

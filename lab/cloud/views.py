@@ -1,0 +1,170 @@
+"""What can be seen of the cloud, by whom, and how late.
+
+A ``Snapshot`` is the resources as of one time. Writes look at now; Describe* answers, the metadata service,
+the devices in the nodes and the fabric each look at now minus a delay of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+from typing import Any
+
+from lab.cloud.history import History
+from lab.cloud.model import Eni, EniType, Instance
+from lab.cloud.resources import Resources
+from lab.fabric.view import Address, FabricView, Port, PortKind, Subnet
+from lab.spec import Delays, LabSpec, SecurityGroupSpec, gateway_of
+
+Json = dict[str, object]
+
+
+class Snapshot:
+    """``resources`` as of ``time``. Cheap to make; valid while the state's lock is held."""
+
+    __slots__ = ("_resources", "_time")
+
+    def __init__(self, resources: Resources, time: float) -> None:
+        self._resources = resources
+        self._time = time
+
+    def eni(self, eni_id: str) -> Eni | None:
+        history = self._resources.enis.get(eni_id)
+        return history.at(self._time) if history is not None else None
+
+    def enis(self) -> Iterator[Eni]:
+        """In order of creation."""
+        for history in self._resources.enis.values():
+            if (eni := history.at(self._time)) is not None:
+                yield eni
+
+    def attached_to(self, instance_id: str) -> list[Eni]:
+        """ENIs whose device the instance has (or is about to have), the primary one first."""
+        mine = [eni for eni in self.enis() if eni.attached and eni.instance_id == instance_id]
+        return sorted(mine, key=lambda eni: eni.eni_type != EniType.PRIMARY)
+
+    def instance(self, instance_id: str) -> Instance | None:
+        history = self._resources.instances.get(instance_id)
+        return history.at(self._time) if history is not None else None
+
+    def instances(self) -> Iterator[Instance]:
+        for history in self._resources.instances.values():
+            if (instance := history.at(self._time)) is not None:
+                yield instance
+
+    def groups(self) -> Iterator[SecurityGroupSpec]:
+        for history in self._resources.groups.values():
+            if (group := history.at(self._time)) is not None:
+                yield group
+
+    def available(self, vswitch_id: str) -> int:
+        """Free IPv4 addresses."""
+        return self._resources.available[vswitch_id].at(self._time) or 0
+
+
+def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> FabricView:
+    """Ports of the ENIs that ``devices`` has, with what ``addresses`` knows of them.
+
+    An ENI that ``addresses`` does not know (yet) has a port without addresses: everything is dropped there.
+    """
+    return FabricView(
+        ports=tuple(
+            _port(eni, instance.name, addresses.eni(eni.eni_id))
+            for instance in devices.instances()
+            for eni in devices.attached_to(instance.instance_id)
+        ),
+        subnets=tuple(
+            Subnet(cidr, gateway_of(cidr))
+            for vswitch in spec.vswitches
+            for cidr in (vswitch.cidr, vswitch.cidr_v6)
+            if cidr is not None
+        ),
+        vpc=(spec.cidr, spec.cidr_v6),
+        groups=tuple(addresses.groups()),
+        mtu=spec.mtu,
+    )
+
+
+def _port(eni: Eni, node: str, known: Eni | None) -> Port:
+    assigned: frozenset[Address] = frozenset(known.addresses) if known is not None else frozenset()
+    return Port(
+        port_id=eni.eni_id,
+        kind=PortKind.ENI,
+        owner=node,
+        mac=eni.mac,
+        addresses=assigned,
+        groups=frozenset(known.groups if known is not None else eni.groups),
+        device="eth0" if eni.eni_type == EniType.PRIMARY else "",
+    )
+
+
+def next_change(resources: Resources, now: float) -> float | None:
+    """The next time at which a view changes by itself, None if nothing is on its way."""
+    delays = _view_delays(resources.delays)
+    histories: Iterator[History[Any]] = chain(
+        resources.enis.values(),
+        resources.instances.values(),
+        resources.groups.values(),
+        resources.available.values(),
+    )
+    upcoming = (
+        change + delay
+        for history in histories
+        for delay in delays
+        if (change := history.next_after(now - delay)) is not None
+    )
+    return min(upcoming, default=None)
+
+
+def _view_delays(delays: Delays) -> set[float]:
+    return {0.0, delays.describe, delays.metadata, delays.device, delays.fabric}
+
+
+def describe_state(resources: Resources, snapshot: Snapshot) -> Json:
+    """The write state as plain values, for people: nothing lags here."""
+    return {
+        "time": resources.now,
+        "delays": asdict(resources.delays),
+        "instances": [_instance_json(i, snapshot) for i in snapshot.instances()],
+        "enis": [_eni_json(eni) for eni in snapshot.enis()],
+        "vswitches": [
+            {
+                "id": v.vswitch_id,
+                "zone": v.zone,
+                "cidr": str(v.cidr),
+                "cidr_v6": None if v.cidr_v6 is None else str(v.cidr_v6),
+                "available": snapshot.available(v.vswitch_id),
+            }
+            for v in resources.vswitches.values()
+        ],
+        "groups": [asdict(group) for group in snapshot.groups()],
+    }
+
+
+def _instance_json(instance: Instance, snapshot: Snapshot) -> Json:
+    primary = snapshot.eni(instance.primary_eni)
+    return {
+        "id": instance.instance_id,
+        "name": instance.name,
+        "type": instance.instance_type,
+        "zone": instance.zone,
+        "vswitch": instance.vswitch_id,
+        "private_ip": None if primary is None else str(primary.primary_ip),
+        "enis": [eni.eni_id for eni in snapshot.attached_to(instance.instance_id)],
+    }
+
+
+def _eni_json(eni: Eni) -> Json:
+    return {
+        "id": eni.eni_id,
+        "mac": eni.mac,
+        "type": str(eni.eni_type),
+        "status": str(eni.status),
+        "instance": eni.instance_id or None,
+        "vswitch": eni.vswitch_id,
+        "addresses": [str(address) for address in eni.addresses],
+        "groups": list(eni.groups),
+        "tags": dict(eni.tags),
+        "description": eni.description,
+    }
