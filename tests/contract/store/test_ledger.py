@@ -1,0 +1,175 @@
+"""What every ledger promises, the one on disk and the one in memory alike."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from control.model.errors import LedgerError
+from control.model.ids import (
+    AttachmentKey,
+    ClientToken,
+    EniId,
+    Mac,
+    PodKey,
+    SecurityGroupId,
+    VSwitchId,
+)
+from control.model.records import (
+    AddressRecord,
+    AddressState,
+    AttachmentRecord,
+    AttachmentState,
+    Changes,
+    EniRecord,
+    EniState,
+    Ledger,
+    Operation,
+    OperationKind,
+    Snapshot,
+)
+from control.store.ledger import SCHEMA_VERSION, SqliteLedger
+from control.store.memory import MemoryLedger
+
+KEY = AttachmentKey("c" * 64, "eth0")
+ENI = EniRecord(
+    EniId("eni-1"),
+    Mac("00:16:3e:00:00:01"),
+    VSwitchId("vsw-1"),
+    IPv4Address("10.0.16.4"),
+    EniState.SERVING,
+    12.5,
+    IPv4Network("10.0.16.0/20"),
+    IPv4Address("10.0.31.253"),
+    IPv6Network("2001:db8:10:1::/64"),
+    IPv6Address("2001:db8:10:1:ffff:ffff:ffff:fffd"),
+    "why",
+)
+ADDRESS = AddressRecord(IPv6Address("2001:db8:10:1::5"), ENI.eni_id, AddressState.ASSIGNED, 3.0, KEY, "uid")
+ATTACHMENT = AttachmentRecord(
+    KEY,
+    PodKey("default", "web-0"),
+    "uid",
+    "/run/netns/x",
+    "cali1",
+    ENI.eni_id,
+    IPv4Address("10.0.16.5"),
+    None,
+    AttachmentState.READY,
+    4.0,
+)
+OPERATION = Operation(
+    ClientToken("t-1"),
+    OperationKind.CREATE_ENI,
+    5.0,
+    None,
+    VSwitchId("vsw-1"),
+    (SecurityGroupId("sg-1"), SecurityGroupId("sg-2")),
+    6,
+    2,
+    (IPv4Address("10.0.16.9"),),
+)
+ALL = Changes(enis=(ENI,), addresses=(ADDRESS,), attachments=(ATTACHMENT,), operations=(OPERATION,))
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    made: Ledger = SqliteLedger(tmp_path / "l.db") if request.param == "sqlite" else MemoryLedger()
+    yield made
+    made.close()
+
+
+def test_empty_ledger_loads_empty(ledger: Ledger) -> None:
+    assert ledger.load() == Snapshot()
+
+
+def test_every_field_of_every_record_comes_back(ledger: Ledger) -> None:
+    ledger.write(ALL)
+    ledger.remember("boot_id", "b-1")
+    ledger.remember("boot_id", "b-2")
+    assert ledger.load() == Snapshot((ENI,), (ADDRESS,), (ATTACHMENT,), (OPERATION,), {"boot_id": "b-2"})
+
+
+def test_put_replaces_by_key_and_drop_of_the_absent_is_nothing(ledger: Ledger) -> None:
+    ledger.write(ALL)
+    gone = Changes(
+        gone_enis=(ENI.eni_id, EniId("eni-none")),
+        gone_addresses=(ADDRESS.address, IPv4Address("1.2.3.4")),
+        gone_attachments=(KEY,),
+        gone_operations=(OPERATION.token,),
+    )
+    ledger.write(ALL)
+    ledger.write(gone)
+    ledger.write(gone)
+    assert ledger.load() == Snapshot()
+
+
+def test_survives_sigkill_of_its_process(tmp_path: Path) -> None:
+    """A commit that ``write`` has returned from is there after the process was killed."""
+    path = tmp_path / "l.db"
+    child = (
+        "import os, signal, sys, pathlib\n"
+        "from tests.contract.store.test_ledger import ALL, SqliteLedger\n"
+        "SqliteLedger(pathlib.Path(sys.argv[1])).write(ALL)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", child, str(path)], check=False, env={**os.environ})
+    assert done.returncode == -signal.SIGKILL
+    ledger = SqliteLedger(path)
+    assert ledger.load().attachments == (ATTACHMENT,)
+    ledger.close()
+
+
+def test_second_daemon_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    first = SqliteLedger(tmp_path / "l.db")
+    with pytest.raises(LedgerError, match="another terwayd"):
+        SqliteLedger(tmp_path / "l.db")
+    first.close()
+
+
+def test_newer_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    SqliteLedger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    db.close()
+    with pytest.raises(LedgerError, match="drain the node"):
+        SqliteLedger(path)
+
+
+def test_garbage_instead_of_a_ledger_is_said_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    path.write_bytes(b"not a database at all, " * 100)
+    with pytest.raises(LedgerError, match=r"l\.db"):
+        SqliteLedger(path)
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_failed_write_changes_nothing(tmp_path: Path, make_readonly: Callable[[SqliteLedger], None]) -> None:
+    ledger = SqliteLedger(tmp_path / "l.db")
+    ledger.write(Changes(enis=(ENI,)))
+    make_readonly(ledger)
+    with pytest.raises(LedgerError):
+        ledger.write(ALL)
+    assert ledger.load() == Snapshot(enis=(ENI,))
+    ledger.close()
+
+
+@pytest.fixture
+def make_readonly() -> Callable[[SqliteLedger], None]:
+    """Make the next write fail in its middle, as a full disk does: a trigger refuses attachments."""
+
+    def refuse(ledger: SqliteLedger) -> None:
+        ledger._db.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON attachment BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+        )
+
+    return refuse
