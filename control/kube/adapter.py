@@ -1,0 +1,143 @@
+"""``KubernetesAdapter``: the port ``control.model.pod.Kubernetes`` over the official client.
+
+``pod`` answers from the watch's cache without leaving the event loop, which is the usual way of an ADD. What
+the cache lacks is asked for by one GET in a small pool of threads, within ``get_timeout``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from control.kube.cache import PodCache
+from control.kube.connection import Connection, KubernetesConfig, Refused, Request, quote
+from control.kube.notes import EventKey, EventNote, Involved, PatchKey, PatchNote
+from control.kube.outbox import Outbox, OutboxCounts
+from control.kube.pods import has_uid, parse_pod, revision_of
+from control.kube.watcher import PodWatcher
+from control.model.clock import Clock
+from control.model.errors import KubernetesError, PodNotFound
+from control.model.ids import PodKey
+from control.model.pod import EventType, Pod
+
+_GET_THREADS = 4
+_MESSAGE_LIMIT = 1024
+"""Characters of an event's message that the API takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesCounts:
+    """For metrics. ``connected`` is whether the watch stands now, the rest counts since the start."""
+
+    connected: bool
+    lists: int
+    watch_failures: int
+    gets: int
+    outbox: OutboxCounts
+
+
+class KubernetesAdapter:
+    """Implements ``control.model.pod.Kubernetes``. ``start`` once; it returns at once, server or not."""
+
+    def __init__(self, config: KubernetesConfig, clock: Clock) -> None:
+        """Raises ConfigError if the credentials cannot be read. Sends nothing yet."""
+        self._config = config
+        self._clock = clock
+        self._connection = Connection(config)
+        self._cache = PodCache()
+        self._watcher = PodWatcher(config, self._connection, self._cache)
+        self._outbox = Outbox(config, self._connection)
+        self._threads = ThreadPoolExecutor(_GET_THREADS, thread_name_prefix="kube-get")
+        self._gets = 0
+
+    def start(self) -> None:
+        self._watcher.start()
+        self._outbox.start()
+
+    async def pod(self, key: PodKey, uid: str | None) -> Pod:
+        cached = self._cache.pods.get(key)
+        if cached is not None and has_uid(cached, uid):
+            return cached
+        found = await self._get(key)
+        if found is None:
+            raise PodNotFound(
+                f"there is no pod {key} in Kubernetes",
+                remedy="it was deleted; the runtime will remove its sandbox",
+            )
+        if not has_uid(found, uid):
+            raise PodNotFound(
+                f"pod {key} has uid {found.uid} in Kubernetes, and was asked for with uid {uid}",
+                remedy="it was deleted and made anew; the runtime will ask again for the new one",
+            )
+        return found
+
+    async def exists(self, key: PodKey, uid: str) -> bool:
+        found = await self._get(key)
+        return found is not None and has_uid(found, uid)
+
+    def synced(self) -> bool:
+        return self._cache.synced
+
+    def pods(self) -> Mapping[PodKey, Pod]:
+        return self._cache.pods
+
+    def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
+        if target is None:
+            # The uid by which a kubelet signs its own node's events, and kubectl describe looks for them.
+            involved = Involved("Node", "", self._config.node, self._config.node)
+        else:
+            involved = Involved("Pod", target.key.namespace, target.key.name, target.uid)
+        now = self._clock.now()
+        self._outbox.put(EventNote(EventKey(involved, kind, reason, message[:_MESSAGE_LIMIT]), now, now))
+
+    def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
+        self._outbox.put(PatchNote(PatchKey(pod.key, pod.uid), dict(annotations)))
+
+    def counts(self) -> KubernetesCounts:
+        return KubernetesCounts(
+            connected=self._watcher.connected,
+            lists=self._watcher.lists,
+            watch_failures=self._watcher.failures,
+            gets=self._gets,
+            outbox=self._outbox.counts,
+        )
+
+    async def close(self) -> None:
+        """Flushes events and patches for a second at most. Closing twice is closing once."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._watcher.stop()
+        self._outbox.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._connection.close()
+
+    async def _get(self, key: PodKey) -> Pod | None:
+        """Raises KubernetesError, also if the threads are too busy with a slow server to come to it."""
+        self._gets += 1
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._config.get_timeout + 0.5):
+                return await loop.run_in_executor(self._threads, self._fetch, key)
+        except TimeoutError as exc:
+            raise KubernetesError(
+                f"GET of pod {key} at {self._connection.server} took over {self._config.get_timeout} s",
+                remedy="check that the API server is not overloaded; the runtime will try again",
+            ) from exc
+
+    def _fetch(self, key: PodKey) -> Pod | None:
+        if not key.namespace or not key.name:
+            return None  # the path would be that of a list
+        path = f"/api/v1/namespaces/{quote(key.namespace)}/pods/{quote(key.name)}"
+        try:
+            value = self._connection.call(Request("GET", path), timeout=self._config.get_timeout)
+        except Refused as exc:
+            if exc.status == 404:
+                return None
+            raise
+        pod = parse_pod(value)
+        if pod.node == self._config.node:
+            self._cache.offer(pod, revision_of(value))
+        return pod

@@ -1,0 +1,70 @@
+"""This node's pods as the watch has shown them.
+
+The mapping is replaced and never changed, so a reader in the event loop needs no lock and may iterate at
+leisure while the watcher writes. At 110 pods a copy takes 2 µs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from control.model.ids import PodKey
+from control.model.pod import Pod
+
+
+class PodCache:
+    """``position`` is the revision up to which the watch has told everything."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pods: Mapping[PodKey, Pod] = MappingProxyType({})
+        self._position = 0
+        self._synced = False
+
+    @property
+    def pods(self) -> Mapping[PodKey, Pod]:
+        """As of now; it does not change under the caller."""
+        return self._pods
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def synced(self) -> bool:
+        return self._synced
+
+    def replace(self, pods: Mapping[PodKey, Pod], position: int) -> None:
+        """A list's answer."""
+        with self._lock:
+            self._pods = MappingProxyType(dict(pods))
+            self._position = position
+            self._synced = True
+
+    def put(self, pod: Pod, revision: int) -> None:
+        """An object that the watch has shown."""
+        with self._lock:
+            self._pods = MappingProxyType({**self._pods, pod.key: pod})
+            self._position = max(self._position, revision)
+
+    def remove(self, key: PodKey, revision: int) -> None:
+        with self._lock:
+            self._pods = MappingProxyType({k: pod for k, pod in self._pods.items() if k != key})
+            self._position = max(self._position, revision)
+
+    def advance(self, revision: int) -> None:
+        """A bookmark: nothing happened up to ``revision``."""
+        with self._lock:
+            self._position = max(self._position, revision)
+
+    def offer(self, pod: Pod, revision: int) -> None:
+        """A GET's answer: taken only if the watch has not come that far.
+
+        What is not newer than ``position`` the watch has shown already, and may have removed since;
+        what is newer it will still show, its removal included, so nothing taken can stay for ever.
+        """
+        with self._lock:
+            if self._synced and revision > self._position:
+                self._pods = MappingProxyType({**self._pods, pod.key: pod})

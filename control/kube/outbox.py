@@ -1,0 +1,159 @@
+"""What the agent tells the API server: events and annotations, off every caller's path.
+
+A bounded queue and one thread. What waits is merged: the same event counts up, patches of one pod become
+one patch. While the server is away the thread waits with growing pauses, and beyond the bound the oldest
+entry is dropped and counted. Nothing here ever raises into a caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from control.kube.backoff import Backoff
+from control.kube.connection import Connection, KubernetesConfig, Refused
+from control.kube.notes import EventNote, EventSeries, Note, NoteKey, patch_request
+from control.model.errors import KubernetesError
+
+log = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 1.0
+"""How long ``stop`` lets the thread send what still waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCounts:
+    """Since the start. ``merged`` went out as part of another entry."""
+
+    sent: int = 0
+    merged: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+
+class Outbox:
+    """``put`` from any thread; it takes a lock for microseconds."""
+
+    def __init__(self, config: KubernetesConfig, connection: Connection) -> None:
+        self._config = config
+        self._connection = connection
+        self._series = EventSeries(config.node)
+        self._changed = threading.Condition()
+        self._waiting: OrderedDict[NoteKey, Note] = OrderedDict()
+        self._counts = OutboxCounts()
+        self._stopping = False
+        self._backoff = Backoff(config.backoff_first, config.backoff_cap)
+        self._thread = threading.Thread(target=self._run, name="kube-outbox", daemon=True)
+
+    @property
+    def counts(self) -> OutboxCounts:
+        return self._counts
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what waits, for a second at most, and end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(_FLUSH_SECONDS)
+
+    def put(self, note: Note) -> None:
+        with self._changed:
+            known = self._waiting.get(note.key)
+            if known is not None:
+                self._waiting[note.key] = known.merged(note)
+                self._count(merged=1)
+                return
+            self._waiting[note.key] = note
+            self._trim()
+            self._changed.notify_all()
+
+    def _put_back(self, note: Note) -> None:
+        """To the head of the queue, under what has come for the same key meanwhile."""
+        with self._changed:
+            newer = self._waiting.pop(note.key, None)
+            self._waiting[note.key] = note if newer is None else note.merged(newer)
+            self._waiting.move_to_end(note.key, last=False)
+            self._trim()
+
+    def _trim(self) -> None:
+        while len(self._waiting) > self._config.outbox_size:
+            self._waiting.popitem(last=False)
+            self._count(dropped=1)
+
+    def _run(self) -> None:
+        while (note := self._next()) is not None:
+            try:
+                self._send(note)
+                self._count(sent=1)
+                self._backoff.reset()
+            except Refused as exc:
+                self._refused(note, exc)
+            except KubernetesError as exc:
+                log.debug("%s", exc)
+                self._retry(note)
+            except Exception:  # the thread's last barrier: one note less is better than none from here on
+                log.exception("%s could not be sent", note.key)
+                self._count(refused=1)
+
+    def _next(self) -> Note | None:
+        """The oldest entry; None when there is nothing left to do."""
+        with self._changed:
+            while not self._waiting:
+                if self._stopping:
+                    return None
+                self._changed.wait()
+            return self._waiting.popitem(last=False)[1]
+
+    def _send(self, note: Note) -> None:
+        if isinstance(note, EventNote):
+            self._send_event(note)
+        else:
+            self._connection.call(patch_request(note), timeout=self._config.send_timeout)
+
+    def _send_event(self, note: EventNote) -> None:
+        """Count up the event that is there already; if the server has let it go, write a new one."""
+        known = self._series.known(note)
+        if known is not None:
+            try:
+                self._connection.call(known.request(note), timeout=self._config.send_timeout)
+                self._series.sent(note, known.name)
+                return
+            except Refused as exc:
+                if exc.status != 404:
+                    raise
+        request, name = self._series.create(note)
+        self._connection.call(request, timeout=self._config.send_timeout)
+        self._series.sent(note, name, anew=True)
+
+    def _refused(self, note: Note, exc: Refused) -> None:
+        if not exc.lasting:
+            self._retry(note)
+            return
+        level = logging.DEBUG if exc.status == 404 else logging.WARNING
+        log.log(level, "%s", exc)
+        self._count(refused=1)
+
+    def _retry(self, note: Note) -> None:
+        self._put_back(note)
+        with self._changed:
+            if self._stopping:
+                self._waiting.clear()  # the server is away and so is our time
+            else:
+                self._changed.wait_for(lambda: self._stopping, self._backoff.pause())
+
+    def _count(self, *, sent: int = 0, merged: int = 0, dropped: int = 0, refused: int = 0) -> None:
+        with self._changed:
+            counts = self._counts
+            self._counts = replace(
+                counts,
+                sent=counts.sent + sent,
+                merged=counts.merged + merged,
+                dropped=counts.dropped + dropped,
+                refused=counts.refused + refused,
+            )
