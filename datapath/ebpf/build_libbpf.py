@@ -104,30 +104,44 @@ _SOURCE = r"""
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
-/* What libbpf reported to this thread since report_clear(). When it is full the older half goes:
- * the reason of a refusal stands at the end. */
-static __thread char report[1 << 17];
+/* The end of what libbpf reported to this thread since report_clear(). A verifier's log comes as one message of
+ * up to megabytes, and the reason of the refusal stands at its end. */
+static __thread char report[1 << 14];
 static __thread size_t report_used;
+
+static void report_keep(const char *text, size_t length)
+{
+    size_t room = sizeof(report) - 1, old;
+
+    if (length > room) {
+        text += length - room;
+        length = room;
+    }
+    old = report_used < room - length ? report_used : room - length;
+    memmove(report, report + report_used - old, old);
+    memcpy(report + old, text, length);
+    report_used = old + length;
+    report[report_used] = 0;
+}
 
 static int report_append(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-    size_t half = sizeof(report) / 2;
-    int wrote;
+    char *text;
+    int length;
 
     if (level == LIBBPF_DEBUG)
         return 0;
-    if (report_used > half) {
-        memmove(report, report + report_used - half / 2, half / 2);
-        report_used = half / 2;
-    }
-    wrote = vsnprintf(report + report_used, half, format, arguments);
-    if (wrote > 0)
-        report_used += (size_t)wrote < half ? (size_t)wrote : half - 1;
+    length = vasprintf(&text, format, arguments);
+    if (length < 0)
+        return 0;
+    report_keep(text, length);
+    free(text);
     return 0;
 }
 

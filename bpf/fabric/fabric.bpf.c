@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * This file holds the lab's VPC: one tc program at the ingress of the fabric's side of every port. It decides
+ * what a frame's fate is, acts on it, and counts the reason; nothing of a frame reaches the host's stack.
+ *
+ * A VPC is an overlay, not a chain of routers: it exchanges the MACs and leaves everything from the IP header
+ * on as it is, hop limit included.
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "include/fabric.h"
+#include "fabric/flows.h"
+#include "fabric/maps.h"
+#include "fabric/neighbour.h"
+#include "fabric/prefixes.h"
+#include "lib/packet.h"
+
+/* Where a frame goes, filled for every reason that sends one. */
+struct route {
+	__u32 ifindex;
+	__u8 mac[6];
+	__u8 padding[2];
+};
+
+static __always_inline bool source_is_assigned(const struct port *port, __u32 ifindex,
+					       const struct address *source)
+{
+	struct home *home = bpf_map_lookup_elem(&assigned, source);
+
+	if (home)
+		return home->ifindex == ifindex;
+	return port->kind == PORT_OUTSIDE && !address_in_vpc(source) &&
+	       !address_stays_on_link(source);
+}
+
+/*
+ * assigned			its port, unless neither end is an ENI
+ * stays on a link, or in the VPC	dropped
+ * anything else			the outside, if there is one
+ */
+static __always_inline enum fabric_reason
+destination_find(const struct port *source, const struct address *address, __u32 outside,
+		 __u32 *ifindex)
+{
+	struct home *home = bpf_map_lookup_elem(&assigned, address);
+	struct port *port;
+
+	if (home) {
+		port = port_find(home->ifindex);
+		if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
+			return DROP_DST_ADDR;
+		*ifindex = home->ifindex;
+		return PASS_FORWARDED;
+	}
+	if (source->kind != PORT_ENI || address_stays_on_link(address) || address_in_vpc(address))
+		return DROP_DST_ADDR;
+	*ifindex = outside;
+	return outside ? PASS_FORWARDED : DROP_NO_ROUTE;
+}
+
+static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
+							 const struct packet *packet,
+							 const struct port *port,
+							 struct route *route)
+{
+	struct settings *settings = settings_get();
+	enum fabric_reason reason;
+	struct port *destination;
+
+	if (!settings)
+		return DROP_KERNEL;
+	if (packet_wire_length(skb, packet) > settings->mtu)
+		return DROP_MTU;
+	if (!source_is_assigned(port, skb->ifindex, &packet->flow.source))
+		return DROP_SRC_ADDR;
+	reason = destination_find(port, &packet->flow.destination, settings->outside_ifindex,
+				  &route->ifindex);
+	if (reason != PASS_FORWARDED)
+		return reason;
+	destination = port_find(route->ifindex);
+	if (!destination)
+		return DROP_DST_ADDR;
+	__builtin_memcpy(route->mac, destination->mac, ETH_ALEN);
+	return flow_decide(skb, packet, port, destination, settings->epoch);
+}
+
+static __always_inline enum fabric_reason ip_decide(struct __sk_buff *skb,
+						    const struct ethhdr *eth,
+						    const struct port *port, struct route *route)
+{
+	struct settings *settings = settings_get();
+	struct packet packet = {};
+	int fault;
+
+	if (!settings)
+		return DROP_KERNEL;
+	fault = packet_parse(skb, ETH_HLEN, eth->h_proto == bpf_htons(ETH_P_IP), &packet);
+	if (fault)
+		return fault == PACKET_EXTENSION ? DROP_EXTENSION : DROP_MALFORMED;
+	if (packet.flow.protocol == PROTOCOL_ICMPV6 && nd_is_link_talk(packet.icmp_type))
+		return nd_decide(skb, &packet, port, settings->gateway_mac);
+	if (packet.flow.protocol == IPPROTO_IGMP && address_is_v4(&packet.flow.source))
+		return PASS_CONTROL;
+	if (!mac_equal(eth->h_dest, settings->gateway_mac))
+		return address_is_multicast(&packet.flow.destination) ? DROP_MULTICAST :
+									DROP_DST_MAC;
+	return unicast_decide(skb, &packet, port, route);
+}
+
+/* A question to the link comes by broadcast, by multicast, or straight to the gateway. */
+static __always_inline bool mac_hears_questions(const __u8 *mac)
+{
+	struct settings *settings = settings_get();
+
+	return mac[0] & 1 || (settings && mac_equal(mac, settings->gateway_mac));
+}
+
+static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct route *route)
+{
+	struct port *port = port_find(skb->ifindex);
+	struct ethhdr eth;
+
+	if (!port)
+		return DROP_NO_PORT;
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return DROP_MALFORMED;
+	if (!mac_equal(eth.h_source, port->mac))
+		return DROP_SRC_MAC;
+	if (skb->vlan_present || eth.h_proto == bpf_htons(ETH_P_8021Q) ||
+	    eth.h_proto == bpf_htons(ETH_P_8021AD))
+		return DROP_VLAN;
+	route->ifindex = skb->ifindex;
+	__builtin_memcpy(route->mac, port->mac, ETH_ALEN);
+	if (eth.h_proto == bpf_htons(ETH_P_ARP))
+		return mac_hears_questions(eth.h_dest) ? arp_decide(skb, port) : DROP_DST_MAC;
+	if (eth.h_proto == bpf_htons(ETH_P_IP) || eth.h_proto == bpf_htons(ETH_P_IPV6))
+		return ip_decide(skb, &eth, port, route);
+	return DROP_ETHERTYPE;
+}
+
+/* Write what `reason` asks for into the frame. Returns the reason, or DROP_KERNEL if that failed. */
+static __noinline enum fabric_reason fabric_act(struct __sk_buff *skb, enum fabric_reason reason,
+						const struct route *route)
+{
+	struct settings *settings = settings_get();
+	__u8 macs[2 * ETH_ALEN];
+
+	if (reason > PASS_ANSWERED_ND)
+		return reason;
+	if (!settings)
+		return DROP_KERNEL;
+	if (reason == PASS_ANSWERED_ARP && arp_answer(skb, settings->gateway_mac))
+		return DROP_KERNEL;
+	if (reason == PASS_ANSWERED_ND && nd_answer(skb, settings->gateway_mac))
+		return DROP_KERNEL;
+	__builtin_memcpy(macs, route->mac, ETH_ALEN);
+	__builtin_memcpy(macs + ETH_ALEN, settings->gateway_mac, ETH_ALEN);
+	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ? DROP_KERNEL : reason;
+}
+
+static __always_inline void fabric_count(__u32 ifindex, enum fabric_reason reason)
+{
+	__u32 key = reason == DROP_NO_PORT ? 0 : ifindex;
+	struct port_counters *found = bpf_map_lookup_elem(&counters, &key);
+
+	if (found && reason < REASON_COUNT)
+		found->count[reason]++;
+}
+
+SEC("tc")
+int fabric_ingress(struct __sk_buff *skb)
+{
+	struct route route = {};
+	enum fabric_reason reason;
+
+	reason = fabric_decide(skb, &route);
+	reason = fabric_act(skb, reason, &route);
+	fabric_count(skb->ifindex, reason);
+	return reason <= PASS_ANSWERED_ND ? bpf_redirect(route.ifindex, 0) : TC_ACT_SHOT;
+}
+
+char _license[] SEC("license") = "GPL";

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* This file holds what the lab's fabric shares with Python: reasons, and the rows of its maps. */
+#ifndef TERWAY_FABRIC_H
+#define TERWAY_FABRIC_H
+
+#include "include/address.h"
+#include "include/flow.h"
+
+/*
+ * What became of a frame. Each frame adds one to one of these, on the port where it came in.
+ * The prefix is the class: PASS_ is what a healthy node sees, DROP_ is what a VPC refuses.
+ * Numbers are never reused; new ones go before REASON_COUNT.
+ */
+enum fabric_reason {
+	/* Delivered to the port that holds the destination. */
+	PASS_FORWARDED = 0,
+	/* An ARP request or a neighbour solicitation, answered with the gateway's MAC. */
+	PASS_ANSWERED_ARP = 1,
+	PASS_ANSWERED_ND = 2,
+	/* What hosts say to their link and a VPC has no ear for: address probes, announcements,
+	 * MLD, IGMP, router solicitations. Ends here, and is no fault. */
+	PASS_CONTROL = 3,
+
+	/* The device is not a port of the fabric. */
+	DROP_NO_PORT = 4,
+	/* Too short, or lengths that contradict each other. */
+	DROP_MALFORMED = 5,
+	/* The frame's source, or the sender in ARP, is not the ENI's MAC. */
+	DROP_SRC_MAC = 6,
+	/* Unicast to something else than the gateway's MAC. */
+	DROP_DST_MAC = 7,
+	/* Tagged with a VLAN id that no port has. */
+	DROP_VLAN = 8,
+	/* Neither ARP nor IPv4 nor IPv6. */
+	DROP_ETHERTYPE = 9,
+	/* Broadcast or multicast that is not PASS_CONTROL: a VPC carries none. */
+	DROP_MULTICAST = 10,
+	/* An address was asked for that no vSwitch holds. */
+	DROP_NEIGHBOUR = 11,
+	/* More or other IPv6 extension headers than the fabric follows. */
+	DROP_EXTENSION = 12,
+	/* Longer than the MTU on the wire, which for a GSO frame means each of its segments. */
+	DROP_MTU = 13,
+	/* The source address is not assigned to the ENI. */
+	DROP_SRC_ADDR = 14,
+	/* Nothing holds the destination, or it may not be reached from here. */
+	DROP_DST_ADDR = 15,
+	/* Outside the VPC, and this lab has no outside. */
+	DROP_NO_ROUTE = 16,
+	/* A security group says no. */
+	DROP_GROUP = 17,
+	/* A later fragment whose first one was not seen. */
+	DROP_FRAGMENT = 18,
+	/* The kernel refused to change the frame (out of memory). */
+	DROP_KERNEL = 19,
+
+	REASON_COUNT,
+};
+
+enum port_kind {
+	PORT_ENI = 0,
+	PORT_SERVICE = 1,
+	PORT_OUTSIDE = 2,
+};
+
+#define GROUP_WORDS 4 /* room for 256 security groups */
+
+/* A run of rows in the rule table. */
+struct rule_range {
+	__u32 first;
+	__u32 count;
+};
+
+/* Value of `ports`, keyed by the device on the fabric's side. */
+struct port {
+	__u8 mac[6];
+	__u8 padding[2];
+	enum port_kind kind;
+	struct rule_range ingress;
+	struct rule_range egress;
+	__u32 padding_2;
+	__u64 groups[GROUP_WORDS]; /* bit n: member of group n */
+};
+
+_Static_assert(sizeof(struct port) == 64, "no hole");
+
+/* Value of `assigned`, keyed by address. */
+struct home {
+	__u32 ifindex;
+};
+
+/* Key and value of `prefixes`, a longest-prefix match over 128 bits. */
+struct prefix {
+	__u32 length;
+	struct address network;
+};
+
+enum prefix_kind {
+	PREFIX_VPC = 0,	    /* inside the VPC, in no vSwitch */
+	PREFIX_ON_LINK = 1, /* inside a vSwitch */
+};
+
+struct prefix_value {
+	enum prefix_kind kind;
+};
+
+enum rule_peer {
+	PEER_NETWORK = 0,
+	PEER_GROUP = 1,
+};
+
+/*
+ * The verifier follows the scan row by row and keeps at most 8192 open branches:
+ * this many rows of five branches fit.
+ */
+#define RULES_PER_RANGE 1024
+#define RULE_ROWS	16384
+
+/* Row of `rules`. The first row of a range that matches decides; none means no. */
+struct rule {
+	struct address network;
+	struct address mask;
+	enum rule_peer peer;
+	__u16 port_first; /* host order; asked of TCP, UDP and SCTP only */
+	__u16 port_span;  /* last - first */
+	__u16 group;
+	__u8 protocol;
+	__u8 protocol_mask; /* 0: every protocol, 0xff: this one */
+	__u8 only_v6;	    /* 1: never an IPv4 peer, whatever the mask says */
+	__u8 accept;
+	__u8 padding[2];
+};
+
+_Static_assert(sizeof(struct rule) == 48, "no hole");
+
+/* The one row of `settings`. */
+struct settings {
+	__u32 mtu;
+	__u32 outside_ifindex; /* 0: none */
+	__u32 epoch;	       /* grows when what was allowed may not be any more */
+	__u8 gateway_mac[6];
+	__u8 padding[2];
+};
+
+_Static_assert(sizeof(struct settings) == 20, "no hole");
+
+/* Value of `flows`, keyed by struct flow in the direction of the first packet. */
+struct flow_state {
+	__u64 seen; /* nanoseconds since boot */
+	__u32 epoch;
+	__u32 padding;
+};
+
+/* Value of `datagrams`, keyed by struct datagram. */
+struct datagram_state {
+	__u64 seen;
+	__u32 accepted;
+	__u32 padding;
+};
+
+/* Value of `counters`, keyed by device; key 0 counts DROP_NO_PORT. */
+struct port_counters {
+	__u64 count[REASON_COUNT];
+};
+
+#endif

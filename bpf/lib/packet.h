@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * This file holds the way from bytes to a struct packet: IPv4 and IPv6, options, extension headers and
+ * fragments. It reads by bpf_skb_load_bytes(), so that it works at any offset, on any layout of the skb
+ * and for the packet that an ICMP error quotes as well.
+ */
+#ifndef TERWAY_LIB_PACKET_H
+#define TERWAY_LIB_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "include/flow.h"
+#include "lib/address.h"
+
+/* linux/icmp.h and linux/if_arp.h include libc's sockets, which the bpf target has not. */
+#define ICMP_ECHOREPLY	      0
+#define ICMP_DEST_UNREACH     3
+#define ICMP_SOURCE_QUENCH    4
+#define ICMP_ECHO	      8
+#define ICMP_TIME_EXCEEDED    11
+#define ICMP_PARAMETERPROB    12
+#define ICMP_TIMESTAMP	      13
+#define ICMP_TIMESTAMPREPLY   14
+#define ICMPV6_DEST_UNREACH   1
+#define ICMPV6_PARAMPROB      4
+#define ICMPV6_ECHO_REQUEST   128
+#define ICMPV6_ECHO_REPLY     129
+
+#define PROTOCOL_ICMPV6	     58
+#define EXTENSION_HOP_BY_HOP 0
+#define EXTENSION_ROUTING    43
+#define EXTENSION_FRAGMENT   44
+#define EXTENSION_OPTIONS    60
+#define EXTENSIONS_MAX	     6
+#define IPV4_OFFSET	     0x1fff
+#define IPV4_MORE	     0x2000
+#define IPV6_OFFSET	     0xfff8
+#define IPV6_MORE	     0x0001
+
+enum packet_fault {
+	PACKET_FINE = 0,
+	PACKET_MALFORMED,
+	PACKET_EXTENSION,
+};
+
+enum packet_part {
+	PART_WHOLE = 0,
+	PART_FIRST,
+	PART_LATER,
+};
+
+struct packet {
+	struct flow flow;
+	__be32 identification;
+	__u16 transport;       /* offset of the transport header in the frame */
+	__u8 part;	       /* enum packet_part */
+	__u8 icmp_type;	       /* if the protocol is ICMP or ICMPv6 */
+	__u8 transport_length; /* of the TCP or UDP header, else 0 */
+	__u8 quoted;	       /* set by the caller: an ICMP error's quote may end early */
+};
+
+/* The type of the request that `type` replies to, 0 if it is no reply. */
+static __always_inline __u8 icmp_request_of(__u8 protocol, __u8 type)
+{
+	if (protocol == PROTOCOL_ICMPV6)
+		return type == ICMPV6_ECHO_REPLY ? ICMPV6_ECHO_REQUEST : 0;
+	if (type == ICMP_ECHOREPLY)
+		return ICMP_ECHO;
+	return type == ICMP_TIMESTAMPREPLY ? ICMP_TIMESTAMP : 0;
+}
+
+static __always_inline bool icmp_is_request(__u8 protocol, __u8 type)
+{
+	if (protocol == PROTOCOL_ICMPV6)
+		return type == ICMPV6_ECHO_REQUEST;
+	return type == ICMP_ECHO || type == ICMP_TIMESTAMP;
+}
+
+/* An error that quotes the packet it is about. */
+static __always_inline bool icmp_is_error(__u8 protocol, __u8 type)
+{
+	if (protocol == PROTOCOL_ICMPV6)
+		return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
+	if (protocol != IPPROTO_ICMP)
+		return false;
+	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH ||
+	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+}
+
+static __always_inline bool protocol_has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+static __always_inline int packet_parse_icmp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct {
+		__u8 type, code;
+		__be16 checksum, identifier, sequence;
+	} header;
+	struct flow *flow = &packet->flow;
+	__u8 request;
+
+	if (bpf_skb_load_bytes(skb, packet->transport, &header, sizeof(header)))
+		return PACKET_MALFORMED;
+	packet->icmp_type = header.type;
+	request = icmp_request_of(flow->protocol, header.type);
+	if (request) {
+		flow->source_port = bpf_htons(request);
+		flow->destination_port = header.identifier;
+	} else {
+		flow->source_port =
+			icmp_is_request(flow->protocol, header.type) ? header.identifier : 0;
+		flow->destination_port = bpf_htons(header.type);
+	}
+	return PACKET_FINE;
+}
+
+static __always_inline int packet_parse_ports(struct __sk_buff *skb, struct packet *packet)
+{
+	__be16 ports[2];
+	__u8 offset;
+
+	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
+		return PACKET_MALFORMED;
+	packet->flow.source_port = ports[0];
+	packet->flow.destination_port = ports[1];
+	if (packet->quoted)
+		return PACKET_FINE;
+	packet->transport_length = 8;
+	if (packet->flow.protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, packet->transport + 12, &offset, 1))
+			return PACKET_MALFORMED;
+		packet->transport_length = (offset >> 4) * 4;
+		if (packet->transport_length < sizeof(struct tcphdr))
+			return PACKET_MALFORMED;
+	}
+	if (packet->transport + packet->transport_length > skb->len)
+		return PACKET_MALFORMED;
+	return PACKET_FINE;
+}
+
+static __always_inline int packet_parse_transport(struct __sk_buff *skb, struct packet *packet)
+{
+	__u8 protocol = packet->flow.protocol;
+
+	if (packet->part == PART_LATER)
+		return PACKET_FINE;
+	if (protocol_has_ports(protocol))
+		return packet_parse_ports(skb, packet);
+	if (protocol == (address_is_v4(&packet->flow.source) ? IPPROTO_ICMP : PROTOCOL_ICMPV6))
+		return packet_parse_icmp(skb, packet);
+	return PACKET_FINE;
+}
+
+static __always_inline __u8 packet_part(__u32 offset, __u32 more)
+{
+	if (offset)
+		return PART_LATER;
+	return more ? PART_FIRST : PART_WHOLE;
+}
+
+static __noinline int packet_parse_v4(struct __sk_buff *skb, __u32 at, struct packet *packet)
+{
+	struct iphdr ip;
+	__u32 header, total, fragment;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)))
+		return PACKET_MALFORMED;
+	header = ip.ihl * 4;
+	total = bpf_ntohs(ip.tot_len);
+	if (ip.version != 4 || header < sizeof(ip) || total < header)
+		return PACKET_MALFORMED;
+	if (!packet->quoted && at + total > skb->len)
+		return PACKET_MALFORMED;
+	fragment = bpf_ntohs(ip.frag_off);
+	packet->flow.source = address_from_v4(ip.saddr);
+	packet->flow.destination = address_from_v4(ip.daddr);
+	packet->flow.protocol = ip.protocol;
+	packet->identification = bpf_htonl(bpf_ntohs(ip.id));
+	packet->part = packet_part(fragment & IPV4_OFFSET, fragment & IPV4_MORE);
+	packet->transport = at + header;
+	return packet_parse_transport(skb, packet);
+}
+
+static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct packet *packet)
+{
+	struct ipv6hdr ip;
+	struct {
+		__u8 next, length;
+		__be16 offset;
+		__be32 identification;
+	} extension;
+	__u32 cursor = at + sizeof(ip), step;
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
+		return PACKET_MALFORMED;
+	if (!packet->quoted && cursor + bpf_ntohs(ip.payload_len) > skb->len)
+		return PACKET_MALFORMED;
+	__builtin_memcpy(&packet->flow.source, &ip.saddr, sizeof(struct address));
+	__builtin_memcpy(&packet->flow.destination, &ip.daddr, sizeof(struct address));
+	next = ip.nexthdr;
+	for (int i = 0; i < EXTENSIONS_MAX; i++) {
+		if (next != EXTENSION_HOP_BY_HOP && next != EXTENSION_ROUTING &&
+		    next != EXTENSION_OPTIONS && next != EXTENSION_FRAGMENT)
+			break;
+		if (bpf_skb_load_bytes(skb, cursor, &extension, sizeof(extension)))
+			return PACKET_MALFORMED;
+		step = 8 * (extension.length + 1);
+		if (next == EXTENSION_FRAGMENT) {
+			__u32 fragment = bpf_ntohs(extension.offset);
+
+			packet->part = packet_part(fragment & IPV6_OFFSET, fragment & IPV6_MORE);
+			packet->identification = extension.identification;
+			step = 8;
+		}
+		next = extension.next;
+		cursor += step;
+		if (packet->part == PART_LATER)
+			break;
+	}
+	if (packet->part != PART_LATER &&
+	    (next == EXTENSION_HOP_BY_HOP || next == EXTENSION_ROUTING ||
+	     next == EXTENSION_OPTIONS || next == EXTENSION_FRAGMENT))
+		return PACKET_EXTENSION;
+	packet->flow.protocol = next;
+	packet->transport = cursor;
+	return packet_parse_transport(skb, packet);
+}
+
+/* Read the IP packet at offset `at`. `packet` is zeroed but for `quoted`. Returns an enum packet_fault. */
+static __always_inline int packet_parse(struct __sk_buff *skb, __u32 at, bool v4,
+					struct packet *packet)
+{
+	return v4 ? packet_parse_v4(skb, at, packet) : packet_parse_v6(skb, at, packet);
+}
+
+/* Bytes of IP that the packet, or for a GSO frame its longest segment, takes on a wire. */
+static __always_inline __u32 packet_wire_length(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 length = skb->len - ETH_HLEN, segment;
+
+	if (!skb->gso_size)
+		return length;
+	segment = packet->transport - ETH_HLEN + packet->transport_length + skb->gso_size;
+	return segment < length ? segment : length;
+}
+
+#endif
