@@ -59,7 +59,8 @@ class Refusal:
     message: str = ""
     request_id: str = ""
     retry_after: float | None = None
-    """Seconds, from x-acs-retry-after."""
+    """Of x-acs-retry-after. Its unit is not documented: up to 60 it is taken for seconds, above for
+    milliseconds, since no throttling lasts longer than a minute."""
     transport: Transport | None = None
 
 
@@ -70,6 +71,7 @@ _CAUSES: Mapping[str, Cause] = MappingProxyType(
         "ServiceUnavailable.Throttling": Cause.THROTTLED,
         "InvalidVSwitchId.IpNotEnough": Cause.VSWITCH_FULL,
         "QuotaExceeded.Eni": Cause.ENI_QUOTA,
+        "MaxEniCountExceeded": Cause.ENI_QUOTA,
         "EniPerInstanceLimitExceeded": Cause.ENI_QUOTA,
         "InvalidOperation.EniCountExceeded": Cause.ENI_QUOTA,
         "QuotaExceeded.PrivateIpAddress": Cause.IP_QUOTA,
@@ -79,11 +81,14 @@ _CAUSES: Mapping[str, Cause] = MappingProxyType(
         "InvalidSecurityGroupId": Cause.INVALID_SECURITY_GROUP,
         "InvalidSecurityGroup": Cause.INVALID_SECURITY_GROUP,
         "InvalidVSwitchId": Cause.INVALID_VSWITCH,
+        "InvalidVSwitch": Cause.INVALID_VSWITCH,
+        "InvalidOperation.AvailabilityZoneMismatch": Cause.INVALID_VSWITCH,
         "InvalidVswitchID": Cause.INVALID_VSWITCH,
         "InvalidEniId.NotFound": Cause.ENI_GONE,
         "InvalidOperation.InvalidEniState": Cause.ENI_STATE,
         "InvalidOperation.InvalidEniType": Cause.ENI_STATE,
         "InvalidOperation.InvalidEcsState": Cause.ENI_STATE,
+        "InvalidOperation.DetachPrimaryEniNotAllowed": Cause.ENI_STATE,
         "IncorrectInstanceStatus": Cause.ENI_STATE,
         "InvalidEcsId.NotFound": Cause.INSTANCE_GONE,
         "InvalidInstanceId.NotFound": Cause.INSTANCE_GONE,
@@ -91,6 +96,7 @@ _CAUSES: Mapping[str, Cause] = MappingProxyType(
         "Operation.Conflict": Cause.CONFLICT,
         "OperationConflict": Cause.CONFLICT,
         "LastTokenProcessing": Cause.CONFLICT,
+        "IdempotentProcessing": Cause.CONFLICT,
         "IdempotentFailed": Cause.IDEMPOTENCY,
         "IdempotentParameterMismatch": Cause.IDEMPOTENCY,
         "InvalidSecurityToken.Expired": Cause.CREDENTIALS_EXPIRED,
@@ -107,11 +113,13 @@ _CAUSES: Mapping[str, Cause] = MappingProxyType(
         "InvalidAction": Cause.UNSUPPORTED,
         "InvalidVersion": Cause.UNSUPPORTED,
         "UnsupportedOperation": Cause.UNSUPPORTED,
+        "UnsupportedParameter": Cause.UNSUPPORTED,
         "InternalError": Cause.INTERNAL,
         "ServiceUnavailable": Cause.INTERNAL,
         "UnknownError": Cause.INTERNAL,
         # A nonce is random and new for each attempt, so another attempt mends it.
         "SignatureNonceUsed": Cause.INTERNAL,
+        "InvalidRegionId": Cause.CONFIG,
         "InvalidParameter": Cause.REQUEST,
         "MissingParameter": Cause.REQUEST,
     }
@@ -149,6 +157,7 @@ _REMEDIES: Mapping[Cause, str] = MappingProxyType(
         Cause.UNREACHABLE: "check the node's route and security group towards the OpenAPI endpoint",
         Cause.TIMEOUT: "check the node's route to the OpenAPI endpoint; it is tried again by itself",
         Cause.INTERNAL: "the cloud has a fault; it is tried again by itself",
+        Cause.CONFIG: "correct `region_id` in eni-config; without it the metadata service's is used",
         Cause.REQUEST: "report this with the request id: the agent sent what the cloud does not take",
     }
 )
@@ -156,6 +165,9 @@ _REMEDIES: Mapping[Cause, str] = MappingProxyType(
 # Sentences of single codes and transport failures, which go before the one of their cause.
 _SPECIAL: Mapping[str, str] = MappingProxyType(
     {
+        "InvalidVSwitch.Ipv6NotTurnOn": "turn on IPv6 for {vswitch}, or set `ip_stack` of eni-config to ipv4",
+        "MaxEniCountExceeded": "QuotaExceeded.Eni: the account's ENI quota here is used up; raise it in"
+        " Quota Center or delete ENIs that nothing uses",
         "QuotaExceeded.Eni": "the account's ENI quota of this region is used up; raise it in Quota Center or"
         " delete ENIs that nothing uses",
         "SecurityGroupInstanceLimitExceed": "{groups} hold as many addresses as a group may; use an advanced"
@@ -178,9 +190,6 @@ def cloud_error(refusal: Refusal, *, action: str, subject: Subject, now: float) 
     because the cloud counts calls per calendar minute.
     """
     cause = cause_of(refusal)
-    retry_after = refusal.retry_after
-    if cause is Cause.THROTTLED and retry_after is None:
-        retry_after = MINUTE - now % MINUTE
     return CloudError(
         _what(refusal, action, subject),
         cause=cause,
@@ -188,8 +197,15 @@ def cloud_error(refusal: Refusal, *, action: str, subject: Subject, now: float) 
         code=refusal.code,
         request_id=refusal.request_id,
         remedy=_remedy(refusal, cause, action, subject),
-        retry_after=retry_after,
+        retry_after=_retry_after(refusal, cause, now),
     )
+
+
+def _retry_after(refusal: Refusal, cause: Cause, now: float) -> float | None:
+    told = refusal.retry_after
+    if told is not None:
+        return told if told <= MINUTE else told / 1000
+    return MINUTE - now % MINUTE if cause is Cause.THROTTLED else None
 
 
 def cause_of(refusal: Refusal) -> Cause:

@@ -176,11 +176,11 @@ class FakeAccount:
         return taken
 
     def unassign(self, eni_id: EniId, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
-        """What is not assigned is left out silently; the primary address stays with an error."""
-        eni = self._eni(eni_id)
-        gone = set(addresses)
-        if eni.primary_ip in gone:
-            raise Refused("InvalidIp.Address")
+        """What is not assigned is left out silently. The primary address stays as long as its ENI."""
+        eni = self._enis.get(eni_id)
+        if eni is None:
+            return
+        gone = set(addresses) - {eni.primary_ip}
         ipv4 = tuple(a for a in eni.ipv4 if a not in gone)
         self._put(replace(eni, ipv4=ipv4, ipv6=tuple(a for a in eni.ipv6 if a not in gone)))
 
