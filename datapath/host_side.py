@@ -1,0 +1,112 @@
+"""The node's end of a pair: written in one batch together with the questions that prove it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+
+from datapath import layout, objects
+from datapath import observed as seen
+from datapath.endpoint import Difference, Endpoint
+from datapath.errors import KernelError
+from datapath.netlink import link, route, rule
+from datapath.netlink.route import Path
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address, Message, Request, host_network
+from datapath.node import FAMILIES
+from datapath.plan import Place, Plan, Proof, proofs, source_rule, upstream_route, upstream_rule
+
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.ENODEV)
+"""What the kernel answers for a packet that it would not forward: no route, or a source it distrusts."""
+
+
+def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> None:
+    """Link up and named after its container, all objects, upstream's of the same pod removed; then prove it.
+
+    Rules that lead the pod elsewhere are looked for only if the proof fails, as listing rules takes longer
+    than all the rest. Raises KernelError if the kernel still would route the pod's packets otherwise.
+    """
+    questions = proofs(endpoint, place)
+    answers = socket.transact(
+        link.change(place.host, up=True, alias=endpoint.container_id),
+        *map(objects.add, wanted.host_addresses),
+        *map(objects.add, wanted.host_routes),
+        *map(objects.add, wanted.host_neighbours),
+        *map(objects.add, wanted.host_rules),
+        *_upstream_removals(endpoint, place),
+        *map(_ask, questions),
+    )
+    wrong = _wrong(questions, answers[-len(questions) :])
+    if wrong:
+        _remove_conflicts(socket, endpoint, wanted)
+        wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
+    if wrong:
+        raise KernelError("prove the pod's routing", object=endpoint.host_link, detail="; ".join(wrong))
+
+
+def misrouted(socket: Socket, endpoint: Endpoint, place: Place) -> list[Difference]:
+    """Packets that the kernel would not send as planned."""
+    questions = proofs(endpoint, place)
+    wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
+    return [Difference(f"routing of {endpoint.host_link}", one) for one in wrong]
+
+
+def unwind(socket: Socket, endpoint: Endpoint, place: Place) -> None:
+    """Remove what a failed ``write`` may have made. Here the link is waited for: a retry finds nothing."""
+    removals = rule_removals(socket, endpoint.addresses(), place.eni)
+    socket.transact(link.delete(place.host), *removals)
+
+
+def rule_removals(socket: Socket, addresses: Iterable[Address], eni: int | None) -> list[Request]:
+    """For the rules of pods with these addresses. Without ``eni`` they are looked for, which costs a list."""
+    wanted = tuple(addresses)
+    removals = [rule.delete(upstream_rule(one)) for one in wanted]
+    if eni is not None:
+        return [*removals, *(rule.delete(source_rule(one, eni)) for one in wanted)]
+    sources = {host_network(one) for one in wanted}
+    return [*removals, *(rule.delete(one) for one in _source_rules(socket) if one.source in sources)]
+
+
+def carried_elsewhere(socket: Socket, addresses: Iterable[Address]) -> set[Address]:
+    """Which of the addresses some link of the node carries for a pod now."""
+    wanted = tuple(addresses)
+    asked = socket.transact(*(route.lookup(Path(one)).also_done_if(*_NO_WAY) for one in wanted))
+    found = set()
+    for one, answer in zip(wanted, asked, strict=True):
+        way = None if answer is None else route.decode(answer)
+        if way is not None and way.table == layout.TABLE_PODS:
+            found.add(one)
+    return found
+
+
+def _upstream_removals(endpoint: Endpoint, place: Place) -> list[Request]:
+    rules = [rule.delete(upstream_rule(one)) for one in endpoint.addresses()]
+    name = endpoint.host_link
+    return rules + [route.delete(upstream_route(one, place.host, name)) for one in endpoint.addresses()]
+
+
+def _ask(question: Proof) -> Request:
+    return route.lookup(question.path).also_done_if(*_NO_WAY)
+
+
+def _wrong(questions: Sequence[Proof], answers: Sequence[Message | None]) -> list[str]:
+    """In words, the answers that are not as planned."""
+    wrong = []
+    for question, answer in zip(questions, answers, strict=True):
+        way = None if answer is None else route.decode(answer)
+        if way is None or way.oif != question.oif:
+            instead = "nowhere" if way is None else f"by link {way.oif} of table {way.table}"
+            wrong.append(f"a packet {question.path} goes {instead}, not by link {question.oif}")
+    return wrong
+
+
+def _remove_conflicts(socket: Socket, endpoint: Endpoint, wanted: Plan) -> None:
+    """Rules of earlier owners of the addresses: to another ENI's table, or upstream's."""
+    mine = {host_network(one) for one in endpoint.addresses()}
+    found = [one for one in _source_rules(socket) if one.source in mine and one not in wanted.host_rules]
+    socket.transact(*map(rule.delete, found))
+
+
+def _source_rules(socket: Socket) -> list[rule.Rule]:
+    listed = (one for family in FAMILIES for one in rule.list_all(socket, family))
+    return [one for one in listed if seen.is_source_rule(one)]

@@ -1,0 +1,59 @@
+"""Numbers and names of the policy-routing layout on a node. Pure.
+
+    priority  rule                                 made by
+    0         from all lookup local                kernel
+    512       from all lookup TABLE_PODS           ours, one per family: towards pods
+    512       from all to POD lookup main          upstream, one per pod; cleaned up
+    600       fwmark ... lookup 100                symmetric routing
+    2048      from POD lookup 1000+ifindex         ours and upstream's, one per pod: away from pods
+    32766     from all lookup main                 kernel
+
+Upstream keeps the pods' /32 routes in the main table behind one rule per pod, so that a look-up walks two
+rules per pod; here one rule leads to a table of its own, whose size does not matter to a look-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import IPv4Address, IPv6Address
+
+TABLE_PODS = 512
+"""Routes to the pods. Not 1000 and above (tables of ENIs), 100 (symmetric routing), 253-255 (kernel), nor a
+number that Cilium (2004, 2005), Calico (1-250) or wg-quick (51820) use. Same as its rule's priority."""
+
+TABLE_ENI_BASE = 1000
+PRIORITY_TO_POD = 512
+PRIORITY_FROM_POD = 2048
+
+POD_GATEWAY = IPv4Address("169.254.1.1")
+POD_GATEWAY_V6 = IPv6Address("fe80::1")
+"""The pod's default gateway: an address that nobody has, with a permanent neighbour for it."""
+
+GROUP_DOOMED = 0x7465726D
+"""IFLA_GROUP of host links whose pod is gone; deleting is slow, so it is done for many at once."""
+
+DOOMED_PREFIX = "doomed"
+
+
+def doomed_name(ifindex: int) -> str:
+    """Out of the way of the next pod with the old name. At most 14 of the 15 characters a link may have."""
+    return f"{DOOMED_PREFIX}{ifindex:x}"
+
+
+def eni_table(ifindex: int) -> int:
+    return TABLE_ENI_BASE + ifindex
+
+
+def host_mac(container_id: str, ifname: str) -> str:
+    return _mac(container_id, ifname, "host")
+
+
+def pod_mac(container_id: str, ifname: str) -> str:
+    return _mac(container_id, ifname, "pod")
+
+
+def _mac(*seed: str) -> str:
+    """A locally administered unicast MAC that the same seed always gives."""
+    digest = bytearray(hashlib.sha1("/".join(seed).encode(), usedforsecurity=False).digest()[:6])
+    digest[0] = (digest[0] & 0xFC) | 0x02
+    return digest.hex(":")

@@ -1,0 +1,172 @@
+"""What a node and each of its ENIs need before the first pod: forwarding, one rule, a table per ENI.
+
+Everything here is idempotent and changes only what differs. The caller has entered the node's namespace, as
+the sysctls are those of the calling thread's.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from socket import AF_INET, AF_INET6
+
+from datapath import layout, objects, plan, sysctl
+from datapath.endpoint import HOST_LINK_PREFIX, EniLink
+from datapath.errors import KernelError
+from datapath.netlink import address, link, route, rule
+from datapath.netlink.address import Assigned
+from datapath.netlink.link import Link
+from datapath.netlink.route import Route
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address, everywhere, family_of, host_network
+from datapath.objects import Object
+
+FAMILIES = (AF_INET, AF_INET6)
+HOST_ROLES = (HOST_LINK_PREFIX, layout.DOOMED_PREFIX, "ipvl_")
+"""Names of links that belong to pods, whatever MAC they carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEni:
+    """An ENI that was found and made ready: ``ifindex`` is what its table and rules are numbered by."""
+
+    eni: EniLink
+    ifindex: int
+    name: str
+    host_addresses: tuple[Address, ...]
+
+    def addresses(self) -> tuple[Assigned, ...]:
+        """The host's own, of the families that the ENI has a gateway for."""
+        families = {AF_INET} if self.eni.gateway_v6 is None else {AF_INET, AF_INET6}
+        return tuple(
+            Assigned(one, one.max_prefixlen, self.ifindex, device=self.name)
+            for one in self.host_addresses
+            if family_of(one) in families
+        )
+
+    def routes(self) -> tuple[Route, ...]:
+        """The table, in the order of writing.
+
+        IPv6 gets a route to the gateway instead of "onlink": the kernel refuses that flag if the main table
+        reaches the gateway by another link, and it does when two ENIs are in one vSwitch.
+        """
+        table, index, name = layout.eni_table(self.ifindex), self.ifindex, self.name
+        gateway, gateway_v6 = self.eni.gateway, self.eni.gateway_v6
+        default = Route(everywhere(AF_INET), index, table, gateway, onlink=True, device=name)
+        if gateway_v6 is None:
+            return (default,)
+        to_gateway = Route(host_network(gateway_v6), index, table, device=name)
+        default_v6 = Route(everywhere(AF_INET6), index, table, gateway_v6, device=name)
+        return (default, to_gateway, default_v6)
+
+    def objects(self) -> tuple[Object, ...]:
+        return (*self.addresses(), *self.routes())
+
+
+@dataclass(frozen=True, slots=True)
+class EniState:
+    """What is there of a prepared ENI: ``link`` None if it is gone, or its index is another link's now."""
+
+    link: Link | None
+    objects: tuple[Object, ...]
+
+
+def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]:
+    """Forwarding on, reverse path filter off, the rule towards the pods, for the families of the addresses.
+
+    Returns those families; IPv4 is always one. Forwarding of IPv6 makes the kernel ignore router
+    advertisements on links with accept_ra=1, as upstream's node setup does.
+    """
+    families = _families(host_addresses)
+    _ensure_links("ipv4", {"forwarding": "1", "rp_filter": "0"})
+    if AF_INET6 in families:
+        _ensure_links("ipv6", {"forwarding": "1", "disable_ipv6": "0"})
+    socket.transact(*(rule.add(plan.pods_rule(family)) for family in sorted(families)))
+    return families
+
+
+def prepare_eni(socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...]) -> PreparedEni:
+    """Link up with its MTU, the host's addresses, and a table that leads to the gateway.
+
+    Raises KernelError with ENODEV if no link has the MAC.
+    """
+    found = find_eni(socket, eni.mac)
+    sysctl.ensure(_settings("ipv4", found.name, _ENI_V4))
+    if eni.gateway_v6 is not None:
+        sysctl.ensure(_settings("ipv6", found.name, _ENI_V6))
+    if not found.up or found.mtu != eni.mtu:
+        socket.one(link.change(found.index, up=True, mtu=eni.mtu))
+    prepared = PreparedEni(eni, found.index, found.name, host_addresses)
+    absent = objects.missing(prepared.objects(), look(socket, prepared).objects)
+    socket.transact(*map(objects.add, absent))
+    return prepared
+
+
+def look(socket: Socket, prepared: PreparedEni) -> EniState:
+    """What the kernel has of it now."""
+    found = link.find(socket, prepared.ifindex)
+    if found is None or found.mac != prepared.eni.mac.lower():
+        return EniState(None, ())
+    present: list[Object] = [*address.of_link(socket, found.index)]
+    for family in FAMILIES:
+        present.extend(route.list_table(socket, family, layout.eni_table(found.index)))
+    return EniState(found, tuple(present))
+
+
+def find_eni(socket: Socket, mac: str) -> Link:
+    """The link of an ENI. Raises KernelError with ENODEV if there is none."""
+    found = look_for(socket, mac)
+    if found is None:
+        detail = "is the ENI attached, and not moved into a pod?"
+        raise KernelError("find the link of an ENI", errno=errno.ENODEV, object=f"MAC {mac}", detail=detail)
+    return found
+
+
+def look_for(socket: Socket, mac: str) -> Link | None:
+    wanted = mac.lower()
+    return next((one for one in link.list_all(socket) if one.mac == wanted and _may_be_eni(one)), None)
+
+
+def forget_eni(socket: Socket, ifindex: int) -> None:
+    """Remove the table's routes and every plain rule at our priority that leads to it."""
+    table = layout.eni_table(ifindex)
+    for family in FAMILIES:
+        rules = [
+            one
+            for one in rule.list_all(socket, family)
+            if one.plain and one.priority == layout.PRIORITY_FROM_POD and one.table == table
+        ]
+        routes = route.list_table(socket, family, table)
+        # The default route leans on the route to its gateway, so the way of writing is taken backwards.
+        socket.transact(*map(rule.delete, rules), *map(route.delete, reversed(routes)))
+
+
+def _may_be_eni(found: Link) -> bool:
+    return not found.stacked and not found.name.startswith(HOST_ROLES)
+
+
+def _families(addresses: Iterable[Address]) -> frozenset[int]:
+    return frozenset({AF_INET}) | {family_of(a) for a in addresses}
+
+
+def _ensure_links(family: str, wanted: dict[str, str]) -> None:
+    """``default`` is what pods' links start with, so that no ADD needs to write any of these."""
+    for name in ("all", "default"):
+        sysctl.ensure(_settings(family, name, wanted))
+    for name in sysctl.links(family):
+        try:
+            sysctl.ensure(_settings(family, name, wanted))
+        except KernelError as exc:
+            if exc.errno != errno.ENOENT:
+                raise
+            # The link was removed while its siblings were gone through.
+
+
+def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, str]:
+    return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
+
+
+_ENI_V4 = {"rp_filter": "0", "forwarding": "1"}
+_ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
+"""Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

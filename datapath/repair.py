@@ -1,0 +1,177 @@
+"""What to do so that the host's side is as planned again. Pure: an observation in, steps out.
+
+Three kinds of step: objects of a live pod that somebody deleted (systemd-networkd does, aws-cni#3309), traces
+of upstream's way of routing the same pod, and leftovers of pods that are gone. Rules and routes of others are
+never in an ``Observed``, so no step can touch them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from datapath import layout, objects
+from datapath import observed as seen
+from datapath.endpoint import Difference, Endpoint
+from datapath.netlink import link
+from datapath.netlink.link import Link
+from datapath.netlink.route import Route
+from datapath.netlink.rule import Rule
+from datapath.netlink.wire import Request
+from datapath.node import EniState, PreparedEni
+from datapath.objects import Object
+from datapath.observed import Observed
+from datapath.plan import Place, plan, pods_rule, upstream_route, upstream_rule
+from datapath.reaper import doom
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``difference`` in words, and the requests that settle it."""
+
+    difference: Difference
+    requests: tuple[Request, ...]
+
+
+def steps(
+    observed: Observed, endpoints: Sequence[Endpoint], enis: Mapping[str, int], *, remove_unknown: bool
+) -> list[Step]:
+    """For ``endpoints``, all that should exist, and ``enis``, the link index of each known ENI's MAC.
+
+    A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
+    ``remove_unknown``: host links that no endpoint owns go too, with what leads to them.
+    """
+    by_name = {one.name: one for one in observed.links}
+    owned = {e: by_name[e.host_link] for e in endpoints if _is_ours(observed, e, by_name.get(e.host_link))}
+    found: list[Step] = []
+    for endpoint, host in owned.items():
+        found.extend(_mend(observed, endpoint, host, enis))
+    found.extend(_stale_routes(observed, owned))
+    unknown = [one for one in observed.links if one not in owned.values()] if remove_unknown else []
+    found.extend(_remove_links(unknown))
+    found.extend(_stale_rules(observed, owned, unknown))
+    return found
+
+
+def node_steps(observed: Observed, families: Iterable[int]) -> list[Step]:
+    """The rule to the pods' table of each family in use, and doomed links, which the reaper deletes."""
+    wanted = [pods_rule(family) for family in sorted(families)]
+    found = [
+        Step(objects.difference(one, observed.rules), (objects.add(one),))
+        for one in objects.missing(wanted, observed.rules)
+    ]
+    for one in observed.doomed:
+        found.append(Step(Difference(f"link {one.name}", "left behind: its pod is gone"), ()))
+    return found
+
+
+def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
+    """Link, addresses and table of an ENI that is there. One that is gone is for ``forget_eni``."""
+    if state.link is None:
+        return []
+    found = []
+    wanted = prepared.objects()
+    if not state.link.up:
+        # The kernel dropped the routes and IPv6 addresses when the link went down.
+        up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
+        return [Step(Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down"), up)]
+    for one in objects.missing(wanted, state.objects):
+        found.append(Step(objects.difference(one, state.objects), (objects.add(one),)))
+    return found
+
+
+def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
+    """By alias or MAC; or upstream's (no alias), if it carries just this endpoint's addresses."""
+    if host is None:
+        return False
+    if seen.owns(endpoint, host):
+        return True
+    return not host.alias and set(observed.addresses_of(host.index)) == set(endpoint.addresses())
+
+
+def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str, int]) -> Iterator[Step]:
+    yield from _mend_link(endpoint, host)
+    eni = enis.get(endpoint.eni.mac.lower())
+    place = Place(host.index, host.lower, eni or 0, host.mac, _pod_mac(endpoint, host))
+    wanted = plan(endpoint, place)
+    planned: list[Object] = [*wanted.host_routes]
+    if place.pod_mac:
+        planned.extend(wanted.host_neighbours)
+    if eni is not None:
+        planned.extend(wanted.host_rules)
+        yield from _conflicts(observed, wanted.host_rules)
+    present: list[Object] = [*observed.routes, *observed.neighbours, *observed.rules]
+    for one in objects.missing(planned, present):
+        yield Step(objects.difference(one, present), (objects.add(one),))
+    yield from _upstream_traces(observed, endpoint, host)
+
+
+def _pod_mac(endpoint: Endpoint, host: Link) -> str:
+    """Known for pairs that we made. Upstream's pods are left to answer ARP."""
+    made_by_us = host.mac == layout.host_mac(endpoint.container_id, endpoint.ifname)
+    return layout.pod_mac(endpoint.container_id, endpoint.ifname) if made_by_us else ""
+
+
+def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
+    name = f"link {host.name}"
+    if host.alias != endpoint.container_id:
+        words = Difference(f"{name} of container {endpoint.container_id}", "without alias")
+        yield Step(words, (link.change(host.index, alias=endpoint.container_id),))
+    if not host.up:
+        yield Step(Difference(name, "down"), (link.change(host.index, up=True),))
+    if host.mtu != endpoint.mtu:
+        words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
+        yield Step(words, (link.change(host.index, mtu=endpoint.mtu),))
+
+
+def _conflicts(observed: Observed, planned: Iterable[Rule]) -> Iterator[Step]:
+    """Rules that send the same pod's packets by another ENI."""
+    wanted = set(planned)
+    sources = {one.source for one in wanted}
+    for one in observed.rules:
+        if seen.is_source_rule(one) and one.source in sources and one not in wanted:
+            yield _removal(one, "leads to an ENI that is not the pod's")
+
+
+def _upstream_traces(observed: Observed, endpoint: Endpoint, host: Link) -> Iterator[Step]:
+    rules = {upstream_rule(one) for one in endpoint.addresses()}
+    routes = {upstream_route(one, host.index, host.name) for one in endpoint.addresses()}
+    for old_rule in observed.rules:
+        if old_rule in rules:
+            yield _removal(old_rule, "upstream's, replaced by the pods' table")
+    for old_route in observed.upstream_routes:
+        if old_route in routes:
+            yield _removal(old_route, "upstream's, replaced by the pods' table")
+
+
+def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterator[Step]:
+    """Routes to an owned link for an address that its endpoint does not have."""
+    addresses = {host.index: set(endpoint.addresses()) for endpoint, host in owned.items()}
+    for one in observed.routes:
+        if one.oif in addresses and one.destination.network_address not in addresses[one.oif]:
+            yield _removal(one, "the pod does not have this address")
+
+
+def _stale_rules(
+    observed: Observed, owned: Mapping[Endpoint, Link], unknown: Sequence[Link]
+) -> Iterator[Step]:
+    """Rules for addresses that no endpoint has and no live link carries."""
+    kept = {one for endpoint in owned for one in endpoint.addresses()}
+    gone = {one.index for one in unknown}
+    for host in observed.links:
+        if host.index not in gone and host not in owned.values():
+            kept.update(observed.addresses_of(host.index))
+    for one in observed.rules:
+        subject = seen.address_of(one)
+        if subject is not None and subject not in kept:
+            yield _removal(one, "left behind: no pod has this address")
+
+
+def _remove_links(unknown: Iterable[Link]) -> Iterator[Step]:
+    for one in unknown:
+        owner = f"of container {one.alias}" if one.alias else "without alias"
+        yield Step(Difference(f"link {one.name} {owner}", "left behind: not in the ledger"), doom(one))
+
+
+def _removal(one: Route | Rule, reason: str) -> Step:
+    return Step(Difference(objects.describe(one), reason), (objects.delete(one),))
