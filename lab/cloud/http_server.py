@@ -14,6 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from weakref import WeakSet
 
 
+_ACCEPT_RETRY_SECONDS = 0.1
+"""After an accept that failed while nobody asked to stop, as when file descriptors run out."""
+
+
 class QuickHandler(BaseHTTPRequestHandler):
     """Base of the services' handlers; says nothing on stderr."""
 
@@ -49,7 +53,10 @@ class QuickHandler(BaseHTTPRequestHandler):
 
 
 class QuickServer(ThreadingHTTPServer):
-    """``stop`` ends open connections too, which a kept-alive one would outlive otherwise."""
+    """A thread per connection, and one that waits for connections without polling.
+
+    ``stop`` ends open connections too, which a kept-alive one would outlive otherwise.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -57,8 +64,9 @@ class QuickServer(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._connections: WeakSet[socket.socket] = WeakSet()
+        self._stopping = threading.Event()
         super().__init__(address, handler)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
     def server_bind(self) -> None:
@@ -68,15 +76,23 @@ class QuickServer(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        connection, address = self.socket.accept()
-        self._connections.add(connection)
-        return connection, address
-
     def stop(self) -> None:
-        self.shutdown()
+        """Shutting a listening socket down wakes the accept that waits on it."""
+        self._stopping.set()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self.server_close()
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection, address = self.socket.accept()
+            except OSError:
+                self._stopping.wait(_ACCEPT_RETRY_SECONDS)
+                continue
+            self._connections.add(connection)
+            self.process_request(connection, address)

@@ -114,7 +114,7 @@ class Interfaces:
             created=resources.now,
             instance_id=instance.instance_id,
         )
-        resources.put_eni(eni, since=float("-inf"))
+        resources.bear_eni(eni)
         return eni
 
     def attach(self, eni_id: str, instance_id: str) -> None:

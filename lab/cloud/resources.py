@@ -121,6 +121,10 @@ class Resources:
         history.put(self.now if since is None else since, eni)
         history.forget_before(self.now - KEPT_SECONDS)
 
+    def bear_eni(self, eni: Eni) -> None:
+        """Every view has it at once, as it has its instance."""
+        _history(self.enis, eni.eni_id).rewrite(float("-inf"), eni)
+
     def end_eni(self, eni_id: str, *, since: float) -> None:
         self.enis[eni_id].put(since, None)
 
