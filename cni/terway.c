@@ -242,7 +242,7 @@ static void version_take(const char *s, size_t len)
 /* Looks for the key "cniVersion" of the outermost object. A prevResult has one of its own, deeper. */
 static void version_scan(const char *s, size_t len)
 {
-	static const char key[] = "cniVersion";
+	static const char key[] = "cniVersion", blank[] = " \t\r\n";
 	int depth = 0;
 
 	for (size_t at = 0; at < len; at++) {
@@ -257,11 +257,15 @@ static void version_scan(const char *s, size_t len)
 		at = string_end(s, len, start);
 		if (depth != 1 || at - start != strlen(key) || memcmp(s + start, key, strlen(key)))
 			continue;
-		value = skip(s, len, at + 1, " \t\r\n:");
-		if (value > at + 1 && value < len && s[value] == '"') {
-			at = string_end(s, len, value + 1);
+		value = skip(s, len, at + 1, blank);
+		if (value >= len || s[value] != ':')
+			continue;
+		value = skip(s, len, value + 1, blank);
+		if (value >= len || s[value] != '"')
+			continue;
+		at = string_end(s, len, value + 1);
+		if (at < len)
 			version_take(s + value + 1, at - value - 1);
-		}
 	}
 }
 
