@@ -1,0 +1,51 @@
+"""The end of a lab seen from outside: wait for its processes, and remove what a killed one could not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+
+from lab.messages import LabError
+from lab.statedir import LabDir
+from lab.supervisor import clean, start_time
+
+_GRACE = 3.0
+"""Seconds for the lab to end by itself before it is killed."""
+_DEADLINE = 10.0
+_POLL = 0.003
+
+
+def remove(directory: LabDir) -> None:
+    """Nothing of the lab is left when this returns. Its shutdown has been asked for, if it can hear.
+
+    Raises LabError for a process that the kernel does not end, OSError for a control group in use.
+    """
+    try:
+        record = json.loads(directory.leftovers.read_text())
+    except FileNotFoundError:
+        record = {"processes": {}, "groups": []}
+    processes = {int(pid): started for pid, started in record["processes"].items()}
+    kill_at = time.monotonic() + _GRACE
+    deadline = time.monotonic() + _DEADLINE
+    while running := _running(processes):
+        if time.monotonic() > deadline:
+            raise LabError(f"processes {running} of lab {directory.name} do not end")
+        if time.monotonic() > kill_at:
+            _kill(running)
+        time.sleep(_POLL)
+    clean(directory, record["groups"])
+
+
+def _running(processes: Mapping[int, int | None]) -> list[int]:
+    """Process 1 of the lab and its warden, if they have not ended; a pid in use anew does not count."""
+    return [pid for pid, started in processes.items() if started is not None and start_time(pid) == started]
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,282 @@
+"""A running lab as tests, the demo and the command line use it.
+
+::
+
+    with Lab.start(LabSpec()) as lab:
+        node = lab.node("node1")
+        node.exec(["ip", "-br", "addr"])
+        pod = lab.add_pod("node1", "default", "web")
+
+``Lab.start`` holds one end of a pipe: when this process ends, however it ends, the lab is taken down. With
+``keep`` the lab stays, and ``Lab.attach`` finds it again by name. Every failure is a LabError of one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import messages
+from lab.cleanup import remove
+from lab.cloud_client import CloudClient
+from lab.kube_client import KubeClient
+from lab.messages import LabError
+from lab.nodes.node import LabNode
+from lab.sandbox import LabPod, SandboxRuntime
+from lab.spec import LabSpec, NodeSpec
+from lab.spec_json import decode_spec, encode
+from lab.statedir import DEFAULT_NAME, LabDir
+
+SOURCE = Path(__file__).resolve().parent.parent
+_START_DEADLINE = 60.0
+
+
+class Lab:
+    def __init__(self, directory: LabDir) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self._lifeline: int | None = None
+        self._warden: subprocess.Popen[bytes] | None = None
+        self.spec: LabSpec = decode_spec(self.call("spec"))
+        self.cloud = CloudClient(self.call)
+        self._kubernetes: KubeClient | None = None
+        self._runtime = SandboxRuntime(self)
+
+    # --- up and down ---
+
+    @classmethod
+    def start(cls, spec: LabSpec | None = None, *, name: str = DEFAULT_NAME, keep: bool = False) -> Lab:
+        """Bring a lab up. Raises LabError if one of that name runs; what a killed one left is removed."""
+        directory = LabDir.of(name)
+        if directory.root.exists():
+            if _answers(directory):
+                raise LabError(f"lab {name!r} is up already; end it with `terway-lab down --name {name}`")
+            remove(directory)
+        warden, lifeline = _launch(directory, spec or LabSpec())
+        try:
+            lab = cls(directory)
+        except BaseException:
+            os.close(lifeline)
+            warden.wait()
+            raise
+        lab._warden = warden
+        if keep:
+            os.write(lifeline, b"k")
+            os.close(lifeline)
+        else:
+            lab._lifeline = lifeline
+        return lab
+
+    @classmethod
+    def attach(cls, name: str = DEFAULT_NAME) -> Lab:
+        """Raises LabError if no such lab runs."""
+        directory = LabDir.of(name)
+        if not _answers(directory):
+            raise LabError(f"no lab {name!r} is up; bring one up with `terway-lab up --name {name}`")
+        return cls(directory)
+
+    def down(self) -> None:
+        """End the lab and everything of it. Succeeds if it has ended."""
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+        take_down(self.name)
+        if self._warden is not None:
+            self._warden.wait()
+        if self._kubernetes is not None:
+            self._kubernetes.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    # --- asking ---
+
+    def call(self, verb: str, **arguments: Any) -> Any:
+        """The lab's answer to one verb of ``lab.verbs``."""
+        value, files = self.call_with_files(verb, **arguments)
+        messages.close(files)
+        return value
+
+    def call_with_files(
+        self, verb: str, files: Sequence[int] = (), **arguments: Any
+    ) -> tuple[Any, list[int]]:
+        try:
+            return messages.call(self.directory.control, {"verb": verb, **arguments}, files)
+        except OSError as exc:
+            raise LabError(f"lab {self.name!r} does not answer: {exc.strerror}") from exc
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self.call("status")
+        return answer
+
+    def netns_fd(self, owner: str) -> int:
+        """An open file of the network namespace of a node, of ``cloud`` or of ``outside``."""
+        return self.call_with_files("netns", owner=owner)[1][0]
+
+    @property
+    def kubernetes(self) -> KubeClient:
+        """The lab's API server, reached from inside the cloud's namespace."""
+        if self._kubernetes is None:
+            self._kubernetes = KubeClient(self.netns_fd("cloud"))
+        return self._kubernetes
+
+    # --- nodes ---
+
+    @property
+    def nodes(self) -> tuple[LabNode, ...]:
+        return tuple(self.node(n["name"]) for n in self.status()["nodes"])
+
+    def node(self, name: str) -> LabNode:
+        return LabNode(self, name)
+
+    def add_node(self, spec: NodeSpec) -> LabNode:
+        self.call("add_node", spec=encode(spec))
+        return self.node(spec.name)
+
+    def remove_node(self, name: str) -> None:
+        self.call("remove_node", name=name)
+
+    # --- pods ---
+
+    def add_pod(self, node: str, namespace: str, name: str, **options: Any) -> LabPod:
+        """A pod as kubelet and containerd make it; options are those of ``SandboxRuntime.add_pod``."""
+        return self._runtime.add_pod(self.node(node), namespace, name, **options)
+
+    def delete_pod(self, pod: LabPod, **options: Any) -> None:
+        self._runtime.delete_pod(pod, **options)
+
+    def pods(self) -> tuple[LabPod, ...]:
+        return self._runtime.pods()
+
+    def pod(self, key: str) -> LabPod:
+        """By ``namespace/name``. Raises LabError."""
+        return self._runtime.pod(key)
+
+    # --- the fabric ---
+
+    def counters(self) -> dict[str, int]:
+        """Frames by verdict and reason, over all ports."""
+        answer: dict[str, int] = self.call("counters")
+        return answer
+
+    def port_counters(self) -> dict[str, dict[str, int]]:
+        answer: dict[str, dict[str, int]] = self.call("port_counters")
+        return answer
+
+    def drops(self) -> dict[str, int]:
+        """Those of ``counters`` that are drops, and not zero."""
+        answer: dict[str, int] = self.call("drops")
+        return answer
+
+    def capture(self, eni: str, file: int, *, count: int | None = None) -> Capture:
+        """A pcap of both directions at ``eni`` (id, MAC, ``cloud`` or ``outside``), written into ``file``."""
+        return Capture(self.directory, {"verb": "capture", "eni": eni, "count": count}, file)
+
+
+class Capture:
+    """A capture that runs: what passes from now on is seen. Ends by itself after ``count`` frames."""
+
+    def __init__(self, directory: LabDir, request: dict[str, Any], file: int) -> None:
+        self._socket = messages.connect(directory.control)
+        try:
+            self.device: str | None = messages.ask(self._socket, request, [file])[0]
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.settimeout(None)
+
+    def stop(self) -> int:
+        """No more frames; how many there were."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Until ``count`` frames are there; how many there were. Raises LabError if the lab ends first."""
+        with self._socket:
+            received = messages.receive(self._socket)
+        if received is None:
+            raise LabError("the lab ended during the capture")
+        return int(received[0]["ok"])
+
+
+def take_down(name: str) -> bool:
+    """End lab ``name`` if it runs and remove what it left. False if there was nothing."""
+    directory = LabDir.of(name)
+    if not directory.root.exists():
+        return False
+    with contextlib.suppress(OSError, LabError):
+        messages.call(directory.control, {"verb": "shutdown"})
+    remove(directory)
+    return True
+
+
+def _answers(directory: LabDir) -> bool:
+    try:
+        messages.connect(directory.control).close()
+    except OSError:
+        return False
+    return True
+
+
+def _launch(directory: LabDir, spec: LabSpec) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the warden and wait until it says that the lab is up."""
+    theirs, lifeline = os.pipe2(os.O_CLOEXEC)
+    ready, told = os.pipe2(os.O_CLOEXEC)
+    order = json.dumps({"name": directory.name, "spec": encode(spec)}).encode()
+    argv = [sys.executable, "-m", "lab.supervisor", "--lifeline", str(theirs), "--ready", str(told)]
+    try:
+        warden = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(theirs, told),
+            cwd=SOURCE,
+            start_new_session=True,
+        )
+    finally:
+        messages.close([theirs, told])
+    assert warden.stdin is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            warden.stdin.write(order)
+            warden.stdin.close()
+        _await(ready, warden)
+    except BaseException:
+        os.close(lifeline)
+        warden.wait()
+        raise
+    finally:
+        os.close(ready)
+    return warden, lifeline
+
+
+def _await(ready: int, warden: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_DEADLINE
+    told = b""
+    while not told.endswith(b"\n"):
+        if not select.select([ready], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise LabError(f"the lab was not up after {_START_DEADLINE:.0f} s")
+        chunk = os.read(ready, 65536)
+        if not chunk:
+            warden.wait()
+            assert warden.stderr is not None
+            said = warden.stderr.read().decode(errors="replace").strip().splitlines()
+            raise LabError(f"the lab ended while it started: {said[-1] if said else 'it said nothing'}")
+        told += chunk
+    value = json.loads(told)
+    if "error" in value:
+        raise LabError(f"the lab does not start: {value['error']}")

@@ -1,0 +1,124 @@
+"""What the lab itself writes to its API server: pods, as kubelet's users would, and configuration.
+
+Plain HTTP from a socket that was opened in the cloud's namespace, so any process of the machine may use it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from datapath import namespace
+from lab.messages import LabError
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT
+
+Object = dict[str, Any]
+_TIMEOUT = 10.0
+
+
+class KubeError(LabError):
+    """``status`` is the HTTP status: 404 for what is not there, 409 for what is."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, netns: int) -> None:
+        super().__init__(str(KUBERNETES_ADDRESS), KUBERNETES_PORT, timeout=_TIMEOUT)
+        self._netns = netns
+
+    def connect(self) -> None:
+        with namespace.entered(self._netns):
+            super().connect()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class KubeClient:
+    """Thread-safe: a kept-alive connection per thread."""
+
+    def __init__(self, netns: int) -> None:
+        self._netns = netns
+        self._local = threading.local()
+
+    def close(self) -> None:
+        os.close(self._netns)
+
+    def request(self, method: str, path: str, body: Object | None = None) -> Object:
+        """Raises KubeError with the server's message."""
+        try:
+            status, text = self._exchange(method, path, None if body is None else json.dumps(body))
+        except (OSError, http.client.HTTPException) as exc:
+            self._local.connection = None
+            raise KubeError(f"{method} {path}: the API server does not answer: {exc}", 0) from exc
+        value: Object = json.loads(text)
+        if status >= 400:
+            raise KubeError(f"{method} {path}: {value.get('message', text)}", status)
+        return value
+
+    def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _Connection(self._netns)
+        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        try:
+            connection.request(method, path, body, {"Content-Type": content_type})
+            response = connection.getresponse()
+        except (ConnectionError, http.client.BadStatusLine):
+            # A kept-alive connection that the server has closed meanwhile; a write may have got through.
+            connection.close()
+            if method != "GET":
+                raise
+            connection.request(method, path, body, {"Content-Type": content_type})
+            response = connection.getresponse()
+        return response.status, response.read()
+
+    def create_pod(self, pod: Object) -> Object:
+        """Create it, and its namespace if that is missing."""
+        where = pod["metadata"]["namespace"]
+        path = f"/api/v1/namespaces/{quote(where)}/pods"
+        try:
+            return self.request("POST", path, pod)
+        except KubeError as exc:
+            if exc.status != 404:
+                raise
+        self._create_namespace(where)
+        return self.request("POST", path, pod)
+
+    def _create_namespace(self, name: str) -> None:
+        try:
+            self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        except KubeError as exc:
+            if exc.status != 409:
+                raise
+
+    def pod(self, where: str, name: str) -> Object:
+        return self.request("GET", f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}")
+
+    def delete_pod(self, where: str, name: str) -> bool:
+        """False if there was none."""
+        try:
+            self.request("DELETE", f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}")
+        except KubeError as exc:
+            if exc.status != 404:
+                raise
+            return False
+        return True
+
+    def put_config_map(self, where: str, name: str, data: Mapping[str, str]) -> None:
+        """Create or replace."""
+        path = f"/api/v1/namespaces/{quote(where)}/configmaps"
+        body: Object = {"metadata": {"name": name, "namespace": where}, "data": dict(data)}
+        try:
+            self.request("POST", path, body)
+        except KubeError as exc:
+            if exc.status != 409:
+                raise
+            self.request("PUT", f"{path}/{quote(name)}", body)

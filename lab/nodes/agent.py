@@ -1,0 +1,220 @@
+"""``terwayd`` in a node of the lab: configured, started and stopped as on an ECS instance."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from lab import messages
+from lab.messages import LabError
+from lab.nodes.process import NodeProcess, ended, pid_of, until
+from lab.nodes.remote import RemoteNode
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, OPENAPI_ADDRESS, LabSpec
+
+LABEL = "terwayd"
+LOG = "/var/log/terwayd.log"
+KUBECONFIG = "/etc/kubernetes/terway.kubeconfig"
+SOCKET = "run/eni/eni.socket"
+WINDOW = "run/eni/eni_debug.socket"
+_POLL = 0.01
+_TAIL = 5
+
+
+class Wait(StrEnum):
+    """How far ``start_agent`` follows the start."""
+
+    READY = "ready"
+    """/readyz says ok: pods can be served."""
+    SOCKET = "socket"
+    """The CNI socket accepts a connection."""
+    NOTHING = "nothing"
+
+
+def eni_conf(spec: LabSpec, **changes: Any) -> dict[str, Any]:
+    """An eni_conf that fits the lab: its access key, its pod vSwitches, its first group; with ``changes``."""
+    vswitches: dict[str, list[str]] = {}
+    for vswitch in spec.vswitches[1:] or spec.vswitches:
+        vswitches.setdefault(vswitch.zone, []).append(vswitch.vswitch_id)
+    return {
+        "version": "1",
+        "access_key": spec.access_key,
+        "access_secret": spec.access_secret,
+        "security_group": spec.groups[0].group_id,
+        "service_cidr": "172.21.0.0/20",
+        "vswitches": vswitches,
+        "max_pool_size": 5,
+        "min_pool_size": 0,
+        **changes,
+    }
+
+
+def cni_conf(**changes: Any) -> dict[str, Any]:
+    """A 10-terway.conf for policy routing, with ``changes``."""
+    return {
+        "cniVersion": "0.4.0",
+        "name": "terway",
+        "type": "terway",
+        "eniip_virtual_type": "PolicyRoute",
+        **changes,
+    }
+
+
+def environment(node: str) -> dict[str, str]:
+    """Where the agent finds the lab's services."""
+    return {
+        "NODE_NAME": node,
+        "ECS_ENDPOINT": str(OPENAPI_ADDRESS),
+        "VPC_ENDPOINT": str(OPENAPI_ADDRESS),
+        "ALICLOUD_CLIENT_SCHEME": "HTTP",
+        "KUBECONFIG": KUBECONFIG,
+    }
+
+
+def _kubeconfig() -> str:
+    cluster = {"server": f"http://{KUBERNETES_ADDRESS}:{KUBERNETES_PORT}"}
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "lab", "user": {}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+        }
+    )
+
+
+def start(
+    node: RemoteNode,
+    args: Sequence[str] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    wait: Wait = Wait.READY,
+    timeout: float = 30.0,
+) -> NodeProcess:
+    """Run terwayd detached, its output appended to LOG. Raises LabError with the log's end if it fails."""
+    if running(node) is not None:
+        raise LabError(f"node {node.name}: terwayd runs already")
+    node.write(KUBECONFIG, _kubeconfig(), mode=0o600)
+    log = os.open(node.directory.outside(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    begin = os.fstat(log).st_size
+    try:
+        process = node.spawn(
+            [sys.executable, "-m", "control.daemon.main", *args],
+            (null, log, log),
+            env={**environment(node.name), **(env or {})},
+            label=LABEL,
+            detached=True,
+        )
+    finally:
+        messages.close([log, null])
+    _await(node, process, wait, time.monotonic() + timeout, begin)
+    return process
+
+
+def _await(node: RemoteNode, process: NodeProcess, wait: Wait, deadline: float, begin: int) -> None:
+    """``begin``: what the log says before this offset is of an earlier run."""
+    if wait == Wait.NOTHING:
+        return
+    root = Path(f"/proc/{node.pid}/root")
+    said = ""
+    while True:
+        if process.poll() is not None:
+            raise LabError(f"node {node.name}: terwayd ended with {process.returncode}: {_tail(node, begin)}")
+        if _accepts(root / SOCKET):
+            said = readiness(root / WINDOW) if wait == Wait.READY else ""
+            if not said:
+                return
+        if time.monotonic() > deadline:
+            raise LabError(f"node {node.name}: terwayd is not {wait} ({said}): {_tail(node, begin)}")
+        ended(process.fileno(), min(_POLL, until(deadline)))
+
+
+def _tail(node: RemoteNode, begin: int) -> str:
+    lines = node.read(LOG)[begin:].strip().splitlines()[-_TAIL:]
+    return " | ".join(lines) or "its log is empty"
+
+
+def _accepts(path: Path) -> bool:
+    try:
+        messages.connect(path, timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=5.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock: socket.socket = messages.connect(self._path, timeout=5.0)
+
+
+def get(path: Path, target: str) -> tuple[int, str]:
+    """One GET over the UNIX socket at ``path``: status and body. Raises OSError."""
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except http.client.HTTPException as exc:
+        raise ConnectionError(f"{target}: {exc}") from exc
+    finally:
+        connection.close()
+
+
+def readiness(window: Path) -> str:
+    """ "" if the agent can serve pods, else why not."""
+    try:
+        status, body = get(window, "/readyz")
+    except OSError as exc:
+        return str(exc)
+    return "" if status == 200 else body.strip()
+
+
+def running(node: RemoteNode) -> int | None:
+    """A pidfd of the node's terwayd, None if none runs. The caller owns it."""
+    try:
+        _, (pidfd,) = node.ask({"verb": "open_process", "label": LABEL})
+    except LabError:
+        return None
+    return pidfd
+
+
+def pid(node: RemoteNode) -> int | None:
+    """The agent's pid as the caller's pid namespace numbers it."""
+    pidfd = running(node)
+    if pidfd is None:
+        return None
+    try:
+        return pid_of(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def stop(node: RemoteNode, number: int = signal.SIGTERM, *, timeout: float = 30.0) -> bool:
+    """Signal the agent and wait for its end. False if none runs. Raises LabError if it does not end."""
+    pidfd = running(node)
+    if pidfd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+        if not ended(pidfd, timeout):
+            raise LabError(f"node {node.name}: terwayd did not end in {timeout:.0f} s after signal {number}")
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(pidfd)
+    return True

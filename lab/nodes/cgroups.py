@@ -1,0 +1,139 @@
+"""The control groups of a lab: one directory per hierarchy, one child per node, removed at the end.
+
+Works with cgroup v1 (every hierarchy on its own), v2, and both beside each other. On v1 the lab stays below
+the group it was started in, so that a limit on that group holds for the lab too. On v2 a group that holds
+processes cannot give controllers to children, so the lab is a child of the hierarchy's visible root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.nodes.syscalls import Mount, Namespace, mount, unshare
+
+ROOT = "/sys/fs/cgroup"
+_LEAF = "init"
+"""On v2 a node's processes start in a leaf, so that its root may hand controllers to children (kubelet's)."""
+_REMOVE_RETRY = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    mount: Path
+    """Where the machine has it."""
+    controllers: str
+    """``cpu,cpuacct`` or ``name=systemd``; "" is v2."""
+    own: str
+    """The group of this process in it, relative to ``mount``."""
+
+    @property
+    def unified(self) -> bool:
+        return not self.controllers
+
+    def lab(self, name: str) -> Path:
+        below = self.mount if self.unified else self.mount / self.own
+        return below / f"terway-lab-{name}"
+
+
+def hierarchies() -> tuple[Hierarchy, ...]:
+    """Those that this process's mount namespace shows. Empty on a machine without control groups."""
+    mounts = _mounts(Path("/proc/self/mountinfo").read_text())
+    found = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for kind, options, root, where in mounts:
+            same = kind == "cgroup2" if not controllers else set(controllers.split(",")) <= options
+            if same:
+                own = path[len(root) :] if root != "/" and path.startswith(root) else path
+                found.append(Hierarchy(Path(where), controllers, own.strip("/")))
+                break
+    return tuple(found)
+
+
+def _mounts(mountinfo: str) -> list[tuple[str, set[str], str, str]]:
+    result = []
+    for line in mountinfo.splitlines():
+        left, right = line.split(" - ", 1)
+        kind, _, options = right.split(" ")[:3]
+        if kind in ("cgroup", "cgroup2"):
+            words = left.split(" ")
+            v1 = kind == "cgroup"
+            result.append((kind, set(options.split(",")) if v1 else set(), words[3], words[4]))
+    return result
+
+
+def make_node(groups: Iterable[Hierarchy], lab: str, node: str) -> None:
+    for hierarchy in groups:
+        top = hierarchy.lab(lab)
+        for path in (top, top / node):
+            path.mkdir(exist_ok=True)
+            if hierarchy.unified:
+                _delegate(path)
+            elif "cpuset" in hierarchy.controllers.split(","):
+                _fill_cpuset(path)
+        if hierarchy.unified:
+            (top / node / _LEAF).mkdir(exist_ok=True)
+
+
+def _fill_cpuset(path: Path) -> None:
+    """A new v1 cpuset is empty and takes no process until it has processors and memory."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not (path / name).read_text().strip():
+            (path / name).write_text((path.parent / name).read_text())
+
+
+def _delegate(path: Path) -> None:
+    """Hand on the controllers that the machine gave us; its own groups are not changed for more."""
+    given = (path / "cgroup.controllers").read_text().split()
+    for controller in given:
+        with contextlib.suppress(OSError):
+            (path / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def enter_node(groups: Iterable[Hierarchy], lab: str, node: str) -> None:
+    """Move this process into the node's groups and make them the root it sees."""
+    groups = tuple(groups)
+    for hierarchy in groups:
+        (hierarchy.lab(lab) / node / "cgroup.procs").write_text("0")
+    unshare(Namespace.CGROUP)
+    for hierarchy in groups:
+        if hierarchy.unified:
+            (hierarchy.lab(lab) / node / _LEAF / "cgroup.procs").write_text("0")
+
+
+def mount_in_node(groups: Iterable[Hierarchy]) -> None:
+    """Mount each hierarchy at its usual place below a fresh /sys; each shows the node's group as its root."""
+    groups = tuple(groups)
+    if not any(str(h.mount) == ROOT for h in groups):
+        mount("tmpfs", ROOT, "tmpfs", Mount.NOSUID | Mount.NODEV | Mount.NOEXEC, "mode=755")
+    for hierarchy in groups:
+        target = str(hierarchy.mount)
+        if target != ROOT:
+            os.makedirs(target, exist_ok=True)
+        kind = "cgroup2" if hierarchy.unified else "cgroup"
+        mount(kind, target, kind, Mount.NOSUID | Mount.NODEV | Mount.NOEXEC, hierarchy.controllers)
+
+
+def remove(top: Path, *, deadline: float) -> None:
+    """Remove ``top`` and all groups below. Their processes must be dead or dying.
+
+    Waits until ``deadline`` (of time.monotonic) for the last of them. Raises OSError EBUSY after that.
+    """
+    for path, _, _ in os.walk(top, topdown=False):
+        while True:
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                break
+            except OSError as exc:
+                if exc.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_REMOVE_RETRY)
+            else:
+                break

@@ -1,0 +1,155 @@
+"""The warden of a lab: the one process of it in the machine's namespaces. ``python -m lab.supervisor``.
+
+It reads {"name": ..., "spec": ...} on stdin, forks process 1 of the lab (``lab.init``) into a pid namespace
+and waits. When that ends, or when the client lets go of the lifeline, it ends what is left and removes the
+state directory and the control groups. It imports next to nothing, so that its own start costs little.
+
+Should the warden be killed itself, process 1 dies with it and everything of the lab with that; what lies in
+the state directory then says what ``down`` has to remove (``leftovers.json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab.init import Setting, run
+from lab.nodes import cgroups, syscalls
+from lab.nodes.syscalls import Namespace
+from lab.statedir import LabDir
+
+SOURCE = Path(__file__).resolve().parent.parent
+"""Where this product's packages lie."""
+KEEP = b"k"
+"""On the lifeline: the lab shall outlive its client."""
+_GROUPS_DEADLINE = 10.0
+
+
+def start_time(pid: int) -> int | None:
+    """Of ``pid`` in clock ticks since boot, None if it does not run: with it a pid names one process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *rest = stat.rsplit(")", 1)[1].split()
+    return None if state in "ZX" else int(rest[18])
+
+
+def clean(directory: LabDir, tops: Sequence[str]) -> None:
+    """Remove control groups and files of a lab whose processes are dead or dying."""
+    deadline = time.monotonic() + _GROUPS_DEADLINE
+    for top in tops:
+        cgroups.remove(Path(top), deadline=deadline)
+    shutil.rmtree(directory.root, ignore_errors=True)
+    # The base is ours too, but other labs may be in it.
+    if not os.environ.get("TERWAY_LAB_DIR"):
+        with contextlib.suppress(OSError):
+            directory.root.parent.rmdir()
+
+
+class Warden:
+    def __init__(self, directory: LabDir, lifeline: int, ready: int) -> None:
+        self._directory = directory
+        self._lifeline = lifeline
+        self._ready = ready
+        self._groups = cgroups.hierarchies()
+
+    def run(self, spec: object) -> int:
+        """Hold the lab until its end. Returns its exit status."""
+        tops = [str(h.lab(self._directory.name)) for h in self._groups]
+        try:
+            pid, pidfd = self._fork_init(spec)
+            try:
+                self._record(pid, tops)
+                self._wait(pidfd)
+            finally:
+                status = _end(pid, pidfd)
+        finally:
+            clean(self._directory, tops)
+        return status
+
+    def _fork_init(self, spec: object) -> tuple[int, int]:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        syscalls.unshare(Namespace.PID)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os.close(theirs)
+                os.close(self._lifeline)
+                keep = tuple(dict.fromkeys((str(SOURCE), sys.prefix, sys.base_prefix)))
+                setting = Setting(self._directory, self._groups, keep)
+                os._exit(run(setting, ours, self._work(spec)))
+            finally:
+                os._exit(1)
+        os.close(ours)
+        os.close(self._ready)
+        # theirs stays open: its end is ours.
+        return pid, os.pidfd_open(pid)
+
+    def _work(self, spec: object) -> Callable[[socket.socket], None]:
+        def work(channel: socket.socket) -> None:
+            from lab.worker import work as run_worker
+
+            run_worker(self._directory, spec, channel, self._ready)
+
+        return work
+
+    def _record(self, pid: int, tops: list[str]) -> None:
+        processes = {str(p): start_time(p) for p in (pid, os.getpid())}
+        value = {"processes": processes, "groups": tops}
+        temporary = self._directory.leftovers.with_suffix(".new")
+        temporary.write_text(json.dumps(value))
+        temporary.rename(self._directory.leftovers)
+
+    def _wait(self, pidfd: int) -> None:
+        """Until the lab has ended or its client has let go."""
+        watched = [pidfd, self._lifeline]
+        while True:
+            ready, _, _ = select.select(watched, [], [])
+            if pidfd in ready or os.read(self._lifeline, 1) != KEEP:
+                return
+            watched.remove(self._lifeline)
+
+
+def _end(pid: int, pidfd: int) -> int:
+    """Kill the lab's process 1 and wait until every process of the lab is gone. Its exit status."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) & 0xFF
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.supervisor", description=__doc__)
+    parser.add_argument("--lifeline", type=int, required=True, help="pipe whose end is the lab's end")
+    parser.add_argument("--ready", type=int, required=True, help="pipe for one line of JSON once it is up")
+    options = parser.parse_args(argv)
+    order = json.load(sys.stdin)
+    directory = LabDir.of(order["name"])
+    for fd in (options.lifeline, options.ready):
+        os.set_inheritable(fd, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+    os.umask(0o022)
+    directory.root.mkdir(parents=True, mode=0o700)
+    directory.log.parent.mkdir()
+    log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir("/")
+    return Warden(directory, options.lifeline, options.ready).run(order["spec"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The worker's first steps: nodes are forked while the large imports are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any
+
+from lab import messages
+from lab.messages import LabError
+from lab.spec_json import decode_spec
+from lab.statedir import LabDir
+
+
+class Nursery:
+    """Starts and ends nodes, by asking process 1 of the lab. Safe to call from several threads."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+
+    def _ask(self, **request: Any) -> Any:
+        with self._lock:
+            return messages.ask(self._channel, request)[0]
+
+    def start(self, name: str) -> None:
+        """Fork the node; it is ready once it answers on its socket. Raises LabError."""
+        self._ask(verb="start_node", name=name)
+
+    def stop(self, name: str) -> bool:
+        """Kill everything of the node and wait for its end. False if it did not run."""
+        return bool(self._ask(verb="stop_node", name=name))
+
+    def running(self) -> frozenset[str]:
+        return frozenset(self._ask(verb="nodes"))
+
+
+def work(directory: LabDir, spec_value: object, channel: socket.socket, ready: int) -> None:
+    """Be the worker until the lab is shut down. ``ready`` gets {"ok": true} or {"error": text} once."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    try:
+        spec = decode_spec(spec_value)
+        nursery = Nursery(channel)
+        for node in spec.nodes:
+            nursery.start(node.name)
+        from lab.running import RunningLab
+
+        lab = RunningLab(spec, directory, nursery)
+        lab.start()
+    except Exception as exc:  # noqa: BLE001  # whatever it is, the client has to hear of it
+        traceback.print_exc()
+        _tell(ready, {"error": _one_line(exc)})
+        sys.stderr.flush()
+        os._exit(1)
+    _tell(ready, {"ok": True})
+    lab.wait()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _one_line(exc: Exception) -> str:
+    text = str(exc).strip().splitlines()[0] if str(exc).strip() else repr(exc)
+    return text if isinstance(exc, LabError) else f"{type(exc).__name__}: {text}"
+
+
+def _tell(ready: int, value: object) -> None:
+    os.write(ready, json.dumps(value).encode() + b"\n")
+    os.close(ready)
