@@ -29,6 +29,7 @@ from control.config.merge_patch import merge_patch
 from control.config.pool_conf import PoolConf, read_pool
 from control.model.errors import ConfigError
 from control.model.ids import SecurityGroupId, VSwitchId
+from control.model.policies import EniPolicy, VSwitchPolicy
 
 SECURITY_GROUPS_MAX = 10
 ALWAYS_BLOCKED = (
@@ -45,20 +46,6 @@ _WITHOUT_EFFECT = (
     "hot_plug",
 )
 """Keys of older releases."""
-
-
-class VSwitchPolicy(StrEnum):
-    RANDOM = "random"
-    ORDERED = "ordered"
-    """Upstream's daemon treats it as ``most``."""
-    MOST = "most"
-    """The vSwitch with the most free addresses."""
-
-
-class EniPolicy(StrEnum):
-    MOST_IPS = "most_ips"
-    """The fullest ENI serves the next address, so that others become empty and can go."""
-    LEAST_IPS = "least_ips"
 
 
 class IpamType(StrEnum):

@@ -40,8 +40,6 @@ class CniService:
         self._journal = journal
         self._kernel = kernel
         self._mtu = mtu
-        self.starting: str = "terwayd is starting"
-        """Why no ADD can be served yet; "" once it can."""
         self.observe: Observer = _nothing
 
     async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
@@ -58,9 +56,6 @@ class CniService:
         return 1, answer.encode(cni_conf.named_version(frame.stdin))
 
     async def _dispatch(self, request: Request, netns: int | None) -> bytes:
-        if self.starting:
-            code = Code.NOT_READY if request.command is Command.STATUS else Code.TRY_AGAIN
-            raise CniError(code, "terwayd is not ready yet", self.starting)
         match request.command:
             case Command.ADD:
                 return await self._add(request, netns)

@@ -20,10 +20,11 @@ from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, new_token
 from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
-from control.ipam.choose import Choice, EniPolicy, Wants, choose
+from control.ipam.choose import Choice, Wants, choose
 from control.model.cloud import Cloud
 from control.model.errors import Cause, LedgerError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
+from control.model.policies import EniPolicy
 from control.model.records import AddressRecord, EniRecord, EniState, Operation, OperationKind
 
 log = logging.getLogger(__name__)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from enum import StrEnum
 
 from control.model.clock import Clock
 from control.model.cloud import Cloud, VSwitch
 from control.model.errors import Cause, CloudError
 from control.model.ids import VSwitchId
+from control.model.policies import VSwitchPolicy
 
 CACHE_SECONDS = 600.0
 """How long a DescribeVSwitches answer is believed, as upstream's daemon does."""
 
 
-class VSwitchPolicy(StrEnum):
-    RANDOM = "random"
-    ORDERED = "ordered"
-    """Most free addresses first: upstream's daemon reads ``ordered`` so."""
-    MOST = "most"
-
-
 def pick(
     vswitches: Sequence[VSwitch], policy: VSwitchPolicy, rng: random.Random, *, zone: str
 ) -> VSwitch | None:
-    """One in ``zone`` that has a free address. Pure but for ``rng``."""
+    """One in ``zone`` that has a free address. Pure but for ``rng``.
+
+    ``ordered`` is read as ``most``, which is what upstream's daemon makes of it.
+    """
     fit = [v for v in vswitches if v.zone == zone and v.available > 0]
     if not fit:
         return None

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from control.ipam.book import Book
 from control.model.ids import Address, EniId
+from control.model.policies import EniPolicy
 from control.model.records import AddressState, EniState
-
-
-class EniPolicy(StrEnum):
-    """``eni_selection_policy``: which ENI serves the next pod."""
-
-    MOST_IPS = "most_ips"
-    LEAST_IPS = "least_ips"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings
 from control.daemon.reconcile import Reconciler
 from control.daemon.recovery import BOOT_ID, Recovery
-from control.daemon.vswitches import VSwitches, VSwitchPolicy
+from control.daemon.vswitches import VSwitches
 from control.ipam.sizing import pool_sizes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
 from control.model.errors import KernelError, KubernetesError, PodNotFound
 from control.model.ids import AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
 from control.model.pod import EventType, Pod
+from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 

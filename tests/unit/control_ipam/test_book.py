@@ -7,9 +7,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 from control.ipam import transitions
 from control.ipam.book import Book
-from control.ipam.choose import Choice, EniPolicy, Wants, choose
+from control.ipam.choose import Choice, Wants, choose
 from control.ipam.witness import differs, judge
 from control.model.ids import Address, AttachmentKey, EniId, Mac, PodKey, VSwitchId
+from control.model.policies import EniPolicy
 from control.model.records import (
     AddressRecord,
     AddressState,

@@ -1,0 +1,117 @@
+"""The kernel port over ``datapath``: host addresses, waiting for devices, and errors in the brain's terms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from control.model.errors import Cause, KernelError, RequestError
+from control.model.ids import Address, Mac
+from datapath import errors as kernel_errors
+from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.modes.policy_route import PolicyRoute
+from datapath.netlink import address
+from datapath.netlink.monitor import LinkMonitor
+from datapath.netlink.socket import Socket
+
+
+@contextmanager
+def _in_our_terms() -> Iterator[None]:
+    try:
+        yield
+    except kernel_errors.NameTaken as exc:
+        raise RequestError(
+            str(exc),
+            cause=Cause.REQUEST,
+            remedy="the runtime must give a name that is free in the pod's namespace",
+        ) from exc
+    except kernel_errors.KernelError as exc:
+        raise KernelError(str(exc)) from exc
+
+
+class PolicyRouteKernel:
+    """Implements ``control.daemon.ports.NodeKernel`` in the calling process's network namespace."""
+
+    def __init__(self) -> None:
+        with _in_our_terms():
+            self._mode = PolicyRoute()
+            self._monitor = LinkMonitor()
+        self._host: tuple[Address, ...] = ()
+        self._appeared = asyncio.Event()
+
+    def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
+        """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
+        with _in_our_terms():
+            self._host = self._addresses_of(primary_mac, dual=dual)
+            self._mode.prepare_node(self._host)
+        asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._link_events)
+        return self._host
+
+    def _addresses_of(self, mac: Mac, *, dual: bool) -> tuple[Address, ...]:
+        link = self._monitor.find_by_mac(mac)
+        if link is None:
+            raise KernelError(f"the node has no device with the primary ENI's MAC {mac}")
+        socket = Socket()
+        try:
+            found = [a.address for a in address.of_link(socket, link.index) if not a.address.is_link_local]
+        finally:
+            socket.close()
+        if not any(a.version == 4 for a in found):
+            raise KernelError(f"the primary ENI {link.name} ({mac}) has no IPv4 address")
+        return tuple(a for a in found if dual or a.version == 4)
+
+    def _link_events(self) -> None:
+        self._monitor.read()
+        self._appeared.set()
+        self._appeared = asyncio.Event()
+
+    async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
+        """Woken by netlink; the event is only a hint to look."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    appeared = self._appeared
+                    if self._monitor.find_by_mac(mac) is not None:
+                        return True
+                    await appeared.wait()
+        except TimeoutError:
+            return False
+
+    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
+        with _in_our_terms():
+            return self._mode.setup(endpoint, netns)
+
+    def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
+        with _in_our_terms():
+            return self._mode.check(endpoint, netns)
+
+    def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
+        with _in_our_terms():
+            self._mode.teardown(endpoint, netns)
+
+    def prepare_eni(self, eni: EniLink) -> None:
+        with _in_our_terms():
+            self._mode.prepare_eni(eni, self._host)
+
+    def forget_eni(self, mac: Mac) -> None:
+        with _in_our_terms():
+            self._mode.forget_eni(mac)
+
+    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+        with _in_our_terms():
+            return self._mode.repair(endpoints)
+
+    def pod_links(self) -> dict[str, str]:
+        with _in_our_terms():
+            return {link.name: link.alias for link in self._mode.observe().links}
+
+    def device_of(self, mac: Mac) -> str:
+        """Name of the device with this MAC, "" if there is none."""
+        link = self._monitor.find_by_mac(mac)
+        return link.name if link else ""
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+        self._monitor.close()
+        self._mode.close()

@@ -1,0 +1,136 @@
+"""terwayd: the composition root. The only file that knows which adapter stands behind which port.
+
+The CNI socket serves from the first moment. Until ledger, metadata and limits are known every ADD is told
+what the start waits for; a metadata service or an API server that is away delays the start and does not end
+it. What does end it, with one line that names key, value and remedy, is a wrong setting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cni.conf import named_version
+from cni.errors import CniError, Code
+from cni.wire import Frame
+from control.config import cni_conf, eni_conf, settings
+from control.config.credentials import with_secret_files
+from control.config.settings import Settings
+from control.daemon.cni_conf_file import install_cni_conf
+from control.daemon.cni_socket import CniSocket
+from control.daemon.node import Node, NodeConfig
+from control.model.errors import ConfigError, TerwayError
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+RETRY = 1.0
+"""Seconds between two tries of a start that somebody else holds up."""
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+class Daemon:
+    """The process: a socket that always answers, and a node behind it once there is one."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._why = "terwayd is starting"
+        self._node: Node | None = None
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises TerwayError for what waiting does not mend."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        socket = CniSocket(self._config.settings.socket, self.handle)
+        socket.listen()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(socket.close)
+            node = await stack.enter_async_context(Node.opened(self._config, self.why))
+            starting = asyncio.create_task(self._start(node))
+            ended = asyncio.create_task(stop.wait())
+            await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await ended
+            starting.cancel()
+            self._why = "terwayd is stopping"
+
+    async def _start(self, node: Node) -> None:
+        while True:
+            try:
+                await node.start(BOOT_ID.read_text().strip())
+                break
+            except ConfigError:
+                raise
+            except TerwayError as exc:
+                if str(exc) != self._why:
+                    log.warning("the start waits: %s", exc)
+                self._why = str(exc)
+                await node.pause(RETRY)
+        self._node = node
+        self._why = ""
+        install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
+        log.info("serving on %s", self._config.settings.socket)
+
+    def why(self) -> str:
+        """Why no pod can be served, "" if it can."""
+        return self._why
+
+    async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
+        if self._node is not None and not self._why:
+            return await self._node.service.handle(frame, netns)
+        status = frame.env.get("CNI_COMMAND") == "STATUS"
+        error = CniError(Code.NOT_READY if status else Code.TRY_AGAIN, "terwayd is not ready yet", self._why)
+        return 1, error.encode(named_version(frame.stdin))
+
+
+def _configured(told: Settings) -> NodeConfig:
+    """Everything that is read from disk before the start. Raises ConfigError."""
+    try:
+        data = told.eni_conf.read_bytes()
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {told.eni_conf}: {exc.strerror}",
+            remedy="mount key eni_conf of the ConfigMap kube-system/eni-config there, or give -config",
+        ) from exc
+    conf = eni_conf.parse(data)
+    try:
+        cni = cni_conf.find(told.cni_conf_source)
+    except ConfigError:
+        cni = cni_conf.find(told.cni_conf_target)
+    return NodeConfig(
+        settings=told,
+        eni=conf,
+        cni=cni,
+        credentials=with_secret_files(conf.credentials, told.secret_directory),
+        fault=os.environ.get("TERWAY_FAULT", ""),
+        test_clock=os.environ.get("TERWAY_TEST_CLOCK", "") == "1",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        told = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
+        logging.basicConfig(
+            level=_LEVELS[told.log_level],
+            format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+            stream=sys.stderr,
+        )
+        asyncio.run(Daemon(_configured(told)).run())
+    except TerwayError as exc:
+        print(f"terwayd: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
