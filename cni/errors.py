@@ -99,6 +99,7 @@ CODE_OF_CAUSE: Mapping[str, tuple[Code, str]] = MappingProxyType(
         "InstanceNotFound": (Code.CLOUD_STATE, "the instance does not exist"),
         "AddressNotAssigned": (Code.CLOUD_STATE, "the address is not assigned to the ENI"),
         "IdempotentParameterMismatch": (Code.CLOUD_STATE, "the cloud knows this call with other arguments"),
+        "LedgerUnavailable": (Code.IO, "the node's ledger cannot be written"),
         "InvalidConfiguration": (Code.CONFIG, "invalid configuration"),
         "InvalidRequest": (Code.ENVIRONMENT, "the request cannot be fulfilled"),
     }
