@@ -1,7 +1,7 @@
 """What terwayd itself is told by its command line and its environment.
 
-Flags are upstream's, with one dash or two as Go takes them, and where upstream has a variable so have we.
-A flag goes before a variable. Nothing is read from disk here.
+Flags are upstream's, with one dash or two and written in full, as Go takes them; where upstream has a
+variable so have we. A flag goes before a variable. Nothing is read from disk here.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _USUAL = Settings(node_name="")
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """``argv`` without the program's name. Raises ConfigError; ``-h`` prints the flags and exits with 0."""
-    told = _parser().parse_args(list(argv))
+    told = _parser().parse_args([_two_dashes(word) for word in argv])
     if told.daemon_mode != DAEMON_MODE:
         raise ConfigError(
             f"unsupported daemon mode {told.daemon_mode!a}", remedy=f"start with -daemon-mode {DAEMON_MODE}"
@@ -117,6 +117,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     )
 
 
+def _two_dashes(word: str) -> str:
+    """``-config`` as ``--config``: argparse takes any beginning of a flag that has one dash only."""
+    return f"-{word}" if word[:1] == "-" and len(word) > 2 and word[1] != "-" else word
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"command line: {message}", remedy="terwayd -h lists the flags")
@@ -128,7 +133,6 @@ def _parser() -> argparse.ArgumentParser:
     def flag(name: str, default: object, text: str) -> None:
         kind = Path if isinstance(default, Path) else str
         parser.add_argument(
-            f"-{name}",
             f"--{name}",
             default=default,
             type=kind,
