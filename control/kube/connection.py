@@ -44,10 +44,8 @@ class KubernetesConfig:
     send_timeout: float = 5.0
     """One event or annotation patch."""
     list_timeout: float = 30.0
-    watch_seconds: int = 540
+    watch_seconds: int = 300
     """How long one watch lasts before it is renewed; up to a tenth is taken off at random."""
-    watch_silence: float = 180.0
-    """A watch that says nothing for so long, no bookmark either, counts as dead and is renewed."""
     backoff_first: float = 0.2
     backoff_cap: float = 30.0
     outbox_size: int = 512

@@ -82,7 +82,7 @@ Note = EventNote | PatchNote
 
 
 def patch_request(note: PatchNote) -> Request:
-    """The uid makes the server refuse the patch (409) if a newer pod has the name."""
+    """The uid makes the server refuse the patch (422) if a newer pod has the name."""
     pod = note.key.pod
     return Request(
         "PATCH",

@@ -69,10 +69,10 @@ class Patch:
 
 
 def _json_patch(value: Object, document: Any) -> Object:
+    if not isinstance(document, list):
+        raise bad_request("error decoding patch: a JSON patch must be a list of operations")
     try:
         patched = jsonpatch.apply_patch(value, document)
-    except jsonpatch.InvalidJsonPatch as exc:
-        raise bad_request(f"error decoding patch: {exc}") from exc
     except (jsonpatch.JsonPatchException, JsonPointerException) as exc:
         message = "the server rejected our request due to an error in our request"
         raise ApiError(422, "Invalid", message, {}) from exc

@@ -99,6 +99,8 @@ NODES = Resource(
 PODS = Resource(
     "", "v1", "pods", "Pod", True, ("po",), has_status=True, counts_generation=True, fields=_POD_FIELDS
 )
+BINDINGS = Resource("", "v1", "pods/binding", "Binding")
+"""A subresource, named only in errors."""
 EVENTS = Resource("", "v1", "events", "Event", True, ("ev",), fields=_EVENT_FIELDS)
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap", True, ("cm",))
 CRDS = Resource(

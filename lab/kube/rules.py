@@ -12,8 +12,8 @@ import time
 import uuid
 from typing import Any
 
-from lab.kube.resources import CRDS, EVENTS, NAMESPACES, PODS, Object, Resource
-from lab.kube.status import bad_request, conflict, invalid, modified
+from lab.kube.resources import BINDINGS, CRDS, EVENTS, NAMESPACES, PODS, Object, Resource
+from lab.kube.status import ApiError, bad_request, conflict, invalid, modified
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -54,7 +54,8 @@ def new_object(resource: Resource, namespace: str, body: Any, *, now: float) -> 
     _place(resource, namespace, metadata)
     _name(resource, metadata)
     if metadata.get("resourceVersion"):
-        raise bad_request("resourceVersion should not be set on objects to be created")
+        # The code is the real server's, whose storage finds it out.
+        raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
     for name in (*_SYSTEM_METADATA, "resourceVersion", "selfLink"):
         metadata.pop(name, None)
     metadata.update(uid=str(uuid.uuid4()), creationTimestamp=timestamp(now))
@@ -141,6 +142,14 @@ def changed_object(resource: Resource, old: Object, body: Any, *, status: bool) 
     return new
 
 
+def check_patched(resource: Resource, old: Object, patched: Object) -> None:
+    """A patch may name the object's uid, as a precondition, but not another. Raises ApiError 422."""
+    given = (patched.get("metadata") or {}).get("uid")
+    if given not in (None, "", old["metadata"]["uid"]):
+        why = f'metadata.uid: Invalid value: "{given}": field is immutable'
+        raise invalid(resource, old["metadata"]["name"], why)
+
+
 def _check_identity(resource: Resource, old: Object, new: Object) -> None:
     was, given = old["metadata"], new["metadata"]
     name = was["name"]
@@ -208,5 +217,5 @@ def bound_pod(old: Object, name: str, binding: Any) -> Object:
         raise bad_request("a Binding needs target.name, the node")
     spec = old.get("spec") or {}
     if spec.get("nodeName"):
-        raise conflict(PODS, name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+        raise conflict(BINDINGS, name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
     return {**old, "metadata": dict(old["metadata"]), "spec": {**spec, "nodeName": node}}

@@ -69,13 +69,16 @@ def _parse_field(resource: Resource, known: Mapping[str, FieldLabel], part: str)
         raise bad_request(f"invalid selector: '{part}'; can't understand '{part}'")
     name = match["name"]
     if name not in known:
-        raise bad_request(
-            f'Unable to find "{resource.api_version}, Resource={resource.plural}" that match label selector '
-            f'"", field selector "{part}": field label not supported: {name}'
-        )
+        raise bad_request(_unknown_field(resource, name))
     label = known[name]
     path = tuple((label.path or name).split("."))
     return FieldTest(path, label.default, match["value"], equal=match["operator"] != "!=")
+
+
+def _unknown_field(resource: Resource, name: str) -> str:
+    if resource.fields:
+        return f"field label not supported: {name}"
+    return f'"{name}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
 def _field(value: Mapping[str, Any], path: tuple[str, ...], default: str) -> str:

@@ -39,8 +39,9 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
+        if self.reason:
+            status["reason"] = self.reason
         if self.details is not None:
             status["details"] = self.details
         return status | {"code": self.code}
@@ -81,7 +82,8 @@ def invalid(resource: Named, name: str, why: str) -> ApiError:
     if text.startswith("Required"):
         cause["reason"] = "FieldValueRequired"
     group = {"group": resource.group} if resource.group else {}
-    details = {"name": name, **group, "kind": resource.kind, "causes": [cause]}
+    named = {"name": name} if name else {}
+    details = {**named, **group, "kind": resource.kind, "causes": [cause]}
     qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {why}', details)
 

@@ -146,6 +146,7 @@ class Store:
 
         def change(old: Object) -> Object:
             patched = patch.apply(target.resource, old)
+            rules.check_patched(target.resource, old, patched)
             return rules.changed_object(target.resource, old, patched, status=status)
 
         return self._change(target, change)
@@ -158,20 +159,20 @@ class Store:
     def delete(self, target: Target, preconditions: Preconditions) -> tuple[Stored, bool]:
         """The last state, and whether the object is gone (False: it waits for its finalizers).
 
-        Grace periods are not waited for: there is no kubelet here. A namespace takes its objects with it.
+        A pod is seen marked before it is seen gone, but its grace period is not waited for: there is no
+        kubelet here. A namespace takes its objects with it.
         Raises ApiError 404 or 409.
         """
         collection = target.resource.collection
         while True:
             old = self.get(target)
             preconditions.check(target, old.value["metadata"])
+            held = bool(old.value["metadata"].get("finalizers"))
+            marked = rules.marked_for_deletion(old.value, now=self._now())
             try:
-                if not old.value["metadata"].get("finalizers"):
-                    return self._remove(target.resource, old, old.value), True
-                marked = rules.marked_for_deletion(old.value, now=self._now())
-                if marked is old.value:
-                    return old, False
-                return self.history.write(collection, target.key, marked, expected=old), False
+                if marked is not old.value and (held or target.resource is PODS):
+                    old = self.history.write(collection, target.key, marked, expected=old)
+                return (old, False) if held else (self._remove(target.resource, old, old.value), True)
             except Raced:
                 continue
 

@@ -2,6 +2,8 @@
 
 An object that begins to match a selector is ADDED for the watcher and one that ceases to is DELETED,
 whatever happened to it. Watchers sleep on the collection's condition and are woken by the write.
+A bookmark is sent only if the revision has moved since the last thing told, as kube-apiserver does: on a
+quiet server a watch is silent, and a client must not take silence for death.
 """
 
 from __future__ import annotations
@@ -68,11 +70,13 @@ class Watch:
     def _follow(self, seen: int, alive: Callable[[], bool]) -> Iterator[bytes]:
         now = time.monotonic()
         end = now + self._query.seconds
+        told = seen
         bookmark_at = self._next_bookmark(now, end)
         while alive() and (now := time.monotonic()) < end:
             if now >= bookmark_at:
                 bookmark_at = self._next_bookmark(now, end)
-                if self._query.bookmarks:
+                if self._query.bookmarks and seen > told:
+                    told = seen
                     yield self._bookmark(seen, {})
             wait = min(end, bookmark_at) - time.monotonic()
             try:
@@ -81,23 +85,25 @@ class Watch:
                 yield error_line(too_old(seen, exc.floor))
                 return
             for change in changes:
-                yield from self._event(change)
+                event = self._event(change)
+                if event is not None:
+                    told = change.revision
+                    yield event
 
     def _next_bookmark(self, now: float, end: float) -> float:
         last = end - _BOOKMARK_BEFORE_END
         regular = now + self._bookmark_every
         return min(last, regular) if last > now else regular
 
-    def _event(self, change: Change) -> Iterator[bytes]:
-        """Nothing, or what the change is to this watcher."""
+    def _event(self, change: Change) -> bytes | None:
+        """What the change is to this watcher, None if nothing."""
         before = self._query.filter.matches(change.before)
         after = change.type is not ChangeType.DELETED and self._query.filter.matches(change.after)
         kind = _SEEN_AS.get((before, after))
-        if kind is not None:
-            yield line(kind, document(self._resource, change.after))
+        return None if kind is None else line(kind, document(self._resource, change.after))
 
     def _bookmark(self, revision: int, annotations: dict[str, str]) -> bytes:
-        metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+        metadata: Object = {"resourceVersion": str(revision)}
         if annotations:
             metadata["annotations"] = annotations
         value = {

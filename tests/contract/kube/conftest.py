@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+from kubernetes import client
+
+from lab.kube.server import KubeServer
+from lab.kube.store import Store
+from tests.contract.kube.kube import Kube
+from tests.contract.kube.real import RealServer
+
+_BINARIES = "TERWAY_KUBE_BIN"
+
+
+@pytest.fixture(scope="session", params=["small", "real"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
+    if request.param == "small":
+        yield from _small()
+    else:
+        yield from _real(tmp_path_factory.mktemp("kube"))
+
+
+def _small() -> Iterator[Kube]:
+    store = Store()
+    small = KubeServer(store)
+    port = small.start("127.0.0.1", 0)
+    api = client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{port}"))
+    try:
+        yield Kube(api, store.history.compact)
+    finally:
+        api.close()
+        small.stop()
+
+
+def _real(directory: Path) -> Iterator[Kube]:
+    binaries = os.environ.get(_BINARIES, "")
+    if not binaries:
+        pytest.skip(f"{_BINARIES} does not name a directory with etcd and kube-apiserver")
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    real = RealServer(Path(binaries), directory)
+    try:
+        real.start()
+        yield Kube(real.client(), real.compact)
+    finally:
+        real.stop()
+
+
+@pytest.fixture
+def kube(server: Kube) -> Iterator[Kube]:
+    """The server, with a namespace of the test's own in ``kube.namespace``."""
+    created = server.core.create_namespace({"metadata": {"generateName": "contract-"}})
+    name = created.metadata.name
+    try:
+        yield server.within(name)
+    finally:
+        server.core.delete_namespace(name)
