@@ -13,7 +13,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from weakref import WeakSet
 
-
 _ACCEPT_RETRY_SECONDS = 0.1
 """After an accept that failed while nobody asked to stop, as when file descriptors run out."""
 
