@@ -1,0 +1,261 @@
+"""The fabric's program and its tables: loads ``bpf/fabric`` and keeps its maps as a view wants them.
+
+Every write replaces single rows, so packets of what did not change meet the same rows as before. Rules are
+written to whichever half of the rule table is not in use, and then each port is pointed at its new run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from datapath.ebpf import libbpf, objects
+from datapath.ebpf.btf import Btf
+from datapath.ebpf.table import Rows, Table, table
+from datapath.errors import KernelError
+from lab.fabric import rows
+from lab.fabric.errors import ViewError
+from lab.fabric.policy import FlowRule, Policy, compile_policy, referenced_groups
+from lab.fabric.reasons import Reason, reasons_of
+from lab.fabric.view import FabricView, Port, PortKind
+from lab.spec import GATEWAY_MAC
+
+_PROGRAM = "fabric_ingress"
+_KIND_NAMES = {
+    PortKind.ENI: "PORT_ENI",
+    PortKind.SERVICE: "PORT_SERVICE",
+    PortKind.OUTSIDE: "PORT_OUTSIDE",
+}
+_NOBODY = 0
+"""The counters of frames from devices that are no port stand under this index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A view, checked and compiled: what is left is to write it."""
+
+    view: FabricView
+    policies: Mapping[frozenset[str], Policy]
+    numbers: Mapping[str, int]
+    """The bit of every group."""
+
+
+@dataclass(slots=True)
+class _Synced:
+    """A map and the rows that we wrote to it; nobody else writes there."""
+
+    table: Table
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+
+    def write(self, keys: Rows, values: Rows) -> bool:
+        """Insert and replace what differs. True if something did."""
+        wanted = [(k.tobytes(), v.tobytes()) for k, v in zip(keys, values, strict=True)]
+        changed = [i for i, (key, value) in enumerate(wanted) if self.rows.get(key) != value]
+        self.table.put(keys[changed], values[changed])
+        self.rows.update(wanted[i] for i in changed)
+        return bool(changed)
+
+    def keep(self, keys: Rows) -> bool:
+        """Remove every row but these. True if there was one."""
+        gone = self.rows.keys() - {k.tobytes() for k in keys}
+        self.table.remove(np.frombuffer(b"".join(gone), self.table.key))
+        for key in gone:
+            del self.rows[key]
+        return bool(gone)
+
+
+class Tables:
+    """The loaded program. Not thread-safe: ``lab.fabric.fabric`` holds the lock."""
+
+    def __init__(self) -> None:
+        """Load the program. Raises KernelError if the kernel refuses it, ObjectMissing if it is not built."""
+        self._object = libbpf.Object(objects.path("fabric"))
+        try:
+            self._object.load()
+        except KernelError:
+            self._object.close()
+            raise
+        self._btf = Btf(self._object.btf())
+        self.reasons: tuple[Reason, ...] = reasons_of(self._btf)
+        self._kinds = self._btf.enum("port_kind")
+        self._peers = self._btf.enum("rule_peer")
+        self._prefix_kinds = self._btf.enum("prefix_kind")
+        self._ports = _Synced(self._table("ports"))
+        self._assigned = _Synced(self._table("assigned"))
+        self._prefixes = _Synced(self._table("prefixes"))
+        self._rules = self._table("rules")
+        self._settings = self._table("settings")
+        self._counters = self._table("counters")
+        self._numbers: dict[str, int] = {}
+        self._written_rules: dict[frozenset[str], Policy] = {}
+        self._ranges: dict[frozenset[str], tuple[int, int, int]] = {}
+        self._upper_half = False
+        self._epoch = 0
+        self.watch(_NOBODY)
+
+    def close(self) -> None:
+        self._object.close()
+
+    def program_fd(self) -> int:
+        return self._object.program_fd(_PROGRAM)
+
+    def plan(self, view: FabricView) -> Plan:
+        """Check and compile a view; changes nothing. Raises ViewError."""
+        groups = {group.group_id: group for group in view.groups}
+        policies = {port.groups: compile_policy(port.groups, groups) for port in view.ports}
+        numbers = self._number(referenced_groups(view.groups))
+        self._require_room(policies)
+        _require_unique(view)
+        return Plan(view, policies, numbers)
+
+    def watch(self, ifindex: int) -> None:
+        """Begin to count for a device, from zero."""
+        self._counters.put_zero(_index_keys(self._counters, [ifindex]))
+
+    def unwatch(self, ifindex: int) -> None:
+        self._counters.remove(_index_keys(self._counters, [ifindex]))
+
+    def counts(self, ifindex: int = _NOBODY) -> list[int]:
+        """What a device's frames came to, by the number of the reason; zeroes if it is not watched."""
+        per_cpu = self._counters.get(_index_keys(self._counters, [ifindex]))
+        if per_cpu is None:
+            return [0] * len(self.reasons)
+        return [int(n) for n in per_cpu["count"].sum(axis=0)]
+
+    def write(self, plan: Plan, devices: Mapping[str, int]) -> None:
+        """Make the maps what ``plan`` says, for the ports that have a device (port id to ifindex)."""
+        ports = [port for port in plan.view.ports if port.port_id in devices]
+        self._numbers = dict(plan.numbers)
+        changed = self._write_rules(plan, ports)
+        changed |= self._write_ports(plan, ports, devices)
+        self._write_prefixes(plan.view)
+        changed |= self._write_addresses(ports, devices)
+        if changed:
+            self._epoch += 1
+        self._write_settings(plan.view, _outside(ports, devices))
+
+    def forget(self, devices: Sequence[int]) -> None:
+        """Remove the rows of ports, and of the addresses that live there, before their devices go."""
+        gone = set(devices)
+        homes = {
+            key: int(np.frombuffer(value, self._assigned.table.value)["ifindex"][0])
+            for key, value in self._assigned.rows.items()
+        }
+        stay = b"".join(key for key, home in homes.items() if home not in gone)
+        self._assigned.keep(np.frombuffer(stay, self._assigned.table.key))
+        indices = [int.from_bytes(key, "little") for key in self._ports.rows]
+        self._ports.keep(_index_keys(self._ports.table, [i for i in indices if i not in gone]))
+
+    def _table(self, name: str) -> Table:
+        return table(self._object, name, self._btf)
+
+    def _number(self, names: set[str]) -> dict[str, int]:
+        """A bit for every group; a group that stays keeps its bit, so that no packet meets a mixture."""
+        room = int(self._ports.table.value["groups"].shape[0]) * 64
+        if len(names) > room:
+            raise ViewError(f"{len(names)} security groups, and the fabric has room for {room}")
+        kept = {name: bit for name, bit in self._numbers.items() if name in names}
+        free = (bit for bit in range(room) if bit not in set(kept.values()))
+        return kept | {name: next(free) for name in sorted(names - kept.keys())}
+
+    def _require_room(self, policies: Mapping[frozenset[str], Policy]) -> None:
+        limit = self._btf.enum("fabric_limit")["RULES_PER_RANGE"]
+        for names, policy in policies.items():
+            longest = max(len(policy.ingress), len(policy.egress))
+            if longest > limit:
+                raise ViewError(f"groups {sorted(names)}: {longest} rules in one direction, at most {limit}")
+        rows_wanted = sum(len(p.ingress) + len(p.egress) for p in policies.values())
+        if rows_wanted > self._half():
+            raise ViewError(
+                f"{rows_wanted} rules of security groups, and the fabric has room for {self._half()}"
+            )
+
+    def _half(self) -> int:
+        return self._rules.shape.max_entries // 2
+
+    def _write_rules(self, plan: Plan, ports: Sequence[Port]) -> bool:
+        """True if the rules in force change. ``_ranges`` is (first row, ingress rows, egress rows)."""
+        wanted = {port.groups: plan.policies[port.groups] for port in ports}
+        if wanted == self._written_rules:
+            return False
+        self._upper_half = not self._upper_half
+        first = self._half() if self._upper_half else 0
+        flat: list[FlowRule] = []
+        self._ranges = {}
+        for names, policy in wanted.items():
+            self._ranges[names] = (first + len(flat), len(policy.ingress), len(policy.egress))
+            flat += policy.ingress + policy.egress
+        codes = rows.PeerCodes(self._peers["PEER_NETWORK"], self._peers["PEER_GROUP"], plan.numbers)
+        keys = _index_keys(self._rules, range(first, first + len(flat)))
+        self._rules.put(keys, rows.rule_values(self._rules, flat, codes))
+        self._written_rules = wanted
+        return True
+
+    def _write_ports(self, plan: Plan, ports: Sequence[Port], devices: Mapping[str, int]) -> bool:
+        target = self._ports.table
+        keys = _index_keys(target, [devices[port.port_id] for port in ports])
+        values = target.values(len(ports))
+        for row, port in zip(values, ports, strict=True):
+            first, ingress, egress = self._ranges[port.groups]
+            row["mac"] = np.frombuffer(rows.mac_bytes(port.mac), np.uint8)
+            row["kind"] = self._kinds[_KIND_NAMES[port.kind]]
+            row["ingress"] = (first, ingress)
+            row["egress"] = (first + ingress, egress)
+            numbers = (plan.numbers[name] for name in port.groups)
+            row["groups"] = rows.group_words(numbers, len(row["groups"]))
+        changed = self._ports.write(keys, values)
+        return self._ports.keep(keys) or changed
+
+    def _write_prefixes(self, view: FabricView) -> None:
+        """A vSwitch lies in the VPC, so the longer prefix wins where both hold an address."""
+        target = self._prefixes.table
+        kinds = dict.fromkeys(view.vpc, self._prefix_kinds["PREFIX_VPC"])
+        kinds |= {subnet.cidr: self._prefix_kinds["PREFIX_ON_LINK"] for subnet in view.subnets}
+        keys, values = rows.prefix_keys(target, list(kinds)), target.values(len(kinds))
+        values["kind"] = list(kinds.values())
+        self._prefixes.write(keys, values)
+        self._prefixes.keep(keys)
+
+    def _write_addresses(self, ports: Sequence[Port], devices: Mapping[str, int]) -> bool:
+        target = self._assigned.table
+        homes = [(address, devices[port.port_id]) for port in ports for address in port.addresses]
+        keys, values = rows.address_keys(target, [a for a, _ in homes]), target.values(len(homes))
+        values["ifindex"] = [ifindex for _, ifindex in homes]
+        changed = self._assigned.write(keys, values)
+        return self._assigned.keep(keys) or changed
+
+    def _write_settings(self, view: FabricView, outside: int) -> None:
+        row = self._settings.values(1)
+        row["mtu"], row["outside_ifindex"], row["epoch"] = view.mtu, outside, self._epoch
+        row["gateway_mac"] = np.frombuffer(rows.mac_bytes(GATEWAY_MAC), np.uint8)
+        self._settings.put(_index_keys(self._settings, [0]), row)
+
+
+def _index_keys(target: Table, indices: Sequence[int] | range) -> Rows:
+    keys = target.keys(len(indices))
+    keys[:] = list(indices)
+    return keys
+
+
+def _outside(ports: Sequence[Port], devices: Mapping[str, int]) -> int:
+    found = [devices[port.port_id] for port in ports if port.kind is PortKind.OUTSIDE]
+    return found[0] if found else 0
+
+
+def _require_unique(view: FabricView) -> None:
+    """One port per id and per address, at most one outside, MACs that are some. Raises ViewError."""
+    if len({port.port_id for port in view.ports}) != len(view.ports):
+        raise ViewError(f"two ports have one id: {sorted(port.port_id for port in view.ports)}")
+    if sum(port.kind is PortKind.OUTSIDE for port in view.ports) > 1:
+        raise ViewError("a view has at most one outside port")
+    owner: dict[object, str] = {}
+    for port in view.ports:
+        try:
+            rows.mac_bytes(port.mac)
+        except ValueError as exc:
+            raise ViewError(f"port {port.port_id}: {exc}") from None
+        for address in port.addresses:
+            if owner.setdefault(address, port.port_id) != port.port_id:
+                raise ViewError(f"{address} is assigned to ports {owner[address]} and {port.port_id}")

@@ -1,0 +1,201 @@
+"""A small VPC for tests: two ENIs in one vSwitch, a third in another, a service and an outside.
+
+The namespaces have IPv6 off and no addresses, so that nothing but the tests' own frames is on the links:
+a count that moves has one cause.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import TypeVar
+
+from datapath import namespace
+from lab.fabric.fabric import Fabric
+from lab.fabric.view import FabricView, Port, PortKind, Subnet
+from lab.spec import GATEWAY_MAC, RuleSpec, SecurityGroupSpec, gateway_of
+
+DEADLINE = 5.0
+"""Seconds after which what has not come will not come."""
+
+A, B, C, SERVICE, OUTSIDE = "eni-a", "eni-b", "eni-c", "service", "outside"
+MAC = {
+    A: "00:16:3e:00:00:0a",
+    B: "00:16:3e:00:00:0b",
+    C: "00:16:3e:00:00:0c",
+    SERVICE: "00:16:3e:00:00:5e",
+    OUTSIDE: "00:16:3e:00:00:07",
+}
+ADDRESS = {
+    (A, 4): "10.0.1.10",
+    (A, 6): "2001:db8:10:1::a",
+    (B, 4): "10.0.1.11",
+    (B, 6): "2001:db8:10:1::b",
+    (C, 4): "10.0.2.12",
+    (C, 6): "2001:db8:10:2::c",
+    (SERVICE, 4): "100.100.100.200",
+    (OUTSIDE, 4): "203.0.113.10",
+    (OUTSIDE, 6): "2001:db8:ffff::10",
+}
+UNASSIGNED = {4: "10.0.1.99", 6: "2001:db8:10:1::99"}
+ANYWHERE = ("0.0.0.0/0", "::/0")
+OPEN = SecurityGroupSpec("open", tuple(RuleSpec("ingress", peer=peer) for peer in ANYWHERE))
+GATEWAY = GATEWAY_MAC
+_SUBNETS = ("10.0.1.0/24", "10.0.2.0/24", "2001:db8:10:1::/64", "2001:db8:10:2::/64")
+_VPC = ("10.0.0.0/16", "2001:db8:10::/56")
+
+T = TypeVar("T")
+_numbers = itertools.count(20000)
+
+
+def unused() -> int:
+    """A port, identifier or fragment id that no test used before, so that no flow is known already."""
+    return next(_numbers)
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text)
+
+
+def address(text: str) -> IPv4Address | IPv6Address:
+    return ip_address(text)
+
+
+def port(port_id: str, *, groups: Iterable[str] = ("open",)) -> Port:
+    kind = {SERVICE: PortKind.SERVICE, OUTSIDE: PortKind.OUTSIDE}.get(port_id, PortKind.ENI)
+    return Port(
+        port_id=port_id,
+        kind=kind,
+        owner=port_id,
+        mac=MAC[port_id],
+        addresses=frozenset(address(text) for (name, _), text in ADDRESS.items() if name == port_id),
+        groups=frozenset(groups) if kind is PortKind.ENI else frozenset(),
+        device="eth0",
+    )
+
+
+def base_view() -> FabricView:
+    return FabricView(
+        ports=tuple(port(name) for name in (A, B, C, SERVICE, OUTSIDE)),
+        subnets=tuple(Subnet(network(text), gateway_of(network(text))) for text in _SUBNETS),
+        vpc=tuple(network(text) for text in _VPC),
+        groups=(OPEN,),
+    )
+
+
+def grouped_view(*groups: SecurityGroupSpec, **members: Iterable[str]) -> FabricView:
+    """The base view with more groups, and the ENIs ``a``, ``b``, ``c`` in those that are named."""
+    base = base_view()
+    given = {f"eni-{name}": names for name, names in members.items()}
+    ports = tuple(port(p.port_id, groups=given.get(p.port_id, ("open",))) for p in base.ports)
+    return replace(base, ports=ports, groups=(OPEN, *groups))
+
+
+class Station:
+    """A raw socket at an owner's end of a cable."""
+
+    def __init__(self, netns: int, device: str = "eth0") -> None:
+        with namespace.entered(netns):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._socket.bind((device, 3))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, frame: bytes) -> None:
+        self._socket.send(frame)
+
+    def receive(self) -> bytes:
+        """The next frame that comes in. Fails the test if none does."""
+        end = time.monotonic() + DEADLINE
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._socket], [], [], left)[0]:
+                frame, origin = self._socket.recvfrom(65536)
+                if origin[2] != socket.PACKET_OUTGOING:
+                    return frame
+        raise AssertionError("no frame came")
+
+    def waiting(self) -> list[bytes]:
+        """The frames that have come in by now."""
+        found = []
+        while select.select([self._socket], [], [], 0)[0]:
+            frame, origin = self._socket.recvfrom(65536)
+            if origin[2] != socket.PACKET_OUTGOING:
+                found.append(frame)
+        return found
+
+
+@dataclass
+class Net:
+    """The VPC of a test session. ``reset`` gives each test the base view and empty sockets."""
+
+    fabric: Fabric
+    namespaces: dict[str, int]
+    stations: dict[str, Station]
+
+    def reset(self, view: FabricView | None = None) -> None:
+        self.fabric.apply(view or base_view())
+        for station in self.stations.values():
+            station.waiting()
+
+    def deliver(self, source: str, destination: str, frame: bytes) -> bytes:
+        """Send a frame that has to arrive, and what arrived."""
+        self.stations[source].send(frame)
+        return self.stations[destination].receive()
+
+    def expect(self, source: str, frame: bytes, reason: str) -> None:
+        """Send a frame that comes to ``reason``, which is no delivery: one count moves, by one, and nothing comes."""
+        before = self.fabric.counters(source)
+        self.stations[source].send(frame)
+        after = wait_for(lambda: changed(before, self.fabric.counters(source)), f"{reason} to be counted")
+        assert after == {reason: 1}
+        for name, station in self.stations.items():
+            assert station.waiting() == [], f"a frame came to {name}"
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+def wait_for(probe: Callable[[], T], what: str) -> T:
+    """The first true answer of ``probe``. Fails the test at the deadline."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        if answer := probe():
+            return answer
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.002)
+
+
+def quiet_namespace() -> int:
+    """A namespace whose kernel says nothing by itself."""
+    netns = namespace.new()
+    with namespace.entered(netns):
+        for scope in ("default", "all"):
+            Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+    return netns
+
+
+def build(stack: ExitStack) -> Net:
+    """The VPC, plugged in and up; ``stack`` takes it down."""
+    namespaces: dict[str, int] = {}
+    for name in MAC:
+        namespaces[name] = quiet_namespace()
+        stack.callback(os.close, namespaces[name])
+    fabric = stack.enter_context(Fabric(lambda owner: namespaces[owner]))
+    fabric.apply(base_view())
+    stations = {}
+    for name in MAC:
+        fabric.bring_up(name)
+        stations[name] = Station(namespaces[name])
+        stack.callback(stations[name].close)
+    return Net(fabric, namespaces, stations)
