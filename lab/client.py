@@ -31,7 +31,7 @@ from lab.cloud_client import CloudClient
 from lab.kube_client import KubeClient
 from lab.messages import LabError
 from lab.nodes.node import LabNode
-from lab.sandbox import LabPod, SandboxRuntime
+from lab.sandbox import BARE, LabPod, PodOptions, SandboxRuntime
 from lab.spec import LabSpec, NodeSpec
 from lab.spec_json import decode_spec, encode
 from lab.statedir import DEFAULT_NAME, LabDir
@@ -150,12 +150,21 @@ class Lab:
 
     # --- pods ---
 
-    def add_pod(self, node: str, namespace: str, name: str, **options: Any) -> LabPod:
-        """A pod as kubelet and containerd make it; options are those of ``SandboxRuntime.add_pod``."""
-        return self._runtime.add_pod(self.node(node), namespace, name, **options)
+    def add_pod(
+        self,
+        node: str,
+        namespace: str,
+        name: str,
+        options: PodOptions = BARE,
+        *,
+        create_object: bool = True,
+    ) -> LabPod:
+        """A pod as kubelet and containerd make it. Raises CniError; the pod object stays then."""
+        return self._runtime.add_pod(self.node(node), namespace, name, options, create_object=create_object)
 
-    def delete_pod(self, pod: LabPod, **options: Any) -> None:
-        self._runtime.delete_pod(pod, **options)
+    def delete_pod(self, pod: LabPod, *, delete_object: bool = True) -> float:
+        """As containerd and kubelet end it; seconds of the first DEL. Raises CniError."""
+        return self._runtime.delete_pod(pod, delete_object=delete_object)
 
     def pods(self) -> tuple[LabPod, ...]:
         return self._runtime.pods()

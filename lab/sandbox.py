@@ -62,6 +62,9 @@ class PodOptions:
     runtime_config: Json = field(default_factory=dict)
 
 
+BARE = PodOptions()
+
+
 class LabPod:
     """One sandbox of one pod. ``recreate`` gives another one of the pod; this one then is the old one."""
 
@@ -181,7 +184,7 @@ class SandboxRuntime:
         node: LabNode,
         namespace: str,
         name: str,
-        options: PodOptions = PodOptions(),
+        options: PodOptions = BARE,
         *,
         create_object: bool = True,
     ) -> LabPod:
@@ -225,12 +228,19 @@ class SandboxRuntime:
                 pod.remove_netns()
                 raise
             if self._lab.spec.wire:
-                make_wire_like(netns, node.netns_fd())
+                self._make_wire_like(node, netns)
         finally:
             os.close(netns)
         pod.record = replace(record, result=result, add_seconds=seconds)
         self._lab.call("put_pod", key=pod.key, record=asdict(pod.record))
         return pod
+
+    def _make_wire_like(self, node: LabNode, netns: int) -> None:
+        host = node.netns_fd()
+        try:
+            make_wire_like(netns, host)
+        finally:
+            os.close(host)
 
     def delete_pod(self, pod: LabPod, *, delete_object: bool = True) -> float:
         """All steps of a pod's end; seconds of the first DEL. Steps that are done already do no harm."""

@@ -118,14 +118,13 @@ def start(
         )
     finally:
         messages.close([log, null])
-    _await(node, process, wait, time.monotonic() + timeout, begin)
+    if wait != Wait.NOTHING:
+        follow(node, process, wait, time.monotonic() + timeout, begin)
     return process
 
 
-def _await(node: RemoteNode, process: NodeProcess, wait: Wait, deadline: float, begin: int) -> None:
-    """``begin``: what the log says before this offset is of an earlier run."""
-    if wait == Wait.NOTHING:
-        return
+def follow(node: RemoteNode, process: NodeProcess, wait: Wait, deadline: float, begin: int = 0) -> None:
+    """Follow a start. What the log says before the offset ``begin`` is of an earlier run. Raises LabError."""
     root = Path(f"/proc/{node.pid}/root")
     said = ""
     while True:

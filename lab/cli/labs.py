@@ -1,0 +1,154 @@
+"""``up``, ``down``, ``status``, ``counters`` and ``capture``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lab.cli.table import table
+from lab.cli.words import Output, Words
+from lab.client import Lab, take_down
+from lab.nodes.agent import Wait, follow
+from lab.spec import LabSpec, NodeSpec
+from lab.spec_json import decode_spec
+
+_AGENT_DEADLINE = 60.0
+
+
+def declare(words: Words) -> None:
+    up = words.command("up", _up, "Bring up a VPC with nodes; it stays until `down`.", "--nodes 3 --wire")
+    up.add_argument("--nodes", type=int, metavar="N", help="how many nodes (default: 2)")
+    up.add_argument("--instance-type", metavar="T", help="ECS type of the nodes (default: ecs.g7.xlarge)")
+    up.add_argument("--wire", action="store_true", help="offloads off: frames are as a wire would carry them")
+    up.add_argument("--mtu", type=int, metavar="M", help="MTU of the VPC (default: 1500)")
+    up.add_argument("--spec", type=Path, metavar="FILE", help="the whole specification as JSON")
+    up.add_argument("--agents", action="store_true", help="start terwayd on each node, CNI installed")
+    words.command("down", _down, "End the lab and leave nothing behind; no lab is no error.", "")
+    words.on_lab("status", _status, "Show nodes, their ENIs, and pods.", "--json")
+    counters = words.on_lab("counters", _counters, "Count frames by what the fabric did and why.", "--ports")
+    counters.add_argument("--ports", action="store_true", help="per port")
+    capture = words.on_lab("capture", _capture, "Write a pcap at an ENI.", "eni-node1 -w out.pcap -c 10")
+    capture.add_argument("eni", metavar="ENI", help="id or MAC of an ENI, or `cloud`, or `outside`")
+    capture.add_argument("-w", dest="file", type=Path, required=True, metavar="FILE", help="the pcap file")
+    capture.add_argument("-c", dest="count", type=int, metavar="N", help="end after N frames, else at Ctrl-C")
+
+
+def spec_of(args: argparse.Namespace) -> LabSpec:
+    """What the options of ``up`` describe. Raises ValueError."""
+    spec = decode_spec(json.loads(args.spec.read_text())) if args.spec else LabSpec()
+    if args.nodes is not None:
+        if args.nodes < 0:
+            raise ValueError(f"--nodes is {args.nodes}, allowed: 0 and more")
+        spec = replace(spec, nodes=tuple(NodeSpec(f"node{i + 1}") for i in range(args.nodes)))
+    if args.instance_type:
+        nodes = (replace(node, instance_type=args.instance_type) for node in spec.nodes)
+        spec = replace(spec, nodes=tuple(nodes))
+    if args.mtu is not None:
+        if not 1280 <= args.mtu <= 8500:
+            raise ValueError(f"--mtu is {args.mtu}, allowed: 1280 (IPv6) to 8500 (jumbo frames)")
+        spec = replace(spec, mtu=args.mtu)
+    return replace(spec, wire=True) if args.wire else spec
+
+
+def _up(args: argparse.Namespace) -> Output:
+    lab = Lab.start(spec_of(args), name=args.name, keep=True)
+    try:
+        if args.agents:
+            start_agents(lab)
+    except BaseException:
+        lab.down()
+        raise
+    return _status(lab, args)
+
+
+def start_agents(lab: Lab) -> None:
+    """terwayd with the default configuration on every node that runs, the CNI executable installed."""
+    started = []
+    for node in lab.nodes:
+        node.install_cni()
+        node.write_config()
+        started.append((node, node.start_agent(wait=Wait.NOTHING)))
+    for node, process in started:
+        follow(node, process, Wait.READY, time.monotonic() + _AGENT_DEADLINE)
+
+
+def _down(args: argparse.Namespace) -> Output:
+    was = take_down(args.name)
+    return Output({"was_up": was}, f"lab {args.name} is down" if was else f"there is no lab {args.name}")
+
+
+def _status(lab: Lab, _args: argparse.Namespace) -> Output:
+    status = lab.status()
+    for node in status["nodes"]:
+        node["agent_pid"] = lab.node(node["name"]).agent_pid if node["running"] else None
+    parts = [_node_table(status), _eni_table(status)]
+    if status["pods"]:
+        parts.append(pod_table(status["pods"]))
+    if status["error"]:
+        parts.append(f"the fabric lags behind the cloud: {status['error']}")
+    return Output(status, "\n\n".join(parts))
+
+
+def _node_table(status: dict[str, Any]) -> str:
+    rows = (
+        (
+            n["name"],
+            "running" if n["running"] else "off",
+            n["instance"],
+            n["type"],
+            n["address"],
+            n["agent_pid"],
+        )
+        for n in status["nodes"]
+    )
+    return table(("NODE", "STATE", "INSTANCE", "TYPE", "ADDRESS", "TERWAYD"), rows)
+
+
+def _eni_table(status: dict[str, Any]) -> str:
+    rows = (
+        (e["id"], n["name"], e["type"], e["status"], e["mac"], e["addresses"])
+        for n in status["nodes"]
+        for e in n["enis"]
+    )
+    return table(("ENI", "NODE", "TYPE", "STATUS", "MAC", "ADDRESSES"), rows)
+
+
+def pod_table(records: list[dict[str, Any]]) -> str:
+    rows = (
+        (
+            f"{r['namespace']}/{r['name']}",
+            r["node"],
+            [ip["address"] for ip in (r["result"] or {}).get("ips", ())],
+            f"{r['add_seconds'] * 1000:.1f}",
+            r["container_id"][:13],
+        )
+        for r in records
+    )
+    return table(("POD", "NODE", "ADDRESSES", "ADD MS", "SANDBOX"), rows)
+
+
+def _counters(lab: Lab, args: argparse.Namespace) -> Output:
+    if not args.ports:
+        counters = lab.counters()
+        return Output(counters, table(("REASON", "FRAMES"), [(k, v) for k, v in counters.items() if v]))
+    ports = lab.port_counters()
+    rows = [(port, reason, n) for port, counts in ports.items() for reason, n in counts.items() if n]
+    return Output(ports, table(("PORT", "REASON", "FRAMES"), rows))
+
+
+def _capture(lab: Lab, args: argparse.Namespace) -> Output:
+    file = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        capture = lab.capture(args.eni, file, count=args.count)
+    finally:
+        os.close(file)
+    try:
+        frames = capture.wait()
+    except KeyboardInterrupt:
+        frames = capture.stop()
+    return Output({"file": str(args.file), "frames": frames}, f"{frames} frames in {args.file}")
