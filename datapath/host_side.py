@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Sequence
 
 from datapath import layout, objects
@@ -15,9 +14,6 @@ from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Message, Request, host_network
 from datapath.node import FAMILIES
 from datapath.plan import Place, Plan, Proof, proofs, source_rule, upstream_route, upstream_rule
-
-_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.ENODEV)
-"""What the kernel answers for a packet that it would not forward: no route, or a source it distrusts."""
 
 
 def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> None:
@@ -70,10 +66,10 @@ def rule_removals(socket: Socket, addresses: Iterable[Address], eni: int | None)
 def carried_elsewhere(socket: Socket, addresses: Iterable[Address]) -> set[Address]:
     """Which of the addresses some link of the node carries for a pod now."""
     wanted = tuple(addresses)
-    asked = socket.transact(*(route.lookup(Path(one)).also_done_if(*_NO_WAY) for one in wanted))
+    asked = socket.transact(*(route.lookup(Path(one)) for one in wanted))
     found = set()
     for one, answer in zip(wanted, asked, strict=True):
-        way = None if answer is None else route.decode(answer)
+        way = route.way(answer)
         if way is not None and way.table == layout.TABLE_PODS:
             found.add(one)
     return found
@@ -86,14 +82,14 @@ def _upstream_removals(endpoint: Endpoint, place: Place) -> list[Request]:
 
 
 def _ask(question: Proof) -> Request:
-    return route.lookup(question.path).also_done_if(*_NO_WAY)
+    return route.lookup(question.path)
 
 
 def _wrong(questions: Sequence[Proof], answers: Sequence[Message | None]) -> list[str]:
     """In words, the answers that are not as planned."""
     wrong = []
     for question, answer in zip(questions, answers, strict=True):
-        way = None if answer is None else route.decode(answer)
+        way = route.way(answer)
         if way is None or way.oif != question.oif:
             instead = "nowhere" if way is None else f"by link {way.oif} of table {way.table}"
             wrong.append(f"a packet {question.path} goes {instead}, not by link {question.oif}")

@@ -25,6 +25,8 @@ IFLA_IFALIAS = 20
 IFLA_GROUP = 27
 IFLA_NET_NS_FD = 28
 IFLA_EXT_MASK = 29
+IFLA_NUM_TX_QUEUES = 31
+IFLA_NUM_RX_QUEUES = 32
 IFLA_LINK_NETNSID = 37
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
@@ -35,6 +37,9 @@ IFF_UP = 1
 IF_OPER_UP = 6
 
 _NO_STATISTICS = wire.attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+_ONE_QUEUE = wire.attribute_u32(IFLA_NUM_TX_QUEUES, 1) + wire.attribute_u32(IFLA_NUM_RX_QUEUES, 1)
+"""Since Linux 5.15 a veth gets a pair of queues per possible CPU, each with its objects in sysfs; without
+XDP or GRO on it they carry nothing."""
 _GONE = frozenset({errno.ENODEV})
 _STACKED = frozenset({"ipvlan", "macvlan", "macvtap", "ipvtap", "vlan", "bridge", "bond", "team"})
 
@@ -84,12 +89,14 @@ def create_veth(here: End, there: End, *, netns: int, mtu: int) -> Request:
         + wire.attribute(IFLA_ADDRESS, wire.mac_bytes(there.mac))
         + wire.attribute_u32(IFLA_MTU, mtu)
         + wire.attribute_u32(IFLA_NET_NS_FD, netns)
+        + _ONE_QUEUE
     )
     body = (
         _IFINFOMSG.pack(0, 0, 0, 0, 0)
         + wire.attribute_text(IFLA_IFNAME, here.name)
         + wire.attribute(IFLA_ADDRESS, wire.mac_bytes(here.mac))
         + wire.attribute_u32(IFLA_MTU, mtu)
+        + _ONE_QUEUE
         + wire.nested(
             IFLA_LINKINFO,
             wire.attribute_text(IFLA_INFO_KIND, "veth"),

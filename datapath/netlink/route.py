@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass, field
-from socket import AF_INET
+from socket import AF_INET, AF_INET6
 
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
@@ -35,6 +35,11 @@ PROTOCOL = 2
 """RTPROT_KERNEL: systemd-networkd deletes routes and rules of every other origin that it did not make,
 unless told ManageForeignRoutes=no (cilium#18706, aws-cni#3309)."""
 
+_TABLE_OFFSET, _TYPE_OFFSET = 4, 7
+# No route to it, or a source that is distrusted.
+_NO_WAY = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.ENODEV}
+)
 _ABSENT = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV})
 
 
@@ -70,6 +75,14 @@ class Path:
         return f"to {self.destination}{source}"
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The kernel's answer for a ``Path``: it goes out by link ``oif``, as ``table`` says."""
+
+    oif: int
+    table: int
+
+
 def add(route: Route) -> Request:
     """A route to the same destination in the same table is replaced."""
     scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
@@ -83,20 +96,31 @@ def delete(route: Route) -> Request:
 
 
 def lookup(path: Path) -> Request:
-    """Ask the kernel to route one packet. The answer's ``table`` is the one that decided."""
+    """Ask the kernel to route one packet; see ``way``. No answer if it would not."""
     packed = path.destination.packed
     bits = 8 * len(packed)
-    source_bits = bits if path.source is not None else 0
-    family = wire.family_of(path.destination)
     # IPv6 always says which table, and refuses the wish to be told.
-    flags = RTM_F_LOOKUP_TABLE if family == AF_INET else 0
-    body = _RTMSG.pack(family, bits, source_bits, 0, 0, 0, 0, 0, flags)
+    family, flags = (AF_INET, RTM_F_LOOKUP_TABLE) if bits == 32 else (AF_INET6, 0)
+    body = _RTMSG.pack(family, bits, bits if path.source is not None else 0, 0, 0, 0, 0, 0, flags)
     body += wire.attribute(RTA_DST, packed)
     if path.source is not None:
         body += wire.attribute(RTA_SRC, path.source.packed)
     if path.iif:
         body += wire.attribute_u32(RTA_IIF, path.iif)
-    return Request(Kind.GETROUTE, 0, body, "route a packet", path)
+    return Request(Kind.GETROUTE, 0, body, "route a packet", path, _NO_WAY)
+
+
+def way(message: Message | None) -> Way | None:
+    """None for what is delivered here, rejected, or sent by several links."""
+    if message is None:
+        return None
+    found = wire.attributes(message.body, _RTMSG.size)
+    if message.body[_TYPE_OFFSET] != RTN_UNICAST or RTA_OIF not in found:
+        return None
+    table = found.get(RTA_TABLE)
+    return Way(
+        wire.u32(found[RTA_OIF]), wire.u32(table) if table is not None else message.body[_TABLE_OFFSET]
+    )
 
 
 def decode(message: Message) -> Route | None:
