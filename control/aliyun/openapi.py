@@ -67,7 +67,7 @@ class OpenApi:
             except CloudError as exc:
                 left = deadline - time.monotonic()
                 delay = delay_before_retry(exc, attempt=attempt, left=left, jitter=random.random())
-                if delay is None:
+                if delay is None or self.process.closed:
                     raise
                 log.info("%s; attempt %d follows in %.1f s", exc, attempt + 1, delay)
             await asyncio.sleep(delay)

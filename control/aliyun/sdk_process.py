@@ -58,7 +58,7 @@ class SdkProcess:
         self._ending: set[asyncio.Task[None]] = set()
         self._last_used = 0.0
         self._wanted = False
-        self._closed = False
+        self.closed = False
 
     @property
     def pid(self) -> int | None:
@@ -80,7 +80,7 @@ class SdkProcess:
 
     def stand_by(self, wanted: bool) -> None:
         self._wanted = wanted
-        if self._closed:
+        if self.closed:
             return
         if wanted and self._run is None and self._starting is None:
             self._start()
@@ -90,7 +90,7 @@ class SdkProcess:
 
     async def close(self) -> None:
         """End the process and wait for its end. A call after this raises Unanswered."""
-        self._closed = True
+        self.closed = True
         self._wanted = False
         if self._starting is not None:
             await asyncio.wait([self._starting])
@@ -102,7 +102,7 @@ class SdkProcess:
             await asyncio.wait(list(self._ending))
 
     async def _running(self) -> _Run:
-        if self._closed:
+        if self.closed:
             raise Unanswered(Refusal(transport=Transport.WORKER, message="the agent is shutting down"))
         if self._run is not None and self._run.alive:
             return self._run
@@ -138,7 +138,7 @@ class SdkProcess:
         if run is None or run.reader is not reader:
             return
         self._end(run)
-        if self._closed:
+        if self.closed:
             return
         log.warning("the SDK's process %d ended by itself", run.pid)
         if self._wanted and run.age() > _LASTING:
