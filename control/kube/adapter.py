@@ -95,6 +95,10 @@ class KubernetesAdapter:
     def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
         self._outbox.put(PatchNote(PatchKey(pod.key, pod.uid), dict(annotations)))
 
+    def position(self) -> int:
+        """The revision up to which the watch has told everything; 0 before the first list."""
+        return self._cache.position
+
     def counts(self) -> KubernetesCounts:
         return KubernetesCounts(
             connected=self._watcher.connected,
@@ -106,9 +110,10 @@ class KubernetesAdapter:
 
     async def close(self) -> None:
         """Flushes events and patches for a second at most. Closing twice is closing once."""
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.close_now)
 
-    def _close(self) -> None:
+    def close_now(self) -> None:
+        """``close`` for a caller without an event loop."""
         self._watcher.stop()
         self._outbox.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -11,6 +11,7 @@ import logging
 import select
 import socket
 import threading
+from collections import deque
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,6 +27,7 @@ from lab.kube.watching import Watch, document, too_old
 
 log = logging.getLogger(__name__)
 
+_REQUESTS_KEPT = 1000
 _RETURNED_WHEN_DELETED = frozenset({"pods", "services", "serviceaccounts"})
 """Plurals of the core group whose deletion answers with the object and not with a Status."""
 
@@ -41,14 +43,26 @@ class ServerOptions:
     """
 
 
+DEFAULT_OPTIONS = ServerOptions()
+
+
 class KubeServer:
     """Serves ``store``; may be stopped and started again."""
 
-    def __init__(self, store: Store, options: ServerOptions = ServerOptions()) -> None:
+    def __init__(self, store: Store, options: ServerOptions = DEFAULT_OPTIONS) -> None:
         self.store = store
         self.options = options
+        self._requests: deque[tuple[str, str]] = deque(maxlen=_REQUESTS_KEPT)
         self._listener: _Listener | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def requests(self) -> tuple[tuple[str, str], ...]:
+        """The latest thousand requests, oldest first: method and path with query."""
+        return tuple(self._requests)
+
+    def note_request(self, method: str, path: str) -> None:
+        self._requests.append((method, path))
 
     def start(self, address: str, port: int) -> int:
         """Listen and return the port, which is chosen by the kernel if ``port`` is 0."""
@@ -131,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self._read_body()
+        self.server.owner.note_request(self.command, self.path)
         try:
             self._dispatch(parse_url(self.path), body)
         except ApiError as exc:

@@ -1,0 +1,222 @@
+"""Events and annotations: what arrives, what is merged, what is dropped, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from control.kube.adapter import KubernetesAdapter
+from control.kube.connection import Connection
+from control.kube.notes import PatchKey, PatchNote
+from control.kube.outbox import Outbox
+from control.model.pod import EventType, Pod
+from lab.kube.resources import EVENTS
+from lab.kube.store import Preconditions, Target
+from tests.unit.control_kube.cluster import NODE, Cluster, eventually, key
+
+ADDRESS = "k8s.aliyun.com/pod-ips"
+
+
+def pod(cluster: Cluster, name: str = "p") -> Pod:
+    return Pod(key(name), cluster.create(name), NODE)
+
+
+def warn(adapter: KubernetesAdapter, target: Pod | None, message: str = "no address") -> None:
+    adapter.event(target, EventType.WARNING, "AllocIPFailed", message)
+
+
+def _has_sent(adapter: KubernetesAdapter, count: int) -> bool:
+    return adapter.counts().outbox.sent == count
+
+
+def test_event_on_a_pod(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    target = pod(cluster)
+    warn(adapter, target)
+    eventually(lambda: len(cluster.events()) == 1, "the event is there")
+    (event,) = cluster.events()
+    assert event["metadata"]["namespace"] == "default"
+    assert event["involvedObject"] == {
+        "kind": "Pod",
+        "namespace": "default",
+        "name": "p",
+        "uid": target.uid,
+        "apiVersion": "v1",
+    }
+    assert (event["type"], event["reason"], event["message"]) == ("Warning", "AllocIPFailed", "no address")
+    assert event["source"] == {"component": "terway-daemon", "host": NODE}
+    assert event["count"] == 1
+    assert event["firstTimestamp"] == event["lastTimestamp"]
+
+
+def test_event_on_the_node(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    adapter.event(None, EventType.NORMAL, "VirtualModeChanged", "veth")
+    eventually(lambda: len(cluster.events()) == 1, "the event is there")
+    (event,) = cluster.events()
+    assert event["involvedObject"] == {"kind": "Node", "name": NODE, "uid": NODE, "apiVersion": "v1"}
+    assert event["metadata"]["namespace"] == "default"
+
+
+def test_repeated_event_counts_up(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    target = pod(cluster)
+    for expected in (1, 2, 3):
+        warn(adapter, target)
+        eventually(partial(_has_sent, adapter, expected), "it was sent")
+        assert [event["count"] for event in cluster.events()] == [expected]
+    warn(adapter, target, "another message")
+    eventually(lambda: len(cluster.events()) == 2, "another message is another event")
+    assert cluster.count("/events", "POST") == 2
+
+
+def test_event_that_expired_is_made_anew(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    target = pod(cluster)
+    warn(adapter, target)
+    eventually(lambda: len(cluster.events()) == 1, "the event is there")
+    old = cluster.events()[0]["metadata"]["name"]
+    cluster.store.delete(Target(EVENTS, "default", old), Preconditions())
+    warn(adapter, target)
+    eventually(lambda: len(cluster.events()) == 1, "a new event is there")
+    assert cluster.events()[0]["metadata"]["name"] != old
+    assert cluster.events()[0]["count"] == 1
+
+
+def test_what_waits_is_merged(cluster: Cluster) -> None:
+    adapter = cluster.adapter()
+    target, other = pod(cluster), pod(cluster, "other")
+    for turn in range(5):
+        warn(adapter, target)
+        adapter.annotate(target, {ADDRESS: f"10.0.0.{turn}", f"k8s.aliyun.com/{turn}": "x"})
+    adapter.annotate(other, {ADDRESS: "10.0.0.9"})
+    assert adapter.counts().outbox.merged == 8
+    adapter.start()
+    eventually(lambda: adapter.counts().outbox.sent == 3, "three requests were made")
+    assert [event["count"] for event in cluster.events()] == [5]
+    assert cluster.annotations("p") == {ADDRESS: "10.0.0.4"} | {f"k8s.aliyun.com/{i}": "x" for i in range(5)}
+    assert cluster.annotations("other") == {ADDRESS: "10.0.0.9"}
+    assert cluster.count("/pods/p", "PATCH") == 1
+
+
+def test_notes_wait_for_a_server_that_is_away(cluster: Cluster) -> None:
+    target = pod(cluster)
+    adapter = cluster.synced()
+    cluster.away()
+    warn(adapter, target)
+    adapter.annotate(target, {ADDRESS: "10.0.0.1"})
+    warn(adapter, target)
+    adapter.annotate(target, {ADDRESS: "10.0.0.2"})
+    cluster.back()
+    eventually(lambda: adapter.counts().outbox.sent == 2, "both arrived")
+    assert [event["count"] for event in cluster.events()] == [2]
+    assert cluster.annotations("p") == {ADDRESS: "10.0.0.2"}
+
+
+def test_newer_pod_is_not_annotated(cluster: Cluster) -> None:
+    old = pod(cluster)
+    cluster.remove("p")
+    cluster.create("p")
+    adapter = cluster.synced()
+    adapter.annotate(old, {ADDRESS: "10.0.0.1"})
+    eventually(lambda: adapter.counts().outbox.refused == 1, "the patch was refused")
+    assert cluster.annotations("p") == {}
+
+
+def test_pod_that_is_gone_is_not_annotated(cluster: Cluster) -> None:
+    gone = pod(cluster)
+    cluster.remove("p")
+    adapter = cluster.synced()
+    adapter.annotate(gone, {ADDRESS: "10.0.0.1"})
+    eventually(lambda: adapter.counts().outbox.refused == 1, "the patch was refused")
+
+
+def test_overflow_drops_the_oldest_and_counts(cluster: Cluster) -> None:
+    adapter = cluster.adapter(outbox_size=3)
+    pods = [pod(cluster, f"p{i}") for i in range(5)]
+    for turn, target in enumerate(pods):
+        adapter.annotate(target, {ADDRESS: f"10.0.0.{turn}"})
+    assert adapter.counts().outbox.dropped == 2
+    adapter.start()
+    eventually(lambda: adapter.counts().outbox.sent == 3, "what was left arrived")
+    assert [bool(cluster.annotations(f"p{i}")) for i in range(5)] == [False, False, True, True, True]
+
+
+def test_close_sends_what_still_waits(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    target = pod(cluster)
+    warn(adapter, target)
+    adapter.close_now()
+    assert len(cluster.events()) == 1
+
+
+def test_close_does_not_wait_for_a_server_that_is_away(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    target = pod(cluster)
+    cluster.away()
+    warn(adapter, target)
+    adapter.close_now()
+    adapter.close_now()
+    assert cluster.events() == []
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that answers its n-th request with the n-th status; gives its URL and the bodies it got."""
+    left = list(statuses)
+    bodies: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PATCH(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(left.pop(0))
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            del format, args
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_temporary_refusal_is_tried_again(cluster: Cluster, status: int) -> None:
+    with answering(status, 200) as (url, bodies):
+        config = cluster.config(url=url)
+        outbox = Outbox(config, Connection(config))
+        outbox.put(PatchNote(PatchKey(key("p"), "u"), {"a": "b"}))
+        outbox.start()
+        eventually(lambda: outbox.counts.sent == 1, "the second try was taken")
+        outbox.stop()
+    assert len(bodies) == 2
+    assert outbox.counts.refused == 0
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
+def test_lasting_refusal_is_not(cluster: Cluster, status: int) -> None:
+    with answering(status, 200) as (url, bodies):
+        config = cluster.config(url=url)
+        outbox = Outbox(config, Connection(config))
+        outbox.put(PatchNote(PatchKey(key("p"), "u"), {"a": "b"}))
+        outbox.put(PatchNote(PatchKey(key("q"), "u"), {"a": "b"}))
+        outbox.start()
+        eventually(lambda: outbox.counts.sent == 1, "the next note was sent")
+        outbox.stop()
+    assert len(bodies) == 2
+    assert outbox.counts.refused == 1
