@@ -1,0 +1,183 @@
+"""What the demonstration has seen, as one JSON object and as text for a person."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab.demo.matrix import Kind, Outcome, Protocol
+from lab.demo.vitals import Vitals
+
+
+@dataclass(frozen=True, slots=True)
+class EniReport:
+    eni_id: str
+    mac: str
+    eni_type: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    name: str
+    mode: str
+    bpf: bool
+    enis: tuple[EniReport, ...]
+    daemon: Vitals
+
+
+@dataclass(frozen=True, slots=True)
+class PodReport:
+    node: str
+    namespace: str
+    name: str
+    addresses: tuple[str, ...]
+    eni: str
+    add_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    nodes: tuple[NodeReport, ...]
+    pods: tuple[PodReport, ...]
+    outcomes: tuple[Outcome, ...]
+    fabric_drops: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.outcomes) and all(o.ok for o in self.outcomes) and not self.fabric_drops
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "nodes": [
+            {
+                "name": n.name,
+                "mode": n.mode,
+                "bpf": n.bpf,
+                "enis": [
+                    {"id": e.eni_id, "mac": e.mac, "type": e.eni_type, "addresses": list(e.addresses)}
+                    for e in n.enis
+                ],
+                "daemon": {
+                    "rss_mib": n.daemon.rss_mib,
+                    "idle_cpu_percent": n.daemon.idle_cpu_percent,
+                },
+            }
+            for n in report.nodes
+        ],
+        "pods": [
+            {
+                "node": p.node,
+                "namespace": p.namespace,
+                "name": p.name,
+                "address": p.addresses[0],
+                "addresses": list(p.addresses),
+                "eni": p.eni,
+            }
+            for p in report.pods
+        ],
+        "matrix": [
+            {
+                "from": o.cell.source.name,
+                "to": o.cell.target.name,
+                "kind": o.cell.kind.value,
+                "protocol": o.cell.protocol.value,
+                "family": o.cell.family,
+                "ok": o.ok,
+                "path": o.path,
+            }
+            for o in report.outcomes
+        ],
+        "adds_ms": [p.add_ms for p in report.pods],
+        "fabric_drops": report.fabric_drops,
+    }
+
+
+def as_text(report: Report) -> str:
+    return "\n\n".join(
+        (
+            _where(report),
+            _matrix(report.outcomes),
+            _failures(report.outcomes),
+            _times(report.pods),
+            _drops(report.fabric_drops),
+            _daemons(report.nodes),
+        )
+    ).replace("\n\n\n", "\n")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  " + "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
+    )
+
+
+def _where(report: Report) -> str:
+    lines = ["What runs where"]
+    for node in report.nodes:
+        lines.append(f"  {node.name}  {node.mode}{' with BPF' if node.bpf else ', by the kernel'}")
+        for eni in node.enis:
+            lines.append(f"    {eni.eni_id}  {eni.mac}  {eni.eni_type}  {eni.addresses[0]}")
+            for pod in report.pods:
+                if pod.eni == eni.eni_id:
+                    lines.append(f"      {pod.namespace}/{pod.name}  {', '.join(pod.addresses)}")
+    return "\n".join(lines)
+
+
+def _matrix(outcomes: Sequence[Outcome]) -> str:
+    columns = [(p, f) for f in (4, 6) for p in Protocol]
+    rows = [["", *(f"{p.upper()}/IPv{f}" for p, f in columns), "path"]]
+    for kind in Kind:
+        some = [o for o in outcomes if o.cell.kind is kind]
+        if some:
+            cells = [_good(o for o in some if (o.cell.protocol, o.cell.family) == c) for c in columns]
+            rows.append([kind.value, *cells, _paths(some)])
+    title = "Connectivity (pairs that are good of all pairs; each small, MTU-sized and fragmented)"
+    return f"{title}\n{_table(rows)}"
+
+
+def _good(outcomes: Iterable[Outcome]) -> str:
+    some = list(outcomes)
+    return f"{sum(o.ok for o in some)}/{len(some)}" if some else "-"
+
+
+def _paths(outcomes: Sequence[Outcome]) -> str:
+    return ", ".join(f"{path}" for path, _ in Counter(o.path for o in outcomes).most_common())
+
+
+def _failures(outcomes: Sequence[Outcome]) -> str:
+    bad = [o for o in outcomes if not o.ok]
+    if not bad:
+        return ""
+    lines = ["Not good"]
+    for o in bad[:40]:
+        why = "; ".join(f"{s}: {e}" for s, e in zip(o.failed, o.errors, strict=True))
+        cell = o.cell
+        lines.append(f"  {cell.source.name} -> {cell.target.name}  {cell.protocol} IPv{cell.family}  {why}")
+    if len(bad) > 40:
+        lines.append(f"  and {len(bad) - 40} more")
+    return "\n".join(lines)
+
+
+def _times(pods: Sequence[PodReport]) -> str:
+    each = "  ".join(f"{p.name} {p.add_ms:.1f}" for p in pods)
+    median = statistics.median(p.add_ms for p in pods)
+    title = f"ADD, in ms including exec (a node's first pod waits for its ENI); median {median:.1f}"
+    return f"{title}\n  {each}"
+
+
+def _drops(drops: dict[str, int]) -> str:
+    told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items())) or "nothing"
+    return f"The fabric dropped\n  {told}"
+
+
+def _daemons(nodes: Sequence[NodeReport]) -> str:
+    rows = [["daemon", "memory", "idle CPU"]]
+    rows += [[n.name, f"{n.daemon.rss_mib:.0f} MiB", f"{n.daemon.idle_cpu_percent:.2f} %"] for n in nodes]
+    return _table(rows)
