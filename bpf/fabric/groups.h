@@ -10,6 +10,9 @@
 #include "fabric/maps.h"
 #include "lib/packet.h"
 
+/* Nobody reads it: it makes BTF carry the enum to Python. */
+const volatile enum fabric_limit fabric_limit_type = RULES_PER_RANGE;
+
 /* The packet's side of a rule. */
 struct rule_query {
 	struct address address; /* of the far end */

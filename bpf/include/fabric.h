@@ -110,11 +110,13 @@ enum rule_peer {
 };
 
 /*
- * The verifier follows the scan row by row and keeps at most 8192 open branches:
+ * The verifier follows the scan of a range row by row and keeps at most 8192 open branches:
  * this many rows of five branches fit.
  */
-#define RULES_PER_RANGE 1024
-#define RULE_ROWS	16384
+enum fabric_limit {
+	RULES_PER_RANGE = 1024,
+	RULE_ROWS = 16384,
+};
 
 /* Row of `rules`. The first row of a range that matches decides; none means no. */
 struct rule {

@@ -1,4 +1,4 @@
-"""Frames as bytes, built from the outside in: ``ether(..., ip(..., udp(...)))``. Checksums are right unless said.
+"""Frames as bytes, built from the outside in: ``ether(..., ip(..., udp(...)))``, with right checksums.
 
 Families are told by the addresses: a dotted one is IPv4. MACs and addresses are given as text.
 """
@@ -29,7 +29,7 @@ def mac(text: str) -> bytes:
 
 def checksum(data: bytes) -> int:
     padded = data + b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f">{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f">{len(padded) // 2}H", padded))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF

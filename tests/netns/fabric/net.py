@@ -18,7 +18,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import TypeVar
 
+from pyroute2 import IPRoute
+
 from datapath import namespace
+from lab.fabric import links
 from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind, Subnet
 from lab.spec import GATEWAY_MAC, RuleSpec, SecurityGroupSpec, gateway_of
@@ -143,9 +146,34 @@ class Net:
     stations: dict[str, Station]
 
     def reset(self, view: FabricView | None = None) -> None:
+        before = links.present(self.fabric.netns)
         self.fabric.apply(view or base_view())
+        after = links.present(self.fabric.netns)
+        for name in {before[ifindex] for ifindex in before.keys() - after.keys()}:
+            self.stations.pop(name).close()
+        for ifindex in after.keys() - before.keys():
+            self.open(after[ifindex])
         for station in self.stations.values():
             station.waiting()
+
+    def open(self, name: str) -> None:
+        """Bring a plugged device up and listen at it."""
+        self.fabric.bring_up(name)
+        self.stations[name] = Station(self.namespaces[name])
+
+    def close(self) -> None:
+        for station in self.stations.values():
+            station.close()
+
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """The MTU of an owner's device, which is the owner's affair."""
+        with namespace.entered(self.namespaces[name]), IPRoute() as netlink:
+            netlink.link("set", index=netlink.link_lookup(ifname="eth0")[0], mtu=mtu)
+
+    def fabric_ifindex(self, name: str) -> int:
+        """The device of a port on the fabric's side."""
+        found = {port_id: ifindex for ifindex, port_id in links.present(self.fabric.netns).items()}
+        return found[name]
 
     def deliver(self, source: str, destination: str, frame: bytes) -> bytes:
         """Send a frame that has to arrive, and what arrived."""
@@ -153,7 +181,7 @@ class Net:
         return self.stations[destination].receive()
 
     def expect(self, source: str, frame: bytes, reason: str) -> None:
-        """Send a frame that comes to ``reason``, which is no delivery: one count moves, by one, and nothing comes."""
+        """Send a frame that comes to ``reason``: one count moves, by one, and nothing arrives anywhere."""
         before = self.fabric.counters(source)
         self.stations[source].send(frame)
         after = wait_for(lambda: changed(before, self.fabric.counters(source)), f"{reason} to be counted")
@@ -192,10 +220,7 @@ def build(stack: ExitStack) -> Net:
         namespaces[name] = quiet_namespace()
         stack.callback(os.close, namespaces[name])
     fabric = stack.enter_context(Fabric(lambda owner: namespaces[owner]))
-    fabric.apply(base_view())
-    stations = {}
-    for name in MAC:
-        fabric.bring_up(name)
-        stations[name] = Station(namespaces[name])
-        stack.callback(stations[name].close)
-    return Net(fabric, namespaces, stations)
+    net = Net(fabric, namespaces, {})
+    stack.callback(net.close)
+    net.reset()
+    return net
