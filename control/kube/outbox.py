@@ -25,9 +25,10 @@ _FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class OutboxCounts:
-    """Since the start. ``merged`` went out as part of another entry."""
+    """Since the start. ``merged`` went out as part of another entry; ``retried`` counts tries in vain."""
 
     sent: int = 0
+    retried: int = 0
     merged: int = 0
     dropped: int = 0
     refused: int = 0
@@ -67,7 +68,7 @@ class Outbox:
             known = self._waiting.get(note.key)
             if known is not None:
                 self._waiting[note.key] = known.merged(note)
-                self._count(merged=1)
+                self._count("merged")
                 return
             self._waiting[note.key] = note
             self._trim()
@@ -84,13 +85,13 @@ class Outbox:
     def _trim(self) -> None:
         while len(self._waiting) > self._config.outbox_size:
             self._waiting.popitem(last=False)
-            self._count(dropped=1)
+            self._count("dropped")
 
     def _run(self) -> None:
         while (note := self._next()) is not None:
             try:
                 self._send(note)
-                self._count(sent=1)
+                self._count("sent")
                 self._backoff.reset()
             except Refused as exc:
                 self._refused(note, exc)
@@ -99,7 +100,7 @@ class Outbox:
                 self._retry(note)
             except Exception:  # the thread's last barrier: one note less is better than none from here on
                 log.exception("%s could not be sent", note.key)
-                self._count(refused=1)
+                self._count("refused")
 
     def _next(self) -> Note | None:
         """The oldest entry; None when there is nothing left to do."""
@@ -137,23 +138,17 @@ class Outbox:
             return
         level = logging.DEBUG if exc.status == 404 else logging.WARNING
         log.log(level, "%s", exc)
-        self._count(refused=1)
+        self._count("refused")
 
     def _retry(self, note: Note) -> None:
         self._put_back(note)
+        self._count("retried")
         with self._changed:
             if self._stopping:
                 self._waiting.clear()  # the server is away and so is our time
             else:
                 self._changed.wait_for(lambda: self._stopping, self._backoff.pause())
 
-    def _count(self, *, sent: int = 0, merged: int = 0, dropped: int = 0, refused: int = 0) -> None:
+    def _count(self, name: str) -> None:
         with self._changed:
-            counts = self._counts
-            self._counts = replace(
-                counts,
-                sent=counts.sent + sent,
-                merged=counts.merged + merged,
-                dropped=counts.dropped + dropped,
-                refused=counts.refused + refused,
-            )
+            self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})

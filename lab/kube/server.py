@@ -263,6 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
         for line in watch.lines(self._alive):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             self.wfile.flush()
+        if self.server.stopping:
+            self.close_connection = True  # a server that dies does not end its watches in good order
+            return
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
 

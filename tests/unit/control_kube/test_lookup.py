@@ -8,10 +8,12 @@ import socket
 import pytest
 
 from control.kube.adapter import KubernetesAdapter
+from control.kube.connection import Connection, Request
 from control.model.errors import Cause, KubernetesError, PodNotFound
 from control.model.ids import PodKey
 from control.model.pod import Pod
 from tests.unit.control_kube.cluster import NODE, Cluster, eventually, key
+from tests.unit.control_kube.rude import RudeServer
 
 
 def look_up(adapter: KubernetesAdapter, name: str, uid: str | None) -> Pod:
@@ -162,10 +164,24 @@ def test_server_that_never_answers(cluster: Cluster) -> None:
     assert caught.value.temporary
 
 
-def test_connection_that_died_idle_is_replaced(cluster: Cluster) -> None:
-    uid = cluster.create("p", node="node2")
-    adapter = cluster.adapter()
-    assert look_up(adapter, "p", uid).uid == uid
-    cluster.away()
-    cluster.back()
-    assert look_up(adapter, "p", uid).uid == uid
+def test_get_on_a_connection_that_dies_is_sent_once_more(cluster: Cluster) -> None:
+    request = Request("GET", "/api/v1/nodes/n")
+    with RudeServer(1, 1).running() as server:
+        connection = Connection(cluster.config(url=server.url))
+        assert connection.call(request, timeout=5) == {}
+        assert connection.call(request, timeout=5) == {}
+        assert len(server.requests) == 3, "the second try of the second call made the difference"
+        with pytest.raises(KubernetesError):
+            connection.call(request, timeout=5)
+        assert len(server.requests) == 5
+        connection.close()
+
+
+def test_write_on_a_connection_that_dies_is_not(cluster: Cluster) -> None:
+    with RudeServer().running() as server:
+        connection = Connection(cluster.config(url=server.url))
+        with pytest.raises(KubernetesError) as caught:
+            connection.call(Request("POST", "/api/v1/nodes", body={"a": 1}), timeout=5)
+        assert server.requests == ["POST /api/v1/nodes HTTP/1.1"]
+        connection.close()
+    assert caught.value.temporary

@@ -149,6 +149,21 @@ def test_overflow_drops_the_oldest_and_counts(cluster: Cluster) -> None:
     assert [bool(cluster.annotations(f"p{i}")) for i in range(5)] == [False, False, True, True, True]
 
 
+def test_note_that_waited_longest_is_sent_first_after_an_outage(cluster: Cluster) -> None:
+    first, *others = [pod(cluster, f"p{i}") for i in range(3)]
+    cluster.away()
+    adapter = cluster.adapter()
+    adapter.annotate(first, {ADDRESS: "10.0.0.0"})
+    adapter.start()
+    eventually(lambda: adapter.counts().outbox.retried > 0, "it was tried and put back")
+    for target in others:
+        adapter.annotate(target, {ADDRESS: "10.0.0.1"})
+    cluster.back()
+    eventually(lambda: adapter.counts().outbox.sent == 3, "all arrived")
+    patched = [path for method, path in cluster.server.requests if method == "PATCH"]
+    assert [path.rsplit("/", 1)[1] for path in patched] == ["p0", "p1", "p2"]
+
+
 def test_close_sends_what_still_waits(cluster: Cluster) -> None:
     adapter = cluster.synced()
     target = pod(cluster)
