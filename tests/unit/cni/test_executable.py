@@ -246,11 +246,16 @@ def test_daemon_that_starts_meanwhile(terway: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "after_ack",
-    [b"", b"\0\0\0", wire.encode_answer(0, b'{"ips":[]}')[:-1], struct.pack("<II", 0, wire.ANSWER_MAX + 1)],
+    ("after_ack", "why"),
+    [
+        (b"", "Connection reset"),
+        (b"\0\0\0", "Connection reset"),
+        (wire.encode_answer(0, b'{"ips":[]}')[:-1], "Connection reset"),
+        (struct.pack("<II", 0, wire.ANSWER_MAX + 1), "Message too"),
+    ],
     ids=["nothing", "half a head", "half an answer", "too large"],
 )
-def test_connection_lost_after_the_ack(terway: Path, tmp_path: Path, after_ack: bytes) -> None:
+def test_connection_lost_after_the_ack(terway: Path, tmp_path: Path, after_ack: bytes, why: str) -> None:
     def script(connection: socket.socket, seen: Seen) -> None:
         receive(connection, seen)
         connection.sendall(wire.ACK + after_ack)
@@ -258,11 +263,12 @@ def test_connection_lost_after_the_ack(terway: Path, tmp_path: Path, after_ack: 
     with daemon(tmp_path / "s", script) as seen:
         body = error(run(terway, add(tmp_path / "s")))
     assert (body["code"], body["cniVersion"]) == (11, "0.4.0")
+    assert why in str(body["details"])
     assert seen.connections == 1, "what the daemon has acknowledged must not be sent again"
 
 
 def test_stopped_and_continued_while_waiting(terway: Path, tmp_path: Path) -> None:
-    """Every system call it waits in is interrupted once."""
+    """A debugger, a freezer or a checkpoint may stop it wherever it waits."""
     path = tmp_path / "s"
     child = start(terway, add(path))
 

@@ -220,6 +220,7 @@ def test_warnings(keys: dict[str, object], words: list[str]) -> None:
             'max_pool_size is "5", allowed: a whole number of at least 0, without quotes',
         ),
         ({"max_pool_size": -1}, "max_pool_size is -1"),
+        ({"max_pool_size": True}, "max_pool_size is true"),
         ({"min_pool_size": 1.5}, "min_pool_size is 1.5"),
         (
             {"idle_ip_reclaim_after": "soon"},
@@ -234,6 +235,8 @@ def test_warnings(keys: dict[str, object], words: list[str]) -> None:
         ({"ip_cool_down": "30"}, 'ip_cool_down is "30", allowed: a duration such as 30s'),
         ({"eni_cap_ratio": "1"}, 'eni_cap_ratio is "1"'),
         ({"eni_cap_ratio": -0.5}, "eni_cap_ratio is -0.5"),
+        ({"eni_cap_ratio": 10**400}, "eni_cap_ratio is 1000"),
+        ({"eni_cap_ratio": False}, "eni_cap_ratio is false"),
         (
             {"vswitch_selection_policy": "best"},
             'vswitch_selection_policy is "best", allowed: random, ordered, most',
