@@ -54,7 +54,10 @@ class Proof:
 
 
 def plan(endpoint: Endpoint, place: Place) -> Plan:
+    """Raises ValueError for an endpoint without an address."""
     addresses = endpoint.addresses()
+    if not addresses:
+        raise ValueError(f"endpoint {endpoint.host_link} of container {endpoint.container_id} has no address")
     name = endpoint.host_link
     return Plan(
         host_addresses=_host_addresses(endpoint, place),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint
@@ -10,14 +11,16 @@ from datapath.errors import KernelError
 from datapath.netlink import address, link, neighbour, route
 from datapath.netlink.address import SCOPE_LINK
 from datapath.netlink.link import Link
+from datapath.netlink.route import Path
 from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Message
 from datapath.plan import Plan
 
 LOOPBACK = 1
 """The loopback is the first link of every namespace."""
 
-CARRIER_DEADLINE = 2.0
-"""Seconds. Kernels before 6.8 tell of a carrier by a work item that may be a second late."""
+READY_DEADLINE = 5.0
+"""Seconds. The work items that are waited for may be a second late, and more on a busy machine."""
 
 
 def find(netns: int, ifname: str) -> Link | None:
@@ -51,23 +54,34 @@ def drop_other_addresses(socket: Socket, pod: int, wanted: Plan) -> None:
     socket.transact(*(address.delete(one) for one in present if one not in wanted.pod_addresses))
 
 
-def await_carrier(socket: Socket, pod: int, name: str) -> None:
-    """Return when the link sends: before, the kernel drops without a word what the pod says first.
+def await_ready(socket: Socket, wanted: Plan) -> None:
+    """Return when the pod can send and receive: before, the kernel drops its first packets without a word.
 
-    From Linux 6.8 on the look-up itself settles it, so that the first answer is good.
-    Raises KernelError when ``CARRIER_DEADLINE`` is over.
+    The carrier is told by a work item, though since Linux 6.8 the look-up itself settles it. And IPv6, even
+    without duplicate detection, routes to a new address only when another work item has run.
+    Raises KernelError when ``READY_DEADLINE`` is over.
     """
-    deadline = time.monotonic() + CARRIER_DEADLINE
-    pause = 0.0005
-    while True:
-        found = link.find(socket, pod)
-        if found is not None and found.running:
-            return
+    first = wanted.pod_addresses[0]
+    questions = [link.get(first.index), *(route.lookup(Path(one.address)) for one in wanted.pod_addresses)]
+    deadline = time.monotonic() + READY_DEADLINE
+    pause = 0.0002
+    while (lacking := _lacking(socket.transact(*questions), wanted)) != "":
         if time.monotonic() > deadline:
-            state = "gone" if found is None else "without carrier"
-            raise KernelError("bring up the pod's link", object=f"{name} (number {pod})", detail=state)
+            raise KernelError("wait for the pod's link", object=f"{first.device} in the pod", detail=lacking)
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
+
+
+def _lacking(answers: Sequence[Message | None], wanted: Plan) -> str:
+    """What is not as it must be yet; "" if all is."""
+    if answers[0] is None:
+        return "the link is gone"
+    if not link.decode(answers[0]).running:
+        return "no carrier"
+    for assigned, answer in zip(wanted.pod_addresses, answers[1:], strict=True):
+        if not route.is_local(answer):
+            return f"{assigned.address} is not routed to the pod itself"
+    return ""
 
 
 def _silence_ipv6(ifname: str) -> None:

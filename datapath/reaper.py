@@ -15,7 +15,7 @@ from datapath import layout
 from datapath.errors import KernelError
 from datapath.netlink import link
 from datapath.netlink.link import Link
-from datapath.netlink.socket import Pool, Socket
+from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Request
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,10 @@ def doom(doomed: Link) -> tuple[Request, ...]:
 class Reaper:
     """One thread, started by the first ``wake``, that ends with ``close``."""
 
-    def __init__(self, sockets: Pool) -> None:
-        self._sockets = sockets
+    def __init__(self, netns: int | None) -> None:
+        """``netns`` as for ``Socket``; it must stay open until ``close``."""
+        self._netns = netns
+        self._socket: Socket | None = None
         self._changed = threading.Condition()
         self._asked = 0
         self._done = 0
@@ -79,6 +81,9 @@ class Reaper:
             thread = self._thread
         if thread is not None:
             thread.join()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _run(self) -> None:
         while True:
@@ -96,8 +101,9 @@ class Reaper:
 
     def _round(self) -> KernelError | None:
         try:
-            with self._sockets.borrowed() as socket:
-                remove_doomed(socket)
+            if self._socket is None:
+                self._socket = Socket(self._netns)
+            remove_doomed(self._socket)
         except KernelError as exc:
             log.warning("links of pods that are gone could not be removed; the next DEL tries again: %s", exc)
             return exc

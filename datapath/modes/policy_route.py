@@ -41,7 +41,7 @@ class PolicyRoute:
     def __init__(self, netns: int | None = None) -> None:
         self._netns = None if netns is None else os.dup(netns)
         self._sockets = Pool(self._netns)
-        self._reaper = Reaper(self._sockets)
+        self._reaper = Reaper(self._netns)
         self._pairs = PairMaker(self._reaper, self._retire_old)
         self._enis: dict[str, PreparedEni] = {}
         self._families: frozenset[int] = frozenset()
@@ -164,14 +164,14 @@ class PolicyRoute:
         return None if found is None else found.index
 
     def _write(self, socket: Socket, endpoint: Endpoint, netns: int, place: Place, *, fresh: bool) -> None:
-        """The pod's side, then the host's with its proof, then wait until the pod's end can send."""
+        """The pod's side, then the host's with its proof, then wait until the pod can send and receive."""
         wanted = plan(endpoint, place)
         with pod_side.enter(netns, endpoint) as inside:
             if not fresh:
                 pod_side.drop_other_addresses(inside, place.pod, wanted)
             pod_side.write(inside, place.pod, wanted)
             host_side.write(socket, endpoint, place, wanted)
-            pod_side.await_carrier(inside, place.pod, endpoint.ifname)
+            pod_side.await_ready(inside, wanted)
 
     def _unwind(self, socket: Socket, endpoint: Endpoint, place: Place) -> None:
         try:

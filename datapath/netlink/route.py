@@ -25,9 +25,10 @@ RTA_TABLE = 15
 
 MAIN = 254
 RTN_UNICAST = 1
+RTN_LOCAL = 2
 SCOPE_UNIVERSE = 0
 SCOPE_LINK = 253
-SCOPE_ANY = 255
+RTPROT_UNSPEC = 0
 RTNH_F_ONLINK = 4
 RTM_F_LOOKUP_TABLE = 0x1000
 
@@ -85,14 +86,12 @@ class Way:
 
 def add(route: Route) -> Request:
     """A route to the same destination in the same table is replaced."""
-    scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
-    return Request(Kind.NEWROUTE, wire.CREATE | wire.REPLACE, _body(route, scope), "add route", route)
+    return Request(Kind.NEWROUTE, wire.CREATE | wire.REPLACE, _body(route, PROTOCOL), "add route", route)
 
 
 def delete(route: Route) -> Request:
-    """Exactly this route; done if it is not there."""
-    scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
-    return Request(Kind.DELROUTE, 0, _body(route, scope), "delete route", route, _ABSENT)
+    """Exactly this route, whoever made it; done if it is not there."""
+    return Request(Kind.DELROUTE, 0, _body(route, RTPROT_UNSPEC), "delete route", route, _ABSENT)
 
 
 def lookup(path: Path) -> Request:
@@ -123,6 +122,11 @@ def way(message: Message | None) -> Way | None:
     )
 
 
+def is_local(message: Message | None) -> bool:
+    """The answer to a look-up says: for this namespace itself."""
+    return message is not None and message.body[_TYPE_OFFSET] == RTN_LOCAL
+
+
 def decode(message: Message) -> Route | None:
     """None for what is no plain unicast route through one link: local, unreachable, several next hops."""
     family, bits, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
@@ -150,13 +154,14 @@ def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     return [route for route in found if route is not None and route.table == table]
 
 
-def _body(route: Route, scope: int) -> bytes:
+def _body(route: Route, protocol: int) -> bytes:
     packed = route.destination.network_address.packed
     bits = route.destination.prefixlen
     family = wire.family_of(route.destination)
     flags = RTNH_F_ONLINK if route.onlink else 0
     table = route.table if route.table < 256 else 0
-    body = _RTMSG.pack(family, bits, 0, 0, table, PROTOCOL, scope, RTN_UNICAST, flags)
+    scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
+    body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, RTN_UNICAST, flags)
     if bits:
         body += wire.attribute(RTA_DST, packed)
     if route.gateway is not None:

@@ -58,11 +58,12 @@ class Rule:
 
 def add(rule: Rule) -> Request:
     """Present already is fine; without EXCL the kernel would keep both."""
-    return Request(Kind.NEWRULE, wire.CREATE | wire.EXCL, _body(rule), "add rule", rule, _THERE)
+    body = _body(rule) + wire.attribute(FRA_PROTOCOL, bytes([PROTOCOL]))
+    return Request(Kind.NEWRULE, wire.CREATE | wire.EXCL, body, "add rule", rule, _THERE)
 
 
 def delete(rule: Rule) -> Request:
-    """The first rule that matches in all that ``rule`` says; done if there is none."""
+    """The first rule that matches in all that ``rule`` says, whoever made it; done if there is none."""
     return Request(Kind.DELRULE, 0, _body(rule), "delete rule", rule, _ABSENT)
 
 
@@ -96,5 +97,4 @@ def _body(rule: Rule) -> bytes:
         body += wire.attribute(FRA_DST, rule.destination.network_address.packed)
     if rule.source is not None:
         body += wire.attribute(FRA_SRC, rule.source.network_address.packed)
-    body += wire.attribute_u32(FRA_PRIORITY, rule.priority) + wire.attribute_u32(FRA_TABLE, rule.table)
-    return body + wire.attribute(FRA_PROTOCOL, bytes([PROTOCOL]))
+    return body + wire.attribute_u32(FRA_PRIORITY, rule.priority) + wire.attribute_u32(FRA_TABLE, rule.table)

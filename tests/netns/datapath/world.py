@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -112,6 +113,25 @@ class World:
         self._stack.callback(os.close, netns)
         return netns
 
+    @staticmethod
+    @contextmanager
+    def passing() -> Iterator[int]:
+        """A namespace that is gone after the block."""
+        netns = namespace.new()
+        try:
+            yield netns
+        finally:
+            os.close(netns)
+
+    @staticmethod
+    def await_gone(netns: int, ifindex: int) -> None:
+        """Until the kernel has removed the link; it does so in its own time after a namespace's end."""
+        deadline = time.monotonic() + 10
+        with witness(netns) as reader:
+            while any(one["index"] == ifindex for one in reader.get_links()):
+                assert time.monotonic() < deadline, f"link {ifindex} is still there"
+                time.sleep(0.005)
+
     def endpoint(self, card: Card = ENI1, *, version_6: bool = True, **changes: Any) -> Endpoint:
         """A new pod on the ENI, with the next free address."""
         number = next(self._serial)
@@ -127,6 +147,18 @@ class World:
             "ipv6": IPv6Address(f"{prefix}:1::{number:x}") if version_6 else None,
         }
         return Endpoint(**(values | changes))
+
+    def snapshot(self, netns: int) -> dict[str, set[str]]:
+        """Every link, address, route, rule and permanent neighbour of a namespace, as text, by pyroute2."""
+        with witness(netns) as reader:
+            return {
+                "links": {one.get("ifname") for one in reader.get_links()},
+                # Those of scope link come a moment after their link, by the kernel's own doing.
+                "addresses": {_address(one) for one in reader.get_addr() if one["scope"] != SCOPE_LINK},
+                "routes": {_route(one) for one in reader.get_routes() if not _from_kernel(one)},
+                "rules": {_rule(one) for one in (*reader.get_rules(family=2), *reader.get_rules(family=10))},
+                "neighbours": {_neighbour(one) for one in reader.get_neighbours() if one["state"] & 0x80},
+            }
 
     def received_by_router(self) -> dict[str, int]:
         """Packets that came in by each port."""
@@ -167,3 +199,35 @@ def _build_port(router: Any, card: Card) -> None:
     for destination in (card.behind, card.behind_v6):
         version = ip_network(destination).version
         router.route("add", dst=destination, gateway=hops[version], oif=index, flags=["onlink"])
+
+
+LOCAL_TABLE = 255
+SCOPE_LINK = 253
+FE80 = "fe80::"
+
+
+def _address(one: Any) -> str:
+    return f"{one.get('address')}/{one['prefixlen']} dev {one['index']} scope {one['scope']}"
+
+
+def _from_kernel(one: Any) -> bool:
+    """Local and multicast routes, and the link-local prefix: they come and go with links and addresses."""
+    return bool(one.get("table") == LOCAL_TABLE or one["type"] != 1 or str(one.get("dst")) == FE80)
+
+
+def _route(one: Any) -> str:
+    wide = "::/0" if one["family"] == 10 else "0.0.0.0/0"
+    destination = f"{one.get('dst')}/{one['dst_len']}" if one.get("dst") else wide
+    gateway = f" via {one.get('gateway')}" if one.get("gateway") else ""
+    return f"{destination}{gateway} dev {one.get('oif')} table {one.get('table')}"
+
+
+def _rule(one: Any) -> str:
+    source = f"{one.get('src')}/{one['src_len']}" if one.get("src") else "all"
+    to = f" to {one.get('dst')}/{one['dst_len']}" if one.get("dst") else ""
+    family = "v6" if one["family"] == 10 else "v4"
+    return f"{family} {one.get('priority') or 0}: from {source}{to} lookup {one.get('table')}"
+
+
+def _neighbour(one: Any) -> str:
+    return f"{one.get('dst')} lladdr {one.get('lladdr')} dev {one['ifindex']}"
