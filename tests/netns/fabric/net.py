@@ -103,13 +103,14 @@ def grouped_view(*groups: SecurityGroupSpec, **members: Iterable[str]) -> Fabric
 
 
 class Station:
-    """A raw socket at an owner's end of a cable."""
+    """A raw socket at the owner's end of a cable, whose other end is the device ``cable``."""
 
-    def __init__(self, netns: int, device: str = "eth0") -> None:
+    def __init__(self, netns: int, cable: int) -> None:
+        self.cable = cable
         with namespace.entered(netns):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._socket.bind((device, 3))
+        self._socket.bind(("eth0", 3))
 
     def close(self) -> None:
         self._socket.close()
@@ -146,20 +147,20 @@ class Net:
     stations: dict[str, Station]
 
     def reset(self, view: FabricView | None = None) -> None:
-        before = links.present(self.fabric.netns)
         self.fabric.apply(view or base_view())
-        after = links.present(self.fabric.netns)
-        for name in {before[ifindex] for ifindex in before.keys() - after.keys()}:
-            self.stations.pop(name).close()
-        for ifindex in after.keys() - before.keys():
-            self.open(after[ifindex])
+        cables = {name: ifindex for ifindex, name in links.present(self.fabric.netns).items()}
+        for name, station in list(self.stations.items()):
+            if cables.get(name) != station.cable:
+                self.stations.pop(name).close()
+        for name in cables.keys() - self.stations.keys():
+            self.open(name)
         for station in self.stations.values():
             station.waiting()
 
     def open(self, name: str) -> None:
         """Bring a plugged device up and listen at it."""
         self.fabric.bring_up(name)
-        self.stations[name] = Station(self.namespaces[name])
+        self.stations[name] = Station(self.namespaces[name], self.fabric_ifindex(name))
 
     def close(self) -> None:
         for station in self.stations.values():
@@ -174,6 +175,10 @@ class Net:
         """The device of a port on the fabric's side."""
         found = {port_id: ifindex for ifindex, port_id in links.present(self.fabric.netns).items()}
         return found[name]
+
+    def fabric_name(self, name: str) -> str:
+        with namespace.entered(self.fabric.netns):
+            return socket.if_indextoname(self.fabric_ifindex(name))
 
     def deliver(self, source: str, destination: str, frame: bytes) -> bytes:
         """Send a frame that has to arrive, and what arrived."""
