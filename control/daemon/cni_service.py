@@ -41,11 +41,14 @@ class CniService:
         self._kernel = kernel
         self._mtu = mtu
         self.observe: Observer = _nothing
+        self._warned: set[str] = set()
 
     async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
         command, started, error = frame.env.get("CNI_COMMAND", ""), time.monotonic(), ""
         try:
-            return 0, await self._dispatch(cni_request.parse(frame), netns)
+            request = cni_request.parse(frame)
+            self._warn(request.conf.warnings)
+            return 0, await self._dispatch(request, netns)
         except CniError as exc:
             error, answer = exc.msg, exc
         except TerwayError as exc:
@@ -69,9 +72,17 @@ class CniService:
                 pass
         return b""
 
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        """Each warning of the runtime's configuration once: it comes with every request."""
+        for warning in warnings:
+            if warning not in self._warned and len(self._warned) < 100:
+                self._warned.add(warning)
+                log.warning("network configuration: %s", warning)
+
     async def _add(self, request: Request, netns: int | None) -> bytes:
         cni_request.require_pod(request)
         fd = _require_netns(request, netns)
+        before = _previous(request)
         attached = await self._attachments.add(
             AddRequest(
                 key=_key(request),
@@ -82,10 +93,8 @@ class CniService:
             )
         )
         ours = self._result(request, attached)
-        if request.conf.prev_result is not None:
-            before = cni_result.parse(request.conf.prev_result, request.conf.cni_version)
-            ours = cni_result.merge(before, ours)
-        return cni_result.encode(ours, request.conf.cni_version)
+        result = ours if before is None else cni_result.merge(before, ours)
+        return cni_result.encode(result, request.conf.cni_version)
 
     def _result(self, request: Request, attached: Attached) -> cni_result.Result:
         record, eni, applied = attached.record, attached.eni, attached.applied
@@ -119,6 +128,13 @@ class CniService:
             if record.key not in listed and gone and record.state is not AttachmentState.ADDING:
                 log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
                 self._attachments.finish(record)
+
+
+def _previous(request: Request) -> cni_result.Result | None:
+    """Read before anything is set up: a result of no known shape must not fail a pod that exists."""
+    if request.conf.prev_result is None:
+        return None
+    return cni_result.parse(request.conf.prev_result, request.conf.cni_version)
 
 
 def _key(request: Request) -> AttachmentKey:
