@@ -4,5 +4,7 @@
 the verbs their meaning, ``watching`` turns changes into a stream, and ``server`` speaks HTTP/1.1.
 ``tests/contract/kube`` holds it, and a real kube-apiserver, to the same behaviour.
 
-What it does not have: schemas and defaults, admission, RBAC, server-side apply, protobuf and Table output.
+What it does not have: schemas and defaults, admission, RBAC, server-side apply, OpenAPI documents, protobuf
+and Table output. So ``kubectl apply`` and ``create -f`` want ``--validate=false``, and ``kubectl get`` shows
+names and ages only.
 """

@@ -21,12 +21,13 @@ from lab.kube.history import Compacted, Stored, encode
 from lab.kube.patches import Patch
 from lab.kube.requests import Url, names_resource, parse_list, parse_target, parse_url, parse_watch
 from lab.kube.resources import Object, Resource
-from lab.kube.status import ApiError, bad_request, not_allowed
+from lab.kube.status import ApiError, bad_request, not_allowed, unsupported_media_type
 from lab.kube.store import Page, Preconditions, Store, Target
 from lab.kube.watching import Watch, document, too_old
 
 log = logging.getLogger(__name__)
 
+_JSON = "application/json"
 _REQUESTS_KEPT = 1000
 _RETURNED_WHEN_DELETED = frozenset({"pods", "services", "serviceaccounts"})
 """Plurals of the core group whose deletion answers with the object and not with a Status."""
@@ -202,14 +203,14 @@ class _Handler(BaseHTTPRequestHandler):
             case ("GET", False):
                 self._send_page(target.resource, store.list(target.resource, parse_list(target, url)))
             case ("POST", False):
-                self._send_object(201, target.resource, store.create(target, _decode(body)))
+                self._send_object(201, target.resource, store.create(target, self._decode(body)))
             case ("POST", True) if target.subresource == "binding":
-                store.bind(target, _decode(body))
+                store.bind(target, self._decode(body))
                 self._send(
                     201, encode({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
                 )
             case ("PUT", True):
-                self._send_object(200, target.resource, store.update(target, _decode(body)))
+                self._send_object(200, target.resource, store.update(target, self._decode(body)))
             case ("PATCH", True):
                 media_type = self.headers.get_content_type()
                 self._send_object(200, target.resource, store.patch(target, Patch(media_type, _decode(body))))
@@ -220,6 +221,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_page(target.resource, store.delete_collection(target, query))
             case _:
                 raise not_allowed()
+
+    def _decode(self, body: bytes) -> Any:
+        """Raises ApiError 400 or 415. A header that says nothing means JSON."""
+        if self.headers.get("Content-Type") and self.headers.get_content_type() != _JSON:
+            raise unsupported_media_type((_JSON,))
+        return _decode(body)
 
     def _delete(self, target: Target, body: bytes) -> None:
         options = _decode(body) if body else {}
@@ -255,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
             except Compacted as exc:
                 raise too_old(query.revision, exc.floor) from exc
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", _JSON)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
@@ -273,8 +280,9 @@ class _Handler(BaseHTTPRequestHandler):
         """False if the server stops or the client has hung up: a watching client sends nothing more."""
         if self.server.stopping:
             return False
-        readable, _, _ = select.select([self.connection], [], [], 0)
-        return not readable
+        poll = select.poll()  # select() refuses descriptors from 1024 on, and a lab has many
+        poll.register(self.connection, select.POLLIN)
+        return not poll.poll(0)
 
     def _send_object(self, code: int, resource: Resource, stored: Stored) -> None:
         self._send(code, document(resource, stored))
@@ -292,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
             items = b",".join(b"{" + item.tail for item in page.items)
         self._send(200, encode(head)[:-1] + b',"items":[' + items + b"]}")
 
-    def _send(self, code: int, body: bytes, content_type: str = "application/json") -> None:
+    def _send(self, code: int, body: bytes, content_type: str = _JSON) -> None:
         self.send_response(code)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

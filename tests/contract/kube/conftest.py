@@ -11,12 +11,12 @@ from kubernetes import client
 from lab.kube.server import KubeServer
 from lab.kube.store import Store
 from tests.contract.kube.kube import Kube
-from tests.contract.kube.real import RealServer
+from tests.contract.kube.real import BINARIES, RealServer
 
-_BINARIES = "TERWAY_KUBE_BIN"
+_SERVERS = ["small", "real"] if os.environ.get(BINARIES) else ["small"]
 
 
-@pytest.fixture(scope="session", params=["small", "real"])
+@pytest.fixture(scope="session", params=_SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
     if request.param == "small":
         yield from _small()
@@ -37,11 +37,8 @@ def _small() -> Iterator[Kube]:
 
 
 def _real(directory: Path) -> Iterator[Kube]:
-    binaries = os.environ.get(_BINARIES, "")
-    if not binaries:
-        pytest.skip(f"{_BINARIES} does not name a directory with etcd and kube-apiserver")
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    real = RealServer(Path(binaries), directory)
+    real = RealServer(Path(os.environ[BINARIES]), directory)
     try:
         real.start()
         yield Kube(real.client(), real.compact)

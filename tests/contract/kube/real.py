@@ -11,6 +11,8 @@ from pathlib import Path
 
 from kubernetes import client
 
+BINARIES = "TERWAY_KUBE_BIN"
+"""Environment variable: a directory with ``etcd`` and ``kube-apiserver``."""
 _TOKEN = "contract"
 _READY_SECONDS = 90.0
 
@@ -68,7 +70,7 @@ class RealServer:
             process.terminate()
         for process in reversed(self._processes):
             try:
-                process.wait(15)
+                process.wait(3)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -210,6 +210,11 @@ def test_not_json(kube: Kube) -> None:
     assert kube.request("POST", "configmaps").status == 400
 
 
+def test_body_of_another_kind_than_json(kube: Kube) -> None:
+    answer = kube.request("POST", "configmaps", "metadata: {name: a}", media_type="text/plain")
+    assert answer.summary == (415, "UnsupportedMediaType")
+
+
 @pytest.mark.parametrize(
     "path", ["/api/v1/nothings", "/apis/nothing.example.com/v1/things", "/api/v1/namespaces/default/nodes"]
 )

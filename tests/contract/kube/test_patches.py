@@ -71,6 +71,16 @@ def test_strategic_patch_merges_lists_by_key(kube: Kube) -> None:
     assert [c["type"] for c in answer.body["status"]["conditions"]] == ["Other"]
 
 
+def test_strategic_patch_with_directives(kube: Kube) -> None:
+    kube.pod("p", labels={"a": "1", "b": "2"})
+    kube.patch("pods/p/status", {"status": {"conditions": [{"type": "Old", "status": "True"}]}})
+    replace = {"status": {"conditions": [{"$patch": "replace"}, {"type": "New", "status": "True"}]}}
+    answer = kube.patch("pods/p/status", replace, "strategic")
+    assert [c["type"] for c in answer.body["status"]["conditions"]] == ["New"]
+    answer = kube.patch("pods/p", {"metadata": {"labels": {"$patch": "replace", "c": "3"}}}, "strategic")
+    assert answer.body["metadata"]["labels"] == {"c": "3"}
+
+
 def test_strategic_patch_changes_one_container(kube: Kube) -> None:
     pod = kube.pod("p")
     answer = kube.patch("pods/p", {"spec": {"containers": [{"name": "main", "image": "other"}]}}, "strategic")

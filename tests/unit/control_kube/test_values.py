@@ -12,7 +12,7 @@ from control.kube.cache import PodCache
 from control.kube.connection import Connection, KubernetesConfig, Refused, Request
 from control.kube.pods import parse_pod, revision_of
 from control.model.errors import ConfigError
-from control.model.pod import Pod
+from control.model.pod import Kubernetes, Pod
 from tests.unit.control_kube.cluster import NODE, Cluster, key
 
 
@@ -92,6 +92,11 @@ def test_pauses_grow_to_a_cap_and_begin_anew() -> None:
         assert whole / 2 <= pause <= whole
     backoff.reset()
     assert backoff.pause() <= 1.0
+
+
+def test_adapter_is_the_port(cluster: Cluster) -> None:
+    port: Kubernetes = cluster.adapter()
+    assert not port.synced()
 
 
 def test_absent_kubeconfig(tmp_path: Path) -> None:
