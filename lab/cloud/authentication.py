@@ -95,13 +95,8 @@ class Authenticator:
         unsigned = [name for name in _MUST_BE_SIGNED if name not in authorization.signed_headers]
         if _SECURITY_TOKEN in headers and _SECURITY_TOKEN not in authorization.signed_headers:
             unsigned.append(_SECURITY_TOKEN)
-        if (
-            unsigned
-            or headers["x-acs-content-sha256"] != body_hash
-            or not hmac.compare_digest(
-                signature.acs3_signature(string_to_sign, credential.secret), authorization.signature
-            )
-        ):
+        expected = signature.acs3_signature(string_to_sign, credential.secret)
+        if unsigned or not hmac.compare_digest(expected, authorization.signature):
             raise _mismatch(string_to_sign)
         self._check_nonce(headers["x-acs-signature-nonce"])
         return SignedCall(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aliyunsdkecs.request.v20140526.CreateNetworkInterfaceRequest import CreateNetworkInterfaceRequest
 
 from lab.cloud.errors import ApiError
 from lab.cloud.faults import Drop, Fault
@@ -18,6 +19,18 @@ def test_the_same_call_again_has_the_first_answer_and_no_effect(cloud: Bench) ->
     assert len(cloud.describe(type="Secondary")) == 1
     given = cloud.assign(first.network_interface_id, 2, client_token="t")
     assert cloud.assign(first.network_interface_id, 2, client_token="t") == given
+
+
+def test_the_envelope_of_the_older_style_is_not_part_of_the_call(cloud: Bench) -> None:
+    """Each try has a nonce, a time and a signature of its own."""
+    request = CreateNetworkInterfaceRequest()
+    request.set_VSwitchId("vsw-pods")
+    request.set_SecurityGroupId("sg-cluster")
+    request.set_ClientToken("t")
+    assert cloud.rpc_call(request)["NetworkInterfaceId"] == cloud.rpc_call(request)["NetworkInterfaceId"]
+    newer = cloud.create(client_token="t")
+    assert len(cloud.describe(type="Secondary")) == 1
+    assert newer.network_interface_id == cloud.describe(type="Secondary")[0].network_interface_id
 
 
 def test_other_parameters_do_not_go_with_a_used_token(cloud: Bench) -> None:

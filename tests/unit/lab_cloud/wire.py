@@ -50,8 +50,11 @@ class Signed:
         return str(body.get("Code", "")), status
 
 
-def acs3(cloud: Bench, action: str, query: dict[str, str], **headers: str) -> Signed:
-    """``headers`` override those of the envelope, by their names with ``_`` for ``-``."""
+def acs3(cloud: Bench, action: str, query: dict[str, str], *, unsigned: str = "", **headers: str) -> Signed:
+    """``headers`` override those of the envelope, by their names with ``_`` for ``-``.
+
+    ``unsigned`` names a header that is sent but not in the signature.
+    """
     spec = cloud.state.spec
     request = DaraRequest()
     request.method, request.pathname = "POST", "/"
@@ -66,6 +69,7 @@ def acs3(cloud: Bench, action: str, query: dict[str, str], **headers: str) -> Si
         "x-acs-content-sha256": empty,
     } | {name.replace("_", "-"): value for name, value in headers.items()}
     signed = dict(request.headers)
+    request.headers.pop(unsigned, None)
     signed["Authorization"] = Utils.get_authorization(
         request, ACS3, request.headers["x-acs-content-sha256"], spec.access_key, spec.access_secret
     )
