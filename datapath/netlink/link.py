@@ -67,7 +67,8 @@ class Link:
     @property
     def stacked(self) -> bool:
         """It borrows another link's MAC or gathers others', so a MAC does not identify it."""
-        return self.kind in _STACKED or (self.lower not in (0, self.index) and not self.lower_elsewhere)
+        upon = self.kind != "veth" and self.lower not in (0, self.index) and not self.lower_elsewhere
+        return upon or self.kind in _STACKED
 
 
 @dataclass(frozen=True, slots=True)

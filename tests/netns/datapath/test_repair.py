@@ -1,0 +1,198 @@
+"""Observation and repair against a kernel that others have meddled with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from datapath.endpoint import Endpoint
+from datapath.modes.policy_route import PolicyRoute
+from tests.netns.datapath.traffic import exchange
+from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, OUTSIDE_V6, World, witness
+
+
+def running(world: World, mode: PolicyRoute) -> tuple[Endpoint, int]:
+    endpoint, pod = world.endpoint(ENI1), world.namespace()
+    mode.setup(endpoint, pod)
+    return endpoint, pod
+
+
+def upstream_pod(world: World, endpoint: Endpoint, pod: int) -> int:
+    """A pod as upstream's CNI leaves it: no alias, routes in main, two rules. The host link's index."""
+    with witness(world.node) as reader:
+        reader.link("add", ifname=endpoint.host_link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": pod})
+        (index,) = reader.link_lookup(ifname=endpoint.host_link)
+        reader.link("set", index=index, state="up")
+        (link,) = reader.get_links(index)
+        (eni,) = reader.link_lookup(ifname="eni1")
+    with witness(pod) as reader:
+        (eth0,) = reader.link_lookup(ifname="eth0")
+        reader.link("set", index=eth0, state="up")
+        reader.addr("add", index=eth0, address=str(endpoint.ipv4), prefixlen=32)
+        mac = link.get("address")
+        reader.neigh("add", dst="169.254.1.1", lladdr=mac, ifindex=eth0, state="permanent")
+        reader.route("add", dst="0.0.0.0/0", gateway="169.254.1.1", oif=eth0, flags=["onlink"])
+    with witness(world.node) as reader:
+        reader.route("add", dst=f"{endpoint.ipv4}/32", oif=index, scope=253)
+        reader.rule("add", priority=512, dst=f"{endpoint.ipv4}/32", table=254)
+        reader.rule("add", priority=2048, src=f"{endpoint.ipv4}/32", table=1000 + eni)
+    return int(index)
+
+
+def test_nothing_to_do(world: World, mode: PolicyRoute) -> None:
+    endpoint, _ = running(world, mode)
+    before = world.snapshot(world.node)
+    assert mode.repair([endpoint]) == ()
+    assert world.snapshot(world.node) == before
+
+
+def test_everything_deleted_comes_back(world: World, mode: PolicyRoute) -> None:
+    """What systemd-networkd does to a node, and then some."""
+    endpoint, pod = running(world, mode)
+    before = world.snapshot(world.node)
+    with witness(world.node) as reader:
+        for family in (2, 10):
+            for rule in reader.get_rules(family=family):
+                if rule.get("priority") in (512, 2048):
+                    reader.rule("del", family=family, priority=rule.get("priority"))
+        reader.flush_routes(table=512, family=2)
+        reader.flush_routes(table=512, family=10)
+        for name in ("eni1", "eni2"):
+            (index,) = reader.link_lookup(ifname=name)
+            reader.flush_routes(table=1000 + index, family=2)
+            reader.flush_routes(table=1000 + index, family=10)
+            reader.link("set", index=index, state="down")
+        (index,) = reader.link_lookup(ifname=endpoint.host_link)
+        reader.link("set", index=index, state="down")
+    assert world.snapshot(world.node) != before
+    done = {one.what for one in mode.repair([endpoint])}
+    assert f"link {endpoint.host_link}" in done
+    assert f"rule 2048: from {endpoint.ipv4}/32 lookup {1000 + index_of(world, 'eni1')}" in done
+    assert "rule 512: from all lookup 512" in done
+    assert mode.check(endpoint, pod) == ()
+    assert mode.repair([endpoint]) == ()
+    assert world.snapshot(world.node) == before
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+    assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6)
+
+
+def test_observation(world: World, mode: PolicyRoute) -> None:
+    endpoint, _ = running(world, mode)
+    found = mode.observe()
+    (host,) = found.links
+    assert (host.name, host.alias) == (endpoint.host_link, endpoint.container_id)
+    assert set(found.addresses_of(host.index)) == set(endpoint.addresses())
+    assert len(found.rules) == 4
+    assert found.doomed == ()
+    assert len(found.neighbours) == 2
+
+
+def test_foreign_objects_stay(world: World, mode: PolicyRoute) -> None:
+    with witness(world.node) as reader:
+        reader.rule("add", priority=512, src="10.9.9.9/32", table=254)
+        reader.rule("add", priority=2048, src="10.9.0.0/16", table=1003)
+        reader.rule("add", priority=2048, src="10.9.9.9/32", table=77)
+        reader.rule("add", priority=2048, src="10.9.9.9/32", iifname="eth0", table=1003)
+        reader.rule("add", priority=600, fwmark=16, fwmask=16, table=100)
+        reader.rule("add", priority=2049, src="10.9.9.9/32", table=1003)
+        (eth0,) = reader.link_lookup(ifname="eth0")
+        reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
+    before = world.snapshot(world.node)
+    assert mode.repair([], remove_unknown=True) == ()
+    assert world.snapshot(world.node) == before
+
+
+def test_upstreams_leftovers_go(world: World, mode: PolicyRoute) -> None:
+    """Rules of a pod whose link is gone."""
+    before = world.snapshot(world.node)
+    with witness(world.node) as reader:
+        (eni,) = reader.link_lookup(ifname="eni1")
+        reader.rule("add", priority=512, dst="10.0.0.222/32", table=254)
+        reader.rule("add", priority=2048, src="10.0.0.222/32", table=1000 + eni)
+        reader.rule("add", priority=2048, src="10.0.0.223/32", table=1999)
+    done = mode.repair([])
+    assert len(done) == 3
+    assert world.snapshot(world.node) == before
+
+
+def test_upstreams_running_pod_is_adopted(world: World, mode: PolicyRoute) -> None:
+    """A pod in the ledger that upstream's CNI made keeps its traffic and moves to our layout."""
+    endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
+    index = upstream_pod(world, endpoint, pod)
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+    assert mode.repair([endpoint]) != ()
+    assert mode.repair([endpoint]) == ()
+    found = world.snapshot(world.node)
+    assert f"{endpoint.ipv4}/32 dev {index} table 512" in found["routes"]
+    assert f"{endpoint.ipv4}/32 dev {index} table 254" not in found["routes"]
+    assert [one for one in found["rules"] if f"{endpoint.ipv4}/" in one] == [
+        f"v4 2048: from {endpoint.ipv4}/32 lookup {1000 + index_of(world, 'eni1')}"
+    ]
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+    assert exchange(world.router, pod, endpoint.addresses()[0])
+    mode.setup(endpoint, pod)
+    assert mode.check(endpoint, pod) == ()
+    mode.teardown(endpoint, pod)
+    mode.flush()
+    assert endpoint.host_link not in world.snapshot(world.node)["links"]
+
+
+def test_upstreams_unknown_pod_stays_unless_asked(world: World, mode: PolicyRoute) -> None:
+    before = world.snapshot(world.node)
+    endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
+    upstream_pod(world, endpoint, pod)
+    with_pod = world.snapshot(world.node)
+    assert mode.repair([]) == ()
+    assert world.snapshot(world.node) == with_pod
+    assert len(mode.repair([], remove_unknown=True)) == 3
+    mode.flush()
+    assert world.snapshot(world.node) == before
+
+
+def test_setup_over_upstreams_pod_of_that_name(world: World, mode: PolicyRoute) -> None:
+    """Made anew after a sandbox change: the old link goes, with rules and routes that point to it."""
+    endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
+    index = upstream_pod(world, endpoint, world.namespace())
+    mode.setup(endpoint, pod)
+    mode.flush()
+    found = world.snapshot(world.node)
+    assert len([one for one in found["rules"] if f"{endpoint.ipv4}/" in one]) == 1
+    assert not any(f"dev {index} " in one for one in found["routes"])
+    assert mode.check(endpoint, pod) == ()
+
+
+def test_rule_to_the_wrong_eni(world: World, mode: PolicyRoute) -> None:
+    endpoint, pod = running(world, mode)
+    wrong = 1000 + index_of(world, "eni2")
+    with witness(world.node) as reader:
+        reader.rule("del", priority=2048, src=f"{endpoint.ipv4}/32")
+        reader.rule("add", priority=2048, src=f"{endpoint.ipv4}/32", table=wrong)
+    (difference,) = mode.check(endpoint, pod)
+    assert f"lookup {wrong}" in difference.found
+    assert mode.repair([endpoint]) != ()
+    assert mode.check(endpoint, pod) == ()
+
+
+def test_unknown_link_goes_only_when_asked(world: World, mode: PolicyRoute) -> None:
+    endpoint, _ = running(world, mode)
+    other = world.endpoint(ENI2)
+    mode.setup(other, world.namespace())
+    assert mode.repair([other]) == ()
+    done = mode.repair([other], remove_unknown=True)
+    mode.flush()
+    assert any(endpoint.container_id in one.found or endpoint.container_id in one.what for one in done)
+    found = world.snapshot(world.node)
+    assert endpoint.host_link not in found["links"]
+    assert not any(f"{endpoint.ipv4}/" in one for one in found["rules"] | found["routes"])
+    assert other.host_link in found["links"]
+
+
+def test_another_sandboxes_link_is_not_adopted(world: World, mode: PolicyRoute) -> None:
+    endpoint, _ = running(world, mode)
+    before = world.snapshot(world.node)
+    assert mode.repair([replace(endpoint, container_id="other")]) == ()
+    assert world.snapshot(world.node) == before
+
+
+def index_of(world: World, name: str) -> int:
+    with witness(world.node) as reader:
+        return int(reader.link_lookup(ifname=name)[0])
