@@ -273,8 +273,8 @@ async def test_none_of_the_addresses_asked_for(bench: LabBench) -> None:
 @on_a_loop
 async def test_many_enis_come_in_pages(bench: LabBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("control.aliyun.cloud._ENIS_PAGE", 10)
-    for number in range(3):
-        eni = await bench.cloud.create_eni(creation(token=f"token-{number}"))
-        await bench.cloud.attach_eni(eni.eni_id, NODE.instance_id)
-    found = await bench.cloud.enis_of_instance(NODE.instance_id)
-    assert len({eni.eni_id for eni in found}) == 4
+    made = [await bench.cloud.create_eni(creation(token=f"token-{number}")) for number in range(12)]
+    bench.state.reset_calls()
+    found = await bench.cloud.enis([eni.eni_id for eni in made])
+    assert {eni.eni_id for eni in found} == {eni.eni_id for eni in made}
+    assert bench.state.calls() == {Action.DESCRIBE_ENIS: 2}

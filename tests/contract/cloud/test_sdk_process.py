@@ -75,8 +75,10 @@ async def test_closing_ends_it(bench: LabBench) -> None:
     pid = pid_of(bench.cloud)
     await bench.cloud.close()
     assert gone(pid)
+    bench.observed.clear()
     with pytest.raises(CloudError, match="shutting down"):
         await bench.cloud.vswitches([PODS])
+    assert len(bench.observed) == 1, "what is closed is not tried again"
 
 
 @on_a_loop
@@ -102,6 +104,7 @@ async def test_a_long_call_is_not_idleness(bench: LabBench) -> None:
     await until(lambda: bench.cloud.worker_pid is not None, "the process starts")
     bench.advance(bench.settings.idle * 2)
     assert len(await call) == 1
+    assert [error for _, error, _ in bench.observed] == [""], "nobody ended the process under it"
 
 
 @on_a_loop
@@ -115,6 +118,18 @@ async def test_standing_by_starts_and_keeps_it(bench: LabBench) -> None:
     bench.cloud.stand_by(False)
     bench.advance(bench.settings.idle + 1)
     await until(lambda: gone(pid), "the process ends once it is not wanted")
+
+
+@on_a_loop
+async def test_standing_by_keeps_one_that_runs_already(bench: LabBench) -> None:
+    await bench.cloud.vswitches([PODS])
+    pid = pid_of(bench.cloud)
+    bench.cloud.stand_by(True)
+    keeper = bench.cloud._api.process._keeper
+    assert keeper is not None
+    bench.advance(bench.settings.idle + 1)
+    await until(keeper.done, "the check for idleness sees that it is wanted")
+    assert bench.cloud.worker_pid == pid
 
 
 @on_a_loop
