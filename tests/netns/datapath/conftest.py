@@ -1,4 +1,4 @@
-"""A world per test, and a mode that is prepared in it."""
+"""A world per test, a mode that is prepared in it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,31 @@ from collections.abc import Iterator
 
 import pytest
 
+from datapath import namespace, sysctl
 from datapath.modes.policy_route import PolicyRoute
-from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link
+from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link, snapshot
+
+
+@pytest.fixture(autouse=True, scope="session")
+def machine_untouched() -> Iterator[None]:
+    """The namespace that the tests are run in is afterwards as it was before."""
+    netns = namespace.own()
+    before = snapshot(netns)
+    settings = read_settings()
+    yield
+    after = snapshot(netns)
+    os.close(netns)
+    assert after == before
+    assert read_settings() == settings
+
+
+def read_settings() -> dict[str, str]:
+    names = ("forwarding", "rp_filter")
+    return {
+        f"{link}/{name}": sysctl.read(f"net/ipv4/conf/{link}/{name}")
+        for link in ("all", "default", *sysctl.links("ipv4"))
+        for name in names
+    }
 
 
 @pytest.fixture

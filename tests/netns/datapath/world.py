@@ -149,16 +149,7 @@ class World:
         return Endpoint(**(values | changes))
 
     def snapshot(self, netns: int) -> dict[str, set[str]]:
-        """Every link, address, route, rule and permanent neighbour of a namespace, as text, by pyroute2."""
-        with witness(netns) as reader:
-            return {
-                "links": {one.get("ifname") for one in reader.get_links()},
-                # Those of scope link come a moment after their link, by the kernel's own doing.
-                "addresses": {_address(one) for one in reader.get_addr() if one["scope"] != SCOPE_LINK},
-                "routes": {_route(one) for one in reader.get_routes() if not _from_kernel(one)},
-                "rules": {_rule(one) for one in (*reader.get_rules(family=2), *reader.get_rules(family=10))},
-                "neighbours": {_neighbour(one) for one in reader.get_neighbours() if one["state"] & 0x80},
-            }
+        return snapshot(netns)
 
     def received_by_router(self) -> dict[str, int]:
         """Packets that came in by each port."""
@@ -168,6 +159,19 @@ class World:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def snapshot(netns: int) -> dict[str, set[str]]:
+    """Every link, address, route, rule and permanent neighbour of a namespace, as text, by pyroute2."""
+    with witness(netns) as reader:
+        return {
+            "links": {one.get("ifname") for one in reader.get_links()},
+            # Those of scope link come a moment after their link, by the kernel's own doing.
+            "addresses": {_address(one) for one in reader.get_addr() if one["scope"] != SCOPE_LINK},
+            "routes": {_route(one) for one in reader.get_routes() if not _from_kernel(one)},
+            "rules": {_rule(one) for one in (*reader.get_rules(family=2), *reader.get_rules(family=10))},
+            "neighbours": {_neighbour(one) for one in reader.get_neighbours() if one["state"] & 0x80},
+        }
 
 
 def _build(node: Any, router: Any, router_fd: int) -> None:

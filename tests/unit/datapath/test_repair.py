@@ -1,0 +1,150 @@
+"""Steps of repair, from observations that are written down here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
+from socket import AF_INET
+
+from datapath import layout
+from datapath.endpoint import Endpoint, EniLink
+from datapath.netlink.link import Link
+from datapath.netlink.neighbour import Neighbour
+from datapath.netlink.route import MAIN, Route
+from datapath.netlink.rule import Rule
+from datapath.netlink.wire import Kind
+from datapath.node import EniState, PreparedEni
+from datapath.observed import Observed, is_pod_rule, owns, paired
+from datapath.repair import Step, eni_steps, node_steps, steps
+
+MAC = "00:16:3e:00:00:11"
+ENI = EniLink(MAC, IPv4Address("10.0.0.253"))
+POD = Endpoint(host_link="cali0", ifname="eth0", container_id="c1", eni=ENI, ipv4=IPv4Address("10.0.0.5"))
+SINGLE = ip_network("10.0.0.5/32")
+LINK = Link(
+    7, "cali0", layout.host_mac("c1", "eth0"), 1500, True, True, "veth", "c1", 0, 2, lower_elsewhere=True
+)
+ROUTE = Route(SINGLE, 7, layout.TABLE_PODS)
+RULE = Rule(AF_INET, 2048, 1003, source=SINGLE)
+NEIGHBOUR = Neighbour(IPv4Address("10.0.0.5"), layout.pod_mac("c1", "eth0"), 7)
+GOOD = Observed((LINK,), (), (ROUTE,), (), (RULE,), (NEIGHBOUR,), frozenset({3, 7}))
+ENIS = {MAC: 3}
+
+
+def found(observed: Observed, *endpoints: Endpoint, remove_unknown: bool = False) -> list[Step]:
+    return steps(observed, endpoints, ENIS, remove_unknown=remove_unknown)
+
+
+def words(made: list[Step]) -> list[tuple[str, str]]:
+    return [(one.difference.what, one.difference.found) for one in made]
+
+
+def test_good_state_needs_nothing() -> None:
+    assert found(GOOD, POD) == []
+
+
+def test_missing_objects() -> None:
+    made = found(replace(GOOD, routes=(), rules=(), neighbours=()), POD)
+    assert {what.split()[0] for what, _ in words(made)} == {"route", "rule", "neighbour"}
+    assert {state for _, state in words(made)} == {"absent"}
+    assert {request.kind for one in made for request in one.requests} == {
+        Kind.NEWROUTE,
+        Kind.NEWRULE,
+        Kind.NEWNEIGH,
+    }
+
+
+def test_route_that_leads_elsewhere_is_named() -> None:
+    astray = replace(ROUTE, oif=9)
+    made = found(replace(GOOD, routes=(astray,)), POD)
+    assert words(made) == [("route 10.0.0.5/32 dev cali0 table 512", "10.0.0.5/32 dev 9 table 512")]
+
+
+def test_host_link_gone_or_anothers_is_left_to_setup() -> None:
+    gone = replace(GOOD, links=(), routes=(), neighbours=())
+    assert [one.requests[0].kind for one in found(gone, POD)] == [Kind.DELRULE]
+    assert found(GOOD, replace(POD, container_id="c2")) == []
+
+
+def test_address_that_the_pod_does_not_have() -> None:
+    other = replace(ROUTE, destination=ip_network("10.0.0.6/32"))
+    (step,) = found(replace(GOOD, routes=(ROUTE, other)), POD)
+    assert step.requests[0].kind == Kind.DELROUTE
+
+
+def test_stale_rules_of_the_dead_go_and_of_the_living_stay() -> None:
+    stale = Rule(AF_INET, 2048, 1009, source=ip_network("10.0.0.9/32"))
+    assert words(found(replace(GOOD, rules=(RULE, stale)), POD)) == [
+        ("rule 2048: from 10.0.0.9/32 lookup 1009", "left behind: no pod has this address")
+    ]
+    assert found(GOOD) == []
+
+
+def test_unknown_links_go_when_asked() -> None:
+    kinds = [request.kind for one in found(GOOD, remove_unknown=True) for request in one.requests]
+    assert kinds == [Kind.SETLINK, Kind.SETLINK, Kind.SETLINK, Kind.DELRULE]
+
+
+def test_unknown_eni_leaves_the_rule_alone() -> None:
+    assert steps(replace(GOOD, rules=()), [POD], {}, remove_unknown=False) == []
+
+
+def test_upstreams_pod_gets_no_neighbour_that_would_be_wrong() -> None:
+    theirs = replace(LINK, alias="", mac="ca:fe:00:00:00:01")
+    main = Route(SINGLE, 7, MAIN)
+    observed = replace(GOOD, links=(theirs,), routes=(), upstream_routes=(main,), neighbours=())
+    kinds = [request.kind for one in found(observed, POD) for request in one.requests]
+    assert kinds == [Kind.SETLINK, Kind.NEWROUTE, Kind.DELROUTE]
+
+
+def test_down_and_wrong_mtu() -> None:
+    states = dict(words(found(replace(GOOD, links=(replace(LINK, up=False, mtu=1400),)), POD)))
+    assert states == {"link cali0": "down", "link cali0 mtu 1500": "mtu 1400"}
+
+
+def test_node_rule_and_doomed_links() -> None:
+    doomed = replace(LINK, name="doomed7")
+    made = node_steps(replace(GOOD, doomed=(doomed,)), {AF_INET})
+    assert words(made) == [
+        ("rule 512: from all lookup 512", "absent"),
+        ("link doomed7", "left behind: its pod is gone"),
+    ]
+
+
+def test_eni_table() -> None:
+    prepared = PreparedEni(ENI, 3, "eni1", (IPv4Address("10.0.0.10"),))
+    link = Link(3, "eni1", MAC, 1500, True, True)
+    assert eni_steps(prepared, EniState(link, prepared.objects())) == []
+    assert len(eni_steps(prepared, EniState(link, ()))) == 2
+    assert eni_steps(prepared, EniState(None, ())) == []
+    (down,) = eni_steps(prepared, EniState(replace(link, up=False), prepared.objects()))
+    assert down.difference.found == "down"
+
+
+def test_owning() -> None:
+    assert owns(POD, LINK)
+    assert owns(POD, replace(LINK, alias=""))
+    assert not owns(POD, replace(LINK, alias="c2"))
+    assert not owns(POD, replace(LINK, alias="", mac="ca:fe:00:00:00:01"))
+
+
+def test_ends_of_a_pair() -> None:
+    inside = Link(2, "eth0", "", 1500, True, True, "veth", "", 0, 7, lower_elsewhere=True)
+    assert paired(LINK, inside)
+    assert not paired(LINK, replace(inside, index=3))
+    assert not paired(LINK, replace(inside, lower_elsewhere=False))
+
+
+def test_whose_rules() -> None:
+    ours = [RULE, Rule(AF_INET, 512, 512), Rule(AF_INET, 512, MAIN, destination=SINGLE)]
+    theirs = [
+        replace(RULE, plain=False),
+        replace(RULE, table=77),
+        replace(RULE, priority=2049),
+        replace(RULE, source=ip_network("10.0.0.0/24")),
+        replace(RULE, destination=SINGLE),
+        Rule(AF_INET, 512, MAIN, source=SINGLE),
+        Rule(AF_INET, 512, 600),
+    ]
+    assert all(map(is_pod_rule, ours))
+    assert not any(map(is_pod_rule, theirs))
