@@ -92,8 +92,13 @@ class Lab:
         take_down(self.name)
         if self._warden is not None:
             self._warden.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of a lab that goes on: one that was attached to, or started with ``keep``."""
         if self._kubernetes is not None:
             self._kubernetes.close()
+            self._kubernetes = None
 
     def __enter__(self) -> Lab:
         return self

@@ -9,11 +9,13 @@ from lab.fabric.offload import disable_offloads
 
 
 def make_wire_like(pod: int, node: int, ifname: str = "eth0") -> None:
-    """Both ends of the pod's ``ifname``, or its only end if the other is not in ``node``."""
+    """Both ends of the pod's ``ifname``, or one if the other is not in ``node``; nothing if it has none."""
     with namespace.entered(pod), IPRoute() as route:
-        disable_offloads(ifname)
         found = route.link_lookup(ifname=ifname)
-        peer = route.get_links(found[0])[0].get_attr("IFLA_LINK") if found else None
+        if not found:
+            return
+        disable_offloads(ifname)
+        peer = route.get_links(found[0])[0].get_attr("IFLA_LINK")
     if peer is None:
         return
     with namespace.entered(node), IPRoute() as route:

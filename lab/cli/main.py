@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from datapath.errors import KernelError
 from lab.cli import ecs, labs, nodes, pods
 from lab.cli.words import Output, Words
 from lab.messages import LabError
@@ -31,12 +32,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` is without the program's name."""
-    args = parser().parse_args(argv)
+    words, command = _split(sys.argv[1:] if argv is None else list(argv))
+    args = parser().parse_args(words)
+    args.command = [*getattr(args, "command", ()), *command]
     if os.geteuid() != 0:
         return _fail("the lab makes namespaces and loads BPF: run it as root")
     try:
         output: Output = args.run(args)
-    except (LabError, ValueError, OSError, subprocess.SubprocessError) as exc:
+    except (LabError, KernelError, ValueError, OSError, subprocess.SubprocessError) as exc:
         return _fail(" ".join(str(exc).split()))
     except KeyboardInterrupt:
         return _fail("interrupted")
@@ -44,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if text:
         print(text)
     return output.status
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Our own words, and those after the first "--", which are a command's."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def _fail(text: str) -> int:

@@ -19,7 +19,7 @@ def declare(words: Words) -> None:
         "exec", _exec, "Run a command in all of a node's namespaces.", "node1 -- ip -brief addr"
     )
     run.add_argument("node", metavar="NODE")
-    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="default: a shell")
+    run.add_argument("command", nargs="*", metavar="-- CMD", help="default: a shell")
     for name, act, text in (
         ("reboot", _reboot, "Kill the node and boot it: kernel objects and /run are gone, /var/lib is kept."),
         ("kill", _kill, "Cut the power: the node is off until `node reboot`."),
@@ -36,10 +36,7 @@ def declare(words: Words) -> None:
 
 
 def command_of(args: argparse.Namespace) -> list[str]:
-    words: list[str] = args.command
-    if words[:1] == ["--"]:
-        words = words[1:]
-    return words or ["bash"]
+    return args.command or ["bash"]
 
 
 def _list(lab: Lab, _args: argparse.Namespace) -> Output:

@@ -10,6 +10,7 @@ from lab.cli.nodes import command_of
 from lab.cli.terminal import attach
 from lab.cli.words import Output, Words, pairs
 from lab.client import Lab
+from lab.kube_client import KubeError
 from lab.sandbox import PodOptions
 
 _CONFLICT = 409
@@ -29,7 +30,7 @@ def declare(words: Words) -> None:
         "exec", _exec, "Run a command in a pod's network namespace.", "default/web -- ip -brief addr"
     )
     run.add_argument("pod", metavar="NAMESPACE/NAME")
-    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="default: a shell")
+    run.add_argument("command", nargs="*", metavar="-- CMD", help="default: a shell")
 
 
 def _key(text: str) -> tuple[str, str]:
@@ -50,7 +51,7 @@ def _add(lab: Lab, args: argparse.Namespace) -> Output:
         pod = lab.add_pod(args.node, namespace, name, PodOptions(annotations=annotations, labels=labels))
     except BaseException as exc:
         # Nobody retries here as a kubelet would: leave no object without a sandbox. Another's stays.
-        if getattr(exc, "status", None) != _CONFLICT:
+        if not (isinstance(exc, KubeError) and exc.status == _CONFLICT):
             lab.kubernetes.delete_pod(namespace, name)
         raise
     return Output(asdict(pod.record), pod_table([asdict(pod.record)]))

@@ -83,7 +83,7 @@ class Holder:
         signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._reap(wake_read))
+        self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._woken(wake_read))
         while True:
             for key, _ in self._selector.select():
                 key.data()
@@ -134,10 +134,12 @@ class Holder:
         return list(_NAMESPACES), files
 
     def _list_processes(self, _request: Value, _files: list[int]) -> tuple[Any, list[int]]:
+        self._reap()
         return [{"pid": pid, "label": c.label, "argv": c.argv} for pid, c in self._children.items()], []
 
     def _open_process(self, request: Value, _files: list[int]) -> tuple[Any, list[int]]:
-        """A pidfd of the running process that was started with ``label``."""
+        """A pidfd of the running process that was started with ``label``; one that has ended is none."""
+        self._reap()
         for pid, child in self._children.items():
             if child.label == request["label"]:
                 return {"pid": pid, "argv": child.argv}, [os.pidfd_open(pid)]
@@ -189,9 +191,12 @@ class Holder:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
 
-    def _reap(self, wake: int) -> None:
+    def _woken(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 4096)
+        self._reap()
+
+    def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
