@@ -166,6 +166,50 @@ async def test_killed_without_patience_the_call_fails_as_temporary(bench: LabBen
     assert len(await cloud.vswitches([PODS])) == 1
 
 
+_DAEMON = """
+import asyncio, sys
+from control.aliyun.sdk_process import Call, SdkProcess
+from control.aliyun.settings import CloudSettings
+from control.model.clock import SystemClock
+
+async def main():
+    process = SdkProcess(CloudSettings("cn-hangzhou", sys.argv[1], sys.argv[1], "http"), SystemClock())
+    key = {"id": "x", "secret": "x", "token": ""}
+    call = asyncio.create_task(process.call(Call("DescribeVSwitches", {"RegionId": "cn-hangzhou"}, key)))
+    while process.pid is None:
+        await asyncio.sleep(0.01)
+    print(process.pid, flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def ended(pid: int) -> bool:
+    """Gone, or a zombie of whoever inherited it: an orphan is not ours to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@on_a_loop
+async def test_it_does_not_outlive_a_killed_daemon(bench: LabBench) -> None:
+    daemon = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _DAEMON, bench.endpoint),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        assert daemon.stdout is not None
+        pid = int(await daemon.stdout.readline())
+        assert not ended(pid)
+    finally:
+        daemon.kill()
+        await daemon.wait()
+    await until(lambda: ended(pid), "the orphan ends")
+
+
 @on_a_loop
 async def test_proxies_of_the_environment_are_not_used(
     bench: LabBench, monkeypatch: pytest.MonkeyPatch

@@ -197,6 +197,12 @@ async def test_passing_failures_are_tried_again(bench: Bench) -> None:
 
 
 @with_bench
+async def test_what_is_observed_does_not_grow_with_the_enis(bench: Bench) -> None:
+    await bench.metadata.addresses(MAC)
+    assert [path for path, _, _ in bench.observed] == ["network/interfaces/macs/<mac>/private-ipv4s"]
+
+
+@with_bench
 async def test_four_tries_are_enough(bench: Bench) -> None:
     bench.serve("region-id", 500)
     with pytest.raises(
