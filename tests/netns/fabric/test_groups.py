@@ -115,6 +115,19 @@ def test_protocol_and_ports(net: Net, family: int) -> None:
 
 
 @FAMILIES
+def test_ports_are_found_behind_options(net: Net, family: int) -> None:
+    net.reset(grouped_view(group(*anyone("UDP", ports=(53, 53))), b=["tested"]))
+    options = b"\x01" * 8 if family == 4 else f.extension(f.UDP)
+    for port, accepted in ((53, True), (54, False)):
+        packet = f.ip(ADDRESS[A, family], ADDRESS[B, family], f.udp(unused(), port), options=options)
+        frame = f.ether_ip(GATEWAY, MAC[A], packet)
+        if accepted:
+            passes(net, Talk(family), frame)
+        else:
+            net.expect(A, frame, "group")
+
+
+@FAMILIES
 def test_icmp_of_either_family(net: Net, family: int) -> None:
     name = {4: "ICMP", 6: "ICMPv6"}[family]
     net.reset(grouped_view(group(*anyone(name)), b=["tested"]))

@@ -120,7 +120,9 @@ def test_broadcast(net: Net) -> None:
 @FAMILIES
 def test_malformed(net: Net, family: int) -> None:
     good = sent(family)
-    net.expect(A, good[:-1], "malformed")
+    for payload in (f.udp(unused(), 53, b"cut short"), f.L4(47, bytes(20))):
+        whole = f.ether_ip(GATEWAY, MAC[A], f.ip(ADDRESS[A, family], ADDRESS[B, family], payload))
+        net.expect(A, whole[:-1], "malformed")
     wrong_version = good[:14] + bytes([good[14] ^ 0xF0]) + good[15:]
     net.expect(A, wrong_version, "malformed")
 
