@@ -201,7 +201,8 @@ class Worker:
             except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as fault:
                 refusal = {"code": "InternalError", "message": f"SDK process: {fault!r}"}
                 answer = encode({"id": frame["id"], "refusal": refusal})
-            with self._writing:
+            # The daemon may have gone meanwhile; the main thread is about to notice.
+            with self._writing, contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._connection.sendall(answer)
             self._free.release()
 
