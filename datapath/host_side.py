@@ -37,7 +37,8 @@ def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> Non
         _remove_conflicts(socket, endpoint, wanted)
         wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
     if wrong:
-        raise KernelError("prove the pod's routing", object=endpoint.host_link, detail="; ".join(wrong))
+        detail = f"{'; '.join(wrong)}; is ENI {endpoint.eni.mac} still attached, and was it prepared?"
+        raise KernelError("prove the pod's routing", object=endpoint.host_link, detail=detail)
 
 
 def misrouted(socket: Socket, endpoint: Endpoint, place: Place) -> list[Difference]:

@@ -23,7 +23,6 @@ class Observed:
     ``links``: host ends of pods (by name), whoever made them; a link's ``alias`` is its container id, "" for
     upstream's. ``doomed``: taken out of use and about to be deleted. ``routes``: those in ``TABLE_PODS``;
     ``upstream_routes``: those of pods in the main table. ``rules``: ours and upstream's, nobody else's.
-    ``indices``: of every link of the node, to tell whether a table's ENI still exists.
     """
 
     links: tuple[Link, ...]
@@ -32,7 +31,6 @@ class Observed:
     upstream_routes: tuple[Route, ...]
     rules: tuple[Rule, ...]
     neighbours: tuple[Neighbour, ...]
-    indices: frozenset[int]
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         """Addresses that are routed to link ``index``, by us or by upstream."""
@@ -57,7 +55,6 @@ def observe(socket: Socket) -> Observed:
         upstream_routes=tuple(r for r in main if r.oif in indices and _is_single(r.destination)),
         rules=tuple(rules),
         neighbours=tuple(n for n in neighbours if n.index in indices),
-        indices=frozenset(one.index for one in everything),
     )
 
 

@@ -14,7 +14,7 @@ from datapath.netlink import link
 from datapath.netlink.link import End, Link
 from datapath.netlink.socket import Socket
 from datapath.observed import paired
-from datapath.reaper import Reaper, doomed_links
+from datapath.reaper import Reaper
 
 CREATE_TRIES = 4
 """Each try can meet one thing in its way: an old host link, then its end in the pod, then a doomed link."""
@@ -70,9 +70,9 @@ class PairMaker:
                 self._retire(socket, host)
         if inside is None:
             return None
-        if connected or any(paired(one, inside) for one in doomed_links(socket)):
-            # Its end in the pod holds the name until the link is deleted.
-            self._reaper.flush()
+        # It may be the end of a link that is doomed, by a teardown before or just now.
+        self._reaper.flush()
+        if pod_side.find(netns, endpoint.ifname) is None:
             return None
         raise NameTaken(
             "create interface",

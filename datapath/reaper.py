@@ -63,9 +63,11 @@ class Reaper:
     def flush(self) -> None:
         """Wait until nothing that was doomed before this call is left.
 
-        Raises KernelError if the round that should have removed it failed; the next one tries again.
+        Tries again what failed before. Raises KernelError if it fails now.
         """
         with self._changed:
+            if self._error is not None:
+                self._asked += 1
             asked = self._asked
             self._hurry = True
             self._changed.notify_all()

@@ -97,6 +97,7 @@ def test_foreign_objects_stay(world: World, mode: PolicyRoute) -> None:
         (eth0,) = reader.link_lookup(ifname="eth0")
         reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
     before = world.snapshot(world.node)
+    assert mode.observe().upstream_routes == ()
     assert mode.repair([], remove_unknown=True) == ()
     assert world.snapshot(world.node) == before
 
