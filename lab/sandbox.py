@@ -21,7 +21,6 @@ from lab import cni_call
 from lab.cni_call import Attachment, CniError, Json, Network
 from lab.messages import LabError
 from lab.nodes.process import NodeProcess, Scratch
-from lab.offloads import make_wire_like
 
 if TYPE_CHECKING:
     from lab.client import Lab
@@ -228,19 +227,12 @@ class SandboxRuntime:
                 pod.remove_netns()
                 raise
             if self._lab.spec.wire:
-                self._make_wire_like(node, netns)
+                self._lab.call_with_files("wire_pod", [netns], node=node.name)
         finally:
             os.close(netns)
         pod.record = replace(record, result=result, add_seconds=seconds)
         self._lab.call("put_pod", key=pod.key, record=asdict(pod.record))
         return pod
-
-    def _make_wire_like(self, node: LabNode, netns: int) -> None:
-        host = node.netns_fd()
-        try:
-            make_wire_like(netns, host)
-        finally:
-            os.close(host)
 
     def delete_pod(self, pod: LabPod, *, delete_object: bool = True) -> float:
         """All steps of a pod's end; seconds of the first DEL. Steps that are done already do no harm."""

@@ -12,6 +12,7 @@ from lab.cloud.faults import Fault, MetadataFault
 from lab.control import Answer, Call, Handler
 from lab.fabric.capture import write_pcap
 from lab.messages import LabError
+from lab.offloads import make_wire_like
 from lab.running import RunningLab
 from lab.spec import RuleSpec
 from lab.spec_json import decode, decode_node, encode
@@ -98,7 +99,11 @@ def _pod_verbs(lab: RunningLab) -> Mapping[str, Handler]:
     def listing(_call: Call) -> Any:
         return dict(lab.pods)
 
-    return {"put_pod": put, "drop_pod": drop, "pods": listing}
+    def wire(call: Call) -> Any:
+        """The file that came along is the pod's network namespace."""
+        make_wire_like(call.files[0], lab.namespace_fd(call.text("node")))
+
+    return {"put_pod": put, "drop_pod": drop, "pods": listing, "wire_pod": wire}
 
 
 def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
