@@ -110,8 +110,8 @@ _SOURCE = r"""
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
-/* The end of what libbpf reported to this thread since report_clear(). A verifier's log comes as one message of
- * up to megabytes, and the reason of the refusal stands at its end. */
+/* The end of what libbpf reported to this thread since report_clear(). A verifier's log comes as one message
+ * of up to megabytes, and the reason of the refusal stands at its end. */
 static __thread char report[1 << 14];
 static __thread size_t report_used;
 
