@@ -21,10 +21,11 @@ from tests.netns.lab.machine import look, traces
 from tests.netns.lab.waiting import wait_for
 
 _CLIENT = """
-import sys, signal
+import os, sys, signal
 from lab.client import Lab
 with Lab.start(name=sys.argv[1]) as lab:
-    lab.node("node1").spawn(["sleep", "1000"], (0, 1, 2), detached=True, label="left")
+    null = os.open(os.devnull, os.O_RDWR)
+    lab.node("node1").spawn(["sleep", "1000"], (null, null, null), detached=True, label="left")
     print("up", flush=True)
     signal.pause()
 """

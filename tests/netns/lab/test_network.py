@@ -120,16 +120,15 @@ def test_attached_eni_appears_as_a_device_and_vanishes(lab: Lab, node: LabNode) 
 
 
 def test_a_delayed_device_comes_when_the_clock_is_advanced(lab: Lab, node: LabNode) -> None:
-    lab.cloud.set_delays(device=3600.0)
+    lab.cloud.set_delays(device=3600.0, attach=0.0)
     try:
         eni, mac = sdk(lab, node, "create").split()
         lab.cloud.settle()
         assert mac not in devices(node)
         lab.cloud.advance(3601.0)
-        lab.cloud.settle()
-        assert mac in devices(node)
+        wait_for("the device appears", lambda: mac in devices(node))
     finally:
-        lab.cloud.set_delays(device=0.05)
+        lab.cloud.set_delays(device=0.05, attach=0.1)
     sdk(lab, node, "detach", eni)
     wait_for("the device vanishes", lambda: mac not in devices(node))
 

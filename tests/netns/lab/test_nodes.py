@@ -97,12 +97,12 @@ def test_exec_times_out_and_kills(nodes: tuple[LabNode, LabNode]) -> None:
     assert nodes[0].exec(["pgrep", "-f", "sleep 997"]).returncode == 1
 
 
-def test_popen_ends_with_its_client(nodes: tuple[LabNode, LabNode]) -> None:
-    process = nodes[0].popen(["cat"])
+def test_popen_has_pipes_and_ends_with_its_client(nodes: tuple[LabNode, LabNode]) -> None:
+    process = nodes[0].popen(["sh", "-c", "read word; echo $word; exec sleep 1000"])
     assert process.stdin is not None
     assert process.stdout is not None
-    os.write(process.stdin, b"echo")
-    assert os.read(process.stdout, 10) == b"echo"
+    os.write(process.stdin, b"echo\n")
+    assert os.read(process.stdout, 10) == b"echo\n"
     pidfd = os.dup(process.fileno())
     try:
         process.close()
