@@ -189,9 +189,9 @@ class Lab:
         answer: dict[str, dict[str, int]] = self.call("port_counters")
         return answer
 
-    def drops(self) -> dict[str, int]:
-        """Those of ``counters`` that are drops, and not zero."""
-        answer: dict[str, int] = self.call("drops")
+    def drops(self, owner: str | None = None) -> dict[str, int]:
+        """Those of ``counters`` that are drops, and not zero. ``owner``: of frames sent by that node."""
+        answer: dict[str, int] = self.call("drops", owner=owner)
         return answer
 
     def capture(self, eni: str, file: int, *, count: int | None = None) -> Capture:

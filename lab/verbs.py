@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO
@@ -182,8 +183,15 @@ def _fabric_verbs(lab: RunningLab) -> Mapping[str, Handler]:
     def counters(_call: Call) -> Any:
         return lab.fabric.counters()
 
-    def drops(_call: Call) -> Any:
-        return lab.fabric.drops()
+    def drops(call: Call) -> Any:
+        owner = call.request.get("owner")
+        if owner is None:
+            return lab.fabric.drops()
+        total: Counter[str] = Counter()
+        for port in lab.view().ports:
+            if port.owner == owner:
+                total.update(lab.fabric.drops(port.port_id))
+        return dict(total)
 
     def port_counters(_call: Call) -> Any:
         return {port.port_id: lab.fabric.counters(port.port_id) for port in lab.view().ports}
