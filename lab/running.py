@@ -6,6 +6,7 @@ here listens in the VPC. ``lab.verbs`` is what others may ask of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -24,7 +25,8 @@ from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind
 from lab.kube.resources import NODES
 from lab.kube.server import KubeServer
-from lab.kube.store import Store, Target
+from lab.kube.status import ApiError
+from lab.kube.store import Preconditions, Store, Target
 from lab.messages import LabError, Value
 from lab.nodes import network
 from lab.nodes.network import FAR_GATEWAYS, HostNetwork, Interface
@@ -156,6 +158,8 @@ class RunningLab:
             for instance in self.state()["instances"]:
                 if instance["name"] == name:
                     self.cloud.remove_instance(instance["id"])
+            with contextlib.suppress(ApiError):
+                self.kubernetes.store.delete(Target(NODES, name=name), Preconditions())
             self.reconciler.settle()
 
     def kill_node(self, name: str) -> bool:

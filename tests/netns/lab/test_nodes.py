@@ -240,6 +240,8 @@ class TestPower:
         assert [n.name for n in lab.nodes] == ["node1", "node2"]
         with pytest.raises(LabError, match="no node 'node3'"):
             lab.remove_node("node3")
+        assert lab.add_node(NodeSpec("node3")).status()["running"], "the name is free again"
+        lab.remove_node("node3")
 
 
 def reaches_metadata(node: LabNode) -> bool:
