@@ -45,6 +45,12 @@ class Attached:
     applied: Applied
 
 
+def _called_off() -> bool:
+    """The task that runs this has been cancelled itself."""
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
 def _host_prefix(address: Address) -> str:
     return f"{address}/{address.max_prefixlen}"
 
@@ -91,6 +97,12 @@ class Attachments:
         try:
             return await task
         except asyncio.CancelledError:
+            if task.cancelled() and not _called_off():
+                raise RequestError(
+                    f"the ADD of pod {request.pod} was called off by a DEL of its sandbox {request.key}",
+                    cause=Cause.BUSY,
+                    remedy="nothing to do: the runtime has given the sandbox up",
+                ) from None
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             raise

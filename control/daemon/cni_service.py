@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -21,6 +22,9 @@ from control.daemon.ports import NodeKernel
 from control.model.errors import TerwayError
 from control.model.ids import AttachmentKey, PodKey
 from control.model.records import AttachmentState
+from datapath import namespace
+from datapath.errors import KernelError
+from datapath.namespace import Identity
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +146,38 @@ def _key(request: Request) -> AttachmentKey:
 
 
 def _require_netns(request: Request, netns: int | None) -> int:
+    """The descriptor, if it is a pod's network namespace. Raises CniError NETNS."""
     problem = request.netns_error()
     if problem is not None:
         raise problem
     if netns is None:
         raise CniError(Code.NETNS, "failed to open netns", f"CNI_NETNS {request.netns}: no descriptor came")
+    home = namespace.own()
+    try:
+        ours = namespace.identity(home)
+    finally:
+        os.close(home)
+    if not _is_namespace(netns, ours):
+        raise CniError(
+            Code.NETNS,
+            "CNI_NETNS is not a network namespace",
+            f"{request.netns} is another kind of file; the runtime must give the pod's namespace",
+        )
+    if namespace.identity(netns) == ours and not request.netns_override:
+        raise CniError(
+            Code.NETNS,
+            "CNI_NETNS is the node's own network namespace",
+            f"{request.netns}: a pod needs one of its own; CNI_NETNS_OVERRIDE=true if it is meant so",
+        )
     return netns
+
+
+def _is_namespace(fd: int, ours: Identity) -> bool:
+    """All namespaces are files of one filesystem; only such a file is opened again, to ask for its kind."""
+    if namespace.identity(fd).device != ours.device:
+        return False
+    try:
+        os.close(namespace.open_path(f"/proc/self/fd/{fd}"))
+    except KernelError:
+        return False
+    return True

@@ -1,23 +1,26 @@
 """terwayd: the composition root. The only file that knows which adapter stands behind which port.
 
-The CNI socket serves from the first moment. Until ledger, metadata and limits are known every ADD is told
-what the start waits for; a metadata service or an API server that is away delays the start and does not end
-it. What does end it, with one line that names key, value and remedy, is a wrong setting.
+The ledger comes first: who has it is the node's one terwayd, and a second one ends before it has touched a
+socket. The CNI socket serves from then on. Until metadata and limits are known every ADD is told what the
+start waits for; a metadata service or an API server that is away delays the start and does not end it. What
+does end it, with one line that names key, value and remedy, is a wrong setting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from cni import request as cni_request
 from cni.conf import named_version
-from cni.errors import CniError, Code
+from cni.errors import CniError, Code, failure
+from cni.request import Command
 from cni.wire import Frame
 from control.config import cni_conf, eni_conf, settings
 from control.config.credentials import with_secret_files
@@ -25,7 +28,8 @@ from control.config.settings import Settings
 from control.daemon.cni_conf_file import install_cni_conf
 from control.daemon.cni_socket import CniSocket
 from control.daemon.node import Node, NodeConfig
-from control.model.errors import ConfigError, TerwayError
+from control.model.errors import Cause, ConfigError, RequestError, TerwayError
+from control.model.ids import AttachmentKey
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +45,10 @@ class Daemon:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._why = "terwayd is starting"
+        self._why: TerwayError | None = RequestError("terwayd is starting", cause=Cause.BUSY)
+        self._opened: Node | None = None
         self._node: Node | None = None
+        """The same once it serves."""
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises TerwayError for what waiting does not mend."""
@@ -50,19 +56,22 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        socket = CniSocket(self._config.settings.socket, self.handle)
-        socket.listen()
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(socket.close)
-            node = await stack.enter_async_context(Node.opened(self._config, self.why))
+        async with Node.opened(self._config, self.why) as node:
+            self._opened = node
+            socket = CniSocket(self._config.settings.socket, self.handle)
+            socket.listen()
             starting = asyncio.create_task(self._start(node))
             ended = asyncio.create_task(stop.wait())
-            await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                await ended
-            starting.cancel()
-            self._why = "terwayd is stopping"
+            try:
+                await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    await ended
+            finally:
+                self._why = RequestError("terwayd is stopping", cause=Cause.BUSY)
+                await _cancelled(starting, ended)
+                await node.stop_working()
+                await socket.close()
 
     async def _start(self, node: Node) -> None:
         while True:
@@ -72,25 +81,48 @@ class Daemon:
             except ConfigError:
                 raise
             except TerwayError as exc:
-                if str(exc) != self._why:
+                if str(exc) != self.why():
                     log.warning("the start waits: %s", exc)
-                self._why = str(exc)
+                self._why = exc
                 await node.pause(RETRY)
         self._node = node
-        self._why = ""
+        self._why = None
         install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
         log.info("serving on %s", self._config.settings.socket)
 
     def why(self) -> str:
         """Why no pod can be served, "" if it can."""
-        return self._why
+        return str(self._why) if self._why is not None else ""
 
     async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
-        if self._node is not None and not self._why:
+        if self._why is None and self._node is not None:
             return await self._node.service.handle(frame, netns)
-        status = frame.env.get("CNI_COMMAND") == "STATUS"
-        error = CniError(Code.NOT_READY if status else Code.TRY_AGAIN, "terwayd is not ready yet", self._why)
+        try:
+            if self._is_delete_of_unknown(frame):
+                return 0, b""
+            error = self._not_ready(frame)
+        except CniError as exc:
+            error = exc
         return 1, error.encode(named_version(frame.stdin))
+
+    def _is_delete_of_unknown(self, frame: Frame) -> bool:
+        """The ledger alone can answer this one, and a runtime that may not clean up never ends asking."""
+        request = cni_request.parse(frame)
+        if request.command is not Command.DEL or self._opened is None:
+            return False
+        return not self._opened.holds(AttachmentKey(request.container_id, request.ifname))
+
+    def _not_ready(self, frame: Frame) -> CniError:
+        assert self._why is not None
+        error = failure(self._why.cause, str(self._why))
+        code = Code.NOT_READY if frame.env.get("CNI_COMMAND") == "STATUS" else error.code
+        return CniError(code, f"terwayd is not ready yet: {error.msg}", error.details)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _configured(told: Settings) -> NodeConfig:

@@ -42,7 +42,7 @@ from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, MetadataEni, NodeIdentity
 from control.model.errors import Cause, ConfigError, MetadataError, RequestError, TerwayError
-from control.model.ids import InstanceId, Mac, SecurityGroupId, VSwitchId
+from control.model.ids import AttachmentKey, InstanceId, Mac, SecurityGroupId, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
 
@@ -125,8 +125,7 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
-        if self._pool is not None:
-            await self._pool.close()
+        await self.stop_working()
         if self._cloud is not None:
             await self._cloud.close()
         await self._metadata.close()
@@ -134,6 +133,15 @@ class Node:
         self._api.stop()
         self._kernel.close()
         self._ledger.close()
+
+    async def stop_working(self) -> None:
+        """No more calls to the cloud; who waits for an address is told. ``opened`` closes the rest."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    def holds(self, key: AttachmentKey) -> bool:
+        """The ledger has an attachment of this name."""
+        return key in self._journal.book.attachments
 
     async def pause(self, seconds: float) -> None:
         await self._timers.sleep(seconds)
@@ -192,7 +200,7 @@ class Node:
 
     def _credentials(self) -> CredentialSource:
         key = self._config.credentials
-        if key.access_key or key.access_secret:
+        if key.has_key:
             return AccessKey(key.access_key, key.access_secret)
         return InstanceRole(self._http.text, self._clock)
 

@@ -15,7 +15,6 @@ Nothing here waits a fixed time. The kernel tells by netlink when a device appea
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -119,8 +118,7 @@ class CloudWork:
             await self._serve(record, operation)
         except TerwayError as exc:
             if exc.cause not in UNKNOWN_OUTCOME or exc.cause is Cause.TIMEOUT:
-                with contextlib.suppress(CloudError):  # the intent stays in the ledger and is resumed
-                    await self._undo_create(operation)
+                self._undo_create(operation)
             raise
 
     def _request(self, operation: Operation) -> CreateEni:
@@ -199,8 +197,8 @@ class CloudWork:
                 return seen
         return None
 
-    async def _undo_create(self, operation: Operation) -> None:
-        """The ENI exists and will not serve: give it back under an intent of its own."""
+    def _undo_create(self, operation: Operation) -> None:
+        """The ENI exists and will not serve: the intent to give it back, which the pool takes up next."""
         release = Operation(
             token=new_token(),
             kind=OperationKind.RELEASE_ENI,
@@ -209,7 +207,6 @@ class CloudWork:
         )
         changes = transitions.begin_release(self._journal.book, release, release.since)
         self._journal.record(replace(changes, gone_operations=(operation.token,)))
-        await self._release_eni(release)
 
     async def _assign(self, operation: Operation) -> None:
         journal = self._journal

@@ -134,10 +134,15 @@ class Pool:
     # Growing.
 
     def kick(self) -> None:
-        """Serve who can be served, start what is missing, fail whom nothing can help."""
+        """Serve who can be served, start what is missing, fail whom nothing can help.
+
+        What was begun and has an unknown outcome goes first: asked again with its own token it brings what
+        a new call would bring, and a new call beside it would bring it twice.
+        """
         if self._closed:
             return
         self._serve_waiters()
+        self.resume()
         growth = sizing.grow(self._view(), self._settings.sizes)
         for step in growth.steps:
             self._begin(step)
@@ -186,6 +191,9 @@ class Pool:
             self.on_failure(exc)
             if operation.token in self._journal.book.operations:
                 asyncio.get_running_loop().call_later(RESUME_AFTER, self._resume_later)
+        except asyncio.CancelledError:
+            self._closed = True  # only the daemon's end cancels: begin nothing any more
+            raise
         finally:
             self._running.pop(operation.token, None)
             self.kick()

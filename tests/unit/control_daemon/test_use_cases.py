@@ -231,7 +231,7 @@ def test_second_request_for_a_pod_under_way_is_refused_and_delete_calls_it_off()
             await rig.add("web-0", container="other")
         assert busy.value.cause is Cause.BUSY
         await rig.delete("web-0")
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(RequestError, match="called off by a DEL"):
             await adding
         gate.set()
         await rig.settle()
