@@ -137,6 +137,14 @@ class Lab:
             self._kubernetes = KubeClient(self.netns_fd("cloud"))
         return self._kubernetes
 
+    def stop_kubernetes(self) -> None:
+        """The API server dies: its port is closed and every connection dropped. Its objects stay."""
+        self.call("kubernetes.stop")
+
+    def start_kubernetes(self) -> None:
+        """Serve again what ``stop_kubernetes`` left. Raises LabError if it serves already."""
+        self.call("kubernetes.start")
+
     # --- nodes ---
 
     @property

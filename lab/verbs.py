@@ -15,7 +15,7 @@ from lab.fabric.capture import write_pcap
 from lab.messages import LabError
 from lab.offloads import make_wire_like
 from lab.running import RunningLab
-from lab.spec import RuleSpec
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, RuleSpec
 from lab.spec_json import decode, decode_node, encode
 
 
@@ -43,7 +43,20 @@ def _lab_verbs(lab: RunningLab) -> Mapping[str, Handler]:
     def netns(call: Call) -> Answer:
         return Answer(None, (os.dup(lab.namespace_fd(call.text("owner"))),))
 
-    return {"status": status, "spec": spec, "shutdown": shutdown, "netns": netns}
+    def stop_kubernetes(_call: Call) -> Any:
+        lab.kubernetes.stop()
+
+    def start_kubernetes(_call: Call) -> Any:
+        lab.kubernetes.start(str(KUBERNETES_ADDRESS), KUBERNETES_PORT)
+
+    return {
+        "status": status,
+        "spec": spec,
+        "shutdown": shutdown,
+        "netns": netns,
+        "kubernetes.stop": stop_kubernetes,
+        "kubernetes.start": start_kubernetes,
+    }
 
 
 def _status(lab: RunningLab) -> Any:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from control.cli import render
 from control.cli.client import CliError, Daemon
@@ -48,8 +48,15 @@ def _mode(daemon: Daemon, _args: argparse.Namespace) -> tuple[Any, str]:
     return answer, render.value_tree(answer)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other failure is said: in one line, with exit status 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CliError(f"{message}; `{self.prog} --help` shows the words")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="terway-cli", description="Look into the terwayd of this node: its pool, its ENIs, its pods."
     )
     parser.add_argument(
@@ -88,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
     try:
+        args = _parser().parse_args(argv)
         value, text = args.run(Daemon(args.socket), args)
     except CliError as exc:
         print(f"terway-cli: {exc}", file=sys.stderr)

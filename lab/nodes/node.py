@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from lab.client import Lab
 
 CNI_EXECUTABLE = SOURCE / "cni" / ".output" / "terway"
+
+_CLI = f"""#!/bin/sh
+PYTHONPATH={shlex.quote(str(SOURCE))} exec {shlex.quote(sys.executable)} -m control.cli.main "$@"
+"""
+"""terway-cli as a node's operator finds it on the PATH."""
 
 
 class LabNode(RemoteNode):
@@ -55,13 +62,14 @@ class LabNode(RemoteNode):
     # --- the agent ---
 
     def install_cni(self, executable: Path = CNI_EXECUTABLE) -> None:
-        """Put the CNI executable into /opt/cni/bin by rename. Raises LabError if it is not built."""
+        """Put the CNI executable and terway-cli into /opt/cni/bin. Raises LabError if it is not built."""
         if not executable.exists():
             raise LabError(f"{executable} is not built; run `make -C cni`")
         target = self.directory.outside("/opt/cni/bin/terway")
         temporary = target.with_name(".terway.new")
         shutil.copy2(executable, temporary)
         temporary.rename(target)
+        self.write("/opt/cni/bin/terway-cli", _CLI, mode=0o755)
 
     def write_config(
         self, eni_conf: Mapping[str, Any] | None = None, cni_conf: Mapping[str, Any] | None = None

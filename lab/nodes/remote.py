@@ -18,7 +18,8 @@ from lab.nodes.process import NodeProcess, Scratch
 from lab.statedir import NodeDir
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/cni/bin"
+"""The last one is the node's own directory for programs: terway-cli is in it."""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
