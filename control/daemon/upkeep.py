@@ -90,7 +90,8 @@ class Upkeep:
             return
         live = self._kernel.pod_links()
         for record in list(self._journal.book.attachments.values()):
-            if await self._is_gone(record, live):
+            gone = await self._is_gone(record, live)
+            if gone and self._journal.book.attachments.get(record.key) is record:
                 log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
                 self._attachments.finish(record)
         self._pool.kick()

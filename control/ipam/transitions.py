@@ -42,7 +42,7 @@ def reserve(book: Book, attachment: AttachmentRecord, *, replaces: Sequence[Atta
     """
     now = attachment.since
     kept = set(attachment.addresses())
-    freed = [a for old in replaces for a in old.addresses() if a not in kept]
+    freed = [r for old in replaces for r in _held_by(book, old) if r.address not in kept]
     return Changes(
         attachments=(attachment,),
         addresses=(
@@ -56,7 +56,7 @@ def reserve(book: Book, attachment: AttachmentRecord, *, replaces: Sequence[Atta
                 )
                 for a in kept
             ),
-            *_free(book, freed, now),
+            *(_freed(r, now) for r in freed),
         ),
         gone_attachments=tuple(old.key for old in replaces),
     )
@@ -71,9 +71,7 @@ def unreserve(book: Book, attachment: AttachmentRecord) -> Changes:
     """A failed ADD has been unwound: the addresses were nobody's, so they need not cool."""
     return Changes(
         gone_attachments=(attachment.key,),
-        addresses=tuple(
-            _freed(book.addresses[a], 0.0) for a in attachment.addresses() if a in book.addresses
-        ),
+        addresses=tuple(_freed(r, 0.0) for r in _held_by(book, attachment)),
     )
 
 
@@ -84,7 +82,7 @@ def begin_delete(attachment: AttachmentRecord, now: float) -> Changes:
 def finish_delete(book: Book, attachment: AttachmentRecord, now: float) -> Changes:
     return Changes(
         gone_attachments=(attachment.key,),
-        addresses=tuple(_free(book, attachment.addresses(), now)),
+        addresses=tuple(_freed(r, now) for r in _held_by(book, attachment)),
     )
 
 
@@ -93,12 +91,14 @@ def lose(attachments: Iterable[AttachmentRecord], now: float) -> Changes:
     return Changes(attachments=tuple(replace(a, state=AttachmentState.LOST, since=now) for a in attachments))
 
 
-def _free(book: Book, addresses: Iterable[Address], now: float) -> Iterable[AddressRecord]:
-    """Back to the pool to cool; a frozen one stays frozen, without its owner."""
-    return (_freed(book.addresses[a], now) for a in addresses if a in book.addresses)
+def _held_by(book: Book, attachment: AttachmentRecord) -> list[AddressRecord]:
+    """Its addresses that are still its own: what has another owner by now is not its to give back."""
+    records = (book.addresses.get(a) for a in attachment.addresses())
+    return [r for r in records if r is not None and r.owner == attachment.key]
 
 
 def _freed(record: AddressRecord, since: float) -> AddressRecord:
+    """Back to the pool to cool; a frozen one stays frozen, without its owner."""
     state = record.state if record.state is AddressState.FROZEN else AddressState.FREE
     return replace(record, state=state, since=since, owner=None)
 

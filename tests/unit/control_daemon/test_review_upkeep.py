@@ -1,0 +1,79 @@
+"""What the loops of upkeep do when the world moves while they wait for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from control.daemon.timers import Timers
+from control.daemon.upkeep import Upkeep
+from tests.unit.control_daemon.rig import Rig
+from tests.unit.control_daemon.test_use_cases import run
+
+
+def upkeep_of(rig: Rig, timers: Timers | None = None) -> Upkeep:
+    return Upkeep(
+        journal=rig.journal,
+        pool=rig.pool,
+        attachments=rig.attachments,
+        kernel=rig.kernel,
+        kubernetes=rig.kubernetes,
+        reconciler=rig.reconciler,
+        recovery=rig.recovery,
+        timers=timers or Timers(rig.clock),
+        sync_period=120.0,
+    )
+
+
+def test_collection_of_a_pod_deleted_meanwhile_does_not_free_its_successors_address() -> None:
+    """GC itself did the damage: calico 5044. The record is looked at again after the API server's answer."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        first = (await rig.add("web-0")).record
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.known.clear()
+        rig.clock.advance(200)
+
+        async def slow_exists(_key: object, _uid: str) -> bool:
+            await rig.delete("web-0")
+            rig.clock.advance(31)
+            assert (await rig.add("web-1")).record.ipv4 == first.ipv4
+            return False
+
+        rig.kubernetes.exists = slow_exists  # type: ignore[method-assign]  # the answer comes late
+        await upkeep_of(rig).collect()
+        assert first.ipv4 is not None
+        owner = rig.journal.book.addresses[first.ipv4].owner
+        assert owner is not None
+        assert owner.container_id == "c-web-1"
+        rig.assert_agree()
+
+    run(scenario())
+
+
+def test_a_loop_outlives_what_nobody_foresaw() -> None:
+    """One ValueError must not end pool sync, watch and collection for as long as the daemon runs."""
+
+    async def scenario() -> None:
+        rig, calls = Rig(), 0
+        timers = Timers(rig.clock)
+        upkeep = upkeep_of(rig, timers)
+
+        async def broken(*, ask_cloud: bool) -> None:
+            nonlocal calls
+            del ask_cloud
+            calls += 1
+            raise ValueError("nobody foresaw this")
+
+        rig.reconciler.all = broken  # type: ignore[method-assign]  # a fault of ours
+        running = asyncio.create_task(upkeep.run())
+        async with asyncio.timeout(10):
+            while calls < 2 and not running.done():
+                timers.advance(61)
+                await asyncio.sleep(0)
+        assert calls >= 2
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run(scenario())
