@@ -74,6 +74,8 @@ class Upkeep:
                 await work()
             except TerwayError as exc:
                 log.warning("%s: %s", work.__name__.strip("_"), exc)
+            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+                log.exception("%s failed in a way nobody foresaw", work.__name__.strip("_"))
 
     async def _sync(self) -> None:
         self._pool.resume()
