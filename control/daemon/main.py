@@ -9,6 +9,7 @@ does end it, with one line that names key, value and remedy, is a wrong setting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -34,6 +35,9 @@ from control.model.ids import AttachmentKey
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+STARTING = "terwayd is starting"
+PATIENCE = 10.0
+"""Seconds a request waits for a start that nobody holds up; one takes well under a second."""
 RETRY = 1.0
 """Seconds between two tries of a start that somebody else holds up."""
 
@@ -45,7 +49,9 @@ class Daemon:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._why: TerwayError | None = RequestError("terwayd is starting", cause=Cause.BUSY)
+        self._why: TerwayError | None = RequestError(STARTING, cause=Cause.BUSY)
+        self._decided = asyncio.Event()
+        """Set once the start has either ended or met somebody who holds it up."""
         self._opened: Node | None = None
         self._node: Node | None = None
         """The same once it serves."""
@@ -84,9 +90,11 @@ class Daemon:
                 if str(exc) != self.why():
                     log.warning("the start waits: %s", exc)
                 self._why = exc
+                self._decided.set()
                 await node.pause(RETRY)
         self._node = node
         self._why = None
+        self._decided.set()
         install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
         log.info("serving on %s", self._config.settings.socket)
 
@@ -95,6 +103,9 @@ class Daemon:
         return str(self._why) if self._why is not None else ""
 
     async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
+        """A request that comes during an undisturbed start waits for its end: a restart is not a failure."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._decided.wait(), PATIENCE)
         if self._why is None and self._node is not None:
             return await self._node.service.handle(frame, netns)
         try:
@@ -135,14 +146,10 @@ def _configured(told: Settings) -> NodeConfig:
             remedy="mount key eni_conf of the ConfigMap kube-system/eni-config there, or give -config",
         ) from exc
     conf = eni_conf.parse(data)
-    try:
-        cni = cni_conf.find(told.cni_conf_source)
-    except ConfigError:
-        cni = cni_conf.find(told.cni_conf_target)
     return NodeConfig(
         settings=told,
         eni=conf,
-        cni=cni,
+        cni=cni_conf.find(told.cni_conf_source, told.cni_conf_target),
         credentials=with_secret_files(conf.credentials, told.secret_directory),
         fault=os.environ.get("TERWAY_FAULT", ""),
         test_clock=os.environ.get("TERWAY_TEST_CLOCK", "") == "1",

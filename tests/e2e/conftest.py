@@ -45,6 +45,12 @@ class Bench:
         """In a Kubernetes namespace of the node's own name: tests share the API server."""
         return self.lab.add_pod(self.node.name, self.node.name, name, **options)
 
+    def advance(self, seconds: float) -> None:
+        """Both clocks: the daemon's and the cloud's."""
+        self.lab.cloud.advance(seconds)
+        window = f"unix:///proc/{self.node.pid}/root/{agent.WINDOW}"
+        Daemon(window).call("POST", "advance-clock", seconds=str(seconds))
+
     def drops(self) -> dict[str, int]:
         """What the fabric has dropped of the frames this node sent, by reason.
 
