@@ -104,8 +104,9 @@ class Daemon:
 
     async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
         """A request that comes during an undisturbed start waits for its end: a restart is not a failure."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._decided.wait(), PATIENCE)
+        if not self._decided.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._decided.wait(), PATIENCE)
         if self._why is None and self._node is not None:
             return await self._node.service.handle(frame, netns)
         try:
