@@ -29,10 +29,12 @@ class NodeCniConf:
     warnings: tuple[str, ...] = ()
 
 
-def find(directory: Path) -> NodeCniConf:
-    """The configuration of ``directory``. Raises ConfigError if there is none, or it is wrong."""
-    for name in FILES:
-        path = directory / name
+def find(*directories: Path) -> NodeCniConf:
+    """The configuration of the first of ``directories`` that has one.
+
+    Raises ConfigError if none has, or if that one is wrong: another must not hide it.
+    """
+    for path in (directory / name for directory in directories for name in FILES):
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -41,7 +43,7 @@ def find(directory: Path) -> NodeCniConf:
             raise ConfigError(f"cannot read {path}: {exc.strerror}", remedy=_REMEDY) from exc
         return parse(path, data)
     raise ConfigError(
-        f"no CNI configuration in {directory}",
+        f"no CNI configuration in {' or '.join(map(str, directories))}",
         remedy=f"write {FILES[1]} or {FILES[0]}, as network-modes.md shows",
     )
 
