@@ -55,22 +55,23 @@ class Reconciler:
         ``ask_cloud`` False asks the cloud only if metadata differs from the ledger. One cloud call at most.
         """
         journal = self._journal
-        before = frozenset(journal.book.addresses)
+        before, enis, idle = frozenset(journal.book.addresses), dict(journal.book.enis), self._idle_enis()
         macs = await self._metadata.macs()
         shown = {
             e.eni_id: await self._metadata.eni(e.mac, ipv6=self._dual) if e.mac in macs else None
-            for e in journal.book.enis.values()
+            for e in enis.values()
         }
-        suspicious = [e for e in self._idle_enis() if self._differs(e, shown[e.eni_id])]
-        known = {e.mac for e in journal.book.enis.values()}
+        suspicious = [e for e in idle if self._differs(e, shown[e.eni_id])]
+        known = {e.mac for e in enis.values()}
         strangers = len(macs - known) > 1  # the primary ENI is always one
-        if not (suspicious or (ask_cloud and (strangers or journal.book.enis))):
+        if not (suspicious or (ask_cloud and (strangers or enis))):
             self._orphans.clear()
             return
         in_cloud = {e.eni_id: e for e in await self._cloud.enis_of_instance(self._instance_id)}
-        for eni in self._idle_enis():
-            await self._one(eni, in_cloud.get(eni.eni_id), shown.get(eni.eni_id), before)
-        await self._adopt(e for e in in_cloud.values() if e.eni_id not in journal.book.enis)
+        for eni in idle:
+            if self._unmoved(eni):
+                await self._one(eni, in_cloud.get(eni.eni_id), shown[eni.eni_id], before)
+        await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
 
     def _idle_enis(self) -> list[EniRecord]:
         """Those that no operation is working on."""
@@ -80,6 +81,11 @@ class Reconciler:
             for e in self._journal.book.enis.values()
             if e.eni_id not in busy and e.state is not EniState.RELEASING
         ]
+
+    def _unmoved(self, eni: EniRecord) -> bool:
+        """Still as it was when the witnesses were asked, so that their answers are about this state of it."""
+        busy = any(o.eni_id == eni.eni_id for o in self._journal.book.operations.values())
+        return not busy and self._journal.book.enis.get(eni.eni_id) is eni
 
     def _differs(self, eni: EniRecord, seen: MetadataEni | None) -> bool:
         if seen is None or eni.state is not EniState.SERVING:
@@ -96,8 +102,9 @@ class Reconciler:
             missing = "the cloud" if cloud is None else "metadata"
             self._freeze(eni, f"{missing} does not show it on this instance")
         elif not await self._kernel.link_appears(eni.mac, timeout=1.0):
-            self._freeze(eni, "the kernel has no device with its MAC")
-        else:
+            if self._unmoved(eni):
+                self._freeze(eni, "the kernel has no device with its MAC")
+        elif self._unmoved(eni):
             self._seen(eni, cloud, seen, before)
 
     def _gone(self, eni: EniRecord) -> None:
@@ -162,7 +169,8 @@ class Reconciler:
             try:
                 await self._work.serve_adopted(record)
             except TerwayError as exc:
-                self._freeze(record, str(exc))
+                if self._unmoved(record):
+                    self._freeze(record, str(exc))
 
     def _say(self, message: str) -> None:
         log.warning("%s", message)
