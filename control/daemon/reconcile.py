@@ -12,7 +12,7 @@ from control.daemon.ports import NodeKernel, eni_link
 from control.ipam import transitions
 from control.ipam.witness import Verdict, differs, judge
 from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
-from control.model.errors import TerwayError
+from control.model.errors import KernelError, TerwayError
 from control.model.ids import Address, EniId, InstanceId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import Changes, EniRecord, EniState
@@ -105,7 +105,10 @@ class Reconciler:
             if self._unmoved(eni):
                 self._freeze(eni, "the kernel has no device with its MAC")
         elif self._unmoved(eni):
-            self._seen(eni, cloud, seen, before)
+            try:
+                self._seen(eni, cloud, seen, before)
+            except KernelError as exc:
+                self._freeze(eni, str(exc))
 
     def _gone(self, eni: EniRecord) -> None:
         """Neither witness has it. Without pods on it it is forgotten; with pods it is kept and said."""
@@ -125,12 +128,11 @@ class Reconciler:
         self._say(f"ENI {eni.eni_id} ({eni.mac}) is frozen: {reason}; its free addresses are not handed out")
 
     def _seen(self, eni: EniRecord, cloud: Eni, seen: MetadataEni, before: frozenset[Address]) -> None:
-        if eni.state is not EniState.SERVING or seen.gateway != eni.gateway:
-            changes = transitions.eni_serves(
-                self._journal.book, eni, seen, self._journal.now(), operation=None
-            )
-            self._journal.record(Changes(enis=changes.enis))
-        self._kernel.prepare_eni(eni_link(self._journal.book.enis[eni.eni_id], self._mtu))
+        served = transitions.eni_serves(self._journal.book, eni, seen, self._journal.now(), operation=None)
+        self._kernel.prepare_eni(eni_link(served.enis[0], self._mtu))
+        gateways = (served.enis[0].gateway, served.enis[0].gateway_v6)
+        if eni.state is not EniState.SERVING or gateways != (eni.gateway, eni.gateway_v6):
+            self._journal.record(Changes(enis=served.enis))
         cloud_shows: frozenset[Address] = frozenset(cloud.ipv4) | frozenset(cloud.ipv6)
         metadata_shows: frozenset[Address] = seen.ipv4 | seen.ipv6
         if not self._dual:

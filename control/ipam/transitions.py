@@ -132,7 +132,10 @@ def eni_created(operation: Operation, eni: Eni, now: float) -> Changes:
 def eni_serves(
     book: Book, eni: EniRecord, seen: MetadataEni, now: float, *, operation: Operation | None
 ) -> Changes:
-    """All three witnesses agree: its addresses join the pool."""
+    """All three witnesses agree: its addresses join the pool.
+
+    Metadata read without IPv6 does not unlearn what pods of a dual-stack past still need.
+    """
     addresses: tuple[Address, ...] = (*seen.ipv4, *seen.ipv6)
     return Changes(
         enis=(
@@ -142,8 +145,8 @@ def eni_serves(
                 since=now,
                 cidr=seen.cidr,
                 gateway=seen.gateway,
-                cidr_v6=seen.cidr_v6,
-                gateway_v6=seen.gateway_v6,
+                cidr_v6=seen.cidr_v6 or eni.cidr_v6,
+                gateway_v6=seen.gateway_v6 or eni.gateway_v6,
                 reason="",
             ),
         ),

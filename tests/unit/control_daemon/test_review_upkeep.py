@@ -6,6 +6,7 @@ import asyncio
 
 from control.daemon.timers import Timers
 from control.daemon.upkeep import Upkeep
+from control.model.ids import PodKey
 from tests.unit.control_daemon.rig import Rig
 from tests.unit.control_daemon.test_use_cases import run
 
@@ -34,7 +35,8 @@ def test_collection_of_a_pod_deleted_meanwhile_does_not_free_its_successors_addr
         rig.kubernetes.known.clear()
         rig.clock.advance(200)
 
-        async def slow_exists(_key: object, _uid: str) -> bool:
+        async def slow_exists(key: PodKey, uid: str) -> bool:
+            del key, uid
             await rig.delete("web-0")
             rig.clock.advance(31)
             assert (await rig.add("web-1")).record.ipv4 == first.ipv4
