@@ -229,17 +229,18 @@ class Pool:
     def _view(self) -> sizing.PoolView:
         book, now = self._journal.book, self._journal.now()
         pending: dict[EniId, tuple[int, int]] = {}
-        creating = coming = 0
-        for o in self._running.values():
-            if o.kind is OperationKind.CREATE_ENI:
-                known = o.eni_id is not None or self._created(o.token)
-                creating += 0 if known else 1
-                coming += o.ipv4_count
-            elif o.kind is OperationKind.ASSIGN and o.eni_id is not None:
-                pending[o.eni_id] = (o.ipv4_count, o.ipv6_count)
-                coming += o.ipv4_count
-        busy = {o.eni_id for o in self._running.values()}
+        coming = 0
         enis = []
+        for o in self._running.values():
+            if o.kind not in (OperationKind.CREATE_ENI, OperationKind.ASSIGN):
+                continue
+            coming += o.ipv4_count
+            eni_id = o.eni_id or self._created(o.token)
+            if eni_id is not None:
+                pending[eni_id] = (o.ipv4_count, o.ipv6_count)
+            else:
+                enis.append(sizing.EniView(EniId(o.token), o.ipv4_count, o.ipv6_count, busy=True))
+        busy = {o.eni_id for o in self._running.values()} | set(pending)
         for eni in book.enis.values():
             if eni.state is EniState.RELEASING:
                 continue
@@ -250,22 +251,23 @@ class Pool:
                     sum(1 for a in book.of_eni(eni.eni_id) if a.address.version == 4) + v4,
                     sum(1 for a in book.of_eni(eni.eni_id) if a.address.version == 6) + v6,
                     busy=eni.eni_id in busy,
-                    blocked=eni.state is not EniState.SERVING or self._eni_blocked(eni, now),
+                    blocked=self._eni_blocked(eni, now)
+                    or (eni.state is not EniState.SERVING and eni.eni_id not in pending),
                 )
             )
         releasing = sum(1 for e in book.enis.values() if e.state is EniState.RELEASING)
         return sizing.PoolView(
             enis=tuple(enis),
-            creating=creating + releasing,
+            leaving=releasing,
             usable=self._usable(),
             coming=coming,
             waiting=sum(1 for w in self._waiters if not w.done.done()),
             create_blocked=self._blocks.active(CREATION, now) is not None,
         )
 
-    def _created(self, token: ClientToken) -> bool:
+    def _created(self, token: ClientToken) -> EniId | None:
         operation = self._journal.book.operations.get(token)
-        return operation is not None and operation.eni_id is not None
+        return operation.eni_id if operation is not None else None
 
     def _eni_blocked(self, eni: EniRecord, now: float) -> bool:
         return (

@@ -75,7 +75,10 @@ def supports_dual(limits: InstanceLimits) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EniView:
-    """One ENI for the planner. ``ipv4`` and ``ipv6`` count every address on it, whatever its state."""
+    """One ENI for the planner, those under creation included.
+
+    ``ipv4`` and ``ipv6`` count every address on it, whatever its state, and what is under way to it.
+    """
 
     eni_id: EniId
     ipv4: int
@@ -89,8 +92,8 @@ class EniView:
 @dataclass(frozen=True, slots=True)
 class PoolView:
     enis: tuple[EniView, ...]
-    creating: int
-    """ENIs under creation."""
+    leaving: int
+    """ENIs that are being given back: each keeps its place until it is gone."""
     usable: int
     """Idle addresses (pairs, in dual stack) that could be handed out now."""
     coming: int
@@ -156,7 +159,7 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
         steps.append(Assign(eni.eni_id, take, min(missing_v6, BATCH)))
         need -= take
         must -= min(must, take)
-    free_enis = 0 if view.create_blocked else sizes.max_enis - len(view.enis) - view.creating
+    free_enis = 0 if view.create_blocked else sizes.max_enis - len(view.enis) - view.leaving
     while free_enis > 0 and must > 0:
         take = min(max(need, must), sizes.per_eni, BATCH)
         steps.append(Create(take, take if sizes.dual else 0))

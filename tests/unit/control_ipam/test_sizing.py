@@ -18,8 +18,8 @@ def _sizes(**changes: int) -> PoolSizes:
     return PoolSizes(**{"max_enis": 3, "per_eni": 15, "min_pool": 0, "max_pool": 5, **changes})  # type: ignore[arg-type]
 
 
-def _view(*enis: EniView, usable: int = 0, coming: int = 0, waiting: int = 0, creating: int = 0) -> PoolView:
-    return PoolView(enis, creating=creating, usable=usable, coming=coming, waiting=waiting)
+def _view(*enis: EniView, usable: int = 0, coming: int = 0, waiting: int = 0, leaving: int = 0) -> PoolView:
+    return PoolView(enis, leaving=leaving, usable=usable, coming=coming, waiting=waiting)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_at_capacity_the_waiting_are_told_at_once() -> None:
 
 def test_a_blocked_eni_gets_no_step_and_a_blocked_creation_none_either() -> None:
     blocked = EniView(EniId("eni-1"), 3, blocked=True)
-    view = PoolView((blocked,), creating=0, usable=0, coming=0, waiting=2, create_blocked=True)
+    view = PoolView((blocked,), leaving=0, usable=0, coming=0, waiting=2, create_blocked=True)
     assert sizing.grow(view, _sizes()) == sizing.Growth((), 2)
 
 
@@ -118,7 +118,7 @@ def test_no_input_makes_the_pool_ask_for_more_than_pods_and_maximum() -> None:
         )
         view = PoolView(
             enis,
-            creating=rng.randint(0, max(0, sizes.max_enis - len(enis))),
+            leaving=rng.randint(0, max(0, sizes.max_enis - len(enis))),
             usable=rng.randint(0, 40),
             coming=rng.randint(0, 20),
             waiting=rng.randint(0, 120),
@@ -127,7 +127,7 @@ def test_no_input_makes_the_pool_ask_for_more_than_pods_and_maximum() -> None:
         asked = sum(s.ipv4 for s in growth.steps)
         created = sum(isinstance(s, Create) for s in growth.steps)
         assert asked <= view.waiting + sizes.max_pool
-        assert len(enis) + view.creating + created <= sizes.max_enis
+        assert len(enis) + view.leaving + created <= sizes.max_enis
         assert all(1 <= s.ipv4 <= sizing.BATCH for s in growth.steps)
         by_eni = {e.eni_id: e for e in enis}
         for step in growth.steps:
