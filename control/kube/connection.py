@@ -48,6 +48,10 @@ class KubernetesConfig:
     """How long one watch lasts before it is renewed; up to a tenth is taken off at random."""
     backoff_first: float = 0.2
     backoff_cap: float = 30.0
+    calm: float = 0.05
+    """Events and patches are sent once no new one has come for so long ..."""
+    calm_limit: float = 0.25
+    """... or, one at a time, after so long at most."""
     outbox_size: int = 512
     """Events and patches that wait for the server; beyond it the oldest is dropped and counted."""
 

@@ -1,7 +1,8 @@
 """What the agent tells the API server: events and annotations, off every caller's path.
 
 A bounded queue and one thread. What waits is merged: the same event counts up, patches of one pod become
-one patch. While the server is away the thread waits with growing pauses, and beyond the bound the oldest
+one patch. While ADDs come thick and fast the thread holds back (``calm`` of the configuration): its mail is
+for people, and the interpreter is better spent on pods. While the server is away the thread waits with growing pauses, and beyond the bound the oldest
 entry is dropped and counted. Nothing here ever raises into a caller.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -45,6 +47,7 @@ class Outbox:
         self._waiting: OrderedDict[NoteKey, Note] = OrderedDict()
         self._counts = OutboxCounts()
         self._stopping = False
+        self._put_at = 0.0
         self._backoff = Backoff(config.backoff_first, config.backoff_cap)
         self._thread = threading.Thread(target=self._run, name="kube-outbox", daemon=True)
 
@@ -65,6 +68,7 @@ class Outbox:
 
     def put(self, note: Note) -> None:
         with self._changed:
+            self._put_at = time.monotonic()
             known = self._waiting.get(note.key)
             if known is not None:
                 self._waiting[note.key] = known.merged(note)
@@ -72,7 +76,8 @@ class Outbox:
                 return
             self._waiting[note.key] = note
             self._trim()
-            self._changed.notify_all()
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
 
     def _put_back(self, note: Note) -> None:
         """To the head of the queue, under what has come for the same key meanwhile."""
@@ -109,7 +114,18 @@ class Outbox:
                 if self._stopping:
                     return None
                 self._changed.wait()
+            self._await_calm()
             return self._waiting.popitem(last=False)[1]
+
+    def _await_calm(self) -> None:
+        """Until nobody has put anything for ``calm`` seconds, but never longer than ``calm_limit``."""
+        limit = time.monotonic() + self._config.calm_limit
+        while not self._stopping:
+            now = time.monotonic()
+            until = min(self._put_at + self._config.calm, limit)
+            if now >= until:
+                return
+            self._changed.wait(until - now)
 
     def _send(self, note: Note) -> None:
         if isinstance(note, EventNote):
