@@ -25,7 +25,7 @@ from control.model.cloud import Cloud
 from control.model.errors import Cause, LedgerError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
 from control.model.policies import EniPolicy
-from control.model.records import AddressRecord, EniRecord, EniState, Operation, OperationKind
+from control.model.records import AddressRecord, AddressState, EniRecord, EniState, Operation, OperationKind
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class PoolStats:
     """Usable now."""
     cooling: int
     frozen: int
+    """And free ones of an ENI that does not serve."""
     releasing: int
     coming: int
     waiting: int
@@ -285,19 +286,29 @@ class Pool:
             total += free
         return total
 
+    def _cooling(self) -> list[AddressRecord]:
+        """IPv4 addresses of serving ENIs that will be usable by themselves, the next one first."""
+        book = self._journal.book
+        serving = {e.eni_id for e in book.serving()}
+        cooling = book.cooling(self._journal.now())
+        return [r for r in cooling if r.address.version == 4 and r.eni_id in serving]
+
     # Why not.
 
     def _exhausted(self, waited: str) -> PoolExhausted:
         now = self._journal.now()
         block = self._blocks.latest(now)
         stats = self.stats()
-        state = f"{stats.in_use} of {stats.capacity} addresses in use, {stats.cooling} cooling"
+        state = (
+            f"{stats.in_use} of {stats.capacity} addresses in use, {stats.cooling} cooling, "
+            f"{stats.frozen} frozen"
+        )
         lead = f"No available IP addresses on this node ({state}{'; ' + waited if waited else ''})"
         if block is not None:
             return self._refused(lead, block, now)
-        if stats.cooling:
-            record = self._journal.book.cooling(now)[0]
-            left = max(0.0, self._journal.book.usable_at(record) - now)
+        cooling = self._cooling()
+        if cooling:
+            left = max(0.0, self._journal.book.usable_at(cooling[0]) - now)
             return PoolExhausted(
                 f"{lead}: every address that is not in use was released a moment ago",
                 cause=Cause.COOLING,
@@ -394,11 +405,14 @@ class Pool:
             self.resume()
 
     def stats(self) -> PoolStats:
+        book = self._journal.book
+        serving = {e.eni_id for e in book.serving()}
         counts: dict[str, int] = {}
-        for r in self._journal.book.addresses.values():
+        for r in book.addresses.values():
             if r.address.version == 4:
-                counts[r.state.value] = counts.get(r.state.value, 0) + 1
-        idle = self._usable()
+                stuck = r.state is AddressState.FREE and r.eni_id not in serving
+                state = AddressState.FROZEN if stuck else r.state
+                counts[state.value] = counts.get(state.value, 0) + 1
         coming = sum(
             o.ipv4_count
             for o in self._running.values()
@@ -408,8 +422,8 @@ class Pool:
             capacity=self._settings.sizes.capacity,
             total=sum(counts.values()),
             in_use=counts.get("assigned", 0),
-            idle=idle,
-            cooling=max(0, counts.get("free", 0) - idle),
+            idle=self._usable(),
+            cooling=len(self._cooling()),
             frozen=counts.get("frozen", 0),
             releasing=counts.get("releasing", 0),
             coming=coming,
