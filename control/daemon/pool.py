@@ -69,6 +69,11 @@ class _Waiter:
     done: asyncio.Future[None]
 
 
+def _brings(operation: Operation) -> int:
+    """Addresses, or pairs: in dual stack one family may only make up for what it lacks."""
+    return max(operation.ipv4_count, operation.ipv6_count)
+
+
 def _ignore(_error: TerwayError) -> None:
     pass
 
@@ -235,7 +240,7 @@ class Pool:
         for o in self._running.values():
             if o.kind not in (OperationKind.CREATE_ENI, OperationKind.ASSIGN):
                 continue
-            coming += o.ipv4_count
+            coming += _brings(o)
             eni_id = o.eni_id or self._created(o.token)
             if eni_id is not None:
                 pending[eni_id] = (o.ipv4_count, o.ipv6_count)
@@ -414,7 +419,7 @@ class Pool:
                 state = AddressState.FROZEN if stuck else r.state
                 counts[state.value] = counts.get(state.value, 0) + 1
         coming = sum(
-            o.ipv4_count
+            _brings(o)
             for o in self._running.values()
             if o.kind in (OperationKind.ASSIGN, OperationKind.CREATE_ENI)
         )

@@ -147,7 +147,7 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
     must = max(0, view.waiting - view.usable - view.coming)
     steps: list[Step] = []
     for eni in sorted(view.enis, key=lambda e: (-e.ipv4, e.eni_id)):
-        room = sizes.per_eni - eni.ipv4
+        room = sizes.per_eni - _held(eni, sizes)
         if need <= 0 or room <= 0 or eni.blocked:
             continue
         take = min(need, room, BATCH)
@@ -155,8 +155,7 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
             need -= min(need, room)
             must -= min(must, room)
             continue
-        missing_v6 = max(0, eni.ipv4 + take - eni.ipv6) if sizes.dual else 0
-        steps.append(Assign(eni.eni_id, take, min(missing_v6, BATCH)))
+        steps.append(_assign(eni, take, sizes))
         need -= take
         must -= min(must, take)
     free_enis = 0 if view.create_blocked else sizes.max_enis - len(view.enis) - view.leaving
@@ -170,6 +169,17 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
         take = min(need, sizes.per_eni, BATCH)
         steps.append(Create(take, take if sizes.dual else 0))
     return Growth(tuple(steps), max(0, must))
+
+
+def _held(eni: EniView, sizes: PoolSizes) -> int:
+    """Addresses on it; in dual stack the pairs, since what one family lacks can still be assigned."""
+    return min(eni.ipv4, eni.ipv6) if sizes.dual else eni.ipv4
+
+
+def _assign(eni: EniView, take: int, sizes: PoolSizes) -> Assign:
+    """``take`` more addresses or pairs: of each family what it lacks to have that many."""
+    target = _held(eni, sizes) + take
+    return Assign(eni.eni_id, max(0, target - eni.ipv4), max(0, target - eni.ipv6) if sizes.dual else 0)
 
 
 def excess(usable: int, sizes: PoolSizes) -> int:

@@ -92,7 +92,11 @@ def test_a_blocked_eni_gets_no_step_and_a_blocked_creation_none_either() -> None
 def test_dual_stack_catches_up_with_missing_ipv6() -> None:
     sizes = PoolSizes(3, 15, 0, 5, dual=True)
     growth = sizing.grow(_view(EniView(EniId("eni-1"), 4, 2), waiting=1), sizes)
-    assert growth.steps == (Assign(EniId("eni-1"), 6, 8),)
+    assert growth.steps == (Assign(EniId("eni-1"), 4, 6),)
+    full = sizing.grow(_view(EniView(EniId("eni-1"), 15, 5), waiting=1), sizes)
+    assert full.steps == (Assign(EniId("eni-1"), 0, 6),)
+    ahead = sizing.grow(_view(EniView(EniId("eni-1"), 5, 15), waiting=1), sizes)
+    assert ahead.steps == (Assign(EniId("eni-1"), 6, 0),)
 
 
 def test_minimum_is_kept_without_anybody_waiting() -> None:
