@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from control.model.errors import Cause, KernelError, RequestError
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.modes.policy_route import PolicyRoute
-from datapath.netlink import address
+from datapath.netlink import address, link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
 
@@ -36,47 +36,47 @@ class PolicyRouteKernel:
     def __init__(self) -> None:
         with _in_our_terms():
             self._mode = PolicyRoute()
-            self._monitor = LinkMonitor()
+            self._socket = Socket()
         self._host: tuple[Address, ...] = ()
-        self._appeared = asyncio.Event()
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
         with _in_our_terms():
             self._host = self._addresses_of(primary_mac, dual=dual)
             self._mode.prepare_node(self._host)
-        asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._link_events)
         return self._host
 
     def _addresses_of(self, mac: Mac, *, dual: bool) -> tuple[Address, ...]:
-        link = self._monitor.find_by_mac(mac)
-        if link is None:
+        found_link = link.find_by_mac(self._socket, mac)
+        if found_link is None:
             raise KernelError(f"the node has no device with the primary ENI's MAC {mac}")
-        socket = Socket()
-        try:
-            found = [a.address for a in address.of_link(socket, link.index) if not a.address.is_link_local]
-        finally:
-            socket.close()
+        assigned = address.of_link(self._socket, found_link.index)
+        found = [a.address for a in assigned if not a.address.is_link_local]
         if not any(a.version == 4 for a in found):
-            raise KernelError(f"the primary ENI {link.name} ({mac}) has no IPv4 address")
+            raise KernelError(f"the primary ENI {found_link.name} ({mac}) has no IPv4 address")
         return tuple(a for a in found if dual or a.version == 4)
 
-    def _link_events(self) -> None:
-        self._monitor.read()
-        self._appeared.set()
-        self._appeared = asyncio.Event()
-
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
-        """Woken by netlink; the event is only a hint to look."""
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    appeared = self._appeared
-                    if self._monitor.find_by_mac(mac) is not None:
-                        return True
-                    await appeared.wait()
-        except TimeoutError:
-            return False
+        """Woken by netlink; the event is only a hint to look. Nobody listens while nobody waits."""
+        loop = asyncio.get_running_loop()
+        with _in_our_terms(), closing(LinkMonitor()) as monitor:
+            changed = asyncio.Event()
+
+            def drain() -> None:
+                monitor.read()
+                changed.set()
+
+            loop.add_reader(monitor.fileno(), drain)
+            try:
+                async with asyncio.timeout(timeout):
+                    while monitor.find_by_mac(mac) is None:
+                        await changed.wait()
+                        changed.clear()
+                return True
+            except TimeoutError:
+                return False
+            finally:
+                loop.remove_reader(monitor.fileno())
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         with _in_our_terms():
@@ -108,10 +108,9 @@ class PolicyRouteKernel:
 
     def device_of(self, mac: Mac) -> str:
         """Name of the device with this MAC, "" if there is none."""
-        link = self._monitor.find_by_mac(mac)
-        return link.name if link else ""
+        found = link.find_by_mac(self._socket, mac)
+        return found.name if found else ""
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._monitor.fileno())
-        self._monitor.close()
+        self._socket.close()
         self._mode.close()

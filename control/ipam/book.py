@@ -67,6 +67,10 @@ class Book:
     def of_eni(self, eni_id: EniId) -> Iterator[AddressRecord]:
         return (self._addresses[a] for a in self._of_eni.get(eni_id, ()))
 
+    def size_of(self, eni_id: EniId) -> int:
+        """How many addresses an ENI has, of both families and in any state."""
+        return len(self._of_eni.get(eni_id, ()))
+
     def usable(self, eni_id: EniId, family: int, now: float) -> Mapping[Address, None]:
         """Addresses that may be handed out now, longest free first. ``family`` is 4 or 6."""
         self._thaw(now)

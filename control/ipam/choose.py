@@ -45,7 +45,7 @@ def choose(book: Book, wants: Wants, *, now: float, policy: EniPolicy) -> Choice
             continue
         if wants.ipv6 and not book.usable(eni.eni_id, 6, now):
             continue
-        size = sum(1 for _ in book.of_eni(eni.eni_id))
+        size = book.size_of(eni.eni_id)
         rank = (size if policy is EniPolicy.MOST_IPS else -size, eni.eni_id)
         if best is None or rank > best:
             best = rank

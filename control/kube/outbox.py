@@ -2,8 +2,9 @@
 
 A bounded queue and one thread. What waits is merged: the same event counts up, patches of one pod become
 one patch. While ADDs come thick and fast the thread holds back (``calm`` of the configuration): its mail is
-for people, and the interpreter is better spent on pods. While the server is away the thread waits with growing pauses, and beyond the bound the oldest
-entry is dropped and counted. Nothing here ever raises into a caller.
+for people, and the interpreter is better spent on pods. While the server is away the thread waits with
+growing pauses, and beyond the bound the oldest entry is dropped and counted. Nothing here ever raises into
+a caller.
 """
 
 from __future__ import annotations
