@@ -20,7 +20,7 @@ from control.ipam.choose import Choice, Wants
 from control.model.errors import Cause, KernelError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.pod import EventType, Kubernetes, Pod
-from control.model.records import AttachmentRecord, AttachmentState, EniRecord
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
 from datapath.endpoint import Applied, Difference, host_link_name
 
 POD_IPS = "k8s.aliyun.com/pod-ips"
@@ -132,7 +132,7 @@ class Attachments:
         def take(choice: Choice) -> None:
             reserved.append(self._reserve(request, pod, choice))
 
-        keeps = self._takes_over(pod)
+        keeps = self._takes_over(pod, request.key.ifname)
         if keeps is not None:
             take(keeps)
         else:
@@ -149,12 +149,18 @@ class Attachments:
         self._faults.reach(FaultPoint.ADD_COMMITTED)
         return attached
 
-    def _takes_over(self, pod: Pod) -> Choice | None:
-        """The address of this very pod's previous sandbox, if that has not been deleted yet."""
-        for old in self._journal.book.of_pod(pod.key):
-            eni = self._journal.book.enis.get(old.eni_id)
-            same = old.uid == pod.uid and old.state in (AttachmentState.READY, AttachmentState.LOST)
-            if same and eni is not None and (old.ipv6 is not None) == self._dual:
+    def _takes_over(self, pod: Pod, ifname: str) -> Choice | None:
+        """The address of this interface in this very pod's previous sandbox, if that is not deleted yet.
+
+        One that the cloud has lost is of no use to a new sandbox: it gets another.
+        """
+        book = self._journal.book
+        for old in book.of_pod(pod.key):
+            same = old.uid == pod.uid and old.key.ifname == ifname
+            same = same and old.state in (AttachmentState.READY, AttachmentState.LOST)
+            records = [book.addresses.get(a) for a in old.addresses()]
+            sound = all(r is not None and r.state is AddressState.ASSIGNED for r in records)
+            if same and sound and old.eni_id in book.enis and (old.ipv6 is not None) == self._dual:
                 return Choice(old.eni_id, old.ipv4, old.ipv6)
         return None
 

@@ -7,7 +7,6 @@ import contextlib
 
 import pytest
 
-
 from control.aliyun.actions import Action
 from control.ipam import transitions
 from control.model.errors import Cause, PoolExhausted
@@ -55,7 +54,7 @@ def test_ipv4_addresses_that_lack_their_ipv6_get_it_though_the_eni_is_full() -> 
 
 
 def test_free_addresses_of_a_frozen_eni_are_told_as_frozen_not_as_cooling() -> None:
-    """The free count lied because what cools counted as available: aws 2896. Here it ended in an IndexError."""
+    """The free count lied because what cools counted as available: aws 2896. Here: an IndexError."""
 
     async def scenario() -> None:
         rig = Rig()
