@@ -9,6 +9,7 @@ the late DEL of an old sandbox finds nothing of the new one.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from control.daemon.faults import FaultPoint, Faults
@@ -22,6 +23,8 @@ from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.pod import EventType, Kubernetes, Pod
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
 from datapath.endpoint import Applied, Difference, host_link_name
+
+log = logging.getLogger(__name__)
 
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
@@ -132,20 +135,20 @@ class Attachments:
         def take(choice: Choice) -> None:
             reserved.append(self._reserve(request, pod, choice))
 
-        keeps = self._takes_over(pod, request.key.ifname)
-        if keeps is not None:
-            take(keeps)
-        else:
-            await self._pool.acquire(wants, take)
-        record = reserved[0]
-        self._faults.reach(FaultPoint.ADD_RESERVED)
         try:
-            attached = self._apply(request, record)
-        except BaseException:
-            self._unwind(request, record)
+            keeps = self._takes_over(pod, request.key.ifname)
+            if keeps is not None:
+                take(keeps)
+            else:
+                await self._pool.acquire(wants, take)
+            self._faults.reach(FaultPoint.ADD_RESERVED)
+            attached = self._apply(request, reserved[0])
+            self._faults.reach(FaultPoint.ADD_APPLIED)
+            self._journal.record(transitions.commit(reserved[0], self._journal.now()))
+        except BaseException:  # a cancellation too, also in the moment between reservation and wake-up
+            if reserved:
+                self._unwind(request, reserved[0])
             raise
-        self._faults.reach(FaultPoint.ADD_APPLIED)
-        self._journal.record(transitions.commit(record, self._journal.now()))
         self._faults.reach(FaultPoint.ADD_COMMITTED)
         return attached
 
@@ -190,9 +193,15 @@ class Attachments:
         return Attached(record, eni, applied)
 
     def _unwind(self, request: AddRequest, record: AttachmentRecord) -> None:
-        """``setup`` left nothing; this covers what it could not, e.g. a cancelled call."""
-        self._teardown(record, request.netns)
-        self._journal.record(transitions.unreserve(self._journal.book, record))
+        """``setup`` left nothing; this covers what it could not, e.g. a cancelled call.
+
+        If even this fails the intent stays, and ``Upkeep.collect`` or the pod's DEL takes it to its end.
+        """
+        try:
+            self._teardown(record, request.netns)
+            self._journal.record(transitions.unreserve(self._journal.book, record))
+        except TerwayError as exc:
+            log.error("the failed ADD of %s (%s) could not be unwound yet: %s", record.pod, record.key, exc)
         self._pool.kick()
 
     def _announce(self, pod: Pod, record: AttachmentRecord) -> None:
@@ -223,6 +232,10 @@ class Attachments:
         self._forget(record)
         self._faults.reach(FaultPoint.DEL_COMMITTED)
         self._pool.kick()
+
+    def is_under_way(self, key: AttachmentKey) -> bool:
+        """An ADD of it is being worked on."""
+        return key in self._adding
 
     def _finish(self, record: AttachmentRecord) -> None:
         """Take an unfinished or superseded attachment to its end."""

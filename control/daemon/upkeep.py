@@ -87,7 +87,12 @@ class Upkeep:
         self._pool.kick()
 
     async def collect(self) -> None:
-        """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel."""
+        """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel.
+
+        An ADD or a DEL whose end failed is taken to it first: no pod was told of the one, and the runtime
+        has given up the other.
+        """
+        self._finish_half_done()
         if not self._kubernetes.synced():
             return
         live = self._kernel.pod_links()
@@ -97,6 +102,16 @@ class Upkeep:
                 log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
                 self._attachments.finish(record)
         self._pool.kick()
+
+    def _finish_half_done(self) -> None:
+        for record in list(self._journal.book.attachments.values()):
+            half_done = record.state in (AttachmentState.ADDING, AttachmentState.DELETING)
+            if not half_done or self._attachments.is_under_way(record.key):
+                continue
+            try:
+                self._attachments.finish(record)
+            except TerwayError as exc:
+                log.warning("%s (%s) stays %s: %s", record.pod, record.key, record.state, exc)
 
     async def _is_gone(self, record: AttachmentRecord, live: dict[str, str]) -> bool:
         settled = record.state in (AttachmentState.READY, AttachmentState.LOST)
