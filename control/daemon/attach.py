@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from control.daemon.faults import FaultPoint, Faults
@@ -131,8 +132,10 @@ class Attachments:
             self._finish(known)
         wants = Wants(uid=pod.uid, ipv6=self._dual)
         reserved: list[AttachmentRecord] = []
+        cool: set[Address] = set()
 
         def take(choice: Choice) -> None:
+            cool.update(self._warm(choice))
             reserved.append(self._reserve(request, pod, choice))
 
         try:
@@ -147,7 +150,7 @@ class Attachments:
             self._journal.record(transitions.commit(reserved[0], self._journal.now()))
         except BaseException:  # a cancellation too, also in the moment between reservation and wake-up
             if reserved:
-                self._unwind(request, reserved[0])
+                self._unwind(request, reserved[0], cool)
             raise
         self._faults.reach(FaultPoint.ADD_COMMITTED)
         return attached
@@ -192,14 +195,21 @@ class Attachments:
         applied = self._kernel.setup(endpoint_of(record, eni, self._settings), request.netns)
         return Attached(record, eni, applied)
 
-    def _unwind(self, request: AddRequest, record: AttachmentRecord) -> None:
+    def _warm(self, choice: Choice) -> list[Address]:
+        """Addresses that the pod's previous sandbox has, or had a moment ago: not everybody's yet."""
+        book, now = self._journal.book, self._journal.now()
+        records = [book.addresses[a] for a in choice.addresses()]
+        return [r.address for r in records if r.owner is not None or book.usable_at(r) > now]
+
+    def _unwind(self, request: AddRequest, record: AttachmentRecord, cool: Collection[Address]) -> None:
         """``setup`` left nothing; this covers what it could not, e.g. a cancelled call.
 
         If even this fails the intent stays, and ``Upkeep.collect`` or the pod's DEL takes it to its end.
         """
         try:
             self._teardown(record, request.netns)
-            self._journal.record(transitions.unreserve(self._journal.book, record))
+            now = self._journal.now()
+            self._journal.record(transitions.unreserve(self._journal.book, record, now, cool=cool))
         except TerwayError as exc:
             log.error("the failed ADD of %s (%s) could not be unwound yet: %s", record.pod, record.key, exc)
         self._pool.kick()

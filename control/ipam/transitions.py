@@ -15,7 +15,7 @@ them, and recovery takes the same steps again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from control.ipam.book import Book
@@ -67,11 +67,14 @@ def commit(attachment: AttachmentRecord, now: float) -> Changes:
     return Changes(attachments=(replace(attachment, state=AttachmentState.READY, since=now),))
 
 
-def unreserve(book: Book, attachment: AttachmentRecord) -> Changes:
-    """A failed ADD has been unwound: the addresses were nobody's, so they need not cool."""
+def unreserve(
+    book: Book, attachment: AttachmentRecord, now: float, *, cool: Collection[Address] = ()
+) -> Changes:
+    """A failed ADD has been unwound: it never used its addresses, so only those in ``cool`` need to cool."""
+    held = _held_by(book, attachment)
     return Changes(
         gone_attachments=(attachment.key,),
-        addresses=tuple(_freed(r, 0.0) for r in _held_by(book, attachment)),
+        addresses=tuple(_freed(r, now if r.address in cool else 0.0) for r in held),
     )
 
 

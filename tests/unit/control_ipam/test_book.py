@@ -117,7 +117,7 @@ def test_failed_add_gives_the_address_back_without_cooling() -> None:
     book = _book(_free("10.0.0.2"))
     record = _take(book, "10.0.0.2", container="a")
     assert _pick(book, uid="other") is None
-    book.apply(transitions.unreserve(book, record))
+    book.apply(transitions.unreserve(book, record, 200.0))
     assert _pick(book, uid="other") == "10.0.0.2"
     assert not book.attachments
 
