@@ -5,8 +5,10 @@ looks at what the ledger has and goes on from there. How an operation ends:
 
 * done: its row goes in the same transaction that records the outcome;
 * refused by the cloud for good: nothing exists, the row goes, the CloudError is raised;
-* unknown (time-out, lost connection): the row stays, the error is raised, and whoever owns the pool resumes
-  it later with the same token. An intent is never dropped while its effect may exist.
+* unknown (time-out, lost connection), or a passing fault (throttled, metadata away) once an ENI exists: the
+  row stays, the error is raised, and whoever owns the pool resumes it later with the same token. An intent
+  is never dropped while its effect may exist;
+* an ENI that exists and will never serve: its row becomes the intent to give it back.
 
 Nothing here waits a fixed time. The kernel tells by netlink when a device appears; metadata is polled from
 5 ms up; the status is asked for once the other two witnesses agree.
@@ -117,7 +119,7 @@ class CloudWork:
             faults.reach(FaultPoint.GROW_ATTACHED)
             await self._serve(record, operation)
         except TerwayError as exc:
-            if exc.cause not in UNKNOWN_OUTCOME or exc.cause is Cause.TIMEOUT:
+            if not exc.temporary or exc.cause is Cause.TIMEOUT:
                 self._undo_create(operation)
             raise
 
@@ -191,10 +193,18 @@ class CloudWork:
     async def _in_metadata(self, record: EniRecord, operation: Operation | None) -> MetadataEni | None:
         want_v4 = operation.ipv4_count if operation else 1
         want_v6 = operation.ipv6_count if operation else 0
+        silent: MetadataError | None = None
         async for _ in _delays(WITNESS_TIMEOUT, first=0.005, most=0.5):
-            seen = await self._metadata.eni(record.mac, ipv6=self._settings.dual)
+            try:
+                seen = await self._metadata.eni(record.mac, ipv6=self._settings.dual)
+            except MetadataError as exc:
+                silent = exc
+                continue
+            silent = None
             if seen is not None and len(seen.ipv4) >= want_v4 and len(seen.ipv6) >= want_v6:
                 return seen
+        if silent is not None:
+            raise silent
         return None
 
     def _undo_create(self, operation: Operation) -> None:
