@@ -15,6 +15,7 @@ import pytest
 from control.cli.client import CliError
 from control.daemon.faults import FaultPoint
 from lab.cni_call import CniError
+from lab.messages import LabError
 from lab.sandbox import LabPod
 from lab.spec import OUTSIDE_ADDRESS
 from tests.e2e.conftest import Bench
@@ -32,11 +33,16 @@ def test_every_point_is_killed_at() -> None:
 
 
 @contextlib.contextmanager
-def restarted_on_death(bench: Bench) -> Iterator[None]:
-    """As a DaemonSet does it: the agent that dies within the block is started again, without the fault."""
+def restarted_on_death(bench: Bench, *, reboot: bool = False) -> Iterator[None]:
+    """As a DaemonSet does it: the agent that dies within the block is started again, without the fault.
+
+    ``reboot``: it died with its node. No kernel object is left, and the boot id is another.
+    """
 
     def restart() -> None:
         until(lambda: bench.node.agent_pid, lambda pid: pid is None)
+        if reboot:
+            bench.node.reboot()
         bench.start()
 
     with ThreadPoolExecutor(1) as pool:
@@ -126,3 +132,48 @@ def test_killed_while_addresses_are_given_back(node: Bench, point: FaultPoint) -
         node.advance(60)
     until(lambda: settled(node.node)["pool"], lambda p: p["releasing"] == 0)
     _assert_undisturbed(node, running)
+
+
+@pytest.mark.parametrize("point", [*ADD, *DEL])
+def test_node_dies_during_add_or_delete(node: Bench, point: FaultPoint) -> None:
+    node.start()
+    running, leaving = node.pod("running"), node.pod("leaving")
+    _restart_with(node, point)
+    with restarted_on_death(node, reboot=True), contextlib.suppress(LabError):
+        if point in ADD:
+            node.pod("cut-off")
+        else:
+            leaving.stop(remove_netns=False)
+    _assert_back_after_reboot(node, running)
+
+
+@pytest.mark.parametrize("point", [*GROW, *ASSIGN])
+def test_node_dies_while_the_pool_grows(node: Bench, point: FaultPoint) -> None:
+    node.configure(max_pool_size=0)
+    node.start(TERWAY_FAULT=point if point in GROW else "")
+    if point in ASSIGN:
+        running = node.pod("running")
+        _restart_with(node, point)
+    with restarted_on_death(node, reboot=True), contextlib.suppress(LabError):
+        node.pod("cut-off")
+    if point in ASSIGN:
+        _assert_back_after_reboot(node, running)
+    else:
+        settled(node.node)
+        _assert_undisturbed(node, node.pod("after"))
+        assert len(state(node.node)["enis"]) == 1
+
+
+def _assert_back_after_reboot(bench: Bench, pod: LabPod) -> None:
+    """Kubelet makes the sandbox anew and the pod has its address; what was half done is done or undone."""
+    again = pod.recreate()
+    assert again.addresses == pod.addresses
+    pod.remove()
+    told = settled(bench.node)
+    assert {a["state"] for a in told["attachments"]} <= {"ready", "lost"}
+    for record in told["attachments"]:
+        if record["state"] == "lost":
+            bench.lab.kubernetes.delete_pod(record["pod_namespace"], record["pod_name"])
+    bench.advance(400)
+    until(lambda: settled(bench.node)["attachments"], lambda rows: len(rows) == 1)
+    _assert_undisturbed(bench, again)
