@@ -22,7 +22,7 @@ from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
 from control.ipam.choose import Choice, Wants, choose
 from control.model.cloud import Cloud
-from control.model.errors import Cause, LedgerError, PoolExhausted, TerwayError
+from control.model.errors import Cause, CloudError, LedgerError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
 from control.model.policies import EniPolicy
 from control.model.records import AddressRecord, AddressState, EniRecord, EniState, Operation, OperationKind
@@ -32,9 +32,8 @@ log = logging.getLogger(__name__)
 ACQUIRE_TIMEOUT = 100.0
 """Seconds an ADD waits for an address. The executable gives up after 120."""
 
-
-RESUME_AFTER = 5.5
-"""Seconds until an operation whose outcome is unknown is taken up again."""
+RESUME_AFTER = 0.5
+"""Seconds after its block is over until an operation whose outcome is unknown is taken up again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,15 @@ def _brings(operation: Operation) -> int:
     return max(operation.ipv4_count, operation.ipv6_count)
 
 
+def _unforeseen(operation: Operation, exc: Exception) -> CloudError:
+    return CloudError(
+        f"{operation.kind} of {operation.eni_id or 'a new ENI'} failed in a way nobody foresaw: {exc!r}",
+        cause=Cause.INTERNAL,
+        action=operation.kind,
+        remedy="it is tried again by itself; report this with terwayd's log",
+    )
+
+
 def _ignore(_error: TerwayError) -> None:
     pass
 
@@ -88,6 +96,7 @@ class Pool:
         self._vswitches = vswitches
         self._settings = settings
         self._blocks = Blocks()
+        self._release_blocks = Blocks()
         self._waiters: deque[_Waiter] = deque()
         self._running: dict[ClientToken, Operation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,19 +199,33 @@ class Pool:
             if fresh:
                 operation = await self._prepare(operation)
             await self._work.run(operation)
-            self._blocks.clear(self._subject(operation))
+            self._budget(operation).clear(self._subject(operation))
         except TerwayError as exc:
-            log.warning("%s failed: %s", operation.kind, exc)
-            self._block(operation, exc)
-            self.on_failure(exc)
-            if operation.token in self._journal.book.operations:
-                asyncio.get_running_loop().call_later(RESUME_AFTER, self._resume_later)
+            self._failed(operation, exc)
         except asyncio.CancelledError:
             self._closed = True  # only the daemon's end cancels: begin nothing any more
             raise
+        except Exception as exc:  # the last resort: without a block it would be resumed at once, for ever
+            log.exception("%s failed in a way nobody foresaw", operation.kind)
+            self._failed(operation, _unforeseen(operation, exc))
         finally:
             self._running.pop(operation.token, None)
             self.kick()
+
+    def _failed(self, operation: Operation, exc: TerwayError) -> None:
+        log.warning("%s failed: %s", operation.kind, exc)
+        self._block(operation, exc)
+        self.on_failure(exc)
+        if operation.token in self._journal.book.operations:
+            now = self._journal.now()
+            block = self._budget(operation).active(self._subject(operation), now)
+            left = block.until - now if block else 0.0
+            asyncio.get_running_loop().call_later(left + RESUME_AFTER, self._resume_later)
+
+    def _budget(self, operation: Operation) -> Blocks:
+        """Giving back has its own: a full vSwitch must not stop it, nor its failure keep an ENI from serving."""
+        releases = (OperationKind.RELEASE_ADDRESSES, OperationKind.RELEASE_ENI)
+        return self._release_blocks if operation.kind in releases else self._blocks
 
     async def _prepare(self, operation: Operation) -> Operation:
         """Put the intent into the ledger; for a new ENI choose its vSwitch first."""
@@ -221,6 +244,9 @@ class Pool:
     def _block(self, operation: Operation, exc: TerwayError) -> None:
         """A full vSwitch blocks itself and every ENI in it, anything else only what was tried."""
         now = self._journal.now()
+        if self._budget(operation) is self._release_blocks:
+            self._release_blocks.add(self._subject(operation), exc, now)
+            return
         enis = self._journal.book.enis
         if exc.cause in (Cause.VSWITCH_FULL, Cause.INVALID_VSWITCH):
             eni = enis.get(operation.eni_id) if operation.eni_id else None
@@ -336,7 +362,10 @@ class Pool:
         )
 
     def blocks(self) -> dict[str, Block]:
-        return self._blocks.all(self._journal.now())
+        """By what is blocked: an ENI or vSwitch id, or words."""
+        now = self._journal.now()
+        releases = {f"release of {n}": b for n, b in self._release_blocks.all(now).items()}
+        return self._blocks.all(now) | releases
 
     # Shrinking.
 
@@ -400,7 +429,7 @@ class Pool:
         """Take up every operation of the ledger that nobody is working on: after a start, or a failure."""
         now = self._journal.now()
         for operation in list(self._journal.book.operations.values()):
-            blocked = self._blocks.active(self._subject(operation), now)
+            blocked = self._budget(operation).active(self._subject(operation), now)
             if operation.token not in self._running and blocked is None:
                 log.info("resuming %s %s", operation.kind, operation.eni_id or operation.token)
                 self._start(operation, fresh=False)
