@@ -242,7 +242,7 @@ class CloudWork:
             journal.record(transitions.addresses_assigned(journal.book, operation, got))
             if not shown:
                 lagging = [journal.book.addresses[a] for a in got]
-                journal.record(transitions.freeze_addresses(lagging))
+                journal.record(transitions.freeze_addresses(lagging, journal.now()))
                 refused = refused or self._not_shown(operation.eni_id, len(got))
         self._faults.reach(FaultPoint.ASSIGN_COMMITTED)
         if refused:

@@ -36,6 +36,10 @@ RESUME_AFTER = 0.5
 """Seconds after its block is over until an operation whose outcome is unknown is taken up again."""
 
 
+FROZEN_KEPT = 600.0
+"""Seconds a frozen address that nobody holds may take to be seen again before it is given up."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     sizes: sizing.PoolSizes
@@ -223,7 +227,7 @@ class Pool:
             asyncio.get_running_loop().call_later(left + RESUME_AFTER, self._resume_later)
 
     def _budget(self, operation: Operation) -> Blocks:
-        """Giving back has its own: a full vSwitch must not stop it, nor its failure keep an ENI from serving."""
+        """Giving back has its own: a full vSwitch must not stop it, nor its failure an assignment."""
         releases = (OperationKind.RELEASE_ADDRESSES, OperationKind.RELEASE_ENI)
         return self._release_blocks if operation.kind in releases else self._blocks
 
@@ -372,15 +376,33 @@ class Pool:
     def sync(self) -> None:
         """One pool sync: give back idle addresses beyond the maximum, whole ENIs where that covers it."""
         self.kick()
+        self._release_frozen()
         if self._waiters:
             return
         left = self._to_release()
         for eni in sorted(self._journal.book.serving(), key=self._release_order):
             if left <= 0:
                 return
-            if any(o.eni_id == eni.eni_id for o in self._running.values()):
+            if self._is_busy(eni):
                 continue
             left -= self._release_from(eni, left)
+
+    def _is_busy(self, eni: EniRecord) -> bool:
+        known = (*self._running.values(), *self._journal.book.operations.values())
+        return any(o.eni_id == eni.eni_id for o in known)
+
+    def _release_frozen(self) -> None:
+        """Unassign what has long been lost and nobody holds: it only takes up room on its ENI."""
+        book, before = self._journal.book, self._journal.now() - FROZEN_KEPT
+        for eni in list(book.serving()):
+            lost = [
+                r
+                for r in book.of_eni(eni.eni_id)
+                if r.state is AddressState.FROZEN and r.owner is None and r.since <= before
+            ]
+            lost = [r for r in lost if r.address != eni.primary_ip]
+            if lost and not self._is_busy(eni):
+                self._begin_release(OperationKind.RELEASE_ADDRESSES, eni.eni_id, lost)
 
     def _to_release(self) -> int:
         now, sizes, usable = self._journal.now(), self._settings.sizes, self._usable()

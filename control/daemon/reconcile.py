@@ -145,7 +145,7 @@ class Reconciler:
     def _carry_out(self, eni: EniRecord, verdict: Verdict) -> None:
         journal = self._journal
         if verdict.freeze:
-            journal.record(transitions.freeze_addresses(verdict.freeze))
+            journal.record(transitions.freeze_addresses(verdict.freeze, journal.now()))
             told = ", ".join(str(r.address) for r in verdict.freeze)
             self._say(f"Mark as invalid, ip: {told}: neither cloud nor metadata shows it on {eni.eni_id}")
         if verdict.thaw:

@@ -197,9 +197,13 @@ def finish_release(book: Book, operation: Operation) -> Changes:
     return Changes(gone_addresses=gone, gone_enis=gone_enis, gone_operations=(operation.token,))
 
 
-def freeze_addresses(records: Iterable[AddressRecord]) -> Changes:
+def freeze_addresses(records: Iterable[AddressRecord], now: float) -> Changes:
     """Two witnesses no longer show them: whoever holds one keeps it, nobody else gets it."""
-    return Changes(addresses=tuple(replace(r, state=AddressState.FROZEN) for r in records))
+    return Changes(
+        addresses=tuple(
+            replace(r, state=AddressState.FROZEN, since=r.since if r.owner else now) for r in records
+        )
+    )
 
 
 def thaw_addresses(records: Iterable[AddressRecord], now: float) -> Changes:

@@ -104,7 +104,8 @@ def test_new_sandbox_does_not_take_over_an_address_that_the_cloud_has_lost() -> 
         await rig.add("web-0")
         old = (await rig.add("web-1", container="old")).record
         assert old.ipv4 is not None
-        rig.journal.record(transitions.freeze_addresses([rig.journal.book.addresses[old.ipv4]]))
+        lost = [rig.journal.book.addresses[old.ipv4]]
+        rig.journal.record(transitions.freeze_addresses(lost, rig.clock.now()))
         new = (await rig.add("web-1", container="new")).record
         assert new.ipv4 != old.ipv4
         assert rig.journal.book.addresses[old.ipv4].state is AddressState.FROZEN

@@ -136,7 +136,7 @@ def test_new_sandbox_takes_the_place_of_the_old_one_of_the_same_pod() -> None:
 def test_frozen_address_stays_frozen_when_its_pod_goes() -> None:
     book = _book(_free("10.0.0.2"))
     record = _take(book, "10.0.0.2", container="a")
-    book.apply(transitions.freeze_addresses([book.addresses[IPv4Address("10.0.0.2")]]))
+    book.apply(transitions.freeze_addresses([book.addresses[IPv4Address("10.0.0.2")]], 150.0))
     book.apply(transitions.finish_delete(book, record, 200.0))
     assert book.addresses[IPv4Address("10.0.0.2")].state is AddressState.FROZEN
     assert _pick(book, now=999.0) is None
