@@ -140,10 +140,15 @@ class Lab:
     def stop_kubernetes(self) -> None:
         """The API server dies: its port is closed and every connection dropped. Its objects stay."""
         self.call("kubernetes.stop")
+        self.close()  # of connections that are dead now
 
     def start_kubernetes(self) -> None:
         """Serve again what ``stop_kubernetes`` left. Raises LabError if it serves already."""
         self.call("kubernetes.start")
+
+    def kubernetes_requests(self) -> list[tuple[str, str]]:
+        """The latest thousand requests to the API server, oldest first: method, and path with query."""
+        return [(method, path) for method, path in self.call("kubernetes.requests")]
 
     # --- nodes ---
 

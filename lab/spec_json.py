@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -60,6 +61,12 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
             return kind(value)
         except ValueError as exc:
             raise ValueError(f"{where}: {exc}") from exc
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        try:
+            return kind(value)
+        except ValueError:
+            allowed = ", ".join(repr(str(word)) for word in kind)
+            raise ValueError(f"{where}: {value!r} is none of {allowed}") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

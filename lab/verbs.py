@@ -56,6 +56,7 @@ def _lab_verbs(lab: RunningLab) -> Mapping[str, Handler]:
         "netns": netns,
         "kubernetes.stop": stop_kubernetes,
         "kubernetes.start": start_kubernetes,
+        "kubernetes.requests": lambda _call: [list(r) for r in lab.kubernetes.requests],
     }
 
 

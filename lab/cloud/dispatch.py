@@ -120,6 +120,8 @@ class Dispatcher:
         tokens, now = self._state.tokens, self._state.clock.now()
         known = tokens.begin(action.name, token, parameters.flat(), now=now)
         if known is not None:
+            if trouble.drop:
+                raise _Dropped
             return known
         try:
             answer = self._act(action, parameters, replace(trouble, drop=_before(trouble.drop)))
