@@ -75,6 +75,7 @@ class Daemon:
                     await ended
             finally:
                 self._why = RequestError("terwayd is stopping", cause=Cause.BUSY)
+                self._decided.set()
                 await _cancelled(starting, ended)
                 await node.stop_working()
                 await socket.close()
@@ -93,9 +94,9 @@ class Daemon:
                 self._decided.set()
                 await node.pause(RETRY)
         self._node = node
-        self._why = None
-        self._decided.set()
         install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
+        self._why = None  # read by the readiness probe's thread: from here on a runtime finds everything
+        self._decided.set()
         log.info("serving on %s", self._config.settings.socket)
 
     def why(self) -> str:

@@ -46,7 +46,7 @@ class VSwitches:
         self._rng = random.Random()
 
     async def choose(self, blocked: frozenset[VSwitchId]) -> VSwitchId:
-        """Raises CloudError (VSWITCH_FULL) naming the vSwitches if none can take an ENI."""
+        """Raises CloudError naming the vSwitches if none can take an ENI."""
         if self._clock.now() - self._read_at > CACHE_SECONDS:
             self._known = await self._cloud.vswitches(self._ids)
             self._read_at = self._clock.now()
@@ -63,6 +63,14 @@ class VSwitches:
             f"{i} ({known[i].available} free, zone {known[i].zone})" if i in known else f"{i} (not found)"
             for i in self._ids
         )
+        if not any(v.zone == self._zone for v in self._known):
+            return CloudError(
+                f"none of the vSwitches in eni-config is one of zone {self._zone}: {told}",
+                cause=Cause.INVALID_VSWITCH,
+                action="DescribeVSwitches",
+                code="InvalidVSwitchId.NotFound",
+                remedy=f"correct vswitches in eni-config: give one of this region in zone {self._zone}",
+            )
         return CloudError(
             f"No available IP addresses: no vSwitch in zone {self._zone} can take an ENI: {told}",
             cause=Cause.VSWITCH_FULL,
