@@ -182,7 +182,8 @@ def machine() -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    return f"kernel {platform.release()}, {os.cpu_count()} x {cpu}, commit {commit}, load {os.getloadavg()[0]:.1f}"
+    load = os.getloadavg()[0]
+    return f"kernel {platform.release()}, {os.cpu_count()} x {cpu}, commit {commit}, load {load:.1f}"
 
 
 def main(argv: Sequence[str]) -> int:

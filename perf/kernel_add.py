@@ -47,17 +47,18 @@ class Row:
         return self.times[min(int(len(self.times) * share), len(self.times) - 1)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./run perf kernel-add", description=__doc__)
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--dual", action="store_true", help="with IPv6")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     with bench() as (mode, pods):
         rows: list[Row] = []
         for population in POPULATION:
             rows += sequential(mode, pods, population, options)
         rows += burst(mode, pods, dual=options.dual)
     show(rows, dual=options.dual)
+    return 0
 
 
 @contextmanager
@@ -169,4 +170,4 @@ def commit() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,8 +1,8 @@
 """A container runtime's part of an ADD and no more: runs inside a node, reads a plan, execs, waits.
 
-``python -m perf.runtime`` reads ``{"mode", "program", "calls": [{"env", "stdin"}...]}`` on stdin. ``sequential``
-runs one after the other, ``burst`` starts all and then waits. Prints ``{"wall", "seconds": [...],
-"failures": [...]}``; seconds are from posix_spawn to the end of each process.
+``python -m perf.runtime`` reads ``{"mode", "program", "calls": [{"env", "stdin"}...]}`` on stdin.
+``sequential`` runs one after the other, ``burst`` starts all and then waits. Prints ``{"wall", "seconds":
+[...], "failures": [...]}``; seconds are from posix_spawn to the end of each process.
 """
 
 from __future__ import annotations
