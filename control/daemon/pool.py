@@ -22,7 +22,7 @@ from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
 from control.ipam.choose import Choice, Wants, choose
 from control.model.cloud import Cloud
-from control.model.errors import Cause, CloudError, LedgerError, PoolExhausted, TerwayError
+from control.model.errors import Cause, CloudError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
 from control.model.policies import EniPolicy
 from control.model.records import AddressRecord, AddressState, EniRecord, EniState, Operation, OperationKind
@@ -86,6 +86,12 @@ def _unforeseen(operation: Operation, exc: Exception) -> CloudError:
     )
 
 
+def _stopping() -> PoolExhausted:
+    return PoolExhausted(
+        "terwayd is stopping", cause=Cause.BUSY, remedy="the runtime tries again when the next one serves"
+    )
+
+
 def _ignore(_error: TerwayError) -> None:
     pass
 
@@ -119,6 +125,8 @@ class Pool:
         if not self._waiters and self._try(wants, take):
             self.kick()
             return
+        if self._closed:
+            raise _stopping()
         waiter = _Waiter(wants, take, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self.kick()
@@ -146,7 +154,7 @@ class Pool:
                     if not self._try(waiter.wants, waiter.take):
                         return
                     waiter.done.set_result(None)
-                except TerwayError as exc:
+                except Exception as exc:  # noqa: BLE001  # it is raised in the ADD it belongs to
                     waiter.done.set_exception(exc)
             self._waiters.popleft()
 
@@ -162,14 +170,19 @@ class Pool:
             return
         self._serve_waiters()
         self.resume()
+        usable = self._usable()
+        if self._waiters or usable < self._settings.sizes.min_pool:
+            self._grow()
+        self._cloud.stand_by(usable == 0 and self._next_pod_needs_cloud())
+
+    def _grow(self) -> None:
         growth = sizing.grow(self._view(), self._settings.sizes)
         for step in growth.steps:
             self._begin(step)
-        for _ in range(min(growth.short, len(self._waiters))):
-            waiter = self._waiters.pop()
-            if not waiter.done.done():
-                waiter.done.set_exception(self._exhausted(""))
-        self._cloud.stand_by(self._next_pod_needs_cloud())
+        live = [w for w in self._waiters if not w.done.done()]
+        for waiter in live[len(live) - growth.short :]:
+            self._waiters.remove(waiter)
+            waiter.done.set_exception(self._exhausted(""))
 
     def _next_pod_needs_cloud(self) -> bool:
         stats = self.stats()
@@ -499,4 +512,4 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for waiter in self._waiters:
             if not waiter.done.done():
-                waiter.done.set_exception(LedgerError("terwayd is stopping", cause=Cause.BUSY))
+                waiter.done.set_exception(_stopping())

@@ -8,8 +8,11 @@ import contextlib
 import pytest
 
 from control.aliyun.actions import Action
+from control.daemon.attach import Attached
 from control.ipam import transitions
-from control.model.errors import Cause, PoolExhausted
+from control.ipam.choose import Choice, Wants
+from control.model.errors import Cause, PoolExhausted, TerwayError
+from control.model.records import Operation
 from tests.unit.control_daemon.rig import Rig
 from tests.unit.control_daemon.test_use_cases import run
 
@@ -69,5 +72,66 @@ def test_free_addresses_of_a_frozen_eni_are_told_as_frozen_not_as_cooling() -> N
             await rig.add("more")
         assert failure.value.cause is Cause.POOL_LIMIT
         assert rig.pool.stats().waiting == 0
+
+    run(scenario())
+
+
+def test_an_add_that_comes_while_the_daemon_stops_is_told_so_at_once() -> None:
+    """SIGTERM with an ADD in its pod lookup: it must not hold the end up for the queue's whole time-out."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.pool.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(PoolExhausted, match="terwayd is stopping") as failure:
+                await rig.add("web-0")
+        assert failure.value.cause is Cause.BUSY
+        assert rig.pool.stats().waiting == 0
+
+    run(scenario())
+
+
+def test_a_fault_of_ours_in_one_waiting_add_reaches_that_add_and_nobody_else() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        gate = rig.cloud.hold(Action.CREATE_ENI)
+
+        def broken(_choice: Choice) -> None:
+            raise ValueError("nobody foresaw this")
+
+        first = asyncio.create_task(rig.pool.acquire(Wants("uid"), broken))
+        second = asyncio.create_task(rig.add("web-0"))
+        while rig.pool.stats().waiting < 2:
+            await asyncio.sleep(0)
+        gate.set()
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert isinstance(outcomes[0], ValueError)
+        assert isinstance(outcomes[1], Attached)
+        await rig.settle()
+
+    run(scenario())
+
+
+def test_who_hung_up_is_not_counted_among_those_that_are_told_no() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        gate = rig.cloud.hold(Action.CREATE_ENI)
+        rig.cloud.fail(Action.CREATE_ENI, "InvalidSecurityGroupId.NotFound")
+        block = rig.pool._failed
+        first = asyncio.create_task(rig.add("web-0"))
+        second = asyncio.create_task(rig.add("web-1"))
+        while rig.pool.stats().waiting < 2:
+            await asyncio.sleep(0)
+
+        def hang_up_first(operation: Operation, exc: TerwayError) -> None:
+            rig.pool._waiters[-1].done.cancel()
+            block(operation, exc)
+
+        rig.pool._failed = hang_up_first  # type: ignore[method-assign]  # in the very same step
+        gate.set()
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert isinstance(outcomes[0], PoolExhausted)
 
     run(scenario())
