@@ -62,7 +62,9 @@ class CniSocket:
             except OSError as exc:
                 log.warning("cannot accept a CNI request: %s", exc)
                 return
-            self._connections.add(_Connection(connection, self._handler, self._connections.discard))
+            made = _Connection(connection, self._handler, self._connections.discard)
+            self._connections.add(made)
+            made.read()
 
     async def close(self) -> None:
         """Stop accepting, let what is under way end, remove the path."""
@@ -89,10 +91,9 @@ class _Connection:
         self._loop = asyncio.get_running_loop()
         self._started = time.monotonic()
         sock.setblocking(False)
-        self._loop.add_reader(sock.fileno(), self._readable)
-        self._readable()
+        self._loop.add_reader(sock.fileno(), self.read)
 
-    def _readable(self) -> None:
+    def read(self) -> None:
         try:
             data, ancillary, _, _ = self._sock.recvmsg(
                 _CHUNK, socket.CMSG_SPACE(_INT), socket.MSG_CMSG_CLOEXEC
