@@ -57,6 +57,9 @@ class CniService:
             error, answer = exc.msg, exc
         except TerwayError as exc:
             error, answer = str(exc.cause), failure(exc.cause, str(exc))
+        except Exception as exc:  # the last resort: the runtime is owed an answer whatever happens
+            log.exception("%s failed in a way nobody foresaw", command)
+            error, answer = "Unforeseen", _unforeseen(exc)
         finally:
             self.observe(command, error, time.monotonic() - started)
         log.warning("%s %s failed: %s", command, frame.env.get("CNI_ARGS", ""), answer)
@@ -132,6 +135,11 @@ class CniService:
             if record.key not in listed and gone and record.state is not AttachmentState.ADDING:
                 log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
                 self._attachments.finish(record)
+
+
+def _unforeseen(exc: Exception) -> CniError:
+    details = f"{exc!r}; the runtime tries again; if it repeats, report it with terwayd's log"
+    return CniError(Code.TRY_AGAIN, "terwayd failed in a way nobody foresaw", details)
 
 
 def _previous(request: Request) -> cni_result.Result | None:
