@@ -67,7 +67,10 @@ class Recovery:
     def _finish_half_done(self) -> None:
         for record in self._in_state(AttachmentState.ADDING, AttachmentState.DELETING):
             log.warning("%s of %s was cut off: taken to its end", record.state, record.pod)
-            self._attachments.finish(record)
+            try:
+                self._attachments.finish(record)
+            except TerwayError as exc:  # one pod's remains must not keep the node from serving
+                log.warning("%s (%s) stays %s for now: %s", record.pod, record.key, record.state, exc)
 
     def _in_state(self, *states: AttachmentState) -> list[AttachmentRecord]:
         return [a for a in self._journal.book.attachments.values() if a.state in states]
