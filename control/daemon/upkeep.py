@@ -1,10 +1,11 @@
-"""What the daemon does between requests: three loops, none of which the ADD's path waits for.
+"""What the daemon does between requests: four loops, none of which the ADD's path waits for.
 
 ======== ============ =========================================================================
 loop     every        does
 ======== ============ =========================================================================
 sync     pool period  gives back idle addresses beyond the maximum, resumes cut-off operations
-watch    60 s         metadata against the ledger; the cloud only if they differ; kernel repair
+watch    60 s         metadata against the ledger; the cloud only if they differ
+repair   60 s         what pods lack in the kernel, whether or not metadata answers
 collect  300 s        frees addresses of pods that are gone, on two witnesses
 ======== ============ =========================================================================
 
@@ -65,6 +66,7 @@ class Upkeep:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(self._sync_period, self._sync))
             group.create_task(self._every(WATCH_PERIOD, self._watch))
+            group.create_task(self._every(WATCH_PERIOD, self._repair))
             group.create_task(self._every(COLLECT_PERIOD, self.collect))
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -83,8 +85,10 @@ class Upkeep:
 
     async def _watch(self) -> None:
         await self._reconciler.all(ask_cloud=False)
-        self.repaired += self._recovery.repair()
         self._pool.kick()
+
+    async def _repair(self) -> None:
+        self.repaired += self._recovery.repair()
 
     async def collect(self) -> None:
         """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel.

@@ -6,6 +6,7 @@ import asyncio
 
 from control.daemon.timers import Timers
 from control.daemon.upkeep import Upkeep
+from control.model.errors import MetadataError
 from control.model.ids import PodKey
 from tests.unit.control_daemon.rig import Rig
 from tests.unit.control_daemon.test_use_cases import run
@@ -77,5 +78,27 @@ def test_a_loop_outlives_what_nobody_foresaw() -> None:
         assert not running.done()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_the_kernel_is_repaired_while_metadata_is_away() -> None:
+    """Foreign daemons remove rules whenever they like, also while the metadata service is down: aws 3309."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.add("web-0")
+        rig.kernel.endpoints.clear()
+        timers = Timers(rig.clock)
+        upkeep = upkeep_of(rig, timers)
+        rig.metadata.failure = MetadataError("metadata did not answer within 2 s")
+        running = asyncio.create_task(upkeep.run())
+        await asyncio.sleep(0)
+        timers.advance(61)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert upkeep.repaired == 1
 
     run(scenario())
