@@ -19,7 +19,7 @@ from lab import messages
 from lab.messages import LabError, Value
 from lab.nodes import cgroups, holder, syscalls
 from lab.nodes.cgroups import Hierarchy
-from lab.nodes.mounts import Layout, detach_from_machine, forget_resolver
+from lab.nodes.mounts import Layout, detach_from_machine
 from lab.nodes.syscalls import Namespace
 from lab.statedir import LabDir
 
@@ -39,7 +39,6 @@ def run(setting: Setting, lifeline: int, work: Callable[[socket.socket], None]) 
     syscalls.die_with_parent(signal.SIGKILL)
     syscalls.unshare(Namespace.MOUNT | Namespace.NETWORK)
     detach_from_machine()
-    forget_resolver(setting.directory.root / "resolv.conf")
     syscalls.loopback_up()
     ours, theirs = socket.socketpair()
     worker = os.fork()

@@ -99,6 +99,13 @@ class _Listener(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
         super().__init__(address, _Handler)
 
+    def server_bind(self) -> None:
+        """Without the base class's look-up of the host's name, which may ask a name server."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
     def serve(self) -> None:
         """Accept until ``close``. Blocks in accept, where ``serve_forever`` would poll for its end."""
         while not self.stopping:

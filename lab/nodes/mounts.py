@@ -36,13 +36,6 @@ def detach_from_machine() -> None:
     _proc()
 
 
-def forget_resolver(empty: Path) -> None:
-    """For the lab's own processes: the machine's name server is out of reach and would only time out."""
-    if os.path.exists("/etc/resolv.conf"):
-        empty.write_text("# the lab has no resolver\n")
-        mount(str(empty), os.path.realpath("/etc/resolv.conf"), "", Mount.BIND)
-
-
 def assemble(layout: Layout) -> None:
     """In a fresh mount, network, cgroup and pid namespace of a node."""
     detach_from_machine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import urllib.request
 from collections.abc import Iterator
 
@@ -130,3 +131,13 @@ def test_slower_writer_loses() -> None:
         history.write("things", ("", "a"), {"metadata": {}}, expected=first)
     with pytest.raises(Raced):
         history.write("things", ("", "a"), {"metadata": {}}, expected=None)
+
+
+def test_listening_asks_no_name_server(small: KubeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> str:
+        raise AssertionError("the name of the host was looked up")
+
+    for function in ("getfqdn", "gethostbyaddr", "getnameinfo"):
+        monkeypatch.setattr(socket, function, asked)
+    kube = kube_of(small.start("127.0.0.1", 0), small.store)
+    kube.configmap("a")
