@@ -29,7 +29,7 @@ from control.config.settings import Settings
 from control.daemon.cni_conf_file import install_cni_conf
 from control.daemon.cni_socket import CniSocket
 from control.daemon.node import Node, NodeConfig
-from control.model.errors import Cause, ConfigError, RequestError, TerwayError
+from control.model.errors import Cause, CloudError, ConfigError, RequestError, TerwayError
 from control.model.ids import AttachmentKey
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ PATIENCE = 10.0
 """Seconds a request waits for a start that nobody holds up; one takes well under a second."""
 RETRY = 1.0
 """Seconds between two tries of a start that somebody else holds up."""
+MOST = 30.0
+"""The same, at most, while the OpenAPI refuses: many nodes share its quota."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -81,6 +83,7 @@ class Daemon:
                 await socket.close()
 
     async def _start(self, node: Node) -> None:
+        refused = RETRY
         while True:
             try:
                 await node.start(BOOT_ID.read_text().strip())
@@ -92,7 +95,8 @@ class Daemon:
                     log.warning("the start waits: %s", exc)
                 self._why = exc
                 self._decided.set()
-                await node.pause(RETRY)
+                await node.pause(exc.retry_after or (refused if isinstance(exc, CloudError) else RETRY))
+                refused = min(refused * 1.5, MOST) if isinstance(exc, CloudError) else RETRY
         self._node = node
         install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
         self._why = None  # read by the readiness probe's thread: from here on a runtime finds everything
