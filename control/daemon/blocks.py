@@ -27,6 +27,7 @@ class Blocks:
         self._blocks: dict[str, Block] = {}
 
     def add(self, name: str, error: TerwayError, now: float) -> None:
+        self._forget_old(now)
         old = self._blocks.get(name)
         again = old is not None and old.error.cause is error.cause
         seconds = min(old.seconds * 2, MOST) if again and old else FIRST
@@ -36,6 +37,11 @@ class Blocks:
             seconds = 1.0
         self._blocks.pop(name, None)
         self._blocks[name] = Block(now + seconds, seconds, error)
+
+    def _forget_old(self, now: float) -> None:
+        """What was not refused again for a while after its block was over counts as never refused."""
+        for name in [n for n, b in self._blocks.items() if b.until + MOST < now]:
+            del self._blocks[name]
 
     def clear(self, name: str) -> None:
         self._blocks.pop(name, None)

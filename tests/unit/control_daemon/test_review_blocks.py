@@ -1,0 +1,31 @@
+"""How long what was refused is left alone."""
+
+from __future__ import annotations
+
+from control.daemon.blocks import FIRST, MOST, Blocks
+from control.model.errors import Cause, CloudError
+
+FULL = CloudError("full", cause=Cause.VSWITCH_FULL, action="AssignPrivateIpAddresses")
+
+
+def test_refusals_in_a_row_wait_longer_and_one_after_a_long_peace_begins_anew() -> None:
+    """Nothing clears a vSwitch's block: full for an hour last week must not cost two minutes today."""
+    blocks, now = Blocks(), 1000.0
+    for _ in range(10):
+        blocks.add("vsw-1", FULL, now)
+        block = blocks.active("vsw-1", now)
+        assert block is not None
+        now = block.until
+    assert block.seconds == MOST
+    blocks.add("vsw-1", FULL, now + 10 * MOST)
+    block = blocks.active("vsw-1", now + 10 * MOST)
+    assert block is not None
+    assert block.seconds == FIRST
+
+
+def test_what_is_long_over_is_forgotten() -> None:
+    """ENIs come and go: a name each, for as long as the daemon runs, would be a leak."""
+    blocks = Blocks()
+    for i in range(1000):
+        blocks.add(f"eni-{i}", FULL, i * 10.0)
+    assert len(blocks._blocks) < 50
