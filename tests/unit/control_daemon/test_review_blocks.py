@@ -13,14 +13,12 @@ def test_refusals_in_a_row_wait_longer_and_one_after_a_long_peace_begins_anew() 
     blocks, now = Blocks(), 1000.0
     for _ in range(10):
         blocks.add("vsw-1", FULL, now)
-        block = blocks.active("vsw-1", now)
-        assert block is not None
-        now = block.until
-    assert block.seconds == MOST
-    blocks.add("vsw-1", FULL, now + 10 * MOST)
-    block = blocks.active("vsw-1", now + 10 * MOST)
-    assert block is not None
-    assert block.seconds == FIRST
+        now = blocks.all(now)["vsw-1"].until
+    blocks.add("vsw-1", FULL, now)
+    assert blocks.all(now)["vsw-1"].seconds == MOST
+    later = now + 10 * MOST
+    blocks.add("vsw-1", FULL, later)
+    assert blocks.all(later)["vsw-1"].seconds == FIRST
 
 
 def test_what_is_long_over_is_forgotten() -> None:
