@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any
 
+from datapath.errors import KernelError
 from lab.client import Lab
 from lab.demo import report as reports
 from lab.demo import vitals
+from lab.demo.around import look_around
 from lab.demo.counters import NodeCounters
 from lab.demo.matrix import Cell, Outcome, Place, Where, cells
 from lab.demo.probes import echo_servers, probe
@@ -25,6 +27,7 @@ from lab.messages import LabError
 from lab.nodes import agent
 from lab.sandbox import LabPod
 from lab.spec import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_V6, LabSpec, NodeSpec
+from lab.statedir import check_name
 
 NAMESPACE = "demo"
 REST = 3.0
@@ -48,9 +51,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--keep", action="store_true", help="leave the lab running and say how to look around"
     )
-    parser.add_argument("--name", default="demo", help="of the lab, default %(default)s")
+    parser.add_argument("--name", type=_name, default="demo", help="of the lab, default %(default)s")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
     return parser.parse_args(argv)
+
+
+def _name(text: str) -> str:
+    try:
+        return check_name(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def _count(text: str) -> int:
@@ -154,22 +164,10 @@ def _addresses(eni: dict[str, Any]) -> list[str]:
     return list(eni["addresses"])
 
 
-def _look_around(name: str) -> str:
-    return f"""
-The lab {name!r} is still there. To look around:
-  ./run lab status --name {name}                       what runs where
-  ./run lab pod exec --name {name} demo/pod-1-1 -- ip addr   inside a pod
-  ./run lab node exec --name {name} node1 -- bash      inside a node (try: ip rule; ip route show table 512)
-  ./run lab node exec --name {name} node1 -- ./run cli mapping   what the daemon of a node knows
-  ./run lab ecs state --name {name}                    the cloud's side; ./run lab ecs --help injects faults
-  ./run lab capture --name {name} ENI -w FILE          a pcap at any ENI
-  ./run lab down --name {name}                         and it is gone"""
-
-
 def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
-    say(f"starting {args.nodes} agents")
+    say(f"starting terwayd on {_plural(args.nodes, 'node')}")
     _start_agents(lab)
-    say(f"adding {args.nodes * args.pods} pods")
+    say(f"adding {_plural(args.nodes * args.pods, 'pod')} by the CNI executable, as containerd calls it")
     pods = [
         lab.add_pod(node.name, NAMESPACE, f"pod-{i}-{j}")
         for i, node in enumerate(lab.spec.nodes, 1)
@@ -178,16 +176,46 @@ def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
     with contextlib.ExitStack() as stack:
         places = _places(lab, pods, stack)
         total = sum(1 for _ in cells(places, (4, 6)))
-        say(f"trying {total} paths, each in three sizes")
+        say(f"trying {total} paths between pods, nodes and the outside, each small, MTU-sized and fragmented")
         outcomes = []
         shown = time.monotonic()
         for outcome in _try_all(places, lab.spec.mtu):
             outcomes.append(outcome)
             if time.monotonic() - shown > 5:
                 shown = time.monotonic()
-                say(f"  {len(outcomes)} of {total}, {sum(not o.ok for o in outcomes)} not good")
-    say(f"measuring the daemons at rest for {REST:.0f} s")
+                say(f"  {len(outcomes)} of {total} tried, {sum(not o.ok for o in outcomes)} not good")
+    say(f"measuring memory and CPU of each terwayd at rest, for {REST:.0f} s")
     return _report(lab, pods, outcomes)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _run(args: argparse.Namespace) -> Report:
+    """The lab is gone when this returns or raises, unless it is to be kept and nobody interrupted."""
+    _refuse_if_up(args.name)
+    spec = LabSpec(nodes=tuple(NodeSpec(f"node{i}") for i in range(1, args.nodes + 1)), wire=args.wire)
+    say(f"bringing up a VPC with {_plural(args.nodes, 'node')}{' as on a wire' if args.wire else ''}")
+    lab = Lab.start(spec, name=args.name, keep=args.keep)
+    with contextlib.ExitStack() as stack:
+        stack.callback(lab.close if args.keep else lab.down)
+        try:
+            return _demonstrate(lab, args)
+        except KeyboardInterrupt:
+            lab.down()
+            raise
+
+
+def _refuse_if_up(name: str) -> None:
+    try:
+        Lab.attach(name).close()
+    except LabError:
+        return
+    raise LabError(
+        f"a lab {name!r} is up already, a kept one or another demo; "
+        f"end it with `./run lab down --name {name}`, or choose a --name"
+    )
 
 
 def _interrupted(_number: int, _frame: object) -> None:
@@ -196,24 +224,22 @@ def _interrupted(_number: int, _frame: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
-    signal.signal(signal.SIGTERM, _interrupted)
-    spec = LabSpec(nodes=tuple(NodeSpec(f"node{i}") for i in range(1, args.nodes + 1)), wire=args.wire)
+    # SIGINT too: shells start their background jobs with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     try:
-        say(f"bringing up a VPC with {args.nodes} nodes")
-        lab = Lab.start(spec, name=args.name, keep=args.keep)
-        with contextlib.ExitStack() as stack:
-            if not args.keep:
-                stack.callback(lab.down)
-            report = _demonstrate(lab, args)
-    except LabError as exc:
+        report = _run(args)
+    except (LabError, KernelError, OSError) as exc:
         print(f"demo: {exc}", file=sys.stderr)
+        if args.keep:
+            print(f"demo: what is up of it ends with `./run lab down --name {args.name}`", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted; nothing is left behind", file=sys.stderr)
         return 130
-    print(json.dumps(reports.as_json(report)) if args.json else reports.as_text(report))
+    print(json.dumps(reports.as_json(report)) if args.json else reports.as_text(report), flush=True)
     if args.keep:
-        print(_look_around(args.name), file=sys.stderr)
+        print("\n" + look_around(args.name, report), file=sys.stderr)
     return 0 if report.ok else 1
 
 

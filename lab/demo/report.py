@@ -99,16 +99,16 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def as_text(report: Report) -> str:
-    return "\n\n".join(
-        (
-            _where(report),
-            _matrix(report.outcomes),
-            _failures(report.outcomes),
-            _times(report.pods),
-            _drops(report.fabric_drops),
-            _daemons(report.nodes),
-        )
-    ).replace("\n\n\n", "\n")
+    parts = (
+        _where(report),
+        _matrix(report.outcomes),
+        _failures(report.outcomes),
+        _times(report.pods),
+        _drops(report.fabric_drops),
+        _daemons(report.nodes),
+        _verdict(report),
+    )
+    return "\n\n".join(part for part in parts if part)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -121,13 +121,22 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 def _where(report: Report) -> str:
     lines = ["What runs where"]
     for node in report.nodes:
-        lines.append(f"  {node.name}  {node.mode}{' with BPF' if node.bpf else ', by the kernel'}")
+        carried = "eBPF" if node.bpf else "kernel routing"
+        lines.append(f"  {node.name}: {node.mode}, packets carried by {carried}")
         for eni in node.enis:
-            lines.append(f"    {eni.eni_id}  {eni.mac}  {eni.eni_type}  {eni.addresses[0]}")
+            lines.append(f"    {eni.eni_id}  {eni.mac}  {eni.eni_type}  {_few(eni.addresses)}")
             for pod in report.pods:
                 if pod.eni == eni.eni_id:
                     lines.append(f"      {pod.namespace}/{pod.name}  {', '.join(pod.addresses)}")
     return "\n".join(lines)
+
+
+def _few(addresses: Sequence[str]) -> str:
+    """All of them if they are few, else how many of each family."""
+    if len(addresses) <= 2:
+        return ", ".join(addresses)
+    v6 = sum(":" in address for address in addresses)
+    return f"{len(addresses) - v6} IPv4 and {v6} IPv6 addresses"
 
 
 def _matrix(outcomes: Sequence[Outcome]) -> str:
@@ -138,8 +147,9 @@ def _matrix(outcomes: Sequence[Outcome]) -> str:
         if some:
             cells = [_good(o for o in some if (o.cell.protocol, o.cell.family) == c) for c in columns]
             rows.append([kind.value, *cells, _paths(some)])
-    title = "Connectivity (pairs that are good of all pairs; each small, MTU-sized and fragmented)"
-    return f"{title}\n{_table(rows)}"
+    title = "Connectivity: good pairs of all pairs, each tried small, MTU-sized and fragmented"
+    legend = "path: what carried the packets on the node, by its own counters; stack: the kernel's IP stack"
+    return f"{title}\n{_table(rows)}\n  ({legend})"
 
 
 def _good(outcomes: Iterable[Outcome]) -> str:
@@ -166,18 +176,30 @@ def _failures(outcomes: Sequence[Outcome]) -> str:
 
 
 def _times(pods: Sequence[PodReport]) -> str:
-    each = "  ".join(f"{p.name} {p.add_ms:.1f}" for p in pods)
     median = statistics.median(p.add_ms for p in pods)
-    title = f"ADD, in ms including exec (a node's first pod waits for its ENI); median {median:.1f}"
-    return f"{title}\n  {each}"
+    title = f"Time of each ADD in ms, exec included; median {median:.1f}"
+    lines = [title + " (a node's first pod waits for the cloud to make an ENI)"]
+    for node in dict.fromkeys(p.node for p in pods):
+        lines.append(f"  {node}: " + "  ".join(f"{p.name} {p.add_ms:.1f}" for p in pods if p.node == node))
+    return "\n".join(lines)
 
 
 def _drops(drops: dict[str, int]) -> str:
     told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items())) or "nothing"
-    return f"The fabric dropped\n  {told}"
+    return f"What the fabric dropped, by reason: {told}"
 
 
 def _daemons(nodes: Sequence[NodeReport]) -> str:
-    rows = [["daemon", "memory", "idle CPU"]]
-    rows += [[n.name, f"{n.daemon.rss_mib:.0f} MiB", f"{n.daemon.idle_cpu_percent:.2f} %"] for n in nodes]
-    return _table(rows)
+    rows = [["node", "memory", "idle CPU"]]
+    rows += [
+        [n.name, f"{n.daemon.rss_mib:.0f} MiB", f"{n.daemon.idle_cpu_percent:.2f} % of a core"] for n in nodes
+    ]
+    return f"What each terwayd costs at rest\n{_table(rows)}"
+
+
+def _verdict(report: Report) -> str:
+    good = sum(o.ok for o in report.outcomes)
+    paths = f"{good} of {len(report.outcomes)} paths are good"
+    dropped = sum(report.fabric_drops.values())
+    drops = f"the fabric dropped {dropped or 'no'} frame{'' if dropped == 1 else 's'}"
+    return f"{'OK' if report.ok else 'NOT OK'}: {paths}, {drops}"
