@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from cni.plugin import IpStack, VirtualType
@@ -281,6 +282,7 @@ class Node:
             settings=PoolSettings(sizes, groups, conf.eni_policy, self._reclaim()),
         )
         pool.on_failure = self._tell_failure
+        pool.on_success = partial(self._metrics.allocation, ok=True)
         endpoint_settings = EndpointSettings(mtu=self._config.mtu, extra_routes=conf.extra_routes)
         attachments = Attachments(
             journal=journal,

@@ -96,6 +96,10 @@ def _ignore(_error: TerwayError) -> None:
     pass
 
 
+def _nothing() -> None:
+    pass
+
+
 class Pool:
     def __init__(
         self, *, journal: Journal, work: CloudWork, cloud: Cloud, vswitches: VSwitches, settings: PoolSettings
@@ -113,6 +117,7 @@ class Pool:
         self._reclaimed_at = journal.now()
         self._closed = False
         self.on_failure: Callable[[TerwayError], None] = _ignore
+        self.on_success: Callable[[], None] = _nothing
 
     # Handing out.
 
@@ -217,6 +222,7 @@ class Pool:
                 operation = await self._prepare(operation)
             await self._work.run(operation)
             self._budget(operation).clear(self._subject(operation))
+            self.on_success()
         except TerwayError as exc:
             self._failed(operation, exc)
         except asyncio.CancelledError:

@@ -247,6 +247,7 @@ def test_metrics(node: Bench) -> None:
         'terway_resource_pool_total_count{ipStack="dual",type="local"} 6.0',
         'terway_resource_pool_idle_count{ipStack="dual",type="local"} 5.0',
         'terway_eniip_factory_eni_count{name="eniip"',
+        'terway_eniip_factory_ip_alloc_count_total{status="succeed"} 1.0',
     ):
         assert any(line.startswith(start) for line in samples), start
 
