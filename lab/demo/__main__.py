@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from datapath.errors import KernelError
+from lab.cli.labs import declare_kube_bin, kube_bin_of
 from lab.client import Lab
 from lab.demo import report as reports
 from lab.demo import vitals
@@ -48,6 +49,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--nodes", type=_count, default=2, metavar="N", help="default %(default)s")
     parser.add_argument("--pods", type=_count, default=3, metavar="N", help="per node, default %(default)s")
     parser.add_argument("--wire", action="store_true", help="offloads off: frames are as a wire carries them")
+    declare_kube_bin(parser)
     parser.add_argument(
         "--keep", action="store_true", help="leave the lab running and say how to look around"
     )
@@ -195,9 +197,10 @@ def _plural(number: int, noun: str) -> str:
 def _run(args: argparse.Namespace) -> Report:
     """The lab is gone when this returns or raises, unless it is to be kept and nobody interrupted."""
     _refuse_if_up(args.name)
-    spec = LabSpec(nodes=tuple(NodeSpec(f"node{i}") for i in range(1, args.nodes + 1)), wire=args.wire)
+    nodes = tuple(NodeSpec(f"node{i}") for i in range(1, args.nodes + 1))
+    spec = LabSpec(nodes=nodes, wire=args.wire, kube_bin=kube_bin_of(args))
     say(f"bringing up a VPC with {_plural(args.nodes, 'node')}{' as on a wire' if args.wire else ''}")
-    lab = Lab.start(spec, name=args.name, keep=args.keep)
+    lab = Lab.start(spec, name=args.name, keep=args.keep, progress=say)
     with contextlib.ExitStack() as stack:
         stack.callback(lab.close if args.keep else lab.down)
         try:
