@@ -46,8 +46,8 @@ class Row:
     rate: float = 0.0
 
     def text(self) -> str:
-        if not self.samples:
-            return f"  {self.name:44}  {self.rate:10.0f}/s"
+        if len(self.samples) == 1:
+            return f"  {self.name:44}  {self.samples[0]:11.2f} ms"
         p50, p95 = (self.samples[int(len(self.samples) * q)] for q in (0.5, 0.95))
         rate = f"  {self.rate:7.0f}/s" if self.rate else ""
         return f"  {self.name:44}  p50 {p50:7.2f}  p95 {p95:7.2f}  max {self.samples[-1]:7.2f} ms{rate}"
@@ -134,25 +134,23 @@ def warm(lab: Lab, node: LabNode, samples: int) -> list[Row]:
             dels += runtime.call("DEL", "sequential", some)["seconds"]
         rows.append(Row(f"ADD, one by one, {title}", tuple(sorted(s * 1000 for s in adds))))
         rows.append(Row(f"DEL, one by one, {title}", tuple(sorted(s * 1000 for s in dels))))
+        if not present:
+            rows += inside(node)  # before the burst, in which requests wait for each other
     rows.append(_row(f"DEL, burst of {BURST}", runtime.call("DEL", "burst", first), burst=True))
     return rows
 
 
-def inside(node: LabNode) -> list[str]:
-    """The daemon's own account of its requests: mean ms without exec and socket."""
-    lines = []
-    metrics = dict(
-        line.rsplit(" ", 1) for line in node.agent_get("/metrics")[1].splitlines() if not line.startswith("#")
-    )
-    for word in ("AllocIP", "ReleaseIP"):
+def inside(node: LabNode) -> list[Row]:
+    """The daemon's own account of its requests: the mean, without exec and socket."""
+    rows = []
+    lines = [x for x in node.agent_get("/metrics")[1].splitlines() if not x.startswith("#")]
+    metrics = dict(x.rsplit(" ", 1) for x in lines)
+    for word, title in (("AllocIP", "ADD"), ("ReleaseIP", "DEL")):
         label = f'{{error="",rpc_api="{word}"}}'
-        count = float(metrics.get(f"terway_rpc_latency_count{label}", 0))
-        if count:
-            total = float(metrics[f"terway_rpc_latency_sum{label}"])
-            lines.append(
-                f"  {word + ' inside the daemon, mean':44}      {total / count:7.2f} ms  n={count:.0f}"
-            )
-    return lines
+        count = float(metrics[f"terway_rpc_latency_count{label}"])
+        total = float(metrics[f"terway_rpc_latency_sum{label}"])
+        rows.append(Row(f"  of the {title}: inside the daemon, mean", (total / count,)))
+    return rows
 
 
 def rest(lab: Lab, node: LabNode) -> str:
@@ -203,6 +201,5 @@ def main(argv: Sequence[str]) -> int:
         _await_idle(node, POOL)
         for row in warm(lab, node, args.samples):
             print(row.text())
-        print("\n".join(inside(node)))
         print(rest(lab, node))
     return 0
