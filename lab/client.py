@@ -20,12 +20,13 @@ import select
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import messages
+from lab.apiserver import access
+from lab.apiserver.files import KubeDir
 from lab.cleanup import remove
 from lab.cloud_client import CloudClient
 from lab.kube_client import KubeClient
@@ -38,6 +39,11 @@ from lab.statedir import DEFAULT_NAME, LabDir
 
 SOURCE = Path(__file__).resolve().parent.parent
 _START_DEADLINE = 60.0
+"""Seconds without a sign of life."""
+
+
+def _quiet(_text: str) -> None:
+    """Progress that nobody asked for."""
 
 
 class Lab:
@@ -54,14 +60,24 @@ class Lab:
     # --- up and down ---
 
     @classmethod
-    def start(cls, spec: LabSpec | None = None, *, name: str = DEFAULT_NAME, keep: bool = False) -> Lab:
-        """Bring a lab up. Raises LabError if one of that name runs; what a killed one left is removed."""
+    def start(
+        cls,
+        spec: LabSpec | None = None,
+        *,
+        name: str = DEFAULT_NAME,
+        keep: bool = False,
+        progress: Callable[[str], None] = _quiet,
+    ) -> Lab:
+        """Bring a lab up. Raises LabError if one of that name runs; what a killed one left is removed.
+
+        ``progress`` is told what takes seconds: a real API server does.
+        """
         directory = LabDir.of(name)
         if directory.root.exists():
             if _answers(directory):
                 raise LabError(f"lab {name!r} is up already; end it with `terway-lab down --name {name}`")
             remove(directory)
-        warden, lifeline = _launch(directory, spec or LabSpec())
+        warden, lifeline = _launch(directory, spec or LabSpec(), progress)
         try:
             lab = cls(directory)
         except BaseException:
@@ -134,8 +150,15 @@ class Lab:
     def kubernetes(self) -> KubeClient:
         """The lab's API server, reached from inside the cloud's namespace."""
         if self._kubernetes is None:
-            self._kubernetes = KubeClient(self.netns_fd("cloud"))
+            tls = access.admin_tls(KubeDir(self.directory.kubernetes)) if self.spec.kube_bin else None
+            self._kubernetes = KubeClient(self.netns_fd("cloud"), tls)
         return self._kubernetes
+
+    def agent_kubeconfig(self) -> str:
+        """How the agents reach the API server. A real one gives them the rights of deploy/rbac.json."""
+        if not self.spec.kube_bin:
+            return access.plain_kubeconfig()
+        return KubeDir(self.directory.kubernetes).kubeconfig("agent").read_text()
 
     def stop_kubernetes(self) -> None:
         """The API server dies: its port is closed and every connection dropped. Its objects stay."""
@@ -258,7 +281,9 @@ def _answers(directory: LabDir) -> bool:
     return True
 
 
-def _launch(directory: LabDir, spec: LabSpec) -> tuple[subprocess.Popen[bytes], int]:
+def _launch(
+    directory: LabDir, spec: LabSpec, progress: Callable[[str], None]
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start the warden and wait until it says that the lab is up."""
     theirs, lifeline = os.pipe2(os.O_CLOEXEC)
     ready, told = os.pipe2(os.O_CLOEXEC)
@@ -281,7 +306,7 @@ def _launch(directory: LabDir, spec: LabSpec) -> tuple[subprocess.Popen[bytes], 
         with contextlib.suppress(BrokenPipeError):
             warden.stdin.write(order)
             warden.stdin.close()
-        _await(ready, warden)
+        _await(ready, warden, progress)
     except BaseException:
         os.close(lifeline)
         warden.wait()
@@ -291,19 +316,26 @@ def _launch(directory: LabDir, spec: LabSpec) -> tuple[subprocess.Popen[bytes], 
     return warden, lifeline
 
 
-def _await(ready: int, warden: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_DEADLINE
-    told = b""
-    while not told.endswith(b"\n"):
-        if not select.select([ready], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise LabError(f"the lab was not up after {_START_DEADLINE:.0f} s")
+def _await(ready: int, warden: subprocess.Popen[bytes], progress: Callable[[str], None]) -> None:
+    for value in _lines(ready):
+        if "error" in value:
+            raise LabError(f"the lab does not start: {value['error']}")
+        if "ok" in value:
+            return
+        progress(str(value["progress"]))
+    warden.wait()
+    assert warden.stderr is not None
+    said = warden.stderr.read().decode(errors="replace").strip().splitlines()
+    raise LabError(f"the lab ended while it started: {said[-1] if said else 'it said nothing'}")
+
+
+def _lines(ready: int) -> Iterator[dict[str, Any]]:
+    """What the lab tells, until it closes its end. Raises LabError if it is silent for too long."""
+    rest = b""
+    while select.select([ready], [], [], _START_DEADLINE)[0]:
         chunk = os.read(ready, 65536)
         if not chunk:
-            warden.wait()
-            assert warden.stderr is not None
-            said = warden.stderr.read().decode(errors="replace").strip().splitlines()
-            raise LabError(f"the lab ended while it started: {said[-1] if said else 'it said nothing'}")
-        told += chunk
-    value = json.loads(told)
-    if "error" in value:
-        raise LabError(f"the lab does not start: {value['error']}")
+            return
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from map(json.loads, whole)
+    raise LabError(f"the lab that was to start has said nothing for {_START_DEADLINE:.0f} s")

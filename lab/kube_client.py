@@ -1,6 +1,7 @@
 """What the lab itself writes to its API server: pods, as kubelet's users would, and configuration.
 
-Plain HTTP from a socket that was opened in the cloud's namespace, so any process of the machine may use it.
+Over a socket that was opened in the cloud's namespace, so any process of the machine may use it: plain HTTP
+to the lab's small server, TLS with an administrator's certificate to a real one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -31,21 +33,25 @@ class KubeError(LabError):
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, netns: int) -> None:
+    def __init__(self, netns: int, tls: ssl.SSLContext | None) -> None:
         super().__init__(str(KUBERNETES_ADDRESS), KUBERNETES_PORT, timeout=_TIMEOUT)
         self._netns = netns
+        self._tls = tls
 
     def connect(self) -> None:
         with namespace.entered(self._netns):
             super().connect()
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=str(KUBERNETES_ADDRESS))
 
 
 class KubeClient:
-    """Thread-safe: a kept-alive connection per thread."""
+    """Thread-safe: a kept-alive connection per thread. Owns ``netns``; without ``tls`` it is plain HTTP."""
 
-    def __init__(self, netns: int) -> None:
+    def __init__(self, netns: int, tls: ssl.SSLContext | None = None) -> None:
         self._netns = netns
+        self._tls = tls
         self._local = threading.local()
 
     def close(self) -> None:
@@ -63,10 +69,19 @@ class KubeClient:
             raise KubeError(f"{method} {path}: {value.get('message', text)}", status)
         return value
 
+    def not_ready(self) -> str:
+        """ "" if the server says that it is ready, else why not."""
+        try:
+            status, text = self._exchange("GET", "/readyz", None)
+        except (OSError, http.client.HTTPException) as exc:
+            self._local.connection = None
+            return str(exc)
+        return "" if status == 200 else text.decode(errors="replace").strip()
+
     def _exchange(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = _Connection(self._netns)
+            connection = self._local.connection = _Connection(self._netns, self._tls)
         content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
         try:
             connection.request(method, path, body, {"Content-Type": content_type})
@@ -82,17 +97,20 @@ class KubeClient:
 
     def create_pod(self, pod: Object) -> Object:
         """Create it, and its namespace if that is missing."""
-        where = pod["metadata"]["namespace"]
-        path = f"/api/v1/namespaces/{quote(where)}/pods"
+        return self._create("pods", pod["metadata"]["namespace"], pod)
+
+    def _create(self, plural: str, where: str, body: Object) -> Object:
+        path = f"/api/v1/namespaces/{quote(where)}/{plural}"
         try:
-            return self.request("POST", path, pod)
+            return self.request("POST", path, body)
         except KubeError as exc:
             if exc.status != 404:
                 raise
-        self._create_namespace(where)
-        return self.request("POST", path, pod)
+        self.create_namespace(where)
+        return self.request("POST", path, body)
 
-    def _create_namespace(self, name: str) -> None:
+    def create_namespace(self, name: str) -> None:
+        """Succeeds if it is there."""
         try:
             self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         except KubeError as exc:
@@ -103,9 +121,10 @@ class KubeClient:
         return self.request("GET", f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}")
 
     def delete_pod(self, where: str, name: str) -> bool:
-        """False if there was none."""
+        """At once, as a kubelet does when its containers have ended. False if there was none."""
+        path = f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}"
         try:
-            self.request("DELETE", f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}")
+            self.request("DELETE", path, {"gracePeriodSeconds": 0})
         except KubeError as exc:
             if exc.status != 404:
                 raise
@@ -113,12 +132,16 @@ class KubeClient:
         return True
 
     def put_config_map(self, where: str, name: str, data: Mapping[str, str]) -> None:
-        """Create or replace."""
-        path = f"/api/v1/namespaces/{quote(where)}/configmaps"
+        """Create or replace; its namespace too if that is missing."""
         body: Object = {"metadata": {"name": name, "namespace": where}, "data": dict(data)}
         try:
-            self.request("POST", path, body)
+            self._create("configmaps", where, body)
         except KubeError as exc:
             if exc.status != 409:
                 raise
-            self.request("PUT", f"{path}/{quote(name)}", body)
+            self.request("PUT", f"/api/v1/namespaces/{quote(where)}/configmaps/{quote(name)}", body)
+
+    def events(self, where: str) -> list[Object]:
+        """All of a namespace."""
+        items: list[Object] = self.request("GET", f"/api/v1/namespaces/{quote(where)}/events")["items"]
+        return items

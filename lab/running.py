@@ -6,7 +6,6 @@ here listens in the VPC. ``lab.verbs`` is what others may ask of it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -15,6 +14,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
 from typing import Any
 
 from datapath import namespace
+from lab.apiserver.embedded import EmbeddedServer
+from lab.apiserver.files import KubeDir
+from lab.apiserver.port import ApiServer, Say
+from lab.apiserver.programs import find
 from lab.clock import LabClock
 from lab.cloud.metadata import MetadataServer
 from lab.cloud.openapi import OpenApiServer
@@ -23,10 +26,6 @@ from lab.control import ControlServer
 from lab.fabric.errors import PlugError
 from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind
-from lab.kube.resources import NODES
-from lab.kube.server import KubeServer
-from lab.kube.status import ApiError
-from lab.kube.store import Preconditions, Store, Target
 from lab.messages import LabError, Value
 from lab.nodes import network
 from lab.nodes.network import FAR_GATEWAYS, HostNetwork, Interface
@@ -35,7 +34,6 @@ from lab.outside import serve_echo
 from lab.reconcile import Reconciler
 from lab.spec import (
     KUBERNETES_ADDRESS,
-    KUBERNETES_PORT,
     METADATA_ADDRESS,
     OPENAPI_ADDRESS,
     OUTSIDE_ADDRESS,
@@ -73,13 +71,23 @@ _PORTS = (
 )
 
 
+def _api_server(spec: LabSpec, directory: LabDir, say: Say) -> ApiServer:
+    if not spec.kube_bin:
+        return EmbeddedServer()
+    from lab.apiserver.real import RealServer  # makes certificates: 50 ms of imports
+
+    return RealServer(find(spec.kube_bin), KubeDir(directory.kubernetes), say)
+
+
 class RunningLab:
-    def __init__(self, spec: LabSpec, directory: LabDir, nursery: Nursery) -> None:
+    """Steps of its start that take long are told to ``say``."""
+
+    def __init__(self, spec: LabSpec, directory: LabDir, nursery: Nursery, say: Say) -> None:
         self.spec = spec
         self.directory = directory
         self.clock = LabClock()
         self.cloud = CloudState(spec, self.clock)
-        self.kubernetes = KubeServer(Store())
+        self.kubernetes = _api_server(spec, directory, say)
         self.pods: dict[str, Value] = {}
         """Records of the pods that clients made, by namespace/name; the lab only keeps them."""
         self._nursery = nursery
@@ -95,14 +103,16 @@ class RunningLab:
         from lab.verbs import registry
 
         for node in self.spec.nodes:
-            self._admit(node)
+            self._namespaces[node.name] = self._enter(node.name)
         serve_echo(self._namespaces[OUTSIDE])
         self.fabric.wire(self.spec.wire)
         self.reconciler.start()
         self.reconciler.settle()
         OpenApiServer(self.cloud).start(str(OPENAPI_ADDRESS), _HTTP)
         MetadataServer(self.cloud).start(str(METADATA_ADDRESS), _HTTP)
-        self.kubernetes.start(str(KUBERNETES_ADDRESS), KUBERNETES_PORT)
+        self.kubernetes.start()
+        for node in self.spec.nodes:
+            self._register(node)
         ControlServer(self.directory.control, registry(self)).start()
 
     def wait(self) -> None:
@@ -143,7 +153,8 @@ class RunningLab:
             instance = self.cloud.add_instance(spec)
             try:
                 self._nursery.start(spec.name)
-                self._admit(spec)
+                self._namespaces[spec.name] = self._enter(spec.name)
+                self._register(spec)
                 self.reconciler.settle()
             except BaseException:
                 self.remove_node(spec.name)
@@ -158,8 +169,7 @@ class RunningLab:
             for instance in self.state()["instances"]:
                 if instance["name"] == name:
                     self.cloud.remove_instance(instance["id"])
-            with contextlib.suppress(ApiError):
-                self.kubernetes.store.delete(Target(NODES, name=name), Preconditions())
+            self.kubernetes.remove_node(name)
             self.reconciler.settle()
 
     def kill_node(self, name: str) -> bool:
@@ -183,14 +193,8 @@ class RunningLab:
             self._namespaces[name] = self._enter(name)
             self.reconciler.settle()
 
-    def _admit(self, spec: NodeSpec) -> None:
-        """The node's process runs: give it its place on the fabric and in Kubernetes."""
-        self._namespaces[spec.name] = self._enter(spec.name)
-        body = {
-            "metadata": {"name": spec.name, "labels": {"kubernetes.io/hostname": spec.name}},
-            "spec": {"providerID": f"{self.spec.region}.i-{spec.name}"},
-        }
-        self.kubernetes.store.create(Target(NODES), body)
+    def _register(self, spec: NodeSpec) -> None:
+        self.kubernetes.add_node(spec.name, f"{self.spec.region}.i-{spec.name}")
 
     def _enter(self, name: str) -> int:
         """The network namespace of a node that is starting. Raises LabError with what its log says."""

@@ -274,5 +274,9 @@ def _pod_object(node: str, namespace: str, name: str, options: PodOptions) -> Js
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": {"nodeName": node, "containers": [{"name": "main", "image": "localhost/none"}]},
+        "spec": {
+            "nodeName": node,
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "main", "image": "localhost/none"}],
+        },
     }

@@ -134,3 +134,8 @@ class LabSpec:
     mtu: int = 1500
     wire: bool = False
     """Offloads off on ENI and pod links: frames are as a wire would carry them."""
+    kube_bin: str = ""
+    """Absolute path of a directory with ``etcd`` and ``kube-apiserver``, which are the Kubernetes API then.
+
+    "" is the small server of ``lab.kube``, which is there at once.
+    """

@@ -5,6 +5,7 @@
     control.sock         what clients talk to
     log/                 of the supervisor
     leftovers.json       pids and cgroup directories, for the ``down`` after a SIGKILL
+    kubernetes/          of a real API server: certificates, kubeconfigs, etcd's data, logs
     nodes/<node>/        holder.sock, holder.log, boot_id and the node's private directories
 """
 
@@ -96,6 +97,10 @@ class LabDir:
     @property
     def leftovers(self) -> Path:
         return self.root / "leftovers.json"
+
+    @property
+    def kubernetes(self) -> Path:
+        return self.root / "kubernetes"
 
     def node(self, name: str) -> NodeDir:
         return NodeDir(self.root / "nodes" / check_name(name))

@@ -15,7 +15,7 @@ from lab.fabric.capture import write_pcap
 from lab.messages import LabError
 from lab.offloads import make_wire_like
 from lab.running import RunningLab
-from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, RuleSpec
+from lab.spec import RuleSpec
 from lab.spec_json import decode, decode_node, encode
 
 
@@ -47,7 +47,7 @@ def _lab_verbs(lab: RunningLab) -> Mapping[str, Handler]:
         lab.kubernetes.stop()
 
     def start_kubernetes(_call: Call) -> Any:
-        lab.kubernetes.start(str(KUBERNETES_ADDRESS), KUBERNETES_PORT)
+        lab.kubernetes.start()
 
     return {
         "status": status,
@@ -70,6 +70,7 @@ def _status(lab: RunningLab) -> Any:
         "wire": lab.spec.wire,
         "mtu": lab.spec.mtu,
         "error": lab.reconciler.error,
+        "kubernetes": lab.kubernetes.describe(),
         "nodes": [
             {
                 "name": instance["name"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,9 +42,13 @@ class Nursery:
 
 
 def work(directory: LabDir, spec_value: object, channel: socket.socket, ready: int) -> None:
-    """Be the worker until the lab is shut down. ``ready`` gets {"ok": true} or {"error": text} once."""
+    """Be the worker until the lab is shut down.
+
+    ``ready`` gets lines of JSON: {"progress": text} now and then, at last {"ok": true} or {"error": text}.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+    client = _Client(ready)
     try:
         spec = decode_spec(spec_value)
         nursery = Nursery(channel)
@@ -51,14 +56,14 @@ def work(directory: LabDir, spec_value: object, channel: socket.socket, ready: i
             nursery.start(node.name)
         from lab.running import RunningLab
 
-        lab = RunningLab(spec, directory, nursery)
+        lab = RunningLab(spec, directory, nursery, client.say)
         lab.start()
     except Exception as exc:  # noqa: BLE001  # whatever it is, the client has to hear of it
         traceback.print_exc()
-        _tell(ready, {"error": _one_line(exc)})
+        client.end({"error": _one_line(exc)})
         sys.stderr.flush()
         os._exit(1)
-    _tell(ready, {"ok": True})
+    client.end({"ok": True})
     lab.wait()
     sys.stderr.flush()
     os._exit(0)
@@ -69,6 +74,24 @@ def _one_line(exc: Exception) -> str:
     return text if isinstance(exc, LabError) else f"{type(exc).__name__}: {text}"
 
 
-def _tell(ready: int, value: object) -> None:
-    os.write(ready, json.dumps(value).encode() + b"\n")
-    os.close(ready)
+class _Client:
+    """Who waits for the lab to be up; after that what is said is for the log."""
+
+    def __init__(self, ready: int) -> None:
+        self._ready: int | None = ready
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+        self._write({"progress": text})
+
+    def end(self, value: object) -> None:
+        self._write(value)
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            os.close(ready)
+
+    def _write(self, value: object) -> None:
+        if self._ready is not None:
+            # A client that has gone takes the lab down by its lifeline.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._ready, json.dumps(value).encode() + b"\n")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lab.apiserver import programs
 from lab.cli.table import table
 from lab.cli.words import Output, Words
 from lab.client import Lab, take_down
@@ -27,6 +29,7 @@ def declare(words: Words) -> None:
     up.add_argument("--wire", action="store_true", help="offloads off: frames are as a wire would carry them")
     up.add_argument("--mtu", type=int, metavar="M", help="MTU of the VPC (default: 1500)")
     up.add_argument("--spec", type=Path, metavar="FILE", help="the whole specification as JSON")
+    declare_kube_bin(up)
     up.add_argument("--agents", action="store_true", help="start terwayd on each node, CNI installed")
     words.command("down", _down, "End the lab and leave nothing behind; no lab is no error.", "")
     words.on_lab("status", _status, "Show nodes, their ENIs, and pods.", "--json")
@@ -36,6 +39,27 @@ def declare(words: Words) -> None:
     capture.add_argument("eni", metavar="ENI", help="id or MAC of an ENI, or `cloud`, or `outside`")
     capture.add_argument("-w", dest="file", type=Path, required=True, metavar="FILE", help="the pcap file")
     capture.add_argument("-c", dest="count", type=int, metavar="N", help="end after N frames, else at Ctrl-C")
+
+
+def declare_kube_bin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kube-bin",
+        metavar="DIR",
+        help="the Kubernetes API is DIR/kube-apiserver with DIR/etcd, and not the lab's own small server "
+        f"(default: ${programs.VARIABLE} if that is set)",
+    )
+
+
+def kube_bin_of(args: argparse.Namespace, default: str = "") -> str:
+    """--kube-bin, else ``default``, else the environment's; absolute, "" for the small server."""
+    chosen = args.kube_bin
+    if chosen is None:
+        chosen = default or os.environ.get(programs.VARIABLE, "")
+    return os.path.abspath(chosen) if chosen else ""
+
+
+def say(text: str) -> None:
+    print(f"[lab] {text}", file=sys.stderr, flush=True)
 
 
 def spec_of(args: argparse.Namespace) -> LabSpec:
@@ -52,11 +76,12 @@ def spec_of(args: argparse.Namespace) -> LabSpec:
         if not 1280 <= args.mtu <= 8500:
             raise ValueError(f"--mtu is {args.mtu}, allowed: 1280 (IPv6) to 8500 (jumbo frames)")
         spec = replace(spec, mtu=args.mtu)
+    spec = replace(spec, kube_bin=kube_bin_of(args, spec.kube_bin))
     return replace(spec, wire=True) if args.wire else spec
 
 
 def _up(args: argparse.Namespace) -> Output:
-    lab = Lab.start(spec_of(args), name=args.name, keep=True)
+    lab = Lab.start(spec_of(args), name=args.name, keep=True, progress=say)
     try:
         if args.agents:
             start_agents(lab)
@@ -89,9 +114,22 @@ def _status(lab: Lab, _args: argparse.Namespace) -> Output:
     parts = [_node_table(status), _eni_table(status)]
     if status["pods"]:
         parts.append(pod_table(status["pods"]))
+    if status["kubernetes"]["kubeconfig"]:
+        parts.append(_kubernetes(lab, status))
     if status["error"]:
         parts.append(f"the fabric lags behind the cloud: {status['error']}")
     return Output(status, "\n\n".join(parts))
+
+
+def _kubernetes(lab: Lab, status: dict[str, Any]) -> str:
+    """A real API server, and how a person talks to it."""
+    told = status["kubernetes"]
+    text = f"Kubernetes API: {told['server']} at {told['url']}"
+    node = next((n["name"] for n in status["nodes"] if n["running"]), None)
+    if node is None:
+        return text
+    reach = f"nsenter --net --target {lab.node(node).pid} kubectl --kubeconfig {told['kubeconfig']}"
+    return f"{text}\n  {reach} get pods -A"
 
 
 def _node_table(status: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -18,7 +17,7 @@ from lab import messages
 from lab.messages import LabError
 from lab.nodes.process import NodeProcess, ended, pid_of, until
 from lab.nodes.remote import RemoteNode
-from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, OPENAPI_ADDRESS, LabSpec
+from lab.spec import OPENAPI_ADDRESS, LabSpec
 
 LABEL = "terwayd"
 LOG = "/var/log/terwayd.log"
@@ -79,20 +78,6 @@ def environment(node: str) -> dict[str, str]:
     }
 
 
-def _kubeconfig() -> str:
-    cluster = {"server": f"http://{KUBERNETES_ADDRESS}:{KUBERNETES_PORT}"}
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "lab",
-            "clusters": [{"name": "lab", "cluster": cluster}],
-            "users": [{"name": "lab", "user": {}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
-        }
-    )
-
-
 def start(
     node: RemoteNode,
     args: Sequence[str] = (),
@@ -101,10 +86,12 @@ def start(
     wait: Wait = Wait.READY,
     timeout: float = 30.0,
 ) -> NodeProcess:
-    """Run terwayd detached, its output appended to LOG. Raises LabError with the log's end if it fails."""
+    """Run terwayd detached, its output appended to LOG; its kubeconfig is there already.
+
+    Raises LabError with the log's end if it fails.
+    """
     if running(node) is not None:
         raise LabError(f"node {node.name}: terwayd runs already")
-    node.write(KUBECONFIG, _kubeconfig(), mode=0o600)
     log = os.open(node.directory.outside(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     begin = os.fstat(log).st_size

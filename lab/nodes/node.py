@@ -98,6 +98,7 @@ class LabNode(RemoteNode):
         timeout: float = 30.0,
     ) -> NodeProcess:
         """Run terwayd detached: it outlives this client. Raises LabError with the end of its log."""
+        self.write(agent.KUBECONFIG, self._lab.agent_kubeconfig(), mode=0o600)
         return agent.start(self, args, env=env, wait=wait, timeout=timeout)
 
     def stop_agent(self, number: int = signal.SIGTERM) -> bool:

@@ -1,0 +1,185 @@
+"""A real etcd and kube-apiserver in the cloud's namespace, children of the lab's worker: they end with it.
+
+etcd listens on the namespace's loopback, which no node reaches. The API server has TLS, RBAC and the default
+admission plugins without ServiceAccount: the default account of a namespace comes from a controller manager,
+and none runs here. The agents' identity is the service account of ``deploy/rbac.json`` with a token of the
+TokenRequest API, as a pod of a DaemonSet has it; the lab itself is an administrator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from datapath import namespace
+from lab.apiserver import access, audit, certificates
+from lab.apiserver.files import KubeDir, write_private
+from lab.apiserver.port import Object, Say, node_object
+from lab.apiserver.programs import API_SERVER, ETCD, Program, Programs
+from lab.kube_client import KubeClient, KubeError
+from lab.messages import LabError
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT
+
+RIGHTS = Path(__file__).resolve().parent.parent.parent / "deploy" / "rbac.json"
+_ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/terway"
+_PATHS = {
+    "ServiceAccount": "/api/v1/namespaces/kube-system/serviceaccounts",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+}
+_TOKEN_SECONDS = 365 * 24 * 3600
+_CLIENT_URL = "http://127.0.0.1:2379"
+_PEER_URL = "http://127.0.0.1:2380"
+_SERVICE_CIDR = "172.21.0.0/20"
+"""That of the lab's default eni_conf."""
+_SERVICE_ADDRESS = IPv4Address("172.21.0.1")
+_FIRST_DEADLINE = 120.0
+_AGAIN_DEADLINE = 50.0
+"""Shorter: a client of the lab waits for the answer, and no longer than a minute."""
+_POLL = 0.05
+_TOLD_EVERY = 5.0
+
+
+class RealServer:
+    """Implements ``ApiServer``. What takes time is told to ``say``."""
+
+    def __init__(self, programs: Programs, directory: KubeDir, say: Say) -> None:
+        self._directory = directory
+        self._say = say
+        self._etcd = Program(programs.etcd, directory.log(ETCD))
+        self._server = Program(programs.api_server, directory.log(API_SERVER))
+        self._lock = threading.Lock()
+        self._client: KubeClient | None = None
+        self._version = ""
+
+    def start(self) -> None:
+        with self._lock:
+            if self._server.running:
+                raise LabError("the API server already runs")
+            first = self._client is None
+            if first:
+                self._prepare()
+            self._say(f"starting {ETCD} and {API_SERVER}" if first else f"starting {API_SERVER}")
+            if not self._etcd.running:
+                self._etcd.start(_etcd_arguments(self._directory))
+            self._server.start(_server_arguments(self._directory))
+            self._await_ready(time.monotonic(), _FIRST_DEADLINE if first else _AGAIN_DEADLINE)
+            if first:
+                self._seed()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._server.kill()
+
+    @property
+    def requests(self) -> tuple[tuple[str, str], ...]:
+        return audit.requests(self._directory.audit_log)
+
+    def describe(self) -> Object:
+        return {
+            "server": f"{API_SERVER} {self._version}",
+            "url": access.SECURE_URL,
+            "kubeconfig": str(self._directory.kubeconfig("admin")),
+        }
+
+    def add_node(self, name: str, provider_id: str) -> None:
+        client = self._connected()
+        node = node_object(name, provider_id)
+        try:
+            client.request("POST", "/api/v1/nodes", node)
+        except KubeError as exc:
+            if exc.status != 409:
+                raise
+            client.request("DELETE", f"/api/v1/nodes/{name}")
+            client.request("POST", "/api/v1/nodes", node)
+
+    def remove_node(self, name: str) -> None:
+        with contextlib.suppress(KubeError):
+            self._connected().request("DELETE", f"/api/v1/nodes/{name}")
+
+    def _connected(self) -> KubeClient:
+        if self._client is None:
+            raise LabError("the API server was not started")
+        return self._client
+
+    def _prepare(self) -> None:
+        """Everything that the programs read, and the lab's own way in."""
+        self._directory.root.mkdir(mode=0o700)
+        certificates.make(self._directory, (KUBERNETES_ADDRESS, _SERVICE_ADDRESS, IPv4Address("127.0.0.1")))
+        write_private(self._directory.audit_policy, json.dumps(audit.POLICY).encode())
+        admin = access.secure_kubeconfig(self._directory, access.admin_user(self._directory))
+        write_private(self._directory.kubeconfig("admin"), admin.encode())
+        self._client = KubeClient(namespace.own(), access.admin_tls(self._directory))
+
+    def _await_ready(self, begin: float, timeout: float) -> None:
+        told = begin
+        while why := self._connected().not_ready():
+            for program in (self._etcd, self._server):
+                program.check()
+            now = time.monotonic()
+            if now - begin > timeout:
+                raise LabError(
+                    f"{API_SERVER} was not ready after {timeout:.0f} s ({why}): {self._server.tail()}"
+                )
+            if now - told > _TOLD_EVERY:
+                told = now
+                self._say(f"  {now - begin:.0f} s: not ready yet")
+            time.sleep(_POLL)
+        self._version = str(self._connected().request("GET", "/version")["gitVersion"])
+        self._say(f"{API_SERVER} {self._version} is ready after {time.monotonic() - begin:.1f} s")
+
+    def _seed(self) -> None:
+        """Namespaces that others come to later, the agents' account and rights, and its token."""
+        client = self._connected()
+        for name in ("default", "kube-system"):
+            client.create_namespace(name)
+        for item in json.loads(RIGHTS.read_text())["items"]:
+            client.request("POST", _PATHS[item["kind"]], item)
+        wanted = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": _TOKEN_SECONDS},
+        }
+        token = client.request("POST", f"{_ACCOUNT}/token", wanted)["status"]["token"]
+        agent = access.secure_kubeconfig(self._directory, {"token": token})
+        write_private(self._directory.kubeconfig("agent"), agent.encode())
+
+
+def _etcd_arguments(directory: KubeDir) -> list[str]:
+    return [
+        f"--data-dir={directory.data}",
+        f"--listen-client-urls={_CLIENT_URL}",
+        f"--advertise-client-urls={_CLIENT_URL}",
+        f"--listen-peer-urls={_PEER_URL}",
+        f"--initial-advertise-peer-urls={_PEER_URL}",
+        f"--initial-cluster=default={_PEER_URL}",
+        # What the lab knows ends with the machine at the latest.
+        "--unsafe-no-fsync",
+    ]
+
+
+def _server_arguments(directory: KubeDir) -> list[str]:
+    return [
+        f"--etcd-servers={_CLIENT_URL}",
+        f"--bind-address={KUBERNETES_ADDRESS}",
+        f"--advertise-address={KUBERNETES_ADDRESS}",
+        f"--secure-port={KUBERNETES_PORT}",
+        f"--client-ca-file={directory.certificate('ca')}",
+        f"--tls-cert-file={directory.certificate('server')}",
+        f"--tls-private-key-file={directory.key('server')}",
+        "--authorization-mode=RBAC",
+        "--disable-admission-plugins=ServiceAccount",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={directory.key('accounts')}",
+        f"--service-account-signing-key-file={directory.key('accounts')}",
+        f"--service-cluster-ip-range={_SERVICE_CIDR}",
+        "--allow-privileged=true",
+        f"--audit-policy-file={directory.audit_policy}",
+        f"--audit-log-path={directory.audit_log}",
+        "--audit-log-maxsize=64",
+        "--audit-log-maxbackup=1",
+    ]
