@@ -5,8 +5,8 @@ looks at what the ledger has and goes on from there. How an operation ends:
 
 * done: its row goes in the same transaction that records the outcome;
 * refused by the cloud for good: nothing exists, the row goes, the CloudError is raised;
-* unknown (time-out, lost connection), or a passing fault (throttled, metadata away) once an ENI exists: the
-  row stays, the error is raised, and whoever owns the pool resumes it later with the same token. An intent
+* unknown (time-out, lost connection), or refused in passing (throttled, metadata away) where an ENI exists or
+  an earlier attempt may have made one: the row stays, the error is raised, and whoever owns the pool resumes it later with the same token. An intent
   is never dropped while its effect may exist;
 * an ENI that exists and will never serve: its row becomes the intent to give it back.
 
@@ -32,6 +32,10 @@ from control.model.records import EniRecord, Operation, OperationKind
 
 UNKNOWN_OUTCOME = frozenset({Cause.TIMEOUT, Cause.UNREACHABLE, Cause.INTERNAL})
 """After these the effect may exist although no answer came."""
+
+BEFORE_THE_TOKEN = frozenset({Cause.CREDENTIALS, Cause.FORBIDDEN})
+"""Like temporary refusals (throttled, token still being processed) these are given before the cloud looks at
+the token: they do not say that an earlier attempt, whose answer was lost, made nothing."""
 
 WITNESS_TIMEOUT = 60.0
 """Seconds an attached ENI may take to be seen by kernel, metadata and cloud before it is given up."""
@@ -86,11 +90,11 @@ class CloudWork:
         self._faults = faults
         self._settings = settings
 
-    async def run(self, operation: Operation) -> None:
+    async def run(self, operation: Operation, *, resumed: bool) -> None:
         """Start or resume. The operation must be in the ledger."""
         match operation.kind:
             case OperationKind.CREATE_ENI:
-                await self._create(operation)
+                await self._create(operation, resumed=resumed)
             case OperationKind.ASSIGN:
                 await self._assign(operation)
             case OperationKind.RELEASE_ADDRESSES:
@@ -98,14 +102,15 @@ class CloudWork:
             case OperationKind.RELEASE_ENI:
                 await self._release_eni(operation)
 
-    async def _create(self, operation: Operation) -> None:
+    async def _create(self, operation: Operation, *, resumed: bool) -> None:
         journal, faults = self._journal, self._faults
         if operation.eni_id is None:
             faults.reach(FaultPoint.GROW_INTENT)
             try:
                 eni = await self._cloud.create_eni(self._request(operation))
             except CloudError as exc:
-                if exc.cause not in UNKNOWN_OUTCOME:
+                says_nothing = exc.temporary or (resumed and exc.cause in BEFORE_THE_TOKEN)
+                if not says_nothing:
                     journal.record(transitions.abandon_operation(operation))
                 raise
             faults.reach(FaultPoint.GROW_CREATED)

@@ -220,7 +220,7 @@ class Pool:
         try:
             if fresh:
                 operation = await self._prepare(operation)
-            await self._work.run(operation)
+            await self._work.run(operation, resumed=not fresh)
             self._budget(operation).clear(self._subject(operation))
             self.on_success()
         except TerwayError as exc:

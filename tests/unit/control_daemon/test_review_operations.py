@@ -62,8 +62,9 @@ def test_fault_of_ours_in_an_operation_is_told_and_not_tried_in_a_hot_loop() -> 
         told: list[TerwayError] = []
         rig.pool.on_failure = told.append
 
-        async def broken(operation: Operation) -> None:
+        async def broken(operation: Operation, *, resumed: bool) -> None:
             nonlocal runs
+            del resumed
             runs += 1
             raise KeyError(operation.token)
 
@@ -119,6 +120,25 @@ def test_frozen_address_that_nobody_holds_is_given_back() -> None:
         await rig.settle()
         left = {a for a, r in book.addresses.items() if r.state is AddressState.FROZEN}
         assert left == {held.ipv4}
+        rig.assert_agree()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("code", ["Throttling", "LastTokenProcessing", "Forbidden.RAM"])
+def test_refusal_of_a_repeated_create_does_not_drop_an_eni_that_the_first_one_made(code: str) -> None:
+    """Cilium 21747, aws 69: its answer was lost, and the repeat refused before its token was looked at."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        rig.cloud.fail(Action.CREATE_ENI, "InternalError", lost=True)
+        rig.cloud.fail(Action.CREATE_ENI, code)
+        for _ in range(2):
+            with pytest.raises(PoolExhausted):
+                await rig.add("web-0")
+            await rig.settle()
+            rig.clock.advance(130)
+        await rig.add("web-0")
         rig.assert_agree()
 
     run(scenario())
