@@ -14,6 +14,7 @@ from typing import Any
 from control.daemon.attach import Attachments
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
+from control.model.cloud import Cloud, NodeIdentity
 from control.model.errors import RequestError
 from control.model.records import AddressState, AttachmentRecord, EniRecord
 
@@ -28,7 +29,7 @@ class NodeFacts:
 
     config_path: str
     kubeconfig: str
-    instance_type: str
+    identity: NodeIdentity
     per_eni: int
     max_enis: int
     min_idle: int
@@ -47,8 +48,11 @@ def stamp(seconds: float) -> str:
 class Inspector:
     """Reads book and pool; must be called on the event loop's thread."""
 
-    def __init__(self, *, journal: Journal, pool: Pool, attachments: Attachments, facts: NodeFacts) -> None:
+    def __init__(
+        self, *, journal: Journal, cloud: Cloud, pool: Pool, attachments: Attachments, facts: NodeFacts
+    ) -> None:
         self._journal = journal
+        self._cloud = cloud
         self._pool = pool
         self._attachments = attachments
         self._facts = facts
@@ -189,6 +193,28 @@ class Inspector:
     def resources_of_pods(self) -> list[dict[str, Any]]:
         """``execute network_service default resdb``: every record, as JSON."""
         return [_attachment(a) for a in self._sorted_attachments()]
+
+    async def audit(self) -> list[str]:
+        """The cloud's ENIs against the ledger, in upstream's words."""
+        enis = await self._cloud.enis_of_instance(self._facts.identity.instance_id)
+        remote = [e for e in enis if e.mac != self._facts.identity.mac]
+        book = self._journal.book
+        lines = [f"{len(remote)} enis fetched"]
+        if len(remote) != len(book.enis):
+            lines.append(
+                f"remote eni count not equal to local: remote {len(remote)}, local: {len(book.enis)}"
+            )
+        for eni in remote:
+            lines.append(f"checking eni {eni.eni_id}({eni.mac})")
+            if eni.eni_id not in book.enis:
+                lines.append(f"remote eni {eni.eni_id}({eni.mac}) not found on local machine")
+                continue
+            lines += [
+                f"ip {a} attached to eni {eni.eni_id}({eni.mac}) not found on local machine"
+                for a in eni.ipv4
+                if a not in book.addresses
+            ]
+        return lines
 
     def mode(self) -> dict[str, Any]:
         return {**self._facts.mode, "warnings": list(self._facts.warnings)}

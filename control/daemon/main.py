@@ -28,7 +28,8 @@ from control.config.credentials import with_secret_files
 from control.config.settings import Settings
 from control.daemon.cni_conf_file import install_cni_conf
 from control.daemon.cni_socket import CniSocket
-from control.daemon.node import Node, NodeConfig
+from control.daemon.node import Node
+from control.daemon.node_config import NodeConfig
 from control.model.errors import Cause, CloudError, ConfigError, RequestError, TerwayError
 from control.model.ids import AttachmentKey
 

@@ -1,0 +1,151 @@
+"""The use cases of one node over its ports: who is handed what. No decision is taken here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from control.daemon.attach import Attachments
+from control.daemon.cni_service import CniService
+from control.daemon.faults import Faults
+from control.daemon.journal import Journal
+from control.daemon.metrics import Metrics
+from control.daemon.node_config import NodeConfig
+from control.daemon.operations import CloudWork, WorkSettings
+from control.daemon.pool import Pool, PoolSettings
+from control.daemon.ports import EndpointSettings, NodeKernel
+from control.daemon.reconcile import Reconciler
+from control.daemon.recovery import Recovery
+from control.daemon.timers import Timers
+from control.daemon.upkeep import Upkeep
+from control.daemon.vswitches import VSwitches
+from control.ipam.sizing import PoolSizes, ReclaimSettings
+from control.model.clock import Clock
+from control.model.cloud import Cloud, Metadata, NodeIdentity
+from control.model.errors import TerwayError
+from control.model.ids import SecurityGroupId, VSwitchId
+from control.model.pod import EventType, Kubernetes
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside, and the clock."""
+
+    journal: Journal
+    cloud: Cloud
+    metadata: Metadata
+    kernel: NodeKernel
+    kubernetes: Kubernetes
+    clock: Clock
+    timers: Timers
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and how large: what the cloud said of this node."""
+
+    identity: NodeIdentity
+    sizes: PoolSizes
+    groups: tuple[SecurityGroupId, ...]
+    vswitches: tuple[VSwitchId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    pool: Pool
+    attachments: Attachments
+    service: CniService
+    recovery: Recovery
+    upkeep: Upkeep
+
+
+def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
+    conf, faults = config.eni, Faults(config.fault)
+    instance_id, dual = place.identity.instance_id, place.sizes.dual
+    endpoint_settings = EndpointSettings(mtu=config.mtu, extra_routes=conf.extra_routes)
+    work = CloudWork(
+        cloud=ports.cloud,
+        metadata=ports.metadata,
+        kernel=ports.kernel,
+        journal=ports.journal,
+        faults=faults,
+        settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
+    )
+    pool = _pool(config, ports, place, work)
+    attachments = Attachments(
+        journal=ports.journal,
+        pool=pool,
+        kernel=ports.kernel,
+        kubernetes=ports.kubernetes,
+        faults=faults,
+        settings=endpoint_settings,
+        dual=dual,
+        annotate=conf.enable_patch_pod_ips,
+    )
+    reconciler = Reconciler(
+        journal=ports.journal,
+        cloud=ports.cloud,
+        metadata=ports.metadata,
+        kernel=ports.kernel,
+        kubernetes=ports.kubernetes,
+        work=work,
+        instance_id=instance_id,
+        tags=config.tags,
+        mtu=config.mtu,
+        dual=dual,
+    )
+    recovery = Recovery(
+        journal=ports.journal,
+        attachments=attachments,
+        kernel=ports.kernel,
+        reconciler=reconciler,
+        pool=pool,
+        settings=endpoint_settings,
+    )
+    upkeep = Upkeep(
+        journal=ports.journal,
+        pool=pool,
+        attachments=attachments,
+        kernel=ports.kernel,
+        kubernetes=ports.kubernetes,
+        reconciler=reconciler,
+        recovery=recovery,
+        timers=ports.timers,
+        sync_period=conf.pool.sync_period,
+    )
+    service = CniService(attachments=attachments, journal=ports.journal, kernel=ports.kernel, mtu=config.mtu)
+    service.observe = ports.metrics.request
+    return Assembly(pool, attachments, service, recovery, upkeep)
+
+
+def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Pool:
+    vswitches = VSwitches(
+        ports.cloud,
+        ports.clock,
+        place.vswitches,
+        zone=place.identity.zone,
+        policy=config.eni.vswitch_policy,
+    )
+    pool = Pool(
+        journal=ports.journal,
+        work=work,
+        cloud=ports.cloud,
+        vswitches=vswitches,
+        settings=PoolSettings(place.sizes, place.groups, config.eni.eni_policy, _reclaim(config)),
+    )
+
+    def failed(error: TerwayError) -> None:
+        ports.metrics.allocation(ok=False)
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", f"{error.cause}: {error}")
+
+    pool.on_failure = failed
+    pool.on_success = partial(ports.metrics.allocation, ok=True)
+    return pool
+
+
+def _reclaim(config: NodeConfig) -> ReclaimSettings | None:
+    pool = config.eni.pool
+    if pool.reclaim_after is None:
+        return None
+    return ReclaimSettings(pool.reclaim_after, pool.reclaim_interval, pool.reclaim_batch_size)

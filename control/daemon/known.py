@@ -1,0 +1,63 @@
+"""What the start must know of the node: asked of metadata and cloud, and remembered in the ledger.
+
+A daemon that is started again needs none of them to answer: what they said before is there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from control.daemon.journal import Journal
+from control.model.cloud import Cloud, InstanceLimits, Metadata, NodeIdentity
+from control.model.errors import ConfigError, MetadataError
+from control.model.ids import Mac, SecurityGroupId
+
+LIMITS_AGE = 15 * 24 * 3600.0
+"""Seconds an instance type's limits are believed, as upstream's daemon does."""
+IDENTITY, LIMITS, GROUPS = "identity", "limits", "primary_groups"
+
+
+class Known:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def identity(self, metadata: Metadata) -> NodeIdentity:
+        """From metadata; if that is away, from what it said before the last restart."""
+        try:
+            identity = await metadata.identity()
+        except MetadataError:
+            known = self._journal.facts.get(IDENTITY)
+            if known is None:
+                raise
+            return NodeIdentity(**json.loads(known))
+        self._journal.remember(IDENTITY, json.dumps(asdict(identity)))
+        return identity
+
+    def primary_mac(self) -> Mac | None:
+        known = self._journal.facts.get(IDENTITY)
+        return None if known is None else Mac(json.loads(known)["mac"])
+
+    async def limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
+        known = json.loads(self._journal.facts.get(LIMITS, "{}"))
+        if known.get("type") == instance_type and self._journal.now() - known["at"] < LIMITS_AGE:
+            return InstanceLimits(**known["limits"])
+        limits = await cloud.instance_limits(instance_type)
+        fact = {"type": instance_type, "at": self._journal.now(), "limits": asdict(limits)}
+        self._journal.remember(LIMITS, json.dumps(fact))
+        return limits
+
+    async def primary_groups(self, cloud: Cloud, identity: NodeIdentity) -> tuple[SecurityGroupId, ...]:
+        """The primary ENI's security groups, for a configuration without any. Asked for once."""
+        known = self._journal.facts.get(GROUPS)
+        if known is None:
+            enis = await cloud.enis_of_instance(identity.instance_id)
+            primary = [e for e in enis if e.mac == identity.mac]
+            if not primary or not primary[0].security_groups:
+                raise ConfigError(
+                    f"the primary ENI of {identity.instance_id} shows no security group",
+                    remedy="set security_group in eni-config",
+                )
+            known = json.dumps(primary[0].security_groups)
+            self._journal.remember(GROUPS, known)
+        return tuple(SecurityGroupId(g) for g in json.loads(known))

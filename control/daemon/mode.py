@@ -1,0 +1,63 @@
+"""The mode that was asked for and the one in force, with the reason for each difference. Pure.
+
+A fallback is never silent: the reasons go to the log, to a node event and to ``terway-cli mode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cni.plugin import IpStack, VirtualType
+from control.daemon.node_config import NodeConfig
+from control.ipam.sizing import PoolSizes
+from control.model.cloud import InstanceLimits, NodeIdentity
+from control.model.ids import Address
+
+
+def fallbacks(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> list[str]:
+    """One sentence for each thing that was asked for and is not in force."""
+    asked, reasons = config.cni.plugin.virtual_type, []
+    if asked is not VirtualType.POLICY_ROUTE:
+        reasons.append(f"{asked} is asked for and not built yet: pods are routed (PolicyRoute)")
+    if config.wants_dual and not sizes.dual:
+        why = "has no IPv6" if not limits.ipv6_per_eni else "has fewer IPv6 than IPv4 addresses per ENI"
+        reasons.append(f"ip_stack dual is asked for, but {limits.instance_type} {why}: IPv4 only")
+    if config.wants_trunk and not limits.trunk_supported:
+        reasons.append(f"Trunking not supported on instance type {limits.instance_type}")
+    elif config.wants_trunk:
+        reasons.append("trunking is asked for and not built yet: pods share ENIs")
+    return reasons
+
+
+def describe(
+    config: NodeConfig,
+    identity: NodeIdentity,
+    sizes: PoolSizes,
+    host: Sequence[Address],
+    because: Sequence[str],
+) -> dict[str, Any]:
+    """``terway-cli mode`` as JSON."""
+    return {
+        "daemon_mode": "ENIMultiIP",
+        "asked": {
+            "eniip_virtual_type": str(config.cni.plugin.virtual_type),
+            "ip_stack": str(config.eni.ip_stack),
+            "trunk_on": config.wants_trunk,
+        },
+        "in_force": {
+            "eniip_virtual_type": str(VirtualType.POLICY_ROUTE),
+            "ip_stack": str(IpStack.DUAL if sizes.dual else IpStack.IPV4),
+            "datapath": "kernel routing",
+            "bpf": False,
+            "mtu": config.mtu,
+        },
+        "because": list(because),
+        "node": {
+            "name": config.settings.node_name,
+            "instance_id": identity.instance_id,
+            "instance_type": identity.instance_type,
+            "zone": identity.zone,
+            "addresses": [str(a) for a in host],
+        },
+    }
