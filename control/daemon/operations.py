@@ -6,8 +6,8 @@ looks at what the ledger has and goes on from there. How an operation ends:
 * done: its row goes in the same transaction that records the outcome;
 * refused by the cloud for good: nothing exists, the row goes, the CloudError is raised;
 * unknown (time-out, lost connection), or refused in passing (throttled, metadata away) where an ENI exists or
-  an earlier attempt may have made one: the row stays, the error is raised, and whoever owns the pool resumes it later with the same token. An intent
-  is never dropped while its effect may exist;
+  an earlier attempt may have made one: the row stays, the error is raised, and whoever owns the pool resumes
+  it later with the same token. An intent is never dropped while its effect may exist;
 * an ENI that exists and will never serve: its row becomes the intent to give it back.
 
 Nothing here waits a fixed time. The kernel tells by netlink when a device appears; metadata is polled from
