@@ -1,0 +1,74 @@
+"""deploy/rbac.json grants what the agent asks of the API server, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from control.model.errors import PodNotFound
+from control.model.pod import EventType
+from lab.apiserver.real import RIGHTS
+from tests.unit.control_kube.cluster import NODE, Cluster, eventually, key
+
+_VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "PUT": "update"}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    made.close()
+
+
+def objects() -> dict[str, Any]:
+    return {item["kind"]: item for item in json.loads(RIGHTS.read_text())["items"]}
+
+
+def right(method: str, url: str) -> tuple[str, str]:
+    """The verb and the resource that RBAC judges a core request by."""
+    path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
+    parts = path.removeprefix("/api/v1/").split("/")
+    resource, *name = parts[2:] if parts[0] == "namespaces" else parts
+    if method != "GET":
+        return _VERBS[method], resource
+    return ("watch" if "watch" in query else "get" if name else "list"), resource
+
+
+def test_rights_are_what_the_agent_does(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    uid = cluster.create("p")
+    pod = asyncio.run(adapter.pod(key("p"), uid))
+    with pytest.raises(PodNotFound):
+        asyncio.run(adapter.pod(key("absent"), None))
+    for target in (pod, None):
+        for expected in (1, 2):
+            adapter.event(target, EventType.NORMAL, "Reason", "message")
+            eventually(
+                lambda count=expected: count in [e["count"] for e in cluster.events()],  # type: ignore[misc]  # a default
+                "the event is there, then counted up",
+            )
+    adapter.annotate(pod, {"a": "b"})
+    eventually(lambda: "a" in cluster.annotations("p"), "the annotation is there")
+    assert asyncio.run(adapter.exists(key("p"), uid))
+
+    granted = {
+        (verb, resource)
+        for rule in objects()["ClusterRole"]["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        if rule["apiGroups"] == [""]
+    }
+    assert {right(method, url) for method, url in cluster.server.requests} == granted
+    assert pod.node == NODE
+
+
+def test_role_account_and_binding_belong_together() -> None:
+    found = objects()
+    account, role, binding = found["ServiceAccount"], found["ClusterRole"], found["ClusterRoleBinding"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", **account["metadata"]}]
