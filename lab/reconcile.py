@@ -60,12 +60,13 @@ class Reconciler:
         while True:
             with self._changed:
                 target = self._wanted
+            began = self._clock.now()
             self._error = self._try()
             with self._changed:
                 if not self._error:
                     self._done = target
                     self._changed.notify_all()
-                pause = _RETRY if self._error else self._until_due()
+                pause = _RETRY if self._error else self._until_due(began)
                 if self._wanted == target:
                     self._changed.wait(pause)
 
@@ -77,10 +78,10 @@ class Reconciler:
             return f"{type(exc).__name__}: {exc}"
         return ""
 
-    def _until_due(self) -> float | None:
-        now = self._clock.now()
-        due = self._source.next_change(now)
-        return None if due is None else max(0.0, due - now)
+    def _until_due(self, seen: float) -> float | None:
+        """Of the first change after ``seen``, which may have come true while that state was applied."""
+        due = self._source.next_change(seen)
+        return None if due is None else max(0.0, due - self._clock.now())
 
     @property
     def error(self) -> str:
