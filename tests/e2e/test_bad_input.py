@@ -198,7 +198,7 @@ STDIN: dict[str, tuple[str | dict[str, Any], int, list[str], str]] = {
 def test_bad_network_configuration_is_refused(running: Bench, case: str) -> None:
     bad, code, words, version = STDIN[case]
     stdin = bad if isinstance(bad, str) else json.dumps({k: v for k, v in {**CONF, **bad}.items() if v})
-    with unchanged(running), sandbox(running) as raw:
+    with sandbox(running) as raw, unchanged(running):
         raw.call("ADD", stdin=stdin).assert_error(code, *words, version=version)
 
 
@@ -226,12 +226,12 @@ ENVIRONMENT: dict[str, tuple[str, dict[str, str | None], list[str]]] = {
 @pytest.mark.parametrize("case", ENVIRONMENT)
 def test_bad_environment_is_refused(running: Bench, case: str) -> None:
     command, change, words = ENVIRONMENT[case]
-    with unchanged(running), sandbox(running) as raw:
+    with sandbox(running) as raw, unchanged(running):
         raw.call(command, **change).assert_error(4, *words)
 
 
 def test_cni_args_that_cannot_be_read_are_refused(running: Bench) -> None:
-    with unchanged(running), sandbox(running) as raw:
+    with sandbox(running) as raw, unchanged(running):
         raw.call("ADD", CNI_ARGS="K8S_POD_NAME").assert_error(6, "failed to parse args", "NAME=VALUE")
         raw.call("ADD", CNI_ARGS="K8S_POD_NAME=a/b").assert_error(6, "K8S_POD_NAME is 'a/b'", "a pod's name")
 
@@ -254,7 +254,7 @@ def test_what_is_no_pod_namespace_is_refused(running: Bench, case: str) -> None:
     path, words = NETNS[case]
     running.node.exec(["mkfifo", "/run/eni/fifo"])
     for command in ("ADD", "CHECK"):
-        with unchanged(running), sandbox(running) as raw:
+        with sandbox(running) as raw, unchanged(running):
             raw.call(command, CNI_NETNS=path).assert_error(8, *words)
     with sandbox(running) as raw:
         done = raw.call("DEL", CNI_NETNS=path)
@@ -262,8 +262,8 @@ def test_what_is_no_pod_namespace_is_refused(running: Bench, case: str) -> None:
 
 
 def test_the_nodes_own_namespace_is_taken_if_the_runtime_means_it(running: Bench) -> None:
-    """Then it is like any other: a free name is made there, and goes with the DEL."""
-    with unchanged(running), sandbox(running) as raw:
+    """Then it is like any other: what is there already is not ours to touch."""
+    with sandbox(running) as raw, unchanged(running):
         override = {"CNI_NETNS": "/proc/1/ns/net", "CNI_NETNS_OVERRIDE": "1"}
         raw.call("ADD", **override, CNI_IFNAME="eth0").assert_error(4, "eth0", "another plugin made it")
 
@@ -274,7 +274,8 @@ def test_foreign_interface_in_the_pod_is_left_alone(running: Bench) -> None:
         try:
             with namespace.entered(fd), IPRoute() as inside:
                 inside.link("add", ifname="eth0", kind="veth", peer="eth1", address="02:00:00:00:00:77")
-            raw.call("ADD").assert_error(4, "eth0 in the pod's namespace", "a name that is free")
+            with unchanged(running):
+                raw.call("ADD").assert_error(4, "eth0 in the pod's namespace", "a name that is free")
             assert raw.call("DEL").code == 0
             with namespace.entered(fd), IPRoute() as inside:
                 (link,) = inside.get_links(ifname="eth0")
@@ -286,7 +287,7 @@ def test_foreign_interface_in_the_pod_is_left_alone(running: Bench) -> None:
 
 
 def test_unknown_pod_is_refused(running: Bench) -> None:
-    with unchanged(running), sandbox(running, "ghost", create_object=False) as raw:
+    with sandbox(running, "ghost", create_object=False) as raw, unchanged(running):
         raw.call("ADD").assert_error(107, f"there is no pod {running.node.name}/ghost", "it was deleted")
 
 
@@ -294,5 +295,7 @@ def test_pod_made_anew_is_not_served_under_its_old_uid(running: Bench) -> None:
     with unchanged(running), sandbox(running, "anew") as raw:
         uid = raw.attachment.uid
         changed = raw.attachment.environment("ADD")["CNI_ARGS"].replace(uid, "00000000-1111")
-        raw.call("ADD", CNI_ARGS=changed).assert_error(107, f"has uid {uid}", "00000000-1111", "made anew")
+        with unchanged(running):
+            told = (f"has uid {uid}", "00000000-1111", "made anew")
+            raw.call("ADD", CNI_ARGS=changed).assert_error(107, *told)
         assert raw.call("ADD").code == 0, "with its own it is served"
