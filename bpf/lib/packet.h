@@ -47,6 +47,7 @@ enum packet_fault {
 	PACKET_FINE = 0,
 	PACKET_MALFORMED,
 	PACKET_EXTENSION,
+	PACKET_TRANSPORT, /* the IP header is fine, what it announces is cut */
 };
 
 enum packet_part {
@@ -63,6 +64,8 @@ struct packet {
 	__u8 icmp_type;	       /* if the protocol is ICMP or ICMPv6 */
 	__u8 transport_length; /* of the TCP or UDP header, else 0 */
 	__u8 quoted;	       /* set by the caller: an ICMP error's quote may end early */
+	__u8 hop_limit;
+	__u8 options; /* 1: IPv4 options, or IPv6 extension headers besides the fragment's */
 };
 
 /* The type of the request that `type` replies to, 0 if it is no reply. */
@@ -108,7 +111,7 @@ static __always_inline int packet_parse_icmp(struct __sk_buff *skb, struct packe
 	__u8 request;
 
 	if (bpf_skb_load_bytes(skb, packet->transport, &header, sizeof(header)))
-		return PACKET_MALFORMED;
+		return PACKET_TRANSPORT;
 	packet->icmp_type = header.type;
 	request = icmp_request_of(flow->protocol, header.type);
 	if (request) {
@@ -128,7 +131,7 @@ static __always_inline int packet_parse_ports(struct __sk_buff *skb, struct pack
 	__u8 offset;
 
 	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
-		return PACKET_MALFORMED;
+		return PACKET_TRANSPORT;
 	packet->flow.source_port = ports[0];
 	packet->flow.destination_port = ports[1];
 	if (packet->quoted)
@@ -136,13 +139,13 @@ static __always_inline int packet_parse_ports(struct __sk_buff *skb, struct pack
 	packet->transport_length = 8;
 	if (packet->flow.protocol == IPPROTO_TCP) {
 		if (bpf_skb_load_bytes(skb, packet->transport + 12, &offset, 1))
-			return PACKET_MALFORMED;
+			return PACKET_TRANSPORT;
 		packet->transport_length = (offset >> 4) * 4;
 		if (packet->transport_length < sizeof(struct tcphdr))
-			return PACKET_MALFORMED;
+			return PACKET_TRANSPORT;
 	}
 	if (packet->transport + packet->transport_length > skb->len)
-		return PACKET_MALFORMED;
+		return PACKET_TRANSPORT;
 	return PACKET_FINE;
 }
 
@@ -175,6 +178,8 @@ static __noinline int packet_parse_v4(struct __sk_buff *skb, __u32 at, struct pa
 		return PACKET_MALFORMED;
 	header = ip.ihl * 4;
 	total = bpf_ntohs(ip.tot_len);
+	if (!total && skb->gso_size) /* longer than 16 bits can say (BIG TCP, Linux 6.3) */
+		total = skb->len - at;
 	if (ip.version != 4 || header < sizeof(ip) || total < header)
 		return PACKET_MALFORMED;
 	if (!packet->quoted && at + total > skb->len)
@@ -183,6 +188,8 @@ static __noinline int packet_parse_v4(struct __sk_buff *skb, __u32 at, struct pa
 	packet->flow.source = address_from_v4(ip.saddr);
 	packet->flow.destination = address_from_v4(ip.daddr);
 	packet->flow.protocol = ip.protocol;
+	packet->hop_limit = ip.ttl;
+	packet->options = header > sizeof(ip);
 	packet->identification = bpf_htonl(bpf_ntohs(ip.id));
 	packet->part = packet_part(fragment & IPV4_OFFSET, fragment & IPV4_MORE);
 	packet->transport = at + header;
@@ -206,6 +213,10 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 		return PACKET_MALFORMED;
 	__builtin_memcpy(&packet->flow.source, &ip.saddr, sizeof(struct address));
 	__builtin_memcpy(&packet->flow.destination, &ip.daddr, sizeof(struct address));
+	/* On a wire these are nobody's; here they would pass for IPv4. */
+	if (address_is_v4(&packet->flow.source) || address_is_v4(&packet->flow.destination))
+		return PACKET_MALFORMED;
+	packet->hop_limit = ip.hop_limit;
 	next = ip.nexthdr;
 	for (int i = 0; i < EXTENSIONS_MAX; i++) {
 		if (next != EXTENSION_HOP_BY_HOP && next != EXTENSION_ROUTING &&
@@ -220,6 +231,8 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 			packet->part = packet_part(fragment & IPV6_OFFSET, fragment & IPV6_MORE);
 			packet->identification = extension.identification;
 			step = 8;
+		} else {
+			packet->options = 1;
 		}
 		next = extension.next;
 		cursor += step;

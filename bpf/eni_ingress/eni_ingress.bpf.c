@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * This file holds the program at the ingress of ENIs: what the VPC sends. It takes what is for a pod and
+ * needs nothing of the stack; all else, the node's own traffic too, goes on as if it were not there.
+ */
+#include "lib/act.h"
+
+/*
+ * no IP, tagged		see frame_decide()
+ * the fast path is off		STACK_OFF
+ * not to the ENI's MAC		STACK_NOT_HOST
+ * no sense in the IP header	STACK_MALFORMED
+ * ND and MLD			STACK_LINK_TALK
+ * to no pod of this node	STACK_NO_POD
+ * to one of another ENI	STACK_OTHER_ENI
+ * its pod is off		STACK_POD_OFF
+ * of a kind for the stack	see shape_decide()
+ * an answer to the stack	see flow_decide()
+ * longer than the pod's MTU	STACK_MTU
+ * else				FAST_POD
+ */
+static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct packet *packet,
+					      struct decision *decision)
+{
+	struct settings *settings = settings_get();
+	struct endpoint *to;
+	struct ethhdr eth;
+	enum reason reason;
+	int fault;
+
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return STACK_MALFORMED;
+	reason = frame_decide(skb, eth.h_proto);
+	if (reason != GO_ON)
+		return reason;
+	if (!settings || !(settings->flags & SETTING_FAST))
+		return STACK_OFF;
+	if (skb->pkt_type != PACKET_TO_HOST)
+		return STACK_NOT_HOST;
+	fault = packet_parse(skb, ETH_HLEN, eth.h_proto == bpf_htons(ETH_P_IP), packet);
+	if (fault == PACKET_MALFORMED)
+		return STACK_MALFORMED;
+	if (packet_is_link_talk(packet))
+		return STACK_LINK_TALK;
+	to = bpf_map_lookup_elem(&endpoints, &packet->flow.destination);
+	if (!to)
+		return STACK_NO_POD;
+	if (to->eni_ifindex != skb->ifindex)
+		return STACK_OTHER_ENI;
+	if (to->flags & ENDPOINT_OFF)
+		return STACK_POD_OFF;
+	reason = shape_decide(packet, fault);
+	if (reason != GO_ON)
+		return reason;
+	reason = flow_decide(skb, packet);
+	if (reason != GO_ON)
+		return reason;
+	if (packet_wire_length(skb, packet) > to->mtu)
+		return STACK_MTU;
+	decision->verdict = VERDICT_PEER;
+	decision->target = to->host_ifindex;
+	decision->to_slot = to->slot;
+	__builtin_memcpy(decision->to_mac, to->pod_mac, ETH_ALEN);
+	__builtin_memcpy(decision->from_mac, to->host_mac, ETH_ALEN);
+	return FAST_POD;
+}
+
+SEC("tc")
+int eni_ingress(struct __sk_buff *skb)
+{
+	struct decision decision = {};
+	struct packet packet = {};
+
+	decision.reason = eni_decide(skb, &packet, &decision);
+	return decision_act(skb, HOOK_ENI_INGRESS, &decision, &packet.flow);
+}
+
+char _license[] SEC("license") = "GPL";

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * This file holds what the node's datapath shares with Python: reasons, verdicts, and the rows of its maps.
+ * Python reads all of it from BTF. A change of a row or of its meaning takes a new DATAPATH_VERSION: maps are
+ * pinned below a directory of that number, so that programs and rows of two versions never meet.
+ */
+#ifndef TERWAY_DATAPATH_H
+#define TERWAY_DATAPATH_H
+
+#include "include/address.h"
+#include "include/flow.h"
+
+enum datapath_limit {
+	DATAPATH_VERSION = 1,
+	/* Room for reasons in a row of `reason_counts`, so that a new one changes no layout. */
+	REASON_ROOM = 64,
+	ENDPOINTS_MAX = 4096,
+	PODS_MAX = 2048,
+	ENIS_MAX = 64,
+	STACK_PREFIXES_MAX = 1024,
+	STACK_FLOWS_MAX = 65536,
+	SLOTS_MAX = 2048,
+	TRACE_BYTES = 262144,
+};
+
+enum hook {
+	HOOK_POD_EGRESS = 0,   /* tc ingress of the pods' host veths */
+	HOOK_ENI_INGRESS = 1,  /* tc ingress of ENIs */
+	HOOK_STACK_EGRESS = 2, /* tc egress of ENIs and of host veths */
+	HOOK_COUNT,
+};
+
+enum verdict {
+	VERDICT_STACK = 0, /* on to whatever comes after the program */
+	VERDICT_DROP = 1,
+	VERDICT_PEER = 2,  /* into the pod behind the host veth `target` */
+	VERDICT_ENI = 3,   /* out of the ENI `target`, MACs written */
+	VERDICT_NEIGH = 4, /* out of the ENI `target`, MACs by the kernel's neighbour table */
+};
+
+/*
+ * Why. Each packet adds one to one of these, at the hook that saw it. The prefix is the class: FAST_ did not
+ * visit the stack, STACK_ goes on to it, DROP_ ends here, SEEN_ is what stack_egress says of a packet it
+ * only looks at. Numbers are never reused; new ones go before REASON_COUNT, which stays within REASON_ROOM.
+ */
+enum reason {
+	/* From a pod into another pod of this node. */
+	FAST_LOCAL = 0,
+	/* From a pod out of its own ENI, to the gateway's known MAC. */
+	FAST_ENI = 1,
+	/* The same, with the neighbour's MAC to be found by the kernel. */
+	FAST_NEIGH = 2,
+	/* From the VPC into a pod. */
+	FAST_POD = 3,
+
+	/* The fast path is switched off on this node. */
+	STACK_OFF = 4,
+	/* The fast path is switched off for the pod that sends or receives. */
+	STACK_POD_OFF = 5,
+	/* The veth is no pod's that we know of. */
+	STACK_UNKNOWN_POD = 6,
+	/* The destination is no pod of this node. */
+	STACK_NO_POD = 7,
+	/* The destination is a pod of another ENI than the one the packet came in by. */
+	STACK_OTHER_ENI = 8,
+	/* The pod's ENI is not known. */
+	STACK_NO_ENI = 9,
+	/* Neither ARP nor IPv4 nor IPv6. */
+	STACK_NOT_IP = 10,
+	/* ARP, neighbour discovery, MLD. */
+	STACK_LINK_TALK = 11,
+	/* The frame carries a VLAN tag. */
+	STACK_VLAN = 12,
+	/* The frame is for another MAC than the device's: broadcast, multicast, a stranger's. */
+	STACK_NOT_HOST = 13,
+	/* The destination address never leaves a link: link-local, multicast, loopback, unspecified. */
+	STACK_LINK_SCOPE = 14,
+	/* The destination is in service_cidr, */
+	STACK_SERVICE = 15,
+	/* in host_stack_cidrs, */
+	STACK_HOST_CIDR = 16,
+	/* an address of the node itself. */
+	STACK_NODE = 17,
+	/* IPv4 options, or IPv6 extension headers. */
+	STACK_OPTIONS = 18,
+	/* A fragment: the later ones do not say which flow they belong to. */
+	STACK_FRAGMENT = 19,
+	/* The hop limit ends here; the stack tells the sender. */
+	STACK_HOP_LIMIT = 20,
+	/* The transport header is cut, so the flow is not known. */
+	STACK_TRANSPORT = 21,
+	/* Too long for the next link; the stack tells the sender, or fragments. */
+	STACK_MTU = 22,
+	/* It answers what the stack sent. */
+	STACK_FLOW = 23,
+	/* An ICMP error about what the stack sent, or about what cannot be read. */
+	STACK_QUOTE = 24,
+	/* The IP header is cut or contradicts itself, and it did not come from a pod. */
+	STACK_MALFORMED = 25,
+
+	/* The frame's source is not the pod's MAC. */
+	DROP_SRC_MAC = 26,
+	/* The source address is not the pod's. */
+	DROP_SRC_ADDRESS = 27,
+	/* From a pod, and the IP header is cut or contradicts itself. */
+	DROP_MALFORMED = 28,
+	/* The kernel would not let the packet be changed (out of memory). */
+	DROP_KERNEL = 29,
+
+	/* The stack sent the first packet of a flow, or the record of it had been forgotten. */
+	SEEN_NEW = 30,
+	/* The stack sent another packet of a flow that is on record. */
+	SEEN_KNOWN = 31,
+	/* A packet of the fast path on its way out. */
+	SEEN_FAST = 32,
+	/* Nothing that has a reply to be told by: ARP, ND, multicast, later fragments, ICMP errors. */
+	SEEN_NOTHING = 33,
+
+	REASON_COUNT,
+};
+
+_Static_assert(REASON_COUNT <= REASON_ROOM, "counters have room for every reason");
+
+enum endpoint_flag {
+	ENDPOINT_OFF = 1, /* the stack carries what this pod sends and receives */
+};
+
+/* Value of `endpoints`, keyed by address: how to reach a pod of this node. */
+struct endpoint {
+	__u32 host_ifindex;
+	__u32 eni_ifindex;
+	__u8 pod_mac[6];
+	__u8 host_mac[6];
+	__u32 mtu; /* of its host veth */
+	__u32 flags;
+	__u32 slot; /* its row of `endpoint_counts` */
+};
+
+_Static_assert(sizeof(struct endpoint) == 32, "no hole");
+
+/* Value of `pods`, keyed by host veth: who may send what. An address that it has not got is zero. */
+struct pod {
+	struct address v4;
+	struct address v6;
+	__u32 eni_ifindex;
+	__u32 flags;
+	__u32 slot;
+	__u8 mac[6];
+	__u8 padding[2];
+};
+
+_Static_assert(sizeof(struct pod) == 52, "no hole");
+
+/* Value of `enis`, keyed by device. A gateway's MAC that is not known is zero. */
+struct eni {
+	__u8 mac[6];
+	__u8 gateway_mac[6];
+	__u8 gateway_mac_v6[6];
+	__u8 padding[2];
+	__u32 mtu;
+};
+
+_Static_assert(sizeof(struct eni) == 24, "no hole");
+
+/* Key and value of `stack_prefixes`: destinations that always take the stack, by longest match. */
+struct stack_prefix {
+	__u32 length;
+	struct address network;
+};
+
+enum stack_kind {
+	/* Not at all: keeps IPv4 out of an IPv6 prefix that spans the mapped addresses. */
+	KIND_NONE = 0,
+	KIND_SERVICE = 1,
+	KIND_HOST_CIDR = 2,
+	KIND_NODE = 3,
+};
+
+struct stack_prefix_value {
+	enum stack_kind kind;
+};
+
+/* Value of `stack_flows`, keyed by struct flow as the stack sent it. */
+struct stack_flow {
+	__u64 noted; /* nanoseconds since boot */
+};
+
+enum setting_flag {
+	SETTING_FAST = 1,
+	SETTING_TRACE = 2,
+};
+
+/* The one row of `settings`. */
+struct settings {
+	__u32 flags;
+	__u32 fast_mark;	      /* set in skb->mark of what leaves by an ENI on the fast path */
+	struct address trace_address; /* only packets from or to it are told; zero: all */
+};
+
+_Static_assert(sizeof(struct settings) == 24, "no hole");
+
+/* Value of `reason_counts`, keyed by hook. */
+struct hook_counters {
+	__u64 count[REASON_ROOM];
+};
+
+/* Value of `endpoint_counts`, keyed by slot. Slot 0 is nobody's. */
+struct endpoint_counters {
+	__u64 fast_out_packets;
+	__u64 fast_out_bytes;
+	__u64 fast_in_packets;
+	__u64 fast_in_bytes;
+	__u64 stack_packets; /* that the pod sent, and the stack carries on */
+	__u64 dropped_packets;
+};
+
+/* One record of the ring buffer `trace`. */
+struct trace_event {
+	__u64 time; /* nanoseconds since boot */
+	struct flow flow;
+	__u32 ifindex;
+	__u32 target;
+	__u32 length;
+	__u8 hook;
+	__u8 verdict;
+	__u8 reason;
+	__u8 padding[1];
+};
+
+_Static_assert(sizeof(struct trace_event) == 64, "no hole");
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * This file holds what is done about a decision: MACs and hop limit written, counted, told to whoever traces,
+ * and turned into what tc wants to hear. Nothing here decides.
+ */
+#ifndef TERWAY_LIB_ACT_H
+#define TERWAY_LIB_ACT_H
+
+#include <linux/pkt_cls.h>
+#include "lib/decision.h"
+
+/* Where BPF_PROG_TEST_RUN, which shows no redirect's target, finds the decision: words of skb->cb. */
+enum decision_word {
+	WORD_VERDICT = 0,
+	WORD_REASON = 1,
+	WORD_TARGET = 2,
+};
+
+const volatile enum decision_word decision_word_type = WORD_VERDICT;
+
+/* RFC 1624, for a byte that is the upper half of its word: one less there is 0x0100 more here. */
+static __always_inline void hop_limit_decrease_v4(struct iphdr *ip)
+{
+	__u32 sum = ip->check + bpf_htons(0x0100);
+
+	ip->check = sum + (sum >= 0xffff);
+	ip->ttl--;
+}
+
+/* IPv6 has no checksum of its own, but the card's sum over the packet, if there is one, covers the byte. */
+static __always_inline void hop_limit_decrease_v6(struct __sk_buff *skb, struct ipv6hdr *ip)
+{
+	ip->hop_limit--;
+	bpf_csum_update(skb, bpf_htons(0xfffe)); /* -1 in the lower half of its word */
+}
+
+static __always_inline void macs_write(struct ethhdr *eth, const struct decision *decision)
+{
+	if (decision->verdict == VERDICT_NEIGH)
+		return;
+	__builtin_memcpy(eth->h_dest, decision->to_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, decision->from_mac, ETH_ALEN);
+}
+
+static __always_inline bool rewrite_v4(struct __sk_buff *skb, const struct decision *decision)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct iphdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return false;
+	hop_limit_decrease_v4(ip);
+	macs_write(eth, decision);
+	return true;
+}
+
+static __always_inline bool rewrite_v6(struct __sk_buff *skb, const struct decision *decision)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct ipv6hdr *ip = (void *)(eth + 1);
+
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return false;
+	macs_write(eth, decision);
+	hop_limit_decrease_v6(skb, ip);
+	return true;
+}
+
+/* As the router does that this replaces. False if the packet cannot be written to. */
+static __always_inline bool header_rewrite(struct __sk_buff *skb, const struct decision *decision)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return rewrite_v4(skb, decision) ||
+		       (!bpf_skb_pull_data(skb, ETH_HLEN + sizeof(struct iphdr)) &&
+			rewrite_v4(skb, decision));
+	return rewrite_v6(skb, decision) ||
+	       (!bpf_skb_pull_data(skb, ETH_HLEN + sizeof(struct ipv6hdr)) &&
+		rewrite_v6(skb, decision));
+}
+
+static __always_inline void reason_count(enum hook hook, enum reason reason)
+{
+	__u32 key = hook;
+	struct hook_counters *found = bpf_map_lookup_elem(&reason_counts, &key);
+
+	if (found && reason < REASON_ROOM)
+		found->count[reason]++;
+}
+
+static __always_inline struct endpoint_counters *slot_counters(__u32 slot)
+{
+	return slot ? bpf_map_lookup_elem(&endpoint_counts, &slot) : (void *)0;
+}
+
+static __always_inline void endpoints_count(const struct decision *decision, __u32 length)
+{
+	struct endpoint_counters *from = slot_counters(decision->from_slot);
+	bool fast = decision->verdict >= VERDICT_PEER;
+	struct endpoint_counters *to;
+
+	if (from && fast) {
+		from->fast_out_packets++;
+		from->fast_out_bytes += length;
+	} else if (from && decision->verdict == VERDICT_DROP) {
+		from->dropped_packets++;
+	} else if (from) {
+		from->stack_packets++;
+	}
+	if (decision->verdict != VERDICT_PEER)
+		return;
+	to = slot_counters(decision->to_slot);
+	if (to) {
+		to->fast_in_packets++;
+		to->fast_in_bytes += length;
+	}
+}
+
+static __noinline int trace_tell(struct __sk_buff *skb, enum hook hook,
+				 const struct decision *decision, const struct flow *flow)
+{
+	struct settings *settings = settings_get();
+	struct trace_event *event;
+	struct address *only;
+
+	if (!settings)
+		return 0;
+	only = &settings->trace_address;
+	if ((only->word[0] | only->word[1] | only->word[2] | only->word[3]) &&
+	    !address_equal(only, &flow->source) && !address_equal(only, &flow->destination))
+		return 0;
+	event = bpf_ringbuf_reserve(&trace, sizeof(*event), 0);
+	if (!event)
+		return 0;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time = bpf_ktime_get_ns();
+	event->flow = *flow;
+	event->ifindex = skb->ifindex;
+	event->target = decision->target;
+	event->length = skb->len;
+	event->hook = hook;
+	event->verdict = decision->verdict;
+	event->reason = decision->reason;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+static __always_inline void decision_report(struct __sk_buff *skb, enum hook hook,
+					    const struct decision *decision,
+					    const struct flow *flow)
+{
+	struct settings *settings = settings_get();
+
+	skb->cb[WORD_VERDICT] = decision->verdict;
+	skb->cb[WORD_REASON] = decision->reason;
+	skb->cb[WORD_TARGET] = decision->target;
+	reason_count(hook, decision->reason);
+	endpoints_count(decision, skb->len);
+	if (settings && settings->flags & SETTING_TRACE)
+		trace_tell(skb, hook, decision, flow);
+}
+
+/* What leaves by an ENI passes stack_egress, which is to know it by its mark. */
+static __always_inline void mark_fast(struct __sk_buff *skb)
+{
+	struct settings *settings = settings_get();
+
+	if (settings)
+		skb->mark |= settings->fast_mark;
+}
+
+/*
+ * verdict	header			answer to tc
+ * STACK	as it came		the next program, or the stack
+ * DROP		as it came		drop
+ * PEER		rewritten		into the pod, at once and on this CPU
+ * ENI		rewritten, marked	out of the ENI
+ * NEIGH	hop limit, marked	out of the ENI by the kernel's neighbour table
+ */
+static __always_inline int decision_act(struct __sk_buff *skb, enum hook hook,
+					struct decision *decision, const struct flow *flow)
+{
+	if (decision->verdict >= VERDICT_PEER && !header_rewrite(skb, decision)) {
+		decision->verdict = VERDICT_DROP;
+		decision->reason = DROP_KERNEL;
+	}
+	decision_report(skb, hook, decision, flow);
+	switch (decision->verdict) {
+	case VERDICT_DROP:
+		return TC_ACT_SHOT;
+	case VERDICT_PEER:
+		return bpf_redirect_peer(decision->target, 0);
+	case VERDICT_ENI:
+		mark_fast(skb);
+		return bpf_redirect(decision->target, 0);
+	case VERDICT_NEIGH:
+		mark_fast(skb);
+		return bpf_redirect_neigh(decision->target, (void *)0, 0, 0);
+	default:
+		return TC_ACT_UNSPEC;
+	}
+}
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * This file holds what a program decides about a packet and the stages that two of them share: what a frame
+ * is, whether the shape of a packet leaves the choice to us, and whether it answers what the stack sent.
+ * A stage returns a reason, or GO_ON.
+ */
+#ifndef TERWAY_LIB_DECISION_H
+#define TERWAY_LIB_DECISION_H
+
+#include "lib/packet.h"
+#include "lib/tables.h"
+
+#define GO_ON REASON_COUNT
+
+#define PACKET_TO_HOST 0 /* linux/if_packet.h: PACKET_HOST */
+
+#define MLD_QUERY   130
+#define MLD_DONE    132
+#define ND_FIRST    133
+#define ND_LAST	    137
+#define MLD2_REPORT 143
+
+/* `target` and the MACs are filled for the verdicts that use them. Slots: 0 for nobody. */
+struct decision {
+	enum verdict verdict;
+	enum reason reason;
+	__u32 target;
+	__u32 from_slot;
+	__u32 to_slot;
+	__u8 to_mac[6];
+	__u8 from_mac[6];
+};
+
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] &&
+	       a[5] == b[5];
+}
+
+static __always_inline bool mac_is_known(const __u8 *mac)
+{
+	return mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5];
+}
+
+static __always_inline bool ethertype_is_tag(__be16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/*
+ * tagged			STACK_VLAN
+ * ARP				STACK_LINK_TALK
+ * neither IPv4 nor IPv6	STACK_NOT_IP
+ */
+static __always_inline enum reason frame_decide(struct __sk_buff *skb, __be16 type)
+{
+	if (skb->vlan_present || ethertype_is_tag(type))
+		return STACK_VLAN;
+	if (type == bpf_htons(ETH_P_ARP))
+		return STACK_LINK_TALK;
+	if (type != bpf_htons(ETH_P_IP) && type != bpf_htons(ETH_P_IPV6))
+		return STACK_NOT_IP;
+	return GO_ON;
+}
+
+/* What neighbours say to each other about themselves and their groups (RFC 4861, 2710, 3810). */
+static __always_inline bool packet_is_link_talk(const struct packet *packet)
+{
+	__u8 type = packet->icmp_type;
+
+	return packet->flow.protocol == PROTOCOL_ICMPV6 && !address_is_v4(&packet->flow.source) &&
+	       ((type >= MLD_QUERY && type <= ND_LAST) || type == MLD2_REPORT);
+}
+
+/*
+ * What only a whole stack does right, in this order. `fault` is packet_parse()'s.
+ *
+ * IPv4 options, IPv6 extension headers		STACK_OPTIONS
+ * a fragment, even the first			STACK_FRAGMENT
+ * ports or ICMP header cut			STACK_TRANSPORT
+ * hop limit 1 or 0				STACK_HOP_LIMIT
+ */
+static __always_inline enum reason shape_decide(const struct packet *packet, int fault)
+{
+	if (packet->options || fault == PACKET_EXTENSION)
+		return STACK_OPTIONS;
+	if (packet->part != PART_WHOLE)
+		return STACK_FRAGMENT;
+	if (fault)
+		return STACK_TRANSPORT;
+	if (packet->hop_limit <= 1)
+		return STACK_HOP_LIMIT;
+	return GO_ON;
+}
+
+static __always_inline bool flow_is_of_stack(const struct flow *flow)
+{
+	return bpf_map_lookup_elem(&stack_flows, flow) != (void *)0;
+}
+
+/* An ICMP error goes the way of the flow it is about. */
+static __noinline enum reason quote_decide(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct packet quote = {.quoted = 1};
+	bool v4 = address_is_v4(&packet->flow.source);
+
+	if (packet_parse(skb, packet->transport + 8, v4, &quote) != PACKET_FINE)
+		return STACK_QUOTE;
+	if (quote.part != PART_WHOLE || flow_is_of_stack(&quote.flow))
+		return STACK_QUOTE;
+	return GO_ON;
+}
+
+/*
+ * The stack answers what the stack sent: it may have translated it, and only it can translate the reply.
+ *
+ * the reverse of a flow on record			STACK_FLOW
+ * an ICMP error that quotes one, a fragment or noise	STACK_QUOTE
+ */
+static __always_inline enum reason flow_decide(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct flow reverse = {
+		.source = packet->flow.destination,
+		.destination = packet->flow.source,
+		.source_port = packet->flow.destination_port,
+		.destination_port = packet->flow.source_port,
+		.protocol = packet->flow.protocol,
+	};
+
+	if (flow_is_of_stack(&reverse))
+		return STACK_FLOW;
+	if (icmp_is_error(packet->flow.protocol, packet->icmp_type))
+		return quote_decide(skb, packet);
+	return GO_ON;
+}
+
+#endif

@@ -1,0 +1,37 @@
+"""The eBPF datapath of a node: what loads, feeds and attaches the programs of ``bpf/``.
+
+``open_fast_path`` gives a ``FastPath`` or says by ``Unavailable`` why this node has none; without one the
+node routes. It reads from the top down:
+
+    path        FastPath: the verbs that the agent uses
+    load        the programs, verified once, over pinned maps; older layouts carried over
+    attach      programs to devices: a shared block for pods, links for ENIs      tc, bpf_call
+    tables      the maps as rows of values                                        rows
+    trace       what becomes of live packets
+
+Packets do not need this process: maps, programs and attachments live in the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datapath.fastpath.errors import Unavailable
+
+if TYPE_CHECKING:
+    from datapath.fastpath.path import FastPath
+
+__all__ = ["Unavailable", "open_fast_path"]
+
+
+def open_fast_path(
+    pin_dir: Path, *, netns: int | None = None, prepare: Callable[[FastPath], None] | None = None
+) -> FastPath:
+    """``FastPath.open``, also where libbpf's binding is missing. Raises Unavailable, and nothing else."""
+    try:
+        from datapath.fastpath.path import FastPath
+    except ImportError as exc:
+        raise Unavailable(str(exc)) from exc
+    return FastPath.open(pin_dir, netns=netns, prepare=prepare)

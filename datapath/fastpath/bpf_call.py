@@ -1,0 +1,93 @@
+"""The one door to bpf(2) itself, for what libbpf 1.1 has no call for: tcx links, and who is who by id.
+
+Source: linux/bpf.h, union bpf_attr. Devices are those of the calling thread's network namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from datapath.errors import KernelError
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280}
+_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 13, 15
+_LINK_CREATE, _LINK_UPDATE = 28, 29
+_ATTR_BYTES = 144
+_INFO_BYTES = 256
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class TcxHook(IntEnum):
+    """enum bpf_attach_type, of Linux 6.6."""
+
+    INGRESS = 46
+    EGRESS = 47
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """``ifindex`` 0: the device is gone and the link holds nothing."""
+
+    program_id: int
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """``tag`` is a hash of the instructions: two builds of one source may share it."""
+
+    id: int
+    name: str
+    tag: str
+
+
+def link_create(program_fd: int, ifindex: int, hook: TcxHook) -> int:
+    """A descriptor of a new tcx link. KernelError with EINVAL on a kernel without tcx."""
+    attr = struct.pack("=IIII", program_fd, ifindex, hook, 0)
+    return _call(_LINK_CREATE, attr, f"link the program to {hook.name.lower()}", f"device {ifindex}")
+
+
+def link_update(link_fd: int, program_fd: int) -> None:
+    """Put another program into a link; every packet meets the one or the other."""
+    attr = struct.pack("=IIII", link_fd, program_fd, 0, 0)
+    _call(_LINK_UPDATE, attr, "update the link", f"descriptor {link_fd}")
+
+
+def link_info(link_fd: int) -> LinkInfo:
+    raw = _info(link_fd)
+    _, _, program_id, _, ifindex, _ = struct.unpack_from("=IIIIII", raw)
+    return LinkInfo(program_id, ifindex)
+
+
+def program_info(program_fd: int) -> ProgramInfo:
+    raw = _info(program_fd)
+    (number,) = struct.unpack_from("=I", raw, 4)
+    return ProgramInfo(number, raw[64:80].rstrip(b"\0").decode(errors="replace"), raw[8:16].hex())
+
+
+def program_by_id(number: int) -> int:
+    """A descriptor, owned by the caller."""
+    return _call(_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0), "open the program", f"id {number}")
+
+
+def _info(fd: int) -> bytes:
+    raw = ctypes.create_string_buffer(_INFO_BYTES)
+    attr = struct.pack("=IIQ", fd, _INFO_BYTES, ctypes.addressof(raw))
+    _call(_OBJ_GET_INFO_BY_FD, attr, "ask about the BPF object", f"descriptor {fd}")
+    return raw.raw
+
+
+def _call(command: int, attr: bytes, what: str, name: str) -> int:
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise KernelError(what, object=name, detail=f"bpf(2) has no known number on {platform.machine()}")
+    room = ctypes.create_string_buffer(attr, _ATTR_BYTES)
+    result = int(_libc.syscall(number, command, room, _ATTR_BYTES))
+    if result < 0:
+        raise KernelError(what, errno=ctypes.get_errno(), object=name)
+    return result

@@ -1,0 +1,66 @@
+"""Names that the programs and Python share, read from BTF: reasons, verdicts, hooks, limits.
+
+A name here is the C name in lower case; ``bpf/include/datapath.h`` says what each means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datapath.ebpf.btf import Btf
+from datapath.ebpf.libbpf import Object
+
+MAPS = (
+    "endpoints",
+    "pods",
+    "enis",
+    "stack_prefixes",
+    "stack_flows",
+    "settings",
+    "reason_counts",
+    "endpoint_counts",
+    "trace",
+)
+PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
+"""Each is the object's name as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Each tuple is indexed by number. ``flags`` are those of endpoints and settings, by C name."""
+
+    version: int
+    reasons: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    hooks: tuple[str, ...]
+    kinds: dict[str, int]
+    flags: dict[str, int]
+    words: dict[str, int]
+    trace_event: np.dtype[Any]
+
+
+@cache
+def names_of(path: Path) -> Names:
+    """From a compiled object; nothing is loaded. Raises KernelError if it cannot be opened."""
+    with Object(path) as opened:
+        btf = Btf(opened.btf())
+    return Names(
+        version=btf.enum("datapath_limit")["DATAPATH_VERSION"],
+        reasons=_listed(btf, "reason", ""),
+        verdicts=_listed(btf, "verdict", "verdict_"),
+        hooks=_listed(btf, "hook", "hook_"),
+        kinds={name.removeprefix("KIND_").lower(): n for name, n in btf.enum("stack_kind").items()},
+        flags={**btf.enum("endpoint_flag"), **btf.enum("setting_flag")},
+        words=btf.enum("decision_word"),
+        trace_event=btf.dtype(btf.type_id("trace_event")),
+    )
+
+
+def _listed(btf: Btf, enum: str, prefix: str) -> tuple[str, ...]:
+    numbered = {n: name for name, n in btf.enum(enum).items() if not name.endswith("_COUNT")}
+    return tuple(numbered[n].lower().removeprefix(prefix) for n in range(len(numbered)))

@@ -1,0 +1,240 @@
+"""The fast path of a node, as the agent sees it: open, say what is there, attach, count, trace.
+
+All state is the kernel's: pinned maps, filters, links. A process that opens after another was killed goes on
+where that one was, and one with other programs puts them in place of the old ones without losing a packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Any
+
+from datapath.ebpf import libbpf, objects
+from datapath.ebpf.btf import BtfError
+from datapath.ebpf.objects import ObjectMissing
+from datapath.errors import KernelError
+from datapath.fastpath import bpf_call
+from datapath.fastpath.attach import Attacher
+from datapath.fastpath.bpf_call import ProgramInfo
+from datapath.fastpath.errors import Unavailable
+from datapath.fastpath.layout import MAPS, PROGRAMS, Names
+from datapath.fastpath.load import Loaded
+from datapath.fastpath.rows import Eni, Pod, keys_of
+from datapath.fastpath.tables import EndpointCounts, Tables
+from datapath.fastpath.trace import Trace
+from datapath.netlink.wire import Address, Network
+
+FAST_MARK = 0x20
+"""A bit of skb->mark that neither kube-proxy (0x4000, 0x8000), Felix (0xffff0000), Cilium (0x0f00) nor
+symmetric routing (0x10) uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """``entries`` is how many rows there are, None for the ring buffer."""
+
+    name: str
+    path: Path
+    key_size: int
+    value_size: int
+    max_entries: int
+    entries: int | None
+
+
+class FastPath:
+    """Make it by ``open``. Safe from several threads. Verbs are idempotent and raise KernelError."""
+
+    def __init__(self, loaded: Loaded, netns: int | None) -> None:
+        self._lock = RLock()
+        self._loaded = loaded
+        self._tables = Tables(loaded)
+        self._attacher = Attacher(loaded, netns)
+
+    @classmethod
+    def open(
+        cls,
+        pin_dir: Path,
+        *,
+        netns: int | None = None,
+        find: Callable[[str], Path] = objects.path,
+        prepare: Callable[[FastPath], None] | None = None,
+        mark: int = FAST_MARK,
+    ) -> FastPath:
+        """Load the programs, or take over what an earlier process left, and put ours in its place.
+
+        ``pin_dir`` lies in a bpf file system. ``netns`` is the node's namespace, None for the process's own.
+        ``find`` gives the path of a compiled object. ``prepare`` may write rows before the first packet
+        meets the programs. The first time on a node the fast path is off: see ``switch``.
+        Raises Unavailable if this kernel, or this node, will not have it; what was there goes on then.
+        """
+        with ExitStack() as undo:
+            try:
+                loaded = Loaded(pin_dir, find)
+                undo.callback(loaded.close)
+                made = cls(loaded, netns)
+                undo.callback(made._attacher.close)
+                loaded.fill()
+                made._tables.set_mark(mark)
+                if prepare is not None:
+                    prepare(made)
+                made._attacher.swap()
+                loaded.prune()
+            except (KernelError, ObjectMissing, BtfError, OSError, ValueError) as exc:
+                raise Unavailable(str(exc)) from exc
+            undo.pop_all()
+        return made
+
+    def __enter__(self) -> FastPath:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it; packets do not notice."""
+        with self._lock:
+            self._attacher.close()
+            self._loaded.close()
+
+    def remove(self) -> None:
+        """Detach everything and unpin it: afterwards the node routes as if there had been no fast path."""
+        with self._lock:
+            self._attacher.detach_all()
+            for name in MAPS:
+                (self._loaded.directory / name).unlink(missing_ok=True)
+            for name in PROGRAMS:
+                (self._loaded.directory / f"prog_{name}").unlink(missing_ok=True)
+            self._loaded.directory.rmdir()
+            (self._loaded.pin_dir / "links").rmdir()
+
+    @property
+    def names(self) -> Names:
+        """Reasons, verdicts and hooks of the programs."""
+        return self._loaded.names
+
+    # What is there
+
+    def put_endpoint(self, pod: Pod) -> None:
+        with self._lock:
+            self._tables.put_pod(pod)
+
+    def drop_endpoint(self, host_ifindex: int) -> None:
+        """Succeeds for the absent."""
+        with self._lock:
+            self._tables.drop_pod(host_ifindex)
+
+    def endpoints(self) -> dict[int, Pod]:
+        """By host veth."""
+        return self._tables.pods()
+
+    def put_eni(self, eni: Eni) -> None:
+        with self._lock:
+            self._tables.put_eni(eni)
+
+    def drop_eni(self, ifindex: int) -> None:
+        with self._lock:
+            self._tables.drop_eni(ifindex)
+
+    def enis(self) -> dict[int, Eni]:
+        return self._tables.enis()
+
+    def set_stack_prefixes(
+        self, *, service: Iterable[Network] = (), host_cidrs: Iterable[Network] = (), node: Iterable[Address]
+    ) -> None:
+        """Destinations that always take the stack: exactly these. ``node``: every address of the node."""
+        with self._lock:
+            self._tables.set_prefixes(service, host_cidrs, node)
+
+    # Switches
+
+    def switch(self, on: bool) -> None:
+        """The whole node. Flows that began by the stack stay with it, so neither way loses a packet."""
+        with self._lock:
+            self._tables.set_flag("SETTING_FAST", on)
+
+    def is_on(self) -> bool:
+        return self._tables.flag("SETTING_FAST")
+
+    def switch_pod(self, address: Address, on: bool) -> bool:
+        """One pod, both directions, both families. False if no pod of this node has the address."""
+        with self._lock:
+            return self._tables.switch_pod(address, on)
+
+    # Devices
+
+    def attach_pod(self, host_ifindex: int) -> None:
+        with self._lock:
+            self._attacher.attach_pod(host_ifindex)
+
+    def detach_pod(self, host_ifindex: int) -> None:
+        with self._lock:
+            self._attacher.detach_pod(host_ifindex)
+
+    def attach_eni(self, ifindex: int) -> None:
+        with self._lock:
+            self._attacher.attach_eni(ifindex)
+
+    def detach_eni(self, ifindex: int) -> None:
+        with self._lock:
+            self._attacher.detach_eni(ifindex)
+
+    def attached(self) -> dict[int, str]:
+        """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
+        return self._attacher.attached()
+
+    # What it does
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Packets by hook and reason, since the maps were made."""
+        return self._tables.reasons()
+
+    def endpoint_counters(self) -> dict[int, EndpointCounts]:
+        """By host veth."""
+        return self._tables.endpoint_counts()
+
+    def trace(self, address: Address | None = None) -> Trace:
+        """Events of packets from or to ``address``, None for all, until it is closed."""
+        with self._lock:
+            size = self._loaded.map_shape("trace").max_entries
+            self._tables.trace_only(address)
+            reader = Trace(self._loaded.map_fd("trace"), size, self.names, self._trace_off)
+            self._tables.set_flag("SETTING_TRACE", True)
+            return reader
+
+    def maps(self) -> tuple[MapInfo, ...]:
+        found = []
+        for name in MAPS:
+            shape = self._loaded.map_shape(name)
+            entries = None
+            if name != "trace":
+                entries = len(libbpf.map_keys(self._loaded.map_fd(name), shape.key_size))
+            path = self._loaded.directory / name
+            found.append(MapInfo(name, path, shape.key_size, shape.value_size, shape.max_entries, entries))
+        return tuple(found)
+
+    def rows(self, name: str) -> list[tuple[Any, Any]]:
+        """A map's keys and values as numpy records; of a per-CPU map a value per CPU."""
+        table = self._loaded.table(name)
+        found = []
+        for raw in libbpf.map_keys(table.fd, table.shape.key_size):
+            key = keys_of(table, [raw])
+            value = table.get(key)
+            if value is not None:
+                found.append((key[0], value if table.shape.per_cpu else value[0]))
+        return found
+
+    def programs(self) -> tuple[ProgramInfo, ...]:
+        return tuple(bpf_call.program_info(self._loaded.program_fd(name)) for name in PROGRAMS)
+
+    def program_fd(self, name: str) -> int:
+        """For a test run; valid until ``close``."""
+        return self._loaded.program_fd(name)
+
+    def _trace_off(self) -> None:
+        with self._lock:
+            self._tables.set_flag("SETTING_TRACE", False)

@@ -1,0 +1,173 @@
+"""Traffic control over netlink: clsact, blocks that devices share, and bpf filters. Bytes and messages only.
+
+A block is a list of filters that any number of devices hang on: joining takes one message when clsact is
+added, and one replaced filter serves all. libbpf knows no blocks, hence this file.
+Source: linux/pkt_sched.h, linux/pkt_cls.h; struct tcmsg is family, ifindex, handle, parent, info.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import cast
+
+from datapath.netlink import wire
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Kind, Message, Request
+
+_TCMSG = struct.Struct("=BxxxiIII")
+_TCA_KIND, _TCA_OPTIONS, _TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK = 1, 2, 13, 14
+_BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID = 6, 7, 8, 11
+_DIRECT_ACTION = 1
+_CLSACT = 0xFFFFFFF1
+_CLSACT_HANDLE = 0xFFFF0000
+_BLOCK_MAGIC = -1
+"""TCM_IFINDEX_MAGIC_BLOCK: the parent is a block's number then."""
+_ETH_P_ALL = 3
+
+PRIORITY = 64
+HANDLE = 0x7465
+"""Ours among the filters of a device; others may come before and after."""
+
+
+class _Tc(IntEnum):
+    """nlmsg_type of traffic control."""
+
+    NEWQDISC = 36
+    DELQDISC = 37
+    GETQDISC = 38
+    NEWTFILTER = 44
+    DELTFILTER = 45
+    GETTFILTER = 46
+
+
+class Side(IntEnum):
+    """The hooks of clsact, as parents of a filter."""
+
+    INGRESS = 0xFFFFFFF2
+    EGRESS = 0xFFFFFFF3
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Numbers of the two blocks, unique in a network namespace; 0 for none."""
+
+    ingress: int
+    egress: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a filter is: at a hook of a device, or in a block."""
+
+    ifindex: int
+    parent: int
+
+    @staticmethod
+    def device(ifindex: int, side: Side) -> Place:
+        return Place(ifindex, side)
+
+    @staticmethod
+    def block(number: int) -> Place:
+        return Place(_BLOCK_MAGIC, number)
+
+    def __str__(self) -> str:
+        if self.ifindex == _BLOCK_MAGIC:
+            return f"block {self.parent}"
+        return f"{Side(self.parent).name.lower()} of device {self.ifindex}"
+
+
+MakeFilter = Callable[[Place, int, str], Request]
+
+
+def add_clsact(ifindex: int, blocks: Blocks | None = None) -> Request:
+    """EEXIST if the device has clsact, whoever added it; its blocks cannot be changed any more."""
+    body = _TCMSG.pack(0, ifindex, _CLSACT_HANDLE, _CLSACT, 0) + wire.attribute_text(_TCA_KIND, "clsact")
+    if blocks is not None:
+        body += wire.attribute_u32(_TCA_INGRESS_BLOCK, blocks.ingress)
+        body += wire.attribute_u32(_TCA_EGRESS_BLOCK, blocks.egress)
+    return _request(_Tc.NEWQDISC, wire.CREATE | wire.EXCL, body, "add clsact", f"device {ifindex}")
+
+
+def delete_clsact(ifindex: int) -> Request:
+    body = _TCMSG.pack(0, ifindex, _CLSACT_HANDLE, _CLSACT, 0)
+    gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    return _request(_Tc.DELQDISC, 0, body, "remove clsact", f"device {ifindex}", gone)
+
+
+def put_filter(place: Place, program_fd: int, name: str) -> Request:
+    """Put the program there, in place of an earlier one, without a gap."""
+    return _request(_Tc.NEWTFILTER, wire.CREATE, _filter(place, program_fd, name), f"attach {name}", place)
+
+
+def add_filter(place: Place, program_fd: int, name: str) -> Request:
+    """Put the program there unless ours is there already, of whatever build."""
+    flags, there = wire.CREATE | wire.EXCL, frozenset({errno.EEXIST})
+    body = _filter(place, program_fd, name)
+    return _request(_Tc.NEWTFILTER, flags, body, f"attach {name}", place, there)
+
+
+def delete_filter(place: Place) -> Request:
+    body = _head(place) + wire.attribute_text(_TCA_KIND, "bpf")
+    gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    return _request(_Tc.DELTFILTER, 0, body, "detach the program", place, gone)
+
+
+def program_at(netlink: Socket, place: Place) -> int | None:
+    """The kernel's id of our filter's program, None if we have none there."""
+    body = _head(place) + wire.attribute_text(_TCA_KIND, "bpf")
+    gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    answer = netlink.one(_request(_Tc.GETTFILTER, 0, body, "ask for the program", place, gone))
+    if answer is None:
+        return None
+    options = wire.attributes(wire.attributes(answer.body, _TCMSG.size).get(_TCA_OPTIONS, b""))
+    return wire.u32(options[_BPF_ID]) if _BPF_ID in options else None
+
+
+def list_clsact(netlink: Socket) -> dict[int, Blocks]:
+    """The devices of the namespace that have clsact, with its blocks."""
+    body = _TCMSG.pack(0, 0, 0, 0, 0)
+    found = {}
+    for message in netlink.dump(_request(_Tc.GETQDISC, wire.DUMP, body, "list qdiscs", "all")):
+        one = _clsact(message)
+        if one is not None:
+            found[one[0]] = one[1]
+    return found
+
+
+def _clsact(message: Message) -> tuple[int, Blocks] | None:
+    _, ifindex, _, _, _ = _TCMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _TCMSG.size)
+    if wire.text(found.get(_TCA_KIND, b"")) != "clsact":
+        return None
+    numbers = (wire.u32(found.get(kind, b"")) for kind in (_TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK))
+    return ifindex, Blocks(*numbers)
+
+
+def _head(place: Place) -> bytes:
+    info = PRIORITY << 16 | socket.htons(_ETH_P_ALL)
+    return _TCMSG.pack(0, place.ifindex, HANDLE, place.parent, info)
+
+
+def _filter(place: Place, program_fd: int, name: str) -> bytes:
+    return (
+        _head(place)
+        + wire.attribute_text(_TCA_KIND, "bpf")
+        + wire.nested(
+            _TCA_OPTIONS,
+            wire.attribute_u32(_BPF_FD, program_fd),
+            wire.attribute_text(_BPF_NAME, name),
+            wire.attribute_u32(_BPF_FLAGS, _DIRECT_ACTION),
+        )
+    )
+
+
+def _request(
+    kind: _Tc, flags: int, body: bytes, verb: str, subject: object, done_if: frozenset[int] = frozenset()
+) -> Request:
+    # wire.Kind lists the messages of links and routes; on the wire a kind is but a number.
+    return Request(cast(Kind, kind), flags, body, verb, subject, done_if)
