@@ -22,6 +22,10 @@ from control.model.errors import KubernetesError
 
 log = logging.getLogger(__name__)
 
+_DENIED = (401, 403)
+_DENIALS_BORNE = 8
+"""Tries of one entry that may be denied. An API server that has just started denies everybody until it has
+read its roles, which takes it a second or two; these tries take ten at least."""
 _FLUSH_SECONDS = 1.0
 """How long ``stop`` lets the thread send what still waits."""
 
@@ -46,6 +50,7 @@ class Outbox:
         self._series = EventSeries(config.node)
         self._changed = threading.Condition()
         self._waiting: OrderedDict[NoteKey, Note] = OrderedDict()
+        self._denials: dict[NoteKey, int] = {}
         self._counts = OutboxCounts()
         self._stopping = False
         self._put_at = 0.0
@@ -80,23 +85,25 @@ class Outbox:
             if len(self._waiting) == 1:
                 self._changed.notify_all()
 
-    def _put_back(self, note: Note) -> None:
-        """To the head of the queue, under what has come for the same key meanwhile."""
+    def _put_back(self, note: Note, *, last: bool) -> None:
+        """To the head of the queue or to its end, under what has come for the same key meanwhile."""
         with self._changed:
             newer = self._waiting.pop(note.key, None)
             self._waiting[note.key] = note if newer is None else note.merged(newer)
-            self._waiting.move_to_end(note.key, last=False)
+            self._waiting.move_to_end(note.key, last=last)
             self._trim()
 
     def _trim(self) -> None:
         while len(self._waiting) > self._config.outbox_size:
-            self._waiting.popitem(last=False)
+            key, _ = self._waiting.popitem(last=False)
+            self._denials.pop(key, None)
             self._count("dropped")
 
     def _run(self) -> None:
         while (note := self._next()) is not None:
             try:
                 self._send(note)
+                self._denials.pop(note.key, None)
                 self._count("sent")
                 self._backoff.reset()
             except Refused as exc:
@@ -150,15 +157,19 @@ class Outbox:
         self._series.sent(note, name, anew=True)
 
     def _refused(self, note: Note, exc: Refused) -> None:
-        if not exc.lasting:
-            self._retry(note)
+        denials = self._denials.pop(note.key, 0) + (exc.status in _DENIED)
+        if not exc.lasting or (exc.status in _DENIED and denials < _DENIALS_BORNE):
+            if denials:
+                self._denials[note.key] = denials
+            # What is denied may be so for good: it must not stand in the way of what is not.
+            self._retry(note, last=denials > 0)
             return
         level = logging.DEBUG if exc.status == 404 else logging.WARNING
         log.log(level, "%s", exc)
         self._count("refused")
 
-    def _retry(self, note: Note) -> None:
-        self._put_back(note)
+    def _retry(self, note: Note, *, last: bool = False) -> None:
+        self._put_back(note, last=last)
         self._count("retried")
         with self._changed:
             if self._stopping:

@@ -210,7 +210,7 @@ def answering(*statuses: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.server_close()
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 def test_temporary_refusal_is_tried_again(cluster: Cluster, status: int) -> None:
     with answering(status, 200) as (url, bodies):
         config = cluster.config(url=url)
@@ -223,7 +223,7 @@ def test_temporary_refusal_is_tried_again(cluster: Cluster, status: int) -> None
     assert outbox.counts.refused == 0
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 422])
+@pytest.mark.parametrize("status", [400, 404, 422])
 def test_lasting_refusal_is_not(cluster: Cluster, status: int) -> None:
     with answering(status, 200) as (url, bodies):
         config = cluster.config(url=url)
@@ -235,3 +235,17 @@ def test_lasting_refusal_is_not(cluster: Cluster, status: int) -> None:
         outbox.stop()
     assert len(bodies) == 2
     assert outbox.counts.refused == 1
+
+
+def test_what_is_denied_for_good_is_given_up_and_holds_nothing_up(cluster: Cluster) -> None:
+    """A server that has just started denies everything for a moment; a missing right stays missing."""
+    with answering(*[403] * 20) as (url, bodies):
+        config = cluster.config(url=url)
+        outbox = Outbox(config, Connection(config))
+        outbox.put(PatchNote(PatchKey(key("p"), "u"), {"a": "b"}))
+        outbox.put(PatchNote(PatchKey(key("q"), "u"), {"a": "b"}))
+        outbox.start()
+        eventually(lambda: outbox.counts.refused == 2, "both are given up")
+        outbox.stop()
+    assert len(bodies) == 16
+    assert outbox.counts.sent == 0
