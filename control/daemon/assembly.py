@@ -103,6 +103,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         pool=pool,
         settings=endpoint_settings,
     )
+    recovery.on_repair = ports.metrics.repaired
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -89,7 +88,6 @@ class _Connection:
         self._netns: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._started = time.monotonic()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self.read)
 

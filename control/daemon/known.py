@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TypeVar
 
 from control.daemon.journal import Journal
 from control.model.cloud import Cloud, InstanceLimits, Metadata, NodeIdentity
 from control.model.errors import ConfigError, MetadataError
 from control.model.ids import Mac, SecurityGroupId
 
+T = TypeVar("T")
+
 LIMITS_AGE = 15 * 24 * 3600.0
 """Seconds an instance type's limits are believed, as upstream's daemon does."""
 IDENTITY, LIMITS, GROUPS = "identity", "limits", "primary_groups"
+
+
+def _read(kind: type[T], text: str | None) -> T | None:
+    """A fact as this version knows it; one that another version wrote otherwise is asked for again."""
+    try:
+        return kind(**json.loads(text or "null"))
+    except TypeError:
+        return None
 
 
 class Known:
@@ -27,10 +38,10 @@ class Known:
         try:
             identity = await metadata.identity()
         except MetadataError:
-            known = self._journal.facts.get(IDENTITY)
+            known = _read(NodeIdentity, self._journal.facts.get(IDENTITY))
             if known is None:
                 raise
-            return NodeIdentity(**json.loads(known))
+            return known
         self._journal.remember(IDENTITY, json.dumps(asdict(identity)))
         return identity
 
@@ -39,11 +50,13 @@ class Known:
         return None if known is None else Mac(json.loads(known)["mac"])
 
     async def limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
-        known = json.loads(self._journal.facts.get(LIMITS, "{}"))
-        if known.get("type") == instance_type and self._journal.now() - known["at"] < LIMITS_AGE:
-            return InstanceLimits(**known["limits"])
+        fact = json.loads(self._journal.facts.get(LIMITS, "{}"))
+        known = _read(InstanceLimits, json.dumps(fact.get("limits")))
+        fresh = self._journal.now() - fact.get("at", 0.0) < LIMITS_AGE
+        if known is not None and known.instance_type == instance_type and fresh:
+            return known
         limits = await cloud.instance_limits(instance_type)
-        fact = {"type": instance_type, "at": self._journal.now(), "limits": asdict(limits)}
+        fact = {"at": self._journal.now(), "limits": asdict(limits)}
         self._journal.remember(LIMITS, json.dumps(fact))
         return limits
 

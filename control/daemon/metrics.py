@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from control.daemon.pool import PoolStats
+from control.ipam.stock import PoolStats
 
 _API_MS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 13800, 14800, 16800, 20800, 28800, 44800)
 _RPC_MS = (
@@ -67,6 +67,11 @@ class Metrics:
             ["status"],
             registry=self.registry,
         )
+        self._repairs = Counter(
+            "terway_kernel_repairs",
+            "Kernel objects of pods and ENIs that were missing or foreign and put right",
+            registry=self.registry,
+        )
         self.registry.register(_PoolCollector(stats, enis, "dual" if dual else "ipv4"))
 
     def openapi(self, api: str, error: str, seconds: float) -> None:
@@ -80,6 +85,9 @@ class Metrics:
 
     def request(self, command: str, error: str, seconds: float) -> None:
         self._rpc.labels(_RPC_OF.get(command, command), error).observe(seconds * 1000)
+
+    def repaired(self) -> None:
+        self._repairs.inc()
 
     def allocation(self, *, ok: bool) -> None:
         self._allocations.labels("succeed" if ok else "fail").inc()

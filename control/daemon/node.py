@@ -22,9 +22,9 @@ from control.daemon.kernel import PolicyRouteKernel
 from control.daemon.known import Known
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
-from control.daemon.pool import PoolStats
 from control.daemon.timers import Timers
 from control.daemon.window import Window
+from control.ipam.stock import PoolStats
 from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock

@@ -16,16 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.daemon.blocks import CREATION, Block, Blocks
+from control.daemon.exhausted import exhausted
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, new_token
 from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
 from control.ipam.choose import Choice, Wants, choose
+from control.ipam.stock import PoolStats, Refusals, Stock
 from control.model.cloud import Cloud
 from control.model.errors import Cause, CloudError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
 from control.model.policies import EniPolicy
-from control.model.records import AddressRecord, AddressState, EniRecord, EniState, Operation, OperationKind
+from control.model.records import AddressRecord, EniRecord, Operation, OperationKind
 
 log = logging.getLogger(__name__)
 
@@ -48,33 +50,11 @@ class PoolSettings:
     reclaim: sizing.ReclaimSettings | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """Counts of addresses (pairs, in dual stack), the same for CLI, metrics and tests."""
-
-    capacity: int
-    total: int
-    in_use: int
-    idle: int
-    """Usable now."""
-    cooling: int
-    frozen: int
-    """And free ones of an ENI that does not serve."""
-    releasing: int
-    coming: int
-    waiting: int
-
-
 @dataclass(slots=True)
 class _Waiter:
     wants: Wants
     take: Callable[[Choice], None]
     done: asyncio.Future[None]
-
-
-def _brings(operation: Operation) -> int:
-    """Addresses, or pairs: in dual stack one family may only make up for what it lacks."""
-    return max(operation.ipv4_count, operation.ipv6_count)
 
 
 def _unforeseen(operation: Operation, exc: Exception) -> CloudError:
@@ -109,6 +89,7 @@ class Pool:
         self._cloud = cloud
         self._vswitches = vswitches
         self._settings = settings
+        self._stock = Stock(journal.book, settings.sizes)
         self._blocks = Blocks()
         self._release_blocks = Blocks()
         self._waiters: deque[_Waiter] = deque()
@@ -175,19 +156,24 @@ class Pool:
             return
         self._serve_waiters()
         self.resume()
-        usable = self._usable()
+        usable = self._stock.usable(self._journal.now())
         if self._waiters or usable < self._settings.sizes.min_pool:
             self._grow()
         self._cloud.stand_by(usable == 0 and self._next_pod_needs_cloud())
 
     def _grow(self) -> None:
-        growth = sizing.grow(self._view(), self._settings.sizes)
+        now = self._journal.now()
+        refusals = Refusals(
+            lambda eni: self._eni_blocked(eni, now), self._blocks.active(CREATION, now) is not None
+        )
+        live = [w for w in self._waiters if not w.done.done()]
+        view = self._stock.view(now, self._running.values(), refusals, waiting=len(live))
+        growth = sizing.grow(view, self._settings.sizes)
         for step in growth.steps:
             self._begin(step)
-        live = [w for w in self._waiters if not w.done.done()]
         for waiter in live[len(live) - growth.short :]:
             self._waiters.remove(waiter)
-            waiter.done.set_exception(self._exhausted(""))
+            waiter.done.set_exception(self._exhausted())
 
     def _next_pod_needs_cloud(self) -> bool:
         stats = self.stats()
@@ -245,6 +231,10 @@ class Pool:
             left = block.until - now if block else 0.0
             asyncio.get_running_loop().call_later(left + RESUME_AFTER, self._resume_later)
 
+    def _eni_blocked(self, eni: EniRecord, now: float) -> bool:
+        names = (str(eni.eni_id), str(eni.vswitch_id))
+        return any(self._blocks.active(name, now) is not None for name in names)
+
     def _budget(self, operation: Operation) -> Blocks:
         """Giving back has its own: a full vSwitch must not stop it, nor its failure an assignment."""
         releases = (OperationKind.RELEASE_ADDRESSES, OperationKind.RELEASE_ENI)
@@ -281,108 +271,11 @@ class Pool:
             return
         self._blocks.add(self._subject(operation), exc, now)
 
-    def _view(self) -> sizing.PoolView:
-        book, now = self._journal.book, self._journal.now()
-        pending: dict[EniId, tuple[int, int]] = {}
-        coming = 0
-        enis = []
-        for o in self._running.values():
-            if o.kind not in (OperationKind.CREATE_ENI, OperationKind.ASSIGN):
-                continue
-            coming += _brings(o)
-            eni_id = o.eni_id or self._created(o.token)
-            if eni_id is not None:
-                pending[eni_id] = (o.ipv4_count, o.ipv6_count)
-            else:
-                enis.append(sizing.EniView(EniId(o.token), o.ipv4_count, o.ipv6_count, busy=True))
-        busy = {o.eni_id for o in self._running.values()} | set(pending)
-        for eni in book.enis.values():
-            if eni.state is EniState.RELEASING:
-                continue
-            v4, v6 = pending.get(eni.eni_id, (0, 0))
-            enis.append(
-                sizing.EniView(
-                    eni.eni_id,
-                    sum(1 for a in book.of_eni(eni.eni_id) if a.address.version == 4) + v4,
-                    sum(1 for a in book.of_eni(eni.eni_id) if a.address.version == 6) + v6,
-                    busy=eni.eni_id in busy,
-                    blocked=self._eni_blocked(eni, now)
-                    or (eni.state is not EniState.SERVING and eni.eni_id not in pending),
-                )
-            )
-        releasing = sum(1 for e in book.enis.values() if e.state is EniState.RELEASING)
-        return sizing.PoolView(
-            enis=tuple(enis),
-            leaving=releasing,
-            usable=self._usable(),
-            coming=coming,
-            waiting=sum(1 for w in self._waiters if not w.done.done()),
-            create_blocked=self._blocks.active(CREATION, now) is not None,
-        )
-
-    def _created(self, token: ClientToken) -> EniId | None:
-        operation = self._journal.book.operations.get(token)
-        return operation.eni_id if operation is not None else None
-
-    def _eni_blocked(self, eni: EniRecord, now: float) -> bool:
-        return (
-            self._blocks.active(str(eni.eni_id), now) is not None
-            or self._blocks.active(str(eni.vswitch_id), now) is not None
-        )
-
-    def _usable(self) -> int:
-        book, now = self._journal.book, self._journal.now()
-        total = 0
-        for eni in book.serving():
-            free = len(book.usable(eni.eni_id, 4, now))
-            if self._settings.sizes.dual:
-                free = min(free, len(book.usable(eni.eni_id, 6, now)))
-            total += free
-        return total
-
-    def _cooling(self) -> list[AddressRecord]:
-        """IPv4 addresses of serving ENIs that will be usable by themselves, the next one first."""
-        book = self._journal.book
-        serving = {e.eni_id for e in book.serving()}
-        cooling = book.cooling(self._journal.now())
-        return [r for r in cooling if r.address.version == 4 and r.eni_id in serving]
-
-    # Why not.
-
-    def _exhausted(self, waited: str) -> PoolExhausted:
+    def _exhausted(self, waited: str = "") -> PoolExhausted:
         now = self._journal.now()
-        block = self._blocks.latest(now)
-        stats = self.stats()
-        state = (
-            f"{stats.in_use} of {stats.capacity} addresses in use, {stats.cooling} cooling, "
-            f"{stats.frozen} frozen"
-        )
-        lead = f"No available IP addresses on this node ({state}{'; ' + waited if waited else ''})"
-        if block is not None:
-            return self._refused(lead, block, now)
-        cooling = self._cooling()
-        if cooling:
-            left = max(0.0, self._journal.book.usable_at(cooling[0]) - now)
-            return PoolExhausted(
-                f"{lead}: every address that is not in use was released a moment ago",
-                cause=Cause.COOLING,
-                remedy=f"the next one may be used in {left:.0f} s; the runtime tries again",
-                retry_after=left,
-            )
-        return PoolExhausted(
-            f"{lead}: the node has as many ENIs and addresses as its instance type or max_eni allows",
-            cause=Cause.POOL_LIMIT,
-            remedy="schedule the pod elsewhere, use a larger instance type, or raise max_eni",
-        )
-
-    def _refused(self, lead: str, block: Block, now: float) -> PoolExhausted:
-        left = block.until - now
-        return PoolExhausted(
-            f"{lead}: {block.error.what}",
-            cause=block.error.cause,
-            remedy=f"{block.error.remedy + '; ' if block.error.remedy else ''}next try in {left:.0f} s",
-            retry_after=left,
-        )
+        cooling = self._stock.cooling(now)
+        usable_at = self._journal.book.usable_at(cooling[0]) if cooling else None
+        return exhausted(self.stats(), self._blocks.latest(now), usable_at, now=now, waited=waited)
 
     def blocks(self) -> dict[str, Block]:
         """By what is blocked: an ENI or vSwitch id, or words."""
@@ -398,33 +291,30 @@ class Pool:
         self._release_frozen()
         if self._waiters:
             return
-        left = self._to_release()
-        for eni in sorted(self._journal.book.serving(), key=self._release_order):
-            if left <= 0:
-                return
-            if self._is_busy(eni):
-                continue
-            left -= self._release_from(eni, left)
+        count = self._to_release()
+        for kind, eni_id, records in self._stock.shed(
+            self._journal.now(), count, self._settings.policy, busy=self._busy()
+        ):
+            self._begin_release(kind, eni_id, records)
 
-    def _is_busy(self, eni: EniRecord) -> bool:
-        known = (*self._running.values(), *self._journal.book.operations.values())
-        return any(o.eni_id == eni.eni_id for o in known)
+    def _busy(self) -> set[EniId | None]:
+        """ENIs that an operation is about, worked on or waiting in the ledger."""
+        return {o.eni_id for o in (*self._running.values(), *self._journal.book.operations.values())}
 
     def _release_frozen(self) -> None:
         """Unassign what has long been lost and nobody holds: it only takes up room on its ENI."""
-        book, before = self._journal.book, self._journal.now() - FROZEN_KEPT
-        for eni in list(book.serving()):
-            lost = [
-                r
-                for r in book.of_eni(eni.eni_id)
-                if r.state is AddressState.FROZEN and r.owner is None and r.since <= before
-            ]
-            lost = [r for r in lost if r.address != eni.primary_ip]
-            if lost and not self._is_busy(eni):
+        before = self._journal.now() - FROZEN_KEPT
+        for eni in list(self._journal.book.serving()):
+            lost = self._stock.lost(eni, before=before)
+            if lost and eni.eni_id not in self._busy():
                 self._begin_release(OperationKind.RELEASE_ADDRESSES, eni.eni_id, lost)
 
     def _to_release(self) -> int:
-        now, sizes, usable = self._journal.now(), self._settings.sizes, self._usable()
+        now, sizes, usable = (
+            self._journal.now(),
+            self._settings.sizes,
+            self._stock.usable(self._journal.now()),
+        )
         if self._settings.reclaim is None:
             return sizing.excess(usable, sizes)
         due = now - self._reclaimed_at >= self._settings.reclaim.interval
@@ -433,30 +323,6 @@ class Pool:
         if due and count:
             self._reclaimed_at = now
         return count
-
-    def _release_order(self, eni: EniRecord) -> tuple[int, str]:
-        """Emptiest first under most_ips (it is the one to get rid of), fullest first under least_ips."""
-        count = sum(1 for _ in self._journal.book.of_eni(eni.eni_id))
-        return (count if self._settings.policy is EniPolicy.MOST_IPS else -count, eni.eni_id)
-
-    def _release_from(self, eni: EniRecord, most: int) -> int:
-        book, now = self._journal.book, self._journal.now()
-        records = list(book.of_eni(eni.eni_id))
-        ipv4 = list(book.usable(eni.eni_id, 4, now))
-        all_free = len(ipv4) == sum(1 for r in records if r.address.version == 4) and not any(
-            r.owner for r in records
-        )
-        if all_free and len(ipv4) <= most and self._settings.sizes.min_pool < self._usable():
-            self._begin_release(OperationKind.RELEASE_ENI, eni.eni_id, records)
-            return len(ipv4)
-        spare = [a for a in ipv4 if a != eni.primary_ip][: min(most, sizing.BATCH)]
-        if not spare:
-            return 0
-        paired = list(book.usable(eni.eni_id, 6, now))[: len(spare)] if self._settings.sizes.dual else []
-        self._begin_release(
-            OperationKind.RELEASE_ADDRESSES, eni.eni_id, [book.addresses[a] for a in (*spare, *paired)]
-        )
-        return len(spare)
 
     def _begin_release(self, kind: OperationKind, eni_id: EniId, records: list[AddressRecord]) -> None:
         now = self._journal.now()
@@ -480,30 +346,7 @@ class Pool:
             self.resume()
 
     def stats(self) -> PoolStats:
-        book = self._journal.book
-        serving = {e.eni_id for e in book.serving()}
-        counts: dict[str, int] = {}
-        for r in book.addresses.values():
-            if r.address.version == 4:
-                stuck = r.state is AddressState.FREE and r.eni_id not in serving
-                state = AddressState.FROZEN if stuck else r.state
-                counts[state.value] = counts.get(state.value, 0) + 1
-        coming = sum(
-            _brings(o)
-            for o in self._running.values()
-            if o.kind in (OperationKind.ASSIGN, OperationKind.CREATE_ENI)
-        )
-        return PoolStats(
-            capacity=self._settings.sizes.capacity,
-            total=sum(counts.values()),
-            in_use=counts.get("assigned", 0),
-            idle=self._usable(),
-            cooling=len(self._cooling()),
-            frozen=counts.get("frozen", 0),
-            releasing=counts.get("releasing", 0),
-            coming=coming,
-            waiting=len(self._waiters),
-        )
+        return self._stock.stats(self._journal.now(), self._running.values(), waiting=len(self._waiters))
 
     @property
     def settled(self) -> bool:

@@ -9,6 +9,7 @@ metadata that is away does not stop the start: running pods and addresses in the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from control.daemon.attach import Attachments
 from control.daemon.journal import Journal
@@ -23,6 +24,10 @@ from datapath.endpoint import Endpoint
 log = logging.getLogger(__name__)
 
 BOOT_ID = "boot_id"
+
+
+def _nothing() -> None:
+    pass
 
 
 class Recovery:
@@ -42,6 +47,7 @@ class Recovery:
         self._reconciler = reconciler
         self._pool = pool
         self._settings = settings
+        self.on_repair: Callable[[], None] = _nothing
 
     async def run(self, boot_id: str) -> None:
         rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
@@ -96,4 +102,5 @@ class Recovery:
         done = self._kernel.repair(endpoints)
         for difference in done:
             log.warning("repaired %s: %s", difference.what, difference.found)
+            self.on_repair()
         return len(done)

@@ -60,7 +60,6 @@ class Upkeep:
         self._recovery = recovery
         self._timers = timers
         self._sync_period = sync_period
-        self.repaired = 0
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -88,7 +87,7 @@ class Upkeep:
         self._pool.kick()
 
     async def _repair(self) -> None:
-        self.repaired += self._recovery.repair()
+        self._recovery.repair()
 
     async def collect(self) -> None:
         """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel.
@@ -125,5 +124,5 @@ class Upkeep:
             return False
         pod = self._kubernetes.pods().get(record.pod)
         if pod is not None and pod.uid == record.uid:
-            return False
+            return pod.sandbox_exited
         return not await self._kubernetes.exists(record.pod, record.uid)
