@@ -235,6 +235,10 @@ class FastPath:
         """For a test run; valid until ``close``."""
         return self._loaded.program_fd(name)
 
+    def map_fd(self, name: str) -> int:
+        """For whoever reads a map by other means; valid until ``close``."""
+        return self._loaded.map_fd(name)
+
     def _trace_off(self) -> None:
         with self._lock:
             self._tables.set_flag("SETTING_TRACE", False)

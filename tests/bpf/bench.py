@@ -17,6 +17,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from datapath import namespace
+from datapath.ebpf import libbpf
 from datapath.fastpath.path import FastPath
 from datapath.fastpath.rows import Eni, Pod
 from datapath.netlink import link
@@ -66,7 +67,7 @@ class Bench:
     def fill(self) -> None:
         for name, gateways in (("eni1", (GATEWAY_MAC, GATEWAY_MAC_V6)), ("eni2", (None, None))):
             index = self.devices[name]
-            self.enis[name] = Eni(index, device_mac(name), *gateways, mtu=1500)
+            self.enis[name] = Eni(index, device_mac(name), gateways[0], gateways[1])
             self.fast.put_eni(self.enis[name])
         for number, (name, eni) in enumerate(
             (("a", "eni1"), ("b", "eni1"), ("c", "eni2"), ("d", "eni1"), ("lost", "stray")), 1
@@ -83,6 +84,11 @@ class Bench:
             self.fast.put_endpoint(self.pods[name])
         self.fast.set_stack_prefixes(service=SERVICE, host_cidrs=HOST_CIDRS, node=NODE)
         self.fast.switch(True)
+
+    def forget_flows(self) -> None:
+        fd = self.fast.map_fd("stack_flows")
+        for key in libbpf.map_keys(fd, 40):
+            libbpf.map_delete(fd, key)
 
     def run(
         self, program: str, device: str, packet: bytes, *, mark: int = 0, gso: tuple[int, int] = (0, 0)

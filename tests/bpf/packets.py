@@ -16,7 +16,7 @@ HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS = 0, 43, 44, 60
 def checksum(data: bytes) -> int:
     """RFC 1071."""
     padded = data + bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -38,7 +38,7 @@ class Ip:
     options: bytes = b""
     chain: tuple[tuple[int, bytes], ...] = ()
 
-    def bytes(self) -> bytes:
+    def encoded(self) -> bytes:
         return self._v4() if isinstance(self.source, IPv4Address) else self._v6()
 
     def ethertype(self) -> int:
@@ -66,7 +66,7 @@ class Ip:
 
 def frame(to: str, source: str, packet: Ip | bytes, *, ethertype: int | None = None) -> bytes:
     kind = ethertype if ethertype is not None else packet.ethertype() if isinstance(packet, Ip) else 0
-    body = packet.bytes() if isinstance(packet, Ip) else packet
+    body = packet.encoded() if isinstance(packet, Ip) else packet
     return mac_bytes(to) + mac_bytes(source) + kind.to_bytes(2, "big") + body
 
 

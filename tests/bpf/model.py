@@ -1,0 +1,412 @@
+"""The datapath in plain Python, written from its description and not from its C.
+
+A packet comes in as bytes and leaves as an ``Expected``: verdict, reason, target, bytes, mark. Flows that the
+stack sent are a table that ``stack_egress`` adds to, so a sequence of packets can be played.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from datapath.fastpath.rows import Eni, Pod
+from datapath.netlink.wire import Address, Network, mac_bytes
+
+TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
+HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS = 0, 43, 44, 60
+CHAIN_MAX = 6
+ECHO = {8: (ICMP, 0), 13: (ICMP, 14), 128: (ICMPV6, 129)}
+"""Queries: type, then the protocol and the type of the reply."""
+ERRORS = {ICMP: {3, 4, 11, 12}, ICMPV6: {1, 2, 3, 4}}
+LINK_TALK = {130, 131, 132, 133, 134, 135, 136, 137, 143}
+
+Flow = tuple[Address, Address, int, int, int]
+
+
+class Malformed(Exception):
+    """The IP header is cut or contradicts itself."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """An IP packet as far as it could be read. ``cut``: what follows the IP header is not all there."""
+
+    source: Address
+    destination: Address
+    hop_limit: int = 0
+    protocol: int = 0
+    transport: int = 0
+    transport_length: int = 0
+    source_port: int = 0
+    destination_port: int = 0
+    icmp_type: int = 0
+    options: bool = False
+    part: str = "whole"
+    cut: bool = False
+
+    def flow(self) -> Flow:
+        return (self.source, self.destination, self.source_port, self.destination_port, self.protocol)
+
+    def reverse(self) -> Flow:
+        return (self.destination, self.source, self.destination_port, self.source_port, self.protocol)
+
+    def is_link_talk(self) -> bool:
+        return self.source.version == 6 and self.protocol == ICMPV6 and self.icmp_type in LINK_TALK
+
+    def is_error(self) -> bool:
+        known = ERRORS.get(self.protocol, set())
+        return self.icmp_type in known and (self.protocol == ICMP) == (self.source.version == 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    verdict: str
+    reason: str
+    target: int
+    packet: bytes
+    mark: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A frame at a hook. ``gso_size`` 0: not made of segments."""
+
+    program: str
+    ifindex: int
+    frame: bytes
+    mark: int = 0
+    gso_size: int = 0
+
+
+@dataclass(slots=True)
+class Model:
+    """A node. ``macs`` are those of its devices."""
+
+    pods: dict[int, Pod]
+    enis: dict[int, Eni]
+    macs: dict[int, str]
+    service: tuple[Network, ...]
+    host_cidrs: tuple[Network, ...]
+    node: tuple[Address, ...]
+    fast_mark: int
+    on: bool = True
+    flows: dict[Flow, None] = field(default_factory=dict)
+    """What the stack sent, in the order of first sight."""
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def judge(self, arrival: Arrival) -> Expected:
+        decide = {"pod_egress": self._pod, "eni_ingress": self._eni, "stack_egress": self._stack}
+        found = decide[arrival.program](arrival)
+        self.counts[(arrival.program, found.reason)] += 1
+        return found
+
+    # pod_egress
+
+    def _pod(self, arrival: Arrival) -> Expected:
+        pod = self.pods.get(arrival.ifindex)
+        if pod is None:
+            return _stack(arrival, "stack_unknown_pod")
+        if arrival.frame[6:12] != mac_bytes(pod.pod_mac):
+            return _drop(arrival, "drop_src_mac")
+        reason = _frame_reason(arrival)
+        if reason:
+            return _stack(arrival, reason)
+        try:
+            seen = read(arrival.frame[14:], arrival)
+        except Malformed:
+            return _drop(arrival, "drop_malformed")
+        if seen.source not in pod.addresses:
+            if (int(seen.source) == 0 or _is_fe80(seen.source)) and seen.is_link_talk():
+                return _stack(arrival, "stack_link_talk")
+            return _drop(arrival, "drop_src_address")
+        reason = self._pod_stack_reason(arrival, seen, pod)
+        return _stack(arrival, reason) if reason else self._forward(arrival, seen, pod)
+
+    def _pod_stack_reason(self, arrival: Arrival, seen: Seen, pod: Pod) -> str:
+        if not self.on:
+            return "stack_off"
+        if not pod.fast:
+            return "stack_pod_off"
+        if seen.is_link_talk():
+            return "stack_link_talk"
+        if not self._to_host(arrival):
+            return "stack_not_host"
+        if stays_on_link(seen.destination):
+            return "stack_link_scope"
+        return _shape_reason(seen) or self._prefix_reason(seen) or self._flow_reason(arrival, seen)
+
+    def _forward(self, arrival: Arrival, seen: Seen, pod: Pod) -> Expected:
+        length = wire_length(arrival, seen)
+        to = self._endpoint(seen.destination)
+        if to is not None:
+            if not to.fast:
+                return _stack(arrival, "stack_pod_off")
+            if length > to.mtu:
+                return _stack(arrival, "stack_mtu")
+            return _into(arrival, to, "fast_local")
+        eni = self.enis.get(pod.eni_ifindex)
+        if eni is None:
+            return _stack(arrival, "stack_no_eni")
+        if length > eni.mtu:
+            return _stack(arrival, "stack_mtu")
+        mark = arrival.mark | self.fast_mark
+        gateway = eni.gateway_mac if seen.source.version == 4 else eni.gateway_mac_v6
+        if gateway is None:
+            # The kernel strips the Ethernet header itself, so it is not ours to write.
+            packet = arrival.frame[:14] + aged(arrival.frame)[14:]
+            return Expected("neigh", "fast_neigh", eni.ifindex, packet, mark)
+        packet = mac_bytes(gateway) + mac_bytes(eni.mac) + aged(arrival.frame)[12:]
+        return Expected("eni", "fast_eni", eni.ifindex, packet, mark)
+
+    # eni_ingress
+
+    def _eni(self, arrival: Arrival) -> Expected:
+        reason = _frame_reason(arrival)
+        if reason:
+            return _stack(arrival, reason)
+        if not self.on:
+            return _stack(arrival, "stack_off")
+        if not self._to_host(arrival):
+            return _stack(arrival, "stack_not_host")
+        try:
+            seen = read(arrival.frame[14:], arrival)
+        except Malformed:
+            return _stack(arrival, "stack_malformed")
+        if seen.is_link_talk():
+            return _stack(arrival, "stack_link_talk")
+        to = self._endpoint(seen.destination)
+        if to is None:
+            return _stack(arrival, "stack_no_pod")
+        if to.eni_ifindex != arrival.ifindex:
+            return _stack(arrival, "stack_other_eni")
+        if not to.fast:
+            return _stack(arrival, "stack_pod_off")
+        reason = _shape_reason(seen) or self._flow_reason(arrival, seen)
+        if not reason and wire_length(arrival, seen) > to.mtu:
+            reason = "stack_mtu"
+        return _stack(arrival, reason) if reason else _into(arrival, to, "fast_pod")
+
+    # stack_egress
+
+    def _stack(self, arrival: Arrival) -> Expected:
+        if arrival.mark & self.fast_mark:
+            return _stack(arrival, "seen_fast")
+        if _frame_reason(arrival):
+            return _stack(arrival, "seen_nothing")
+        try:
+            seen = read(arrival.frame[14:], arrival)
+        except Malformed:
+            return _stack(arrival, "seen_nothing")
+        unreadable = seen.cut or seen.part == "later" or seen.is_link_talk() or seen.is_error()
+        if unreadable or stays_on_link(seen.destination):
+            return _stack(arrival, "seen_nothing")
+        if seen.flow() in self.flows:
+            return _stack(arrival, "seen_known")
+        self.flows[seen.flow()] = None
+        return _stack(arrival, "seen_new")
+
+    # What all ask
+
+    def _to_host(self, arrival: Arrival) -> bool:
+        return arrival.frame[:6] == mac_bytes(self.macs[arrival.ifindex])
+
+    def _endpoint(self, address: Address) -> Pod | None:
+        return next((pod for pod in self.pods.values() if address in pod.addresses), None)
+
+    def _prefix_reason(self, seen: Seen) -> str:
+        if seen.destination in self.node:
+            return "stack_node"
+        for networks, reason in ((self.host_cidrs, "stack_host_cidr"), (self.service, "stack_service")):
+            if any(_inside(seen.destination, network) for network in networks):
+                return reason
+        return ""
+
+    def _flow_reason(self, arrival: Arrival, seen: Seen) -> str:
+        if seen.reverse() in self.flows:
+            return "stack_flow"
+        if not seen.is_error():
+            return ""
+        try:
+            quote = read(arrival.frame[seen.transport + 8 :], None, version=seen.source.version)
+        except Malformed:
+            return "stack_quote"
+        bad = quote.cut or quote.part != "whole" or quote.flow() in self.flows
+        return "stack_quote" if bad else ""
+
+
+def read(data: bytes, arrival: Arrival | None, *, version: int = 0) -> Seen:
+    """The packet ``data`` begins with. ``arrival`` None: it is quoted by an error and may end early.
+
+    ``transport`` of the answer counts from the frame's start. Raises Malformed.
+    """
+    if arrival is not None:
+        version = 4 if arrival.frame[12:14] == b"\x08\x00" else 6
+    seen = _read_v4(data, arrival) if version == 4 else _read_v6(data, arrival)
+    if not seen.cut and seen.part != "later":
+        _read_transport(data, seen, quoted=arrival is None)
+    seen.transport += 14
+    return seen
+
+
+def _read_v4(data: bytes, arrival: Arrival | None) -> Seen:
+    if len(data) < 20:
+        raise Malformed
+    header, total = (data[0] & 15) * 4, int.from_bytes(data[2:4], "big")
+    if total == 0 and arrival is not None and arrival.gso_size:
+        total = len(data)
+    if data[0] >> 4 != 4 or header < 20 or total < header:
+        raise Malformed
+    if arrival is not None and total > len(data):
+        raise Malformed
+    word = int.from_bytes(data[6:8], "big")
+    return Seen(
+        IPv4Address(data[12:16]),
+        IPv4Address(data[16:20]),
+        hop_limit=data[8],
+        protocol=data[9],
+        transport=header,
+        options=header > 20,
+        part="later" if word & 0x1FFF else "first" if word & 0x2000 else "whole",
+    )
+
+
+def _read_v6(data: bytes, arrival: Arrival | None) -> Seen:
+    if len(data) < 40 or data[0] >> 4 != 6:
+        raise Malformed
+    if arrival is not None and 40 + int.from_bytes(data[4:6], "big") > len(data):
+        raise Malformed
+    seen = Seen(IPv6Address(data[8:24]), IPv6Address(data[24:40]), hop_limit=data[7])
+    if seen.source.ipv4_mapped or seen.destination.ipv4_mapped:  # type: ignore[union-attr]  # both are IPv6
+        raise Malformed
+    number, place = data[6], 40
+    for _ in range(CHAIN_MAX):
+        if number not in (HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS):
+            break
+        if len(data) < place + 8:
+            raise Malformed
+        if number == FRAGMENT:
+            word = int.from_bytes(data[place + 2 : place + 4], "big")
+            seen.part = "later" if word & 0xFFF8 else "first" if word & 1 else "whole"
+            step = 8
+        else:
+            seen.options, step = True, 8 * (data[place + 1] + 1)
+        number, place = data[place], place + step
+        if seen.part == "later":
+            break
+    if seen.part != "later" and number in (HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS):
+        seen.options = seen.cut = True
+        return seen
+    seen.protocol, seen.transport = number, place
+    return seen
+
+
+def _read_transport(data: bytes, seen: Seen, *, quoted: bool) -> None:
+    rest = data[seen.transport :]
+    if seen.protocol in (TCP, UDP, SCTP):
+        _read_ports(rest, seen, quoted=quoted)
+    elif seen.protocol == (ICMP if seen.source.version == 4 else ICMPV6):
+        _read_icmp(rest, seen)
+
+
+def _read_ports(rest: bytes, seen: Seen, *, quoted: bool) -> None:
+    if len(rest) < 4:
+        seen.cut = True
+        return
+    seen.source_port = int.from_bytes(rest[:2], "big")
+    seen.destination_port = int.from_bytes(rest[2:4], "big")
+    if quoted:
+        return
+    seen.transport_length = 8
+    if seen.protocol == TCP:
+        seen.transport_length = (rest[12] >> 4) * 4 if len(rest) > 12 else 0
+        seen.cut = seen.transport_length < 20
+    seen.cut = seen.cut or len(rest) < seen.transport_length
+
+
+def _read_icmp(rest: bytes, seen: Seen) -> None:
+    """A query's identifier stands for the port of the side that asks, its type for the other's."""
+    if len(rest) < 8:
+        seen.cut = True
+        return
+    seen.icmp_type = rest[0]
+    identifier = int.from_bytes(rest[4:6], "big")
+    for request, (protocol, reply) in ECHO.items():
+        if protocol == seen.protocol and seen.icmp_type == request:
+            seen.source_port, seen.destination_port = identifier, request
+            return
+        if protocol == seen.protocol and seen.icmp_type == reply:
+            seen.source_port, seen.destination_port = request, identifier
+            return
+    seen.destination_port = seen.icmp_type
+
+
+def wire_length(arrival: Arrival, seen: Seen) -> int:
+    """Bytes of IP on a wire, of the longest segment if there are several."""
+    whole = len(arrival.frame) - 14
+    if not arrival.gso_size:
+        return whole
+    return min(whole, seen.transport - 14 + seen.transport_length + arrival.gso_size)
+
+
+def aged(frame: bytes) -> bytes:
+    """One hop older; the checksum by RFC 1624, equation 3, as a wrong one has to stay wrong."""
+    if frame[12:14] != b"\x08\x00":
+        return frame[:21] + bytes([frame[21] - 1]) + frame[22:]
+    old, word = int.from_bytes(frame[24:26], "big"), int.from_bytes(frame[22:24], "big")
+    total = (~old & 0xFFFF) + (~word & 0xFFFF) + word - 0x0100
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return frame[:22] + bytes([frame[22] - 1, frame[23]]) + (~total & 0xFFFF).to_bytes(2, "big") + frame[26:]
+
+
+def stays_on_link(address: Address) -> bool:
+    """Nothing beyond the link it is said on."""
+    if isinstance(address, IPv4Address):
+        return (
+            address in IPv4Network("0.0.0.0/8")
+            or address in IPv4Network("127.0.0.0/8")
+            or address in IPv4Network("169.254.0.0/16")
+            or int(address) >= int(ip_address("224.0.0.0"))
+        )
+    return int(address) <= 1 or _is_fe80(address) or address in IPv6Network("ff00::/8")
+
+
+def _is_fe80(address: Address) -> bool:
+    return isinstance(address, IPv6Address) and address in IPv6Network("fe80::/10")
+
+
+def _inside(address: Address, network: Network) -> bool:
+    return address.version == network.version and address in network
+
+
+def _frame_reason(arrival: Arrival) -> str:
+    kind = int.from_bytes(arrival.frame[12:14], "big")
+    if kind in (0x8100, 0x88A8):
+        return "stack_vlan"
+    if kind == 0x0806:
+        return "stack_link_talk"
+    return "" if kind in (0x0800, 0x86DD) else "stack_not_ip"
+
+
+def _shape_reason(seen: Seen) -> str:
+    if seen.options:
+        return "stack_options"
+    if seen.part != "whole":
+        return "stack_fragment"
+    if seen.cut:
+        return "stack_transport"
+    return "stack_hop_limit" if seen.hop_limit <= 1 else ""
+
+
+def _into(arrival: Arrival, pod: Pod, reason: str) -> Expected:
+    packet = mac_bytes(pod.pod_mac) + mac_bytes(pod.host_mac) + aged(arrival.frame)[12:]
+    return Expected("peer", reason, pod.host_ifindex, packet, arrival.mark)
+
+
+def _stack(arrival: Arrival, reason: str) -> Expected:
+    return Expected("stack", reason, 0, arrival.frame, arrival.mark)
+
+
+def _drop(arrival: Arrival, reason: str) -> Expected:
+    return replace(_stack(arrival, reason), verdict="drop")

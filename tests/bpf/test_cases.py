@@ -1,0 +1,329 @@
+"""Every reason by name: the packet that meets it, what becomes of it, byte by byte, and what is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from datapath.netlink.wire import Address, mac_bytes
+from tests.bpf import packets as p
+from tests.bpf.bench import GATEWAY_MAC, GATEWAY_MAC_V6, MARK_FAST, Bench, device_mac, pod_mac
+from tests.bpf.differential import RETURNED, UNREACHABLE
+from tests.bpf.packets import Ip, frame, v4, v6
+from tests.bpf.traffic import STRANGE_MAC
+
+A, B, C, D, LOST = (v4(f"10.0.1.{n}") for n in range(1, 6))
+A6, B6, C6, D6, LOST6 = (v6(f"2001:db8:10:1::{n}") for n in range(1, 6))
+OUT, OUT6 = v4("203.0.113.10"), v6("2001:db8:ffff::10")
+UDP = p.udp(1000, 53)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``at`` is the device. ``gso`` is the size of segments, 0 for none."""
+
+    reason: str
+    frame: bytes
+    at: str = "a"
+    program: str = "pod_egress"
+    gso: int = 0
+    mark: int = 0
+
+
+def sent(source: Address, destination: Address, payload: bytes = UDP, *, by: str = "a", **more: Any) -> bytes:
+    packet = replace(Ip(source, destination, payload=payload), **more)
+    return frame(device_mac(by), pod_mac(by), packet)
+
+
+def came(source: Address, destination: Address, *, by: str = "eni1", **more: Any) -> bytes:
+    packet = replace(Ip(source, destination, payload=UDP), **more)
+    return frame(device_mac(by), GATEWAY_MAC, packet)
+
+
+def eni(reason: str, raw: bytes, *, at: str = "eni1", gso: int = 0) -> Case:
+    return Case(reason, raw, at, "eni_ingress", gso)
+
+
+def noted(reason: str, raw: bytes, *, at: str = "eni1", mark: int = 0) -> Case:
+    return Case(reason, raw, at, "stack_egress", mark=mark)
+
+
+V6_OPTION = ((p.HOP_BY_HOP, p.extension()),)
+SOLICITATION = p.icmp(135, data=v6("fe80::1").packed)
+REPORT = p.icmp(143, data=bytes(20))
+
+STAYS = [
+    Case("stack_unknown_pod", frame(device_mac("stray"), STRANGE_MAC, Ip(A, B, payload=UDP)), "stray"),
+    Case("stack_vlan", p.tagged(sent(A, B))),
+    Case("stack_not_ip", frame(device_mac("a"), pod_mac("a"), bytes(46), ethertype=0x88CC)),
+    Case("stack_link_talk", frame("ff:ff:ff:ff:ff:ff", pod_mac("a"), bytes(28), ethertype=p.ARP)),
+    Case("stack_link_talk", sent(A6, v6("fe80::1"), SOLICITATION, protocol=p.ICMPV6)),
+    Case("stack_link_talk", sent(v6("fe80::5"), v6("ff02::1"), SOLICITATION, protocol=p.ICMPV6)),
+    Case("stack_link_talk", sent(v6("::"), v6("ff02::16"), REPORT, protocol=p.ICMPV6, chain=V6_OPTION)),
+    Case("stack_not_host", frame("ff:ff:ff:ff:ff:ff", pod_mac("a"), Ip(A, B, payload=UDP))),
+    Case("stack_link_scope", sent(A, v4("169.254.20.10"))),
+    Case("stack_link_scope", sent(A, v4("255.255.255.255"))),
+    Case("stack_link_scope", sent(A6, v6("ff0e::1"))),
+    Case("stack_service", sent(A, v4("172.21.0.10"))),
+    Case("stack_service", sent(A6, v6("fd00:21::a"))),
+    Case("stack_host_cidr", sent(A, v4("198.51.100.7"))),
+    Case("stack_host_cidr", sent(A6, v6("2001:db8:51::7"))),
+    Case("stack_node", sent(A, v4("10.0.0.10"))),
+    Case("stack_node", sent(A6, v6("2001:db8:10::a"))),
+    Case("stack_options", sent(A, B, options=bytes([1] * 4))),
+    Case("stack_options", sent(A6, B6, chain=V6_OPTION)),
+    Case("stack_options", sent(A6, B6, chain=V6_OPTION * 7)),
+    Case("stack_fragment", sent(A, B, fragment=0x2000)),
+    Case("stack_fragment", sent(A, B, fragment=0x0004)),
+    Case("stack_fragment", sent(A6, B6, fragment=0x0001)),
+    Case("stack_fragment", sent(A6, B6, fragment=0x0040)),
+    Case("stack_transport", sent(A, B, UDP[:3])),
+    Case("stack_transport", sent(A, B, p.tcp(1, 2, words=4), protocol=p.TCP)),
+    Case("stack_transport", sent(A6, B6, p.tcp(1, 2)[:12], protocol=p.TCP)),
+    Case("stack_hop_limit", sent(A, B, hop_limit=1)),
+    Case("stack_hop_limit", sent(A6, OUT6, hop_limit=0)),
+    Case("stack_mtu", sent(A, B, p.udp(1, 2, bytes(1401 - 28)))),
+    Case("stack_mtu", sent(A6, OUT6, p.udp(1, 2, bytes(1501 - 48)))),
+    Case("stack_mtu", sent(A, B, p.tcp(1, 2, bytes(2000)), protocol=p.TCP), gso=1400 - 40 + 1),
+    Case("stack_mtu", sent(A6, OUT6, p.tcp(1, 2, bytes(2000), words=8), protocol=p.TCP), gso=1500 - 72 + 1),
+    Case("stack_pod_off", sent(D, A, by="d"), "d"),
+    Case("stack_pod_off", sent(A6, D6)),
+    Case("stack_no_eni", sent(LOST, OUT, by="lost"), "lost"),
+    eni("stack_vlan", p.tagged(came(OUT, A))),
+    eni("stack_link_talk", frame(device_mac("eni1"), GATEWAY_MAC, bytes(28), ethertype=p.ARP)),
+    eni("stack_link_talk", came(OUT6, A6, protocol=p.ICMPV6, payload=SOLICITATION)),
+    eni("stack_not_ip", frame(device_mac("eni1"), GATEWAY_MAC, bytes(46), ethertype=0x88CC)),
+    eni("stack_not_host", frame(STRANGE_MAC, GATEWAY_MAC, Ip(OUT, A, payload=UDP))),
+    eni("stack_malformed", came(OUT, A)[:-1]),
+    eni("stack_malformed", came(OUT6, v6("::ffff:10.0.1.1"))),
+    eni("stack_no_pod", came(OUT, v4("10.0.0.10"))),
+    eni("stack_no_pod", came(OUT6, OUT6)),
+    eni("stack_other_eni", came(OUT, A, by="eni2"), at="eni2"),
+    eni("stack_pod_off", came(OUT, D)),
+    eni("stack_options", came(OUT, A, options=bytes([1] * 8))),
+    eni("stack_fragment", came(OUT6, A6, fragment=0x0001)),
+    eni("stack_transport", came(OUT, A, payload=UDP[:7])),
+    eni("stack_hop_limit", came(OUT, A, hop_limit=1)),
+    eni("stack_mtu", came(OUT, B, payload=p.udp(1, 2, bytes(1401 - 28)))),
+    noted("seen_new", came(OUT, A)),
+    noted("seen_fast", came(OUT, A), mark=MARK_FAST | 0x4000),
+    noted("seen_nothing", frame(STRANGE_MAC, device_mac("a"), bytes(28), ethertype=p.ARP)),
+    noted("seen_nothing", came(OUT, A, fragment=0x0004)),
+    noted("seen_nothing", came(OUT, v4("224.0.0.5"))),
+    noted("seen_nothing", came(OUT6, A6, protocol=p.ICMPV6, payload=SOLICITATION)),
+    noted("seen_nothing", came(OUT, A, protocol=p.ICMP, payload=p.icmp(3, data=bytes(28)))),
+    noted("seen_nothing", came(OUT, A)[:-1]),
+]
+
+DROPS = [
+    Case("drop_src_mac", frame(device_mac("a"), STRANGE_MAC, Ip(A, B, payload=UDP))),
+    Case("drop_src_mac", frame("ff:ff:ff:ff:ff:ff", STRANGE_MAC, bytes(28), ethertype=p.ARP)),
+    Case("drop_src_address", sent(B, C)),
+    Case("drop_src_address", sent(B6, C6)),
+    Case("drop_src_address", sent(v6("::"), C6)),
+    Case("drop_src_address", sent(v6("fe80::5"), C6)),
+    Case("drop_src_address", sent(v6("fe80::5"), v6("ff02::1"), p.icmp(128), protocol=p.ICMPV6)),
+    Case("drop_src_address", sent(v4("0.0.0.0"), v4("255.255.255.255"))),
+    Case("drop_malformed", sent(A, B)[:-1]),
+    Case("drop_malformed", sent(A6, B6)[:-1]),
+    Case("drop_malformed", sent(v6("::ffff:10.0.1.1"), B6)),
+    Case("drop_malformed", sent(A6, v6("::ffff:10.0.1.2"))),
+]
+
+
+def case_id(case: Case) -> str:
+    return f"{case.program}-{case.reason}"
+
+
+@pytest.mark.parametrize("case", STAYS, ids=case_id)
+def test_the_stack_gets_it_as_it_came(node: Bench, case: Case) -> None:
+    before = node.fast.counters()[case.program].get(case.reason, 0)
+    found = node.run(case.program, case.at, case.frame, mark=case.mark, gso=(case.gso, 2 if case.gso else 0))
+    assert (found.verdict, found.reason, found.target) == ("stack", case.reason, 0)
+    assert found.returned == RETURNED["stack"]
+    assert (found.packet, found.mark) == (case.frame, case.mark)
+    assert node.fast.counters()[case.program][case.reason] == before + 1
+
+
+@pytest.mark.parametrize("case", DROPS, ids=case_id)
+def test_what_a_pod_may_not_send_ends_here(node: Bench, case: Case) -> None:
+    pod = node.pods[case.at].host_ifindex
+    before = node.fast.endpoint_counters()[pod].dropped_packets
+    found = node.run(case.program, case.at, case.frame)
+    assert (found.verdict, found.reason, found.returned) == ("drop", case.reason, RETURNED["drop"])
+    assert found.packet == case.frame
+    assert node.fast.endpoint_counters()[pod].dropped_packets == before + 1
+
+
+def rewritten(raw: bytes, to: str, source: str) -> bytes:
+    """One hop on: other MACs, one off the hop limit, and IPv4's checksum made anew."""
+    if raw[12:14] == b"\x08\x00":
+        head = raw[14:22] + bytes([raw[22] - 1, raw[23]]) + b"\0\0" + raw[26:34]
+        head = head[:10] + p.checksum(head).to_bytes(2, "big") + head[12:]
+        rest = head + raw[34:]
+    else:
+        rest = raw[14:21] + bytes([raw[21] - 1]) + raw[22:]
+    return mac_bytes(to) + mac_bytes(source) + raw[12:14] + rest
+
+
+PAYLOADS = [
+    (p.UDP, UDP),
+    (p.TCP, p.tcp(1, 80, b"x" * 100, words=8)),
+    (p.SCTP, p.udp(1, 2)),
+    (p.GRE, b"anything"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "payload"), PAYLOADS, ids=["udp", "tcp", "sctp", "gre"])
+@pytest.mark.parametrize("ends", [(A, C), (A6, C6)], ids=["v4", "v6"])
+def test_into_a_pod_of_this_node(
+    node: Bench, ends: tuple[Address, Address], protocol: int, payload: bytes
+) -> None:
+    raw = sent(*ends, payload, protocol=protocol)
+    a, c = node.pods["a"].host_ifindex, node.pods["c"].host_ifindex
+    before = node.fast.endpoint_counters()
+    found = node.run("pod_egress", "a", raw)
+    assert (found.verdict, found.reason, found.target) == ("peer", "fast_local", c)
+    assert found.packet == rewritten(raw, pod_mac("c"), device_mac("c"))
+    assert (found.returned, found.mark) == (7, 0)
+    after = node.fast.endpoint_counters()
+    assert after[a].fast_out_packets - before[a].fast_out_packets == 1
+    assert after[a].fast_out_bytes - before[a].fast_out_bytes == len(raw)
+    assert after[c].fast_in_packets - before[c].fast_in_packets == 1
+    assert after[c].fast_in_bytes - before[c].fast_in_bytes == len(raw)
+
+
+@pytest.mark.parametrize(
+    ("ends", "gateway"), [((A, OUT), GATEWAY_MAC), ((A6, OUT6), GATEWAY_MAC_V6)], ids=["v4", "v6"]
+)
+def test_out_of_the_pods_own_eni(node: Bench, ends: tuple[Address, Address], gateway: str) -> None:
+    raw = sent(*ends)
+    found = node.run("pod_egress", "a", raw, mark=0x4000)
+    assert (found.verdict, found.reason) == ("eni", "fast_eni")
+    assert found.target == node.enis["eni1"].ifindex
+    assert found.packet == rewritten(raw, gateway, device_mac("eni1"))
+    assert found.mark == 0x4000 | MARK_FAST
+
+
+@pytest.mark.parametrize("ends", [(C, OUT), (C6, OUT6)], ids=["v4", "v6"])
+def test_a_gateway_without_known_mac_is_the_kernels_to_find(
+    node: Bench, ends: tuple[Address, Address]
+) -> None:
+    raw = sent(*ends, by="c")
+    found = node.run("pod_egress", "c", raw)
+    assert (found.verdict, found.reason) == ("neigh", "fast_neigh")
+    assert found.target == node.enis["eni2"].ifindex
+    assert found.packet == rewritten(raw, device_mac("c"), pod_mac("c"))
+    assert found.mark == MARK_FAST
+
+
+@pytest.mark.parametrize("ends", [(OUT, A), (OUT6, A6)], ids=["v4", "v6"])
+def test_from_the_vpc_into_the_pod(node: Bench, ends: tuple[Address, Address]) -> None:
+    raw = came(*ends)
+    found = node.run("eni_ingress", "eni1", raw)
+    assert (found.verdict, found.reason, found.target) == (
+        "peer",
+        "fast_pod",
+        node.pods["a"].host_ifindex,
+    )
+    assert found.packet == rewritten(raw, pod_mac("a"), device_mac("a"))
+
+
+@pytest.mark.parametrize("whole", [1400, 1401])
+def test_segments_are_measured_and_not_the_train(node: Bench, whole: int) -> None:
+    raw = sent(A, B, p.tcp(1, 2, bytes(2000), words=8), protocol=p.TCP)
+    found = node.run("pod_egress", "a", raw, gso=(whole - 20 - 32, 2))
+    assert found.reason == ("fast_local" if whole <= 1400 else "stack_mtu")
+
+
+@pytest.mark.parametrize("program", ["pod_egress", "eni_ingress"])
+def test_a_node_that_is_off_leaves_all_to_the_stack(node: Bench, program: str) -> None:
+    raw, at = (sent(A, B), "a") if program == "pod_egress" else (came(OUT, A), "eni1")
+    assert node.run(program, at, raw).verdict == "peer"
+    node.fast.switch(False)
+    try:
+        found = node.run(program, at, raw)
+        assert (found.verdict, found.reason, found.packet) == ("stack", "stack_off", raw)
+        assert node.run("pod_egress", "a", sent(B, C)).reason == "drop_src_address"
+    finally:
+        node.fast.switch(True)
+
+
+def echo(source: Address, kind: int, identifier: int = 7) -> dict[str, Any]:
+    protocol = p.ICMP if source.version == 4 else p.ICMPV6
+    return {"protocol": protocol, "payload": p.icmp(kind, 0, identifier)}
+
+
+ANSWERS = [
+    ((A, C), {}, {"payload": p.udp(53, 1000)}),
+    ((A6, C6), {}, {"payload": p.udp(53, 1000)}),
+    (
+        (OUT, C),
+        {"protocol": p.TCP, "payload": p.tcp(9, 80)},
+        {"protocol": p.TCP, "payload": p.tcp(80, 9)},
+    ),
+    ((A, C), echo(A, 8), echo(A, 0)),
+    ((A6, C6), echo(A6, 128), echo(A6, 129)),
+]
+
+
+@pytest.mark.parametrize(("ends", "asked", "answered"), ANSWERS)
+def test_the_stack_answers_what_the_stack_sent(
+    node: Bench, ends: tuple[Address, Address], asked: dict[str, Any], answered: dict[str, Any]
+) -> None:
+    source, destination = ends
+    reply = sent(destination, source, by="c", **answered)
+    assert node.run("pod_egress", "c", reply).verdict in ("peer", "neigh")
+    forward = came(source, destination, **asked)
+    assert node.run("stack_egress", "c", forward).reason == "seen_new"
+    assert node.run("stack_egress", "c", forward).reason == "seen_known"
+    found = node.run("pod_egress", "c", reply)
+    assert (found.verdict, found.reason, found.packet) == ("stack", "stack_flow", reply)
+    # The same direction is not an answer, nor is another port.
+    other = sent(destination, source, p.udp(54, 1000), by="c")
+    assert node.run("pod_egress", "c", other).verdict in ("peer", "neigh")
+
+
+def test_an_answer_from_the_vpc_is_the_stacks_too(node: Bench) -> None:
+    assert node.run("stack_egress", "eni1", sent(A, OUT)).reason == "seen_new"
+    found = node.run("eni_ingress", "eni1", came(OUT, A, payload=p.udp(53, 1000)))
+    assert (found.verdict, found.reason) == ("stack", "stack_flow")
+
+
+@pytest.mark.parametrize(("ends", "kind"), [((A, C), 3), ((A6, C6), 2)], ids=["v4", "v6"])
+def test_an_error_goes_the_way_of_what_it_is_about(
+    node: Bench, ends: tuple[Address, Address], kind: int
+) -> None:
+    source, destination = ends
+    quoted = Ip(source, destination, payload=UDP).encoded()
+    number = p.ICMP if source.version == 4 else p.ICMPV6
+    error = sent(destination, source, p.icmp(kind, data=quoted), by="c", protocol=number)
+    assert node.run("pod_egress", "c", error).reason == "fast_local"
+    short = sent(destination, source, p.icmp(kind, data=quoted[:16]), by="c", protocol=number)
+    assert node.run("pod_egress", "c", short).reason == "stack_quote"
+    node.run("stack_egress", "c", came(source, destination))
+    found = node.run("pod_egress", "c", error)
+    assert (found.verdict, found.reason, found.packet) == ("stack", "stack_quote", error)
+
+
+@pytest.mark.parametrize("whole", [sent(A, B), sent(A6, B6)], ids=["v4", "v6"])
+def test_cut_at_every_offset_behind_the_ip_header(node: Bench, whole: bytes) -> None:
+    """Of a frame whose lengths are right for what is left, only the transport can be missing."""
+    header = 34 if whole[12] == 8 else 54
+    for length in range(header, len(whole)):
+        assert node.run("pod_egress", "a", whole[:length]).reason == "drop_malformed", length
+        raw = bytearray(whole[:length])
+        if whole[12] == 8:
+            raw[16:18] = (length - 14).to_bytes(2, "big")
+        else:
+            raw[18:20] = (length - 54).to_bytes(2, "big")
+        wanted = "stack_transport" if length < header + 8 else "fast_local"
+        assert node.run("pod_egress", "a", bytes(raw)).reason == wanted, length
+
+
+def test_every_reason_but_one_has_a_case(node: Bench) -> None:
+    named = {case.reason for case in (*STAYS, *DROPS)}
+    elsewhere = {"fast_local", "fast_eni", "fast_neigh", "fast_pod", "stack_off", "stack_flow", "stack_quote"}
+    assert named | elsewhere | {"seen_known"} == set(node.fast.names.reasons) - UNREACHABLE

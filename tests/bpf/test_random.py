@@ -1,0 +1,13 @@
+"""Random packets, judged by the programs and by the model. The long run: ``python -m tests.bpf.fuzz``."""
+
+from __future__ import annotations
+
+from tests.bpf.bench import Bench
+from tests.bpf.differential import play
+
+
+def test_programs_and_model_agree(node: Bench) -> None:
+    tally = play(node, seed=20, packets=20_000)
+    print("\n".join(tally.histogram()))
+    names = node.fast.names
+    assert not tally.rare((*names.reasons, *names.verdicts), 0.01)
