@@ -21,7 +21,9 @@ class Timers:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(jumped.wait(), left)
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> float:
+        """Move the clock, wake who sleeps by it, and tell the new time."""
         self._clock.advance(seconds)
         self._jumped.set()
         self._jumped = asyncio.Event()
+        return self._clock.now()

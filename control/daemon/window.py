@@ -65,8 +65,7 @@ class Window:
         return self._inspector().state()
 
     async def _advance(self, _path: list[str], query: Query) -> Any:
-        self._timers.advance(float(query["seconds"]))
-        return True
+        return self._timers.advance(float(query["seconds"]))
 
     async def _enis_of_metadata(self, _path: list[str], _query: Query) -> Any:
         enis = []
