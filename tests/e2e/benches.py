@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 from control.cli.client import Daemon
 from datapath import namespace
 from lab.client import Lab
-from lab.cni_call import BIN_DIR, Attachment, CniError
+from lab.cni_call import BIN_DIR, Attachment
 from lab.nodes import agent
 from lab.nodes.node import LabNode
 from lab.sandbox import NETNS_DIR
@@ -206,16 +206,6 @@ def pod_object(made: Bench, name: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": made.node.name},
         "spec": {"nodeName": made.node.name, "containers": [{"name": "main", "image": "localhost/none"}]},
     }
-
-
-def refused(made: Bench, name: str) -> CniError:
-    """The ADD of a new pod, which must fail. Its object goes too."""
-    try:
-        pod = made.pod(name)
-    except CniError as exc:
-        made.lab.kubernetes.delete_pod(made.node.name, name)
-        return exc
-    raise AssertionError(f"ADD of {pod.key} succeeded with {pod.addresses}")
 
 
 def agent_run(

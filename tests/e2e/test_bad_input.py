@@ -1,7 +1,7 @@
 """What is wrong before the cloud is asked: configuration, ledger, a second daemon, and what a runtime says.
 
 Each with its error in words, and a system that is as it was. What is wrong with the cloud, with metadata or
-with Kubernetes is in ``test_outages``.
+with Kubernetes is in ``test_refusals`` and ``test_outages``.
 """
 
 from __future__ import annotations

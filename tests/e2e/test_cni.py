@@ -19,8 +19,9 @@ from lab.cni_call import BIN_DIR, Json
 from lab.nodes.process import Scratch
 from lab.sandbox import PodOptions
 from lab.spec import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_V6
-from tests.e2e.benches import CONF, Sandbox, bench, events, refused, sandbox, unchanged
+from tests.e2e.benches import CONF, Sandbox, bench, events, sandbox, unchanged
 from tests.e2e.conftest import Bench
+from tests.e2e.refusals import refused
 from tests.e2e.witnesses import assert_agree, kernel, reaches, settled, state, until
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
