@@ -1,0 +1,30 @@
+"""A node with the fast path on, new for each test. Needs root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.datapath.conftest import machine_untouched
+from tests.netns.fastpath.node import FastNode, fast_node
+
+__all__ = ["machine_untouched"]
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    if os.geteuid():
+        pytest.skip("network namespaces and BPF need root")
+    subprocess.run(["make", "-s", "-C", str(_ROOT / "bpf")], check=True)
+
+
+@pytest.fixture
+def node(tmp_path: Path, _compiled: None) -> Iterator[FastNode]:
+    with fast_node(tmp_path / "bpf") as made:
+        yield made

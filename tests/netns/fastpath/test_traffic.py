@@ -1,0 +1,123 @@
+"""Real packets take the fast path, in both families, and arrive as they would have by routing."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+
+import pytest
+
+from datapath import namespace
+from tests.netns.datapath.traffic import exchange
+from tests.netns.datapath.world import ENI1, ENI2, Card
+from tests.netns.fastpath.node import FAR, FAR_V6, FastNode, Tenant
+
+VERSIONS = (4, 6)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_pods_of_a_node_talk_past_the_stack(node: FastNode, version: int) -> None:
+    one, other = node.pod(ENI1), node.pod(ENI2)
+    exchange(one.netns, other.netns, other.address(version))  # neighbours and tables are warm now
+    before = node.fast.endpoint_counters()
+    with node.counting("fast_local") as grown:
+        for _ in range(10):
+            origin = exchange(one.netns, other.netns, other.address(version))
+            assert origin == str(one.address(version))
+    assert grown == {"fast_local": 20, "forwarded": 0}
+    after = node.fast.endpoint_counters()
+    for tenant in (one, other):
+        index = tenant.applied.host_ifindex
+        assert after[index].fast_out_packets - before[index].fast_out_packets == 10
+        assert after[index].fast_in_packets - before[index].fast_in_packets == 10
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["mac-known", "mac-by-kernel"])
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("card", [ENI1, ENI2], ids=["eni1", "eni2"])
+def test_pod_and_another_host_of_the_vpc(node: FastNode, card: Card, version: int, known: bool) -> None:
+    node.put_eni(card, known=known)
+    pod, far = node.pod(card), FAR if version == 4 else FAR_V6
+    exchange(pod.netns, node.far, far)
+    before = node.world.received_by_router()
+    leaving = "fast_eni" if known else "fast_neigh"
+    with node.counting(leaving, "fast_pod") as grown:
+        for _ in range(30):
+            assert exchange(pod.netns, node.far, far) == str(pod.address(version))
+    assert grown == {leaving: 30, "fast_pod": 30, "forwarded": 0}
+    after = node.world.received_by_router()
+    for port, count in after.items():
+        assert (count - before[port] >= 30) == (port in (card.port, "port9")), (port, before, after)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_from_the_vpc_into_a_pod(node: FastNode, version: int) -> None:
+    pod = node.pod(ENI2)
+    with node.counting("fast_pod", "fast_eni") as grown:
+        exchange(node.far, pod.netns, pod.address(version))
+    assert grown == {"fast_pod": 1, "fast_eni": 1, "forwarded": 0}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_bulk_on_the_node(node: FastNode, version: int) -> None:
+    one, other = node.pod(ENI1), node.pod(ENI2)
+    with node.counting("fast_local") as grown:
+        transfer(one.netns, other, version)
+    assert grown["forwarded"] == 0
+    assert grown["fast_local"] > 100
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_bulk_from_the_vpc(node: FastNode, version: int) -> None:
+    pod = node.pod(ENI1)
+    with node.counting("fast_pod") as grown:
+        transfer(node.far, pod, version)
+    assert grown["forwarded"] == 0
+    assert grown["fast_pod"] > 100
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fragments_arrive_by_the_stack(node: FastNode, version: int) -> None:
+    one, other = node.pod(ENI1), node.pod(ENI2)
+    with node.counting("stack_fragment") as grown:
+        assert exchange(one.netns, other.netns, other.address(version), size=4000) == str(
+            one.address(version)
+        )
+        exchange(one.netns, node.far, FAR if version == 4 else FAR_V6, size=4000)
+    # Three each way beside, and two ways beyond, where eni_ingress sees them as well.
+    assert grown["stack_fragment"] == 12
+    assert grown["forwarded"] > 0
+
+
+def transfer(client: int, server: Tenant, version: int, size: int = 24 << 20) -> None:
+    """A TCP stream of ``size`` bytes into a pod, compared by hash."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    address = str(server.address(version))
+    with namespace.entered(server.netns):
+        listener = socket.create_server((address, 0), family=family)
+    with namespace.entered(client):
+        caller = socket.socket(family, socket.SOCK_STREAM)
+    block = bytes(range(256)) * 4096
+    with listener, caller:
+        caller.settimeout(10)
+        listener.settimeout(10)
+        caller.connect((address, listener.getsockname()[1]))
+        connection, _ = listener.accept()
+        connection.settimeout(10)
+        sender = threading.Thread(target=_send, args=(caller, block, size))
+        sender.start()
+        digest, left = hashlib.sha256(), size
+        with connection:
+            while left and (piece := connection.recv(1 << 18)):
+                digest.update(piece)
+                left -= len(piece)
+        sender.join()
+    assert left == 0
+    assert digest.digest() == hashlib.sha256(block * (size // len(block))).digest()
+
+
+def _send(caller: socket.socket, block: bytes, size: int) -> None:
+    for _ in range(size // len(block)):
+        caller.sendall(block)
+    caller.shutdown(socket.SHUT_WR)
