@@ -78,6 +78,13 @@ def udp(source: int, destination: int, data: bytes = b"payload") -> bytes:
     return struct.pack("!HHHH", source, destination, 8 + len(data), 0) + data
 
 
+def udp_checked(ends: tuple[Address, Address], ports: tuple[int, int], data: bytes) -> bytes:
+    """With the checksum that a receiver asks for."""
+    raw = udp(*ports, data)
+    pseudo = ends[0].packed + ends[1].packed + struct.pack("!II", len(raw), UDP)
+    return raw[:6] + checksum(pseudo + raw).to_bytes(2, "big") + raw[8:]
+
+
 def tcp(source: int, destination: int, data: bytes = b"", *, words: int = 5) -> bytes:
     """``words`` of four bytes is what the header says of its own length."""
     head = struct.pack("!HHIIBBHHH", source, destination, 1, 2, words << 4, 0x18, 1000, 0, 0)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import socket
-import threading
-
 import pytest
 
-from datapath import namespace
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, Card
-from tests.netns.fastpath.node import FAR, FAR_V6, FastNode, Tenant
+from tests.netns.fastpath.conversation import transfer
+from tests.netns.fastpath.node import FAR, FAR_V6, FastNode
 
 VERSIONS = (4, 6)
 
@@ -63,7 +59,7 @@ def test_from_the_vpc_into_a_pod(node: FastNode, version: int) -> None:
 def test_bulk_on_the_node(node: FastNode, version: int) -> None:
     one, other = node.pod(ENI1), node.pod(ENI2)
     with node.counting("fast_local") as grown:
-        transfer(one.netns, other, version)
+        transfer(one.netns, other.netns, other.address(version))
     assert grown["forwarded"] == 0
     assert grown["fast_local"] > 100
 
@@ -72,7 +68,7 @@ def test_bulk_on_the_node(node: FastNode, version: int) -> None:
 def test_bulk_from_the_vpc(node: FastNode, version: int) -> None:
     pod = node.pod(ENI1)
     with node.counting("fast_pod") as grown:
-        transfer(node.far, pod, version)
+        transfer(node.far, pod.netns, pod.address(version))
     assert grown["forwarded"] == 0
     assert grown["fast_pod"] > 100
 
@@ -88,36 +84,3 @@ def test_fragments_arrive_by_the_stack(node: FastNode, version: int) -> None:
     # Three each way beside, and two ways beyond, where eni_ingress sees them as well.
     assert grown["stack_fragment"] == 12
     assert grown["forwarded"] > 0
-
-
-def transfer(client: int, server: Tenant, version: int, size: int = 24 << 20) -> None:
-    """A TCP stream of ``size`` bytes into a pod, compared by hash."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    address = str(server.address(version))
-    with namespace.entered(server.netns):
-        listener = socket.create_server((address, 0), family=family)
-    with namespace.entered(client):
-        caller = socket.socket(family, socket.SOCK_STREAM)
-    block = bytes(range(256)) * 4096
-    with listener, caller:
-        caller.settimeout(10)
-        listener.settimeout(10)
-        caller.connect((address, listener.getsockname()[1]))
-        connection, _ = listener.accept()
-        connection.settimeout(10)
-        sender = threading.Thread(target=_send, args=(caller, block, size))
-        sender.start()
-        digest, left = hashlib.sha256(), size
-        with connection:
-            while left and (piece := connection.recv(1 << 18)):
-                digest.update(piece)
-                left -= len(piece)
-        sender.join()
-    assert left == 0
-    assert digest.digest() == hashlib.sha256(block * (size // len(block))).digest()
-
-
-def _send(caller: socket.socket, block: bytes, size: int) -> None:
-    for _ in range(size // len(block)):
-        caller.sendall(block)
-    caller.shutdown(socket.SHUT_WR)
