@@ -155,6 +155,11 @@ class Answer:
 CONF = {"cniVersion": "0.4.0", "name": "terway", "type": "terway", "eniip_virtual_type": "PolicyRoute"}
 
 
+def conf(version: str, **more: Any) -> str:
+    """A network configuration as a runtime writes it to stdin, with ``more``."""
+    return json.dumps({**CONF, "cniVersion": version, **more})
+
+
 @dataclass
 class Sandbox:
     """A pod object and a namespace of it, and calls of the executable that may be as wrong as one likes."""
