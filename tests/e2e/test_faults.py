@@ -174,6 +174,12 @@ def _assert_back_after_reboot(bench: Bench, pod: LabPod) -> None:
     for record in told["attachments"]:
         if record["state"] == "lost":
             bench.lab.kubernetes.delete_pod(record["pod_namespace"], record["pod_name"])
-    bench.advance(400)
-    until(lambda: settled(bench.node)["attachments"], lambda rows: len(rows) == 1)
+
+    def collected() -> list[object]:
+        """One more round of collection: the first may come before the agent has listed its pods."""
+        bench.advance(400)
+        rows: list[object] = settled(bench.node)["attachments"]
+        return rows
+
+    until(collected, lambda rows: len(rows) == 1)
     _assert_undisturbed(bench, again)

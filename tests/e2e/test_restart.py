@@ -71,8 +71,13 @@ def test_pod_that_vanished_with_the_reboot_is_collected_on_two_witnesses(node: B
     node.advance(400)
     assert state(node.node)["attachments"], "Kubernetes still has the pod"
     pod.delete_object()
-    node.advance(400)
-    until(lambda: state(node.node)["attachments"], lambda a: a == [])
+
+    def collected() -> list[object]:
+        node.advance(400)
+        rows: list[object] = state(node.node)["attachments"]
+        return rows
+
+    until(collected, lambda rows: rows == [])
     assert_agree(node.lab, node.node)
 
 
