@@ -40,8 +40,8 @@ class Attacher:
         self._sockets = Pool(self._netns)
         self._links = loaded.pin_dir / "links"
         self._links.mkdir(exist_ok=True)
-        self.tcx: bool | None = None
-        """Whether ENIs have tcx links; None before the first."""
+        self.tcx = loaded.options.tcx
+        """Whether ENIs get tcx links; off once the kernel has refused one."""
 
     def close(self) -> None:
         self._sockets.close()
@@ -61,7 +61,7 @@ class Attacher:
 
     def attach_eni(self, ifindex: int) -> None:
         """Raises KernelError with ENODEV if the ENI is gone."""
-        if self.tcx is not False:
+        if self.tcx:
             try:
                 self._attach_links(ifindex)
                 return
@@ -86,20 +86,16 @@ class Attacher:
         with self._sockets.borrowed() as netlink:
             netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
 
-    def swap(self) -> None:
-        """Put our programs wherever earlier ones of ours are attached; each place changes in one step.
-
-        What notes goes first, then what reads the notes: a flow is on record before it is asked for.
-        """
+    def swap(self, side: Side) -> None:
+        """Put our programs wherever earlier ones of ours are attached; each place changes in one step."""
         with self._sockets.borrowed() as netlink:
             present = tc.list_clsact(netlink)
-            for side in (Side.EGRESS, Side.INGRESS):
-                if BLOCKS in present.values():
-                    netlink.one(self._block_filter(tc.put_filter, side))
-                for ifindex in (index for index, blocks in present.items() if blocks != BLOCKS):
-                    self._swap_filter(netlink, ifindex, side)
-                for path in self._links.glob(f"{side.name.lower()}_*"):
-                    self._swap_link(path, side)
+            if BLOCKS in present.values():
+                netlink.one(self._block_filter(tc.put_filter, side))
+            for ifindex in (index for index, blocks in present.items() if blocks != BLOCKS):
+                self._swap_filter(netlink, ifindex, side)
+        for path in self._links.glob(f"{side.name.lower()}_*"):
+            self._swap_link(path, side)
 
     def detach_all(self) -> None:
         """Everything that ``swap`` would find."""
@@ -144,7 +140,6 @@ class Attacher:
         for side in (Side.EGRESS, Side.INGRESS):
             if not self._renew_link(side, ifindex):
                 self._new_link(side, ifindex)
-        self.tcx = True
 
     def _renew_link(self, side: Side, ifindex: int) -> bool:
         """False if there is no link, or one whose device is gone."""

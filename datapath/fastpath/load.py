@@ -16,43 +16,70 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from datapath.ebpf import libbpf
+from datapath.ebpf import libbpf, objects
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import MapShape, Object
 from datapath.ebpf.table import Rows, Table
 from datapath.fastpath.layout import MAPS, PROGRAMS, Names, names_of
 
 FILLED = ("endpoints", "pods", "enis", "stack_prefixes", "settings")
+FAST_MARK = 0x20
+"""A bit of skb->mark that neither kube-proxy (0x4000, 0x8000), Felix (0xffff0000), Cilium (0x0f00) nor
+symmetric routing (0x10) uses."""
+
 KEPT = ("stack_flows", "reason_counts", "endpoint_counts")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the fast path is laid over a node; what is given here may differ from one process to the next."""
+
+    find: Callable[[str], Path] = objects.path
+    """Path of a compiled object, by its name."""
+    mark: int = FAST_MARK
+    """The bit of skb->mark that tells packets of the fast path from the stack's."""
+    tcx: bool = True
+    """tcx links for ENIs, if the kernel has them."""
+    flows: int | None = None
+    """Room for stack-sent flows, for a map that is new; None: as the program says."""
 
 
 class Loaded:
     """Programs and maps of one layout. Closing leaves pins and attachments."""
 
-    def __init__(self, pin_dir: Path, find: Callable[[str], Path], *, flows: int | None = None) -> None:
-        """Load everything; nothing is attached. ``flows``: room for stack-sent flows, if the map is new.
+    def __init__(self, pin_dir: Path, options: Options) -> None:
+        """Load everything; nothing is attached, nothing that was there is changed.
 
         Raises KernelError if the kernel refuses, OSError if there is no bpf file system.
         """
-        self.names: Names = names_of(find(PROGRAMS[0]))
-        self.pin_dir = pin_dir
+        self.names: Names = names_of(options.find(PROGRAMS[0]))
+        self.pin_dir, self.options = pin_dir, options
         self.directory = pin_dir / f"v{self.names.version}"
         self.older = tuple(one for one in _layouts(pin_dir) if one != self.directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.fresh = not _is_complete(self.directory)
         with ExitStack() as stack:
-            carry_kept(self.older, self.directory, find(PROGRAMS[0]))
-            self._objects = {name: stack.enter_context(Object(find(name))) for name in PROGRAMS}
+            if self.fresh:
+                shutil.rmtree(self.directory, ignore_errors=True)
+                stack.callback(self._forget_unless_complete)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.kept = carry_kept(self._sources(), self.directory, options.find(PROGRAMS[0]))
+            self._objects = {name: stack.enter_context(Object(options.find(name))) for name in PROGRAMS}
+            # Before the load: of a map that was there libbpf tells the type ids of another build's BTF.
+            first = self._objects[PROGRAMS[0]]
+            self._shapes = {name: first.map_shape(name) for name in MAPS}
             for opened in self._objects.values():
-                self._load(opened, flows)
+                self._load(opened)
             self._btf = Btf(self._objects[PROGRAMS[0]].btf())
-            self._pin_programs()
             self._stack = stack.pop_all()
 
     def close(self) -> None:
+        """A layout that was not committed goes with it."""
         self._stack.close()
 
     def program_fd(self, name: str) -> int:
@@ -62,59 +89,103 @@ class Loaded:
         return self._objects[PROGRAMS[0]].map_fd(name)
 
     def map_shape(self, name: str) -> MapShape:
-        return self._objects[PROGRAMS[0]].map_shape(name)
+        entries = self._objects[PROGRAMS[0]].map_shape(name).max_entries
+        return replace(self._shapes[name], max_entries=entries)
 
     def table(self, name: str) -> Table:
         return Table(self.map_fd(name), self.map_shape(name), self._btf)
 
     def fill(self) -> None:
-        """Rows of the older layouts into ours, if ours is new."""
-        for old in self.older:
-            for name in FILLED:
-                with ExitStack() as stack:
-                    found = open_table(old / name, stack)
-                    if found is not None:
-                        copy_rows(found, self.table(name))
+        """Rows of an older layout into ours, if ours is new."""
+        for name in (*FILLED, *self._lost()):
+            self._fill_one(name)
 
-    def prune(self) -> None:
-        """Let go of the older layouts. Programs of theirs that are still attached keep their maps."""
-        for old in self.older:
-            shutil.rmtree(old, ignore_errors=True)
-        self.older = ()
+    @property
+    def forgetful(self) -> bool:
+        """The flows of an older layout cannot be shared: see ``quiet`` and ``catch_up``."""
+        return "stack_flows" in self._lost()
 
-    def _load(self, opened: Object, flows: int | None) -> None:
-        for name in opened.map_names():
-            if name in MAPS:
-                opened.pin_at(name, str(self.directory / name))
-        if flows is not None and not (self.directory / "stack_flows").exists():
-            opened.resize("stack_flows", flows)
-        elif (self.directory / "stack_flows").exists():
-            opened.resize("stack_flows", _entries(self.directory / "stack_flows"))
-        opened.load()
+    def quiet(self) -> None:
+        """Leave everything to the stack until programs of our layout are in place."""
+        for old in self._sources():
+            with ExitStack() as stack:
+                settings = open_table(old / "settings", stack)
+                if settings is not None:
+                    key = settings.keys(1)
+                    settings.put(key, settings.values(1))
 
-    def _pin_programs(self) -> None:
+    def catch_up(self) -> None:
+        """Flows that the old programs noted since ``fill``."""
+        self._fill_one("stack_flows")
+
+    def commit(self) -> None:
+        """Our programs are in place: from now on this layout is the one that the next process finds."""
         for name in PROGRAMS:
             path = self.directory / f"prog_{name}"
             path.unlink(missing_ok=True)
             libbpf.pin(self.program_fd(name), str(path))
+        for old in self.older:
+            shutil.rmtree(old, ignore_errors=True)
+        self.older = ()
+
+    def remove(self) -> None:
+        """Unpin everything."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.pin_dir / "links", ignore_errors=True)
+
+    def _forget_unless_complete(self) -> None:
+        if not _is_complete(self.directory):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _sources(self) -> tuple[Path, ...]:
+        """Layouts that were in use; others are what a crash left."""
+        return tuple(one for one in self.older if _is_complete(one)) if self.fresh else ()
+
+    def _lost(self) -> tuple[str, ...]:
+        return ("stack_flows",) if self._sources() and "stack_flows" not in self.kept else ()
+
+    def _fill_one(self, name: str) -> None:
+        for old in self._sources():
+            with ExitStack() as stack:
+                found = open_table(old / name, stack)
+                if found is not None:
+                    copy_rows(found, self.table(name))
+
+    def _load(self, opened: Object) -> None:
+        for name in opened.map_names():
+            if name in MAPS:
+                opened.pin_at(name, str(self.directory / name))
+        pinned = self.directory / "stack_flows"
+        room = _entries(pinned) if pinned.exists() else self.options.flows
+        if room is not None:
+            opened.resize("stack_flows", room)
+        opened.load()
 
 
-def carry_kept(older: tuple[Path, ...], directory: Path, program: Path) -> None:
-    """Give the old maps of what the programs remember a name in the new layout, where rows are the same."""
+def carry_kept(older: tuple[Path, ...], directory: Path, program: Path) -> frozenset[str]:
+    """Give the old maps of what the programs remember a name in the new layout, where rows are the same.
+
+    Returns the names of those that could be.
+    """
+    kept = set()
     with Object(program) as opened:
         btf = Btf(opened.btf())
-        for old in older:
-            for name in KEPT:
-                target = directory / name
-                with ExitStack() as stack:
-                    found = open_table(old / name, stack)
-                    shape = opened.map_shape(name)
-                    alike = found is not None and (found.key, found.value) == (
-                        btf.dtype(shape.key_type),
-                        btf.dtype(shape.value_type),
-                    )
-                    if found is not None and alike and not target.exists():
-                        libbpf.pin(found.fd, str(target))
+        for name in KEPT:
+            shape = opened.map_shape(name)
+            wanted = (btf.dtype(shape.key_type), btf.dtype(shape.value_type))
+            for old in older:
+                if _carry_one(old / name, directory / name, wanted):
+                    kept.add(name)
+    return frozenset(kept)
+
+
+def _carry_one(old: Path, new: Path, wanted: tuple[np.dtype[Any], np.dtype[Any]]) -> bool:
+    with ExitStack() as stack:
+        found = open_table(old, stack)
+        if found is None or new.exists() or (found.key, found.value) != wanted:
+            return False
+        libbpf.pin(found.fd, str(new))
+        return True
 
 
 def open_table(path: Path, stack: ExitStack) -> Table | None:
@@ -162,6 +233,11 @@ def _layouts(pin_dir: Path) -> tuple[Path, ...]:
     if not pin_dir.is_dir():
         return ()
     return tuple(sorted(one for one in pin_dir.glob("v*") if one.name[1:].isdigit()))
+
+
+def _is_complete(layout: Path) -> bool:
+    """Programs are pinned last, when they are in place."""
+    return (layout / f"prog_{PROGRAMS[-1]}").exists()
 
 
 def _entries(path: Path) -> int:

@@ -14,7 +14,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any
 
-from datapath.ebpf import libbpf, objects
+from datapath.ebpf import libbpf
 from datapath.ebpf.btf import BtfError
 from datapath.ebpf.objects import ObjectMissing
 from datapath.errors import KernelError
@@ -23,15 +23,12 @@ from datapath.fastpath.attach import Attacher
 from datapath.fastpath.bpf_call import ProgramInfo
 from datapath.fastpath.errors import Unavailable
 from datapath.fastpath.layout import MAPS, PROGRAMS, Names
-from datapath.fastpath.load import Loaded
+from datapath.fastpath.load import Loaded, Options
 from datapath.fastpath.rows import Eni, Pod, keys_of
 from datapath.fastpath.tables import EndpointCounts, Tables
+from datapath.fastpath.tc import Side
 from datapath.fastpath.trace import Trace
 from datapath.netlink.wire import Address, Network
-
-FAST_MARK = 0x20
-"""A bit of skb->mark that neither kube-proxy (0x4000, 0x8000), Felix (0xffff0000), Cilium (0x0f00) nor
-symmetric routing (0x10) uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,9 @@ class MapInfo:
     value_size: int
     max_entries: int
     entries: int | None
+
+
+_DEFAULT = Options()
 
 
 class FastPath:
@@ -61,33 +61,41 @@ class FastPath:
         pin_dir: Path,
         *,
         netns: int | None = None,
-        find: Callable[[str], Path] = objects.path,
+        options: Options = _DEFAULT,
         prepare: Callable[[FastPath], None] | None = None,
-        mark: int = FAST_MARK,
     ) -> FastPath:
         """Load the programs, or take over what an earlier process left, and put ours in its place.
 
         ``pin_dir`` lies in a bpf file system. ``netns`` is the node's namespace, None for the process's own.
-        ``find`` gives the path of a compiled object. ``prepare`` may write rows before the first packet
-        meets the programs. The first time on a node the fast path is off: see ``switch``.
-        Raises Unavailable if this kernel, or this node, will not have it; what was there goes on then.
+        ``prepare`` may write rows before the first packet meets the programs. The first time on a node the
+        fast path is off: see ``switch``. Raises Unavailable if this kernel, or this node, will not have it;
+        what was there goes on then.
         """
         with ExitStack() as undo:
             try:
-                loaded = Loaded(pin_dir, find)
+                loaded = Loaded(pin_dir, options)
                 undo.callback(loaded.close)
                 made = cls(loaded, netns)
                 undo.callback(made._attacher.close)
-                loaded.fill()
-                made._tables.set_mark(mark)
-                if prepare is not None:
-                    prepare(made)
-                made._attacher.swap()
-                loaded.prune()
+                made._take_over(prepare)
             except (KernelError, ObjectMissing, BtfError, OSError, ValueError) as exc:
                 raise Unavailable(str(exc)) from exc
             undo.pop_all()
         return made
+
+    def _take_over(self, prepare: Callable[[FastPath], None] | None) -> None:
+        """Rows first, then what notes flows, then what reads the notes, and then the old may go."""
+        self._loaded.fill()
+        self._tables.set_mark(self._loaded.options.mark)
+        if prepare is not None:
+            prepare(self)
+        if self._loaded.forgetful:
+            self._loaded.quiet()
+        self._attacher.swap(Side.EGRESS)
+        if self._loaded.forgetful:
+            self._loaded.catch_up()
+        self._attacher.swap(Side.INGRESS)
+        self._loaded.commit()
 
     def __enter__(self) -> FastPath:
         return self
@@ -105,12 +113,7 @@ class FastPath:
         """Detach everything and unpin it: afterwards the node routes as if there had been no fast path."""
         with self._lock:
             self._attacher.detach_all()
-            for name in MAPS:
-                (self._loaded.directory / name).unlink(missing_ok=True)
-            for name in PROGRAMS:
-                (self._loaded.directory / f"prog_{name}").unlink(missing_ok=True)
-            self._loaded.directory.rmdir()
-            (self._loaded.pin_dir / "links").rmdir()
+            self._loaded.remove()
 
     @property
     def names(self) -> Names:
