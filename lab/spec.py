@@ -76,7 +76,7 @@ class Delays:
     """From an (un)assigned address to the fabric's delivering (dropping) for it."""
     create: float = 0.0
     """ENI status Creating to Available."""
-    attach: float = 0.1
+    attach: float = 0.05
     """ENI status Attaching to InUse; Detaching to Available takes as long."""
     delete: float = 0.0
     """Deleting to gone."""

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -271,11 +272,20 @@ def test_stopped_and_continued_while_waiting(terway: Path, tmp_path: Path) -> No
     """A debugger, a freezer or a checkpoint may stop it wherever it waits."""
     path = tmp_path / "s"
     child = start(terway, add(path))
+    one_at_a_time = threading.Lock()
+
+    def stopped() -> bool:
+        return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def interrupt() -> None:
-        child.send_signal(signal.SIGSTOP)
-        os.waitpid(child.pid, os.WUNTRACED)
-        child.send_signal(signal.SIGCONT)
+        """Seen in /proc: waiting for the child is communicate's, in another thread."""
+        with one_at_a_time:
+            child.send_signal(signal.SIGSTOP)
+            deadline = time.monotonic() + DEADLINE
+            while not stopped():
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            child.send_signal(signal.SIGCONT)
 
     def script(connection: socket.socket, seen: Seen) -> None:
         receive(connection, seen)
