@@ -122,7 +122,8 @@ enum reason {
 _Static_assert(REASON_COUNT <= REASON_ROOM, "counters have room for every reason");
 
 enum endpoint_flag {
-	ENDPOINT_OFF = 1, /* the stack carries what this pod sends and receives */
+	ENDPOINT_OFF = 1,    /* the stack carries what this pod sends and receives */
+	ENDPOINT_PREFIX = 2, /* its address is in a stack prefix: spares the others that look-up */
 };
 
 /* Value of `endpoints`, keyed by address: how to reach a pod of this node. */

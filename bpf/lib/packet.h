@@ -125,28 +125,47 @@ static __always_inline int packet_parse_icmp(struct __sk_buff *skb, struct packe
 	return PACKET_FINE;
 }
 
-static __always_inline int packet_parse_ports(struct __sk_buff *skb, struct packet *packet)
+/* The start of a TCP header, as far as anybody here reads it. */
+struct tcp_start {
+	__be16 ports[2];
+	__be32 sequence, acknowledged;
+	__u8 offset; /* words of the header, in the upper half */
+} __attribute__((packed));
+
+static __always_inline int packet_parse_tcp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct tcp_start tcp;
+
+	if (bpf_skb_load_bytes(skb, packet->transport, &tcp, sizeof(tcp)))
+		return PACKET_TRANSPORT;
+	packet->flow.source_port = tcp.ports[0];
+	packet->flow.destination_port = tcp.ports[1];
+	packet->transport_length = (tcp.offset >> 4) * 4;
+	return packet->transport_length < sizeof(struct tcphdr) ? PACKET_TRANSPORT : PACKET_FINE;
+}
+
+static __always_inline int packet_parse_others(struct __sk_buff *skb, struct packet *packet)
 {
 	__be16 ports[2];
-	__u8 offset;
 
 	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
 		return PACKET_TRANSPORT;
 	packet->flow.source_port = ports[0];
 	packet->flow.destination_port = ports[1];
-	if (packet->quoted)
-		return PACKET_FINE;
-	packet->transport_length = 8;
-	if (packet->flow.protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, packet->transport + 12, &offset, 1))
-			return PACKET_TRANSPORT;
-		packet->transport_length = (offset >> 4) * 4;
-		if (packet->transport_length < sizeof(struct tcphdr))
-			return PACKET_TRANSPORT;
-	}
-	if (packet->transport + packet->transport_length > skb->len)
-		return PACKET_TRANSPORT;
+	packet->transport_length = packet->quoted ? 0 : 8;
 	return PACKET_FINE;
+}
+
+/* Of a quote the ports are enough. */
+static __always_inline int packet_parse_ports(struct __sk_buff *skb, struct packet *packet)
+{
+	int fault = packet->flow.protocol == IPPROTO_TCP && !packet->quoted ?
+			    packet_parse_tcp(skb, packet) :
+			    packet_parse_others(skb, packet);
+
+	if (!fault && packet->transport + packet->transport_length > skb->len && !packet->quoted)
+		return PACKET_TRANSPORT;
+	return fault;
 }
 
 static __always_inline int packet_parse_transport(struct __sk_buff *skb, struct packet *packet)

@@ -33,15 +33,11 @@ static __always_inline enum reason source_decide(const struct packet *packet, co
  * not to the veth's MAC	STACK_NOT_HOST
  * to nowhere beyond a link	STACK_LINK_SCOPE
  * of a kind for the stack	see shape_decide()
- * to a service, a CIDR of the operator's, the node	STACK_SERVICE, STACK_HOST_CIDR, STACK_NODE
- * an answer to the stack	see flow_decide()
  */
 static __always_inline enum reason stack_decide(struct __sk_buff *skb, const struct packet *packet,
 						int fault, const struct pod *pod)
 {
-	const struct address *destination = &packet->flow.destination;
 	struct settings *settings = settings_get();
-	enum reason reason;
 
 	if (!settings || !(settings->flags & SETTING_FAST))
 		return STACK_OFF;
@@ -51,11 +47,23 @@ static __always_inline enum reason stack_decide(struct __sk_buff *skb, const str
 		return STACK_LINK_TALK;
 	if (skb->pkt_type != PACKET_TO_HOST)
 		return STACK_NOT_HOST;
-	if (address_stays_on_link(destination))
+	if (address_stays_on_link(&packet->flow.destination))
 		return STACK_LINK_SCOPE;
-	reason = shape_decide(packet, fault);
-	if (reason != GO_ON)
-		return reason;
+	return shape_decide(packet, fault);
+}
+
+/*
+ * to a service			STACK_SERVICE
+ * to a CIDR of the operator's	STACK_HOST_CIDR
+ * to the node			STACK_NODE
+ *
+ * Pods of this node know whether they are in one, which saves a fifth of the whole program.
+ */
+static __always_inline enum reason prefix_decide(const struct address *destination,
+						 const struct endpoint *to)
+{
+	if (to && !(to->flags & ENDPOINT_PREFIX))
+		return GO_ON;
 	switch (stack_kind_of(destination)) {
 	case KIND_SERVICE:
 		return STACK_SERVICE;
@@ -64,7 +72,7 @@ static __always_inline enum reason stack_decide(struct __sk_buff *skb, const str
 	case KIND_NODE:
 		return STACK_NODE;
 	default:
-		return flow_decide(skb, packet);
+		return GO_ON;
 	}
 }
 
@@ -123,6 +131,8 @@ static __always_inline enum reason away_decide(const struct packet *packet, __u3
  * an IP header that makes no sense	DROP_MALFORMED
  * another address than the pod's	see source_decide()
  * for the stack			see stack_decide()
+ * to where the stack is wanted		see prefix_decide()
+ * an answer to the stack		see flow_decide()
  * to a pod of this node		see local_decide()
  * else					see away_decide()
  */
@@ -155,8 +165,14 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 	reason = stack_decide(skb, packet, fault, pod);
 	if (reason != GO_ON)
 		return reason;
-	length = packet_wire_length(skb, packet);
 	to = bpf_map_lookup_elem(&endpoints, &packet->flow.destination);
+	reason = prefix_decide(&packet->flow.destination, to);
+	if (reason != GO_ON)
+		return reason;
+	reason = flow_decide(skb, packet);
+	if (reason != GO_ON)
+		return reason;
+	length = packet_wire_length(skb, packet);
 	if (to)
 		return local_decide(to, length, decision);
 	return away_decide(packet, pod->eni_ifindex, length, decision);

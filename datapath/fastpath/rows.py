@@ -69,6 +69,11 @@ def prefix_bytes(network: Network) -> bytes:
     return length.to_bytes(4, "little") + address_bytes(network.network_address)
 
 
+def host_prefix_bytes(address: Address) -> bytes:
+    """The longest prefix there is of an address; as a key of a look-up it finds the longest that holds it."""
+    return (128).to_bytes(4, "little") + address_bytes(address)
+
+
 def keys_of(table: Table, keys: Iterable[bytes]) -> Rows:
     return np.frombuffer(b"".join(keys), table.key)
 
@@ -100,7 +105,7 @@ def stack_rows(
     found |= dict.fromkeys(host_cidrs, StackKind.HOST_CIDR)
     rows = {prefix_bytes(network): kind for network, kind in found.items()}
     for address in node:
-        rows[b"\x80\0\0\0" + address_bytes(address)] = StackKind.NODE
+        rows[host_prefix_bytes(address)] = StackKind.NODE
     if any(isinstance(one, IPv6Network) and one.supernet_of(_MAPPED_NETWORK) for one in found):
         rows.setdefault(prefix_bytes(_MAPPED_NETWORK), StackKind.NONE)
     return rows

@@ -16,6 +16,7 @@ from datapath.fastpath.rows import (
     StackKind,
     address_bytes,
     address_value,
+    host_prefix_bytes,
     index_key,
     keys_of,
     mac_of,
@@ -71,7 +72,9 @@ class Tables:
         to = self._endpoints.values(len(pod.addresses))
         to["host_ifindex"], to["eni_ifindex"] = pod.host_ifindex, pod.eni_ifindex
         to["pod_mac"], to["host_mac"] = mac_row(pod.pod_mac), mac_row(pod.host_mac)
-        to["mtu"], to["flags"], to["slot"] = pod.mtu, flags, slot
+        prefixed = self.names.flags["ENDPOINT_PREFIX"]
+        to["mtu"], to["slot"] = pod.mtu, slot
+        to["flags"] = [flags | (prefixed if self._in_prefix(one) else 0) for one in pod.addresses]
         self._endpoints.put(keys_of(self._endpoints, map(address_bytes, pod.addresses)), to)
 
     def drop_pod(self, host_ifindex: int) -> None:
@@ -151,6 +154,7 @@ class Tables:
         for key in libbpf.map_keys(self._prefixes.fd, self._prefixes.shape.key_size):
             if key not in wanted:
                 libbpf.map_delete(self._prefixes.fd, key)
+        self._mark_prefixed()
 
     def prefixes(self) -> Mapping[bytes, StackKind]:
         """As ``rows.stack_rows`` makes them."""
@@ -208,6 +212,19 @@ class Tables:
             return set()
         raws = (pod_row[field].tobytes() for field in ("v4", "v6"))
         return {address_value(raw) for raw in raws if any(raw)}
+
+    def _in_prefix(self, address: Address) -> bool:
+        key = keys_of(self._prefixes, [host_prefix_bytes(address)])
+        found = self._prefixes.get(key)
+        return found is not None and bool(found["kind"][0] != self.names.kinds[StackKind.NONE])
+
+    def _mark_prefixed(self) -> None:
+        """Endpoints whose flag is not what the prefixes say by now."""
+        flag = self.names.flags["ENDPOINT_PREFIX"]
+        for key, row in _rows(self._endpoints):
+            wanted = self._in_prefix(address_value(key.tobytes()))
+            if bool(int(row["flags"][0]) & flag) != wanted:
+                self._endpoints.put(key, _flagged(row, flag, wanted))
 
     def _remove_endpoint(self, address: Address, host_ifindex: int) -> None:
         key = keys_of(self._endpoints, [address_bytes(address)])

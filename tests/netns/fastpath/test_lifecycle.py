@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -323,6 +324,27 @@ def test_prefixes_are_exactly_the_last_ones(node: FastNode) -> None:
     node.fast.set_stack_prefixes(node=(HOST_V6,))
     assert len(node.fast.rows("stack_prefixes")) == 1
     node.fast.set_stack_prefixes(node=(HOST, HOST_V6))
+
+
+def test_prefixes_hold_for_pods_of_the_node_too(node: FastNode) -> None:
+    one, other = node.pod(ENI1), node.pod(ENI2)
+
+    def reasons(version: int) -> tuple[int, int]:
+        with node.counting("fast_local", "stack_host_cidr") as grown:
+            exchange(one.netns, other.netns, other.address(version))
+        return grown["fast_local"], grown["stack_host_cidr"]
+
+    assert reasons(4) == (2, 0)
+    node.fast.set_stack_prefixes(host_cidrs=[ip_network("10.0.0.0/16")], node=(HOST, HOST_V6))
+    assert reasons(4) == (0, 2)
+    assert reasons(6) == (2, 0)
+    node.put(other)
+    assert reasons(4) == (0, 2)
+    node.fast.set_stack_prefixes(host_cidrs=[ip_network("::/0")], node=(HOST, HOST_V6))
+    assert reasons(4) == (2, 0), "IPv4 is not in an IPv6 prefix"
+    assert reasons(6) == (0, 2)
+    node.fast.set_stack_prefixes(node=(HOST, HOST_V6))
+    assert reasons(4) == reasons(6) == (2, 0)
 
 
 def test_no_bpf_file_system_is_said_and_not_died_of(node: FastNode, tmp_path: Path) -> None:
