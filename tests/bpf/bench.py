@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from datapath import namespace
@@ -54,7 +54,8 @@ class Outcome:
 
 
 class Bench:
-    """``pods`` a, b, c, d: c's ENI has no gateway MACs yet, d has no fast path; ``lost`` has an unknown ENI.
+    """``pods`` a, b, c, d: c's ENI has no gateway MACs yet, d has no fast path; ``lost`` has an unknown ENI,
+    ``solo`` no IPv6.
 
     ``stray`` is a veth that is no pod's.
     """
@@ -70,14 +71,15 @@ class Bench:
             self.enis[name] = Eni(index, device_mac(name), gateways[0], gateways[1])
             self.fast.put_eni(self.enis[name])
         for number, (name, eni) in enumerate(
-            (("a", "eni1"), ("b", "eni1"), ("c", "eni2"), ("d", "eni1"), ("lost", "stray")), 1
+            (("a", "eni1"), ("b", "eni1"), ("c", "eni2"), ("d", "eni1"), ("lost", "stray"), ("solo", "eni1")),
+            1,
         ):
             self.pods[name] = Pod(
                 self.devices[name],
                 self.devices[eni],
                 pod_mac(name),
                 device_mac(name),
-                (ip_address(f"10.0.1.{number}"), ip_address(f"2001:db8:10:1::{number}")),
+                _addresses(number)[: 1 if name == "solo" else 2],
                 mtu=1400 if name == "b" else 1500,
                 fast=name != "d",
             )
@@ -136,6 +138,10 @@ def test_run(fd: int, packet: bytes, context: bytes) -> tuple[int, bytes, bytes]
 _OUT = ctypes.create_string_buffer(_ROOM)
 
 
+def _addresses(number: int) -> tuple[IPv4Address | IPv6Address, ...]:
+    return ip_address(f"10.0.1.{number}"), ip_address(f"2001:db8:10:1::{number}")
+
+
 def device_mac(name: str) -> str:
     return "02:00:00:00:01:" + bytes([sum(name.encode()) % 256]).hex()
 
@@ -153,7 +159,7 @@ def bench(pins: Path) -> Iterator[Bench]:
         stack.callback(os.close, beyond)
         with Socket(netns) as netlink:
             devices = {}
-            for name in ("a", "b", "c", "d", "lost", "stray", "eni1", "eni2"):
+            for name in ("a", "b", "c", "d", "lost", "solo", "stray", "eni1", "eni2"):
                 ends = End(name, device_mac(name)), End(name, pod_mac(name))
                 netlink.one(link.create_veth(*ends, netns=beyond, mtu=1500))
                 found = link.find(netlink, name)

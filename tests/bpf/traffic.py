@@ -43,6 +43,8 @@ class Traffic:
 
     def next(self) -> Arrival:
         made = self.random.choice(KINDS)(self)
+        if self.random.random() < DAMAGED and made.program != "stack_egress":
+            made = replace(made, mark=self.random.choice((0x4000, MARK_FAST, 0xFFFFFFFF)))
         damaged = self._damaged(made) if self.random.random() < DAMAGED else made
         return damaged if runnable(damaged.frame) else made
 
@@ -123,6 +125,10 @@ class Traffic:
 
     def _damaged(self, made: Arrival) -> Arrival:
         raw = bytearray(made.frame)
+        if self.random.random() < 0.2:
+            # Where one's complement has its corners; a router does not ask whether a sum is right.
+            raw[24:26] = self.random.choice((0xFEFF, 0xFFFF, 0x0000, 0xFEFE)).to_bytes(2, "big")
+            return replace(made, frame=bytes(raw)) if raw[12:14] == b"\x08\x00" else made
         if self.random.random() < 0.5:
             return replace(made, frame=bytes(raw[: self.random.randrange(14, len(raw) + 1)]))
         for _ in range(self.random.randrange(1, 4)):
@@ -263,16 +269,23 @@ class Traffic:
         """Around the MTU: 1400 of pod b, 1500 of the rest; half of them made of segments."""
         version, pod = self.version(), self.pod("a", "b")
         away = self.random.choice((self.other_pod(version), self.beyond(version)))
+        inbound = self.random.random() < 0.4
         whole = self.random.choice((1399, 1400, 1401, 1499, 1500, 1501))
         header = 20 if version == 4 else 40
         ends = self.address(pod, version), away
+        if inbound:
+            ends = self.beyond(version), ends[0]
+
+        def send(packet: Ip) -> Arrival:
+            return self.from_vpc("eni1", packet) if inbound else self.from_pod(pod, packet)
+
         if self.random.random() < 0.5:
-            return self.from_pod(pod, Ip(*ends, p.UDP, p.udp(1, 2, bytes(whole - header - 8))))
+            return send(Ip(*ends, p.UDP, p.udp(1, 2, bytes(whole - header - 8))))
         words = self.random.choice((5, 8))
         protocol, room = self.random.choice(((p.TCP, 4 * words), (p.UDP, 8)))
         data = bytes(2400)  # a test run takes less than a page
         payload = p.tcp(1, 2, data, words=words) if protocol == p.TCP else p.udp(1, 2, data)
-        made = self.from_pod(pod, Ip(*ends, protocol, payload))
+        made = send(Ip(*ends, protocol, payload))
         return replace(made, gso_size=whole - header - room)
 
     def answer(self) -> Arrival:
@@ -323,7 +336,7 @@ class Traffic:
         return replace(made, frame=made.frame[:6] + mac_bytes(other) + made.frame[12:])
 
     def source_address(self) -> Arrival:
-        version, pod = self.version(), self.pod("a")
+        version, pod = self.version(), self.pod("a", "solo")
         stolen = [self.address(self.pod("b", "c"), version), self.beyond(version)]
         stolen += map(ip_address, ("0.0.0.0", "127.0.0.1") if version == 4 else ("::", "fe80::9", "::1"))
         return self.from_pod(pod, self.packet(self.random.choice(stolen), self.other_pod(version)))
@@ -332,7 +345,11 @@ class Traffic:
         made = self.to_pod()
         raw = bytearray(made.frame)
         short = 34 if raw[12] == 8 else 54
-        choice = self.random.randrange(4)
+        choice = self.random.randrange(5)
+        if choice == 4 and raw[12] != 8:
+            at = self.random.choice((22, 38))
+            raw[at : at + 12] = bytes(10) + b"\xff\xff"
+            return replace(made, frame=bytes(raw))
         if choice == 0:
             raw = raw[: self.random.randrange(short, len(raw))] if len(raw) > short else raw[:-1]
         elif choice == 1:
