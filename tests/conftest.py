@@ -1,27 +1,16 @@
-"""The whole suite ends as one that was interrupted with Ctrl-C, also when it is told to end by a signal.
-
-Fixtures are torn down then, labs are taken down, and the last line still counts what was run.
-"""
+"""What holds for every test: the thread is afterwards in the namespace it was in before."""
 
 from __future__ import annotations
 
 import os
-import signal
-from types import FrameType
+from collections.abc import Iterator
+
+import pytest
 
 
-def pytest_configure() -> None:
-    runner = os.getpid()
-
-    def interrupted(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == runner:
-            raise KeyboardInterrupt
-        # A child that a test has forked dies of the signal, as it would without us.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGHUP, interrupted)
-    # Shells start their background jobs with SIGINT ignored.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture(autouse=True)
+def _stays_in_its_namespace() -> Iterator[None]:
+    """A test that forgot to come back would take all later ones of the session with it."""
+    before = os.stat("/proc/thread-self/ns/net").st_ino
+    yield
+    assert os.stat("/proc/thread-self/ns/net").st_ino == before, "left in another network namespace"

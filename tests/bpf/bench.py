@@ -152,7 +152,7 @@ def pod_mac(name: str) -> str:
 
 @contextmanager
 def bench(pins: Path) -> Iterator[Bench]:
-    """With this thread in the bench's namespace. ``pins`` lies in a bpf file system."""
+    """``pins`` lies in a bpf file system. Whoever runs a program enters ``Bench.netns`` for it."""
     with ExitStack() as stack:
         netns, beyond = namespace.new(), namespace.new()
         stack.callback(os.close, netns)
@@ -168,5 +168,4 @@ def bench(pins: Path) -> Iterator[Bench]:
         fast = stack.enter_context(FastPath.open(pins / "terway", netns=netns))
         made = Bench(fast, netns, devices)
         made.fill()
-        stack.enter_context(namespace.entered(netns))
         yield made

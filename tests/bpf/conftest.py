@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from datapath import namespace
 from tests.bpf.bench import Bench, bench
 from tests.bpf.bpffs import mounted
 
@@ -26,7 +27,11 @@ def _bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.fixture
 def node(_bench: Bench) -> Iterator[Bench]:
-    """The bench, without flows on record before and after."""
-    _bench.forget_flows()
-    yield _bench
-    _bench.forget_flows()
+    """The bench, without flows on record before and after; the test runs in its namespace.
+
+    Entered per test: a thread that stayed there would take every later test of the session with it.
+    """
+    with namespace.entered(_bench.netns):
+        _bench.forget_flows()
+        yield _bench
+        _bench.forget_flows()

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from random import SystemRandom
 
+from datapath import namespace
 from tests.bpf.bench import bench
 from tests.bpf.bpffs import mounted
 from tests.bpf.differential import Disagreement, play
@@ -30,6 +31,7 @@ def main() -> int:
         tempfile.TemporaryDirectory() as scratch,
         mounted(Path(scratch) / "bpf") as pins,
         bench(pins) as made,
+        namespace.entered(made.netns),
     ):
         try:
             tally = play(made, seed=options.seed, packets=packets, seconds=60 * options.minutes)
