@@ -1,11 +1,35 @@
-"""What holds for every test: the thread is afterwards in the namespace it was in before."""
+"""What holds for the whole suite and for every test.
+
+The suite ends as one that was interrupted with Ctrl-C, also when it is told to end by a signal: fixtures are
+torn down then, labs are taken down, and the last line still counts what was run. And after each test the
+thread is in the network namespace it was in before.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
+
+
+def pytest_configure() -> None:
+    runner = os.getpid()
+
+    def interrupted(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == runner:
+            raise KeyboardInterrupt
+        # A child that a test has forked dies of the signal, as it would without us.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGHUP, interrupted)
+    # Shells start their background jobs with SIGINT ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
