@@ -76,12 +76,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         tool = _compiled(scratch)
         fast = stack.enter_context(_node(scratch / "bpf"))
         routed = stack.enter_context(_node(None))
-        ways = list(_ways(fast, routed))
+        ways = [_veth(stack), *_ways(fast, routed)]
         for way in ways:
             stack.enter_context(_server(tool, way))
         rates = _measure(tool, ways, rounds=options.rounds, seconds=options.seconds)
     _show(ways, rates)
     return 0
+
+
+def _veth(stack: ExitStack) -> Way:
+    """Two namespaces and a cable: the least that any pair of veths costs."""
+    ends = [_namespace(stack), _namespace(stack)]
+    with Socket(ends[0]) as here, Socket(ends[1]) as there:
+        macs = "02:00:00:00:00:01", "02:00:00:00:00:02"
+        here.one(link.create_veth(End("eth0", macs[0]), End("eth0", macs[1]), netns=ends[1], mtu=1500))
+        for number, socket in enumerate((here, there), 1):
+            found = link.find(socket, "eth0")
+            assert found is not None
+            own, other = (IPv4Address(f"10.0.9.{n}") for n in (number, 3 - number))
+            socket.transact(
+                link.change(found.index, up=True),
+                address.add(Assigned(own, 32, found.index, device="eth0")),
+                route.add(Route(host_network(other), found.index, MAIN, device="eth0")),
+            )
+    return Way("one veth", ends[0], ends[1], "10.0.9.2")
 
 
 def _ways(fast: Node, routed: Node) -> Iterator[Way]:
