@@ -50,6 +50,8 @@ class Tables:
         self._settings = loaded.table("settings")
         self._reasons = loaded.table("reason_counts")
         self._counts = loaded.table("endpoint_counts")
+        self._slots: set[int] | None = None
+        """Those in use; read from the map when first asked for, as it may be filled after this is made."""
 
     # Pods
 
@@ -84,6 +86,8 @@ class Tables:
         for address in self._addresses(row):
             self._remove_endpoint(address, host_ifindex)
         self._pods.remove(key)
+        if row is not None and self._slots is not None:
+            self._slots.discard(int(row["slot"][0]))
 
     def pods(self) -> dict[int, Pod]:
         """All of them, by host veth."""
@@ -234,13 +238,14 @@ class Tables:
 
     def _free_slot(self) -> int:
         """The lowest one, counting from zero again. Raises KernelError if all are taken."""
-        used = {int(row["slot"][0]) for _, row in _rows(self._pods)}
+        if self._slots is None:
+            self._slots = {int(row["slot"][0]) for _, row in _rows(self._pods)}
         room = self._counts.shape.max_entries
-        free = next((slot for slot in range(1, room) if slot not in used), None)
+        free = next((slot for slot in range(1, room) if slot not in self._slots), None)
         if free is None:
-            raise KernelError(
-                "count for a pod", object="endpoint_counts", detail=f"{room - 1} slots, all taken"
-            )
+            detail = f"{room - 1} slots, all taken"
+            raise KernelError("count for a pod", object="endpoint_counts", detail=detail)
+        self._slots.add(free)
         self._counts.put_zero(index_key(self._counts, free))
         return free
 
