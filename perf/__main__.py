@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from perf import add, cold, kernel_add
+from perf import add, cold, datapath, kernel_add
 
 WORDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "add": (add.main, "ADD and DEL as a runtime sees them, and the daemon at rest"),
     "cold": (cold.main, "a pod that needs a new ENI, beside the cloud's own time"),
+    "datapath": (datapath.main, "TCP between pods, the fast path beside loopback and routing"),
     "kernel-add": (kernel_add.main, "the kernel's part of ADD and DEL"),
 }
 
