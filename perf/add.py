@@ -11,13 +11,11 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lab import cni_call
@@ -27,6 +25,7 @@ from lab.demo import vitals
 from lab.nodes import agent
 from lab.nodes.node import LabNode
 from lab.spec import Delays, LabSpec, NodeSpec
+from perf.machine import commit, cpu
 
 TYPE = "ecs.g7.4xlarge"
 PRESENT = 110
@@ -169,19 +168,7 @@ def rest(lab: Lab, node: LabNode) -> str:
 
 
 def machine() -> str:
-    cpu = next(
-        (
-            x.split(":")[1].strip()
-            for x in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in x
-        ),
-        "?",
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    load = os.getloadavg()[0]
-    return f"kernel {platform.release()}, {os.cpu_count()} x {cpu}, commit {commit}, load {load:.1f}"
+    return f"kernel {platform.release()}, {cpu()}, commit {commit()}, load {os.getloadavg()[0]:.1f}"
 
 
 def main(argv: Sequence[str]) -> int:

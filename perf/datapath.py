@@ -34,7 +34,7 @@ from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import host_network
-from perf.kernel_add import commit, cpu
+from perf.machine import commit, cpu
 
 HOST, AWAY = IPv4Address("10.0.1.10"), IPv4Address("203.0.113.10")
 ENI_MAC, GATEWAY_MAC = "00:16:3e:00:00:11", "ee:ff:ff:ff:ff:ff"

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 
 from datapath import namespace
 from datapath.endpoint import Endpoint, EniLink, host_link_name
@@ -24,6 +22,7 @@ from datapath.modes.policy_route import PolicyRoute
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket
+from perf.machine import commit, cpu
 
 MAC = "00:16:3e:00:00:11"
 HOST, HOST_V6 = IPv4Address("10.0.0.10"), IPv6Address("2001:db8::10")
@@ -149,24 +148,6 @@ def show(rows: Sequence[Row], *, dual: bool) -> None:
         figures = "".join(f"{row.quantile(share):9.3f}" for share in (0.5, 0.95, 1.0))
         rate = f"{row.rate:8.0f}" if row.rate else " " * 8
         print(f"{row.name:22}{row.present:8}{len(row.times):6}{figures}{rate}  {where}")
-
-
-def cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{os.cpu_count()}x {line.partition(':')[2].strip()}"
-    return f"{os.cpu_count()}x {platform.machine()}"
-
-
-def commit() -> str:
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

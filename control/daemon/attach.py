@@ -129,7 +129,7 @@ class Attachments:
         if known is not None and known.state is AttachmentState.READY:
             return self._apply(request, known)
         if known is not None:
-            self._finish(known)
+            self.finish(known)
         wants = Wants(uid=pod.uid, ipv6=self._dual)
         reserved: list[AttachmentRecord] = []
         cool: set[Address] = set()
@@ -247,12 +247,10 @@ class Attachments:
         """An ADD of it is being worked on."""
         return key in self._adding
 
-    def _finish(self, record: AttachmentRecord) -> None:
+    def finish(self, record: AttachmentRecord) -> None:
         """Take an unfinished or superseded attachment to its end."""
         self._teardown(record, None)
         self._forget(record)
-
-    finish = _finish
 
     def _forget(self, record: AttachmentRecord) -> None:
         self._journal.record(transitions.finish_delete(self._journal.book, record, self._journal.now()))

@@ -52,6 +52,26 @@ def bench(lab: Lab, *, instance_type: str = "ecs.g7.xlarge", **changes: Any) -> 
         lab.remove_node(name)
 
 
+@contextlib.contextmanager
+def roomy(lab: Lab) -> Iterator[Bench]:
+    """Dual stack, with addresses to spare, which may be used again at once, and room for many pods."""
+    with bench(
+        lab, instance_type="ecs.g7.4xlarge", ip_stack="dual", max_pool_size=9, ip_cool_down="0s"
+    ) as made:
+        made.start()
+        made.pod("steady")
+        yield made
+
+
+@contextlib.contextmanager
+def undisturbed(made: Bench) -> Iterator[Bench]:
+    """Settled before; afterwards the witnesses agree and the fabric has dropped nothing of the node's."""
+    settled(made.node)
+    yield made
+    assert_agree(made.lab, made.node)
+    assert not made.drops()
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """Everything of a node that a failed request must leave as it was."""

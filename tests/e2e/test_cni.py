@@ -13,30 +13,23 @@ from datapath import namespace
 from lab.client import Lab
 from lab.cni_call import Json
 from lab.spec import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_V6
-from tests.e2e.benches import Sandbox, bench, conf, sandbox, unchanged
+from tests.e2e.benches import Sandbox, bench, conf, roomy, sandbox, unchanged, undisturbed
 from tests.e2e.conftest import Bench
-from tests.e2e.witnesses import assert_agree, kernel, reaches, settled, state
+from tests.e2e.witnesses import kernel, reaches, state
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 
 @pytest.fixture(scope="module")
 def serving(lab: Lab) -> Iterator[Bench]:
-    """Dual stack, with addresses to spare, which may be used again at once, and room for many pods."""
-    with bench(
-        lab, instance_type="ecs.g7.4xlarge", ip_stack="dual", max_pool_size=9, ip_cool_down="0s"
-    ) as made:
-        made.start()
-        made.pod("steady")
+    with roomy(lab) as made:
         yield made
 
 
 @pytest.fixture
 def node(serving: Bench) -> Iterator[Bench]:
-    settled(serving.node)
-    yield serving
-    assert_agree(serving.lab, serving.node)
-    assert not serving.drops()
+    with undisturbed(serving):
+        yield serving
 
 
 # --- versions ---

@@ -16,7 +16,7 @@ from lab.cni_call import BIN_DIR, Json
 from lab.nodes.process import Scratch
 from lab.sandbox import PodOptions
 from lab.spec import OUTSIDE_ADDRESS
-from tests.e2e.benches import CONF, Sandbox, bench, conf, events, sandbox, unchanged
+from tests.e2e.benches import CONF, Sandbox, bench, conf, events, roomy, sandbox, unchanged, undisturbed
 from tests.e2e.conftest import Bench
 from tests.e2e.refusals import refused
 from tests.e2e.witnesses import assert_agree, reaches, settled, state, until
@@ -24,21 +24,14 @@ from tests.e2e.witnesses import assert_agree, reaches, settled, state, until
 
 @pytest.fixture(scope="module")
 def serving(lab: Lab) -> Iterator[Bench]:
-    """Dual stack, with addresses to spare, which may be used again at once, and room for many pods."""
-    with bench(
-        lab, instance_type="ecs.g7.4xlarge", ip_stack="dual", max_pool_size=9, ip_cool_down="0s"
-    ) as made:
-        made.start()
-        made.pod("steady")
+    with roomy(lab) as made:
         yield made
 
 
 @pytest.fixture
 def node(serving: Bench) -> Iterator[Bench]:
-    settled(serving.node)
-    yield serving
-    assert_agree(serving.lab, serving.node)
-    assert not serving.drops()
+    with undisturbed(serving):
+        yield serving
 
 
 @pytest.fixture

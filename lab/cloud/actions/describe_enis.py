@@ -29,17 +29,9 @@ def describe_all(call: ActionCall) -> Answer:
     p, vpc_id = call.parameters, call.state.spec.vpc_id
     wanted = _filter(p, vpc_id)
     found = sorted((eni for eni in call.state.described.enis() if wanted(eni)), key=_order)
-    if paging.wants_tokens(p):
-        page, token = paging.by_token(found, p, key=_order, most=_MOST_RESULTS, usual=10)
-        number, size = 1, len(page)
-    else:
-        page, number, size = paging.by_number(found, p, most=_MOST_RESULTS)
-        token = ""
+    page, which = paging.either(found, p, key=_order, most=_MOST_RESULTS)
     return {
-        "TotalCount": len(found),
-        "PageNumber": number,
-        "PageSize": size,
-        "NextToken": token,
+        **which,
         "NetworkInterfaceSets": {"NetworkInterfaceSet": [described_eni(eni, vpc_id) for eni in page]},
     }
 

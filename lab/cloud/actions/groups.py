@@ -20,17 +20,9 @@ def describe_groups(call: ActionCall) -> Answer:
         and one in ("", group.group_id)
         and p.text("VpcId") in ("", call.state.spec.vpc_id)
     ]
-    if paging.wants_tokens(p):
-        page, token = paging.by_token(found, p, key=lambda g: g.group_id, most=_MOST_RESULTS, usual=10)
-        number, size = 1, len(page)
-    else:
-        page, number, size = paging.by_number(found, p, most=_MOST_RESULTS)
-        token = ""
+    page, which = paging.either(found, p, key=lambda g: g.group_id, most=_MOST_RESULTS)
     return {
-        "TotalCount": len(found),
-        "PageNumber": number,
-        "PageSize": size,
-        "NextToken": token,
+        **which,
         "RegionId": call.state.spec.region,
         "SecurityGroups": {"SecurityGroup": [_group(call, group) for group in page]},
     }

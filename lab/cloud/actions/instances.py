@@ -40,17 +40,9 @@ def describe_instances(call: ActionCall) -> Answer:
         and p.text("InstanceName") in ("", instance.name)
         and p.text("VpcId") in ("", call.state.spec.vpc_id)
     ]
-    if paging.wants_tokens(p):
-        page, token = paging.by_token(found, p, key=lambda i: i.instance_id, most=_MOST_RESULTS, usual=10)
-        number, size = 1, len(page)
-    else:
-        page, number, size = paging.by_number(found, p, most=_MOST_RESULTS)
-        token = ""
+    page, which = paging.either(found, p, key=lambda i: i.instance_id, most=_MOST_RESULTS)
     return {
-        "TotalCount": len(found),
-        "PageNumber": number,
-        "PageSize": size,
-        "NextToken": token,
+        **which,
         "Instances": {"Instance": [_instance(call, instance, seen) for instance in page]},
     }
 

@@ -41,6 +41,19 @@ def by_number(items: Sequence[T], parameters: Parameters, *, most: int) -> tuple
     return items[(number - 1) * size : number * size], number, size
 
 
+def either(
+    items: Sequence[T], parameters: Parameters, *, key: Callable[[T], str], most: int
+) -> tuple[Sequence[T], dict[str, object]]:
+    """One page the way the caller asked for, and the fields of the answer that say which page it is."""
+    if wants_tokens(parameters):
+        page, token = by_token(items, parameters, key=key, most=most, usual=10)
+        number, size = 1, len(page)
+    else:
+        page, number, size = by_number(items, parameters, most=most)
+        token = ""
+    return page, {"TotalCount": len(items), "PageNumber": number, "PageSize": size, "NextToken": token}
+
+
 def wants_tokens(parameters: Parameters) -> bool:
     return parameters.optional("MaxResults") is not None or parameters.optional("NextToken") is not None
 
