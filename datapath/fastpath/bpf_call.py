@@ -18,6 +18,8 @@ _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 13, 15
 _LINK_CREATE, _LINK_UPDATE = 28, 29
 _ATTR_BYTES = 144
 _INFO_BYTES = 256
+_PROGRAM_FIELDS = (("=Q", 40), ("=QQ", 192), ("=I", 216))
+"""Of struct bpf_prog_info: load_time; run_time_ns and run_cnt; verified_insns."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,11 +41,21 @@ class LinkInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProgramInfo:
-    """``tag`` is a hash of the instructions: two builds of one source may share it."""
+    """``tag`` is a hash of the instructions: two builds of one source may share it.
+
+    ``loaded`` is in seconds since boot. ``runs`` and ``run_ns`` (all runs together) grow only while
+    kernel.bpf_stats_enabled is on. ``verified`` counts the instructions that the verifier looked at,
+    0 before Linux 5.16.
+    """
 
     id: int
     name: str
     tag: str
+    jited_bytes: int
+    loaded: float
+    runs: int
+    run_ns: int
+    verified: int
 
 
 def link_create(program_fd: int, ifindex: int, hook: TcxHook) -> int:
@@ -66,8 +78,18 @@ def link_info(link_fd: int) -> LinkInfo:
 
 def program_info(program_fd: int) -> ProgramInfo:
     raw = _info(program_fd)
-    (number,) = struct.unpack_from("=I", raw, 4)
-    return ProgramInfo(number, raw[64:80].rstrip(b"\0").decode(errors="replace"), raw[8:16].hex())
+    number, tag, jited = struct.unpack_from("=I8sI", raw, 4)
+    (loaded,), (run_ns, runs), (verified,) = (struct.unpack_from(f, raw, at) for f, at in _PROGRAM_FIELDS)
+    return ProgramInfo(
+        id=number,
+        name=raw[64:80].rstrip(b"\0").decode(errors="replace"),
+        tag=tag.hex(),
+        jited_bytes=jited,
+        loaded=loaded / 1e9,
+        runs=runs,
+        run_ns=run_ns,
+        verified=verified,
+    )
 
 
 def program_by_id(number: int) -> int:

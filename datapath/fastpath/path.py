@@ -54,6 +54,7 @@ class FastPath:
         self._loaded = loaded
         self._tables = Tables(loaded)
         self._attacher = Attacher(loaded, netns)
+        self._open = True
 
     @classmethod
     def open(
@@ -87,6 +88,7 @@ class FastPath:
         """Rows first, then what notes flows, then what reads the notes, and then the old may go."""
         self._loaded.fill()
         self._tables.set_mark(self._loaded.options.mark)
+        self._tables.set_flag("SETTING_TRACE", False)  # nobody reads what a killed process had asked for
         if prepare is not None:
             prepare(self)
         if self._loaded.forgetful:
@@ -104,8 +106,12 @@ class FastPath:
         self.close()
 
     def close(self) -> None:
-        """Let go of it; packets do not notice."""
+        """Let go of it; packets do not notice. Whoever traces sees no more events. Idempotent."""
         with self._lock:
+            if not self._open:
+                return
+            self._trace_off()
+            self._open = False
             self._attacher.close()
             self._loaded.close()
 
@@ -119,6 +125,11 @@ class FastPath:
     def names(self) -> Names:
         """Reasons, verdicts and hooks of the programs."""
         return self._loaded.names
+
+    @property
+    def directory(self) -> Path:
+        """Where maps and programs are pinned; ``links`` of the ENIs are beside it."""
+        return self._loaded.directory
 
     # What is there
 
@@ -209,6 +220,11 @@ class FastPath:
             self._tables.set_flag("SETTING_TRACE", True)
             return reader
 
+    def trace_only(self, address: Address | None) -> None:
+        """The same for a trace that goes on: from now on packets from or to ``address``, None for all."""
+        with self._lock:
+            self._tables.trace_only(address)
+
     def maps(self) -> tuple[MapInfo, ...]:
         found = []
         for name in MAPS:
@@ -244,4 +260,5 @@ class FastPath:
 
     def _trace_off(self) -> None:
         with self._lock:
-            self._tables.set_flag("SETTING_TRACE", False)
+            if self._open:
+                self._tables.set_flag("SETTING_TRACE", False)
