@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 from typing import Any
 
 from datapath.errors import KernelError
@@ -20,14 +18,13 @@ from lab.client import Lab
 from lab.demo import report as reports
 from lab.demo import vitals
 from lab.demo.around import look_around
-from lab.demo.counters import NodeCounters
-from lab.demo.matrix import Cell, Outcome, Place, Where, cells
-from lab.demo.probes import echo_servers, probe
+from lab.demo.matrix import Outcome, cells
 from lab.demo.report import EniReport, NodeReport, PodReport, Report
+from lab.demo.trial import asked, places, try_all
 from lab.messages import LabError
 from lab.nodes import agent
 from lab.sandbox import LabPod
-from lab.spec import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_V6, LabSpec, NodeSpec
+from lab.spec import LabSpec, NodeSpec
 from lab.statedir import check_name
 
 NAMESPACE = "demo"
@@ -48,6 +45,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--nodes", type=_count, default=2, metavar="N", help="default %(default)s")
     parser.add_argument("--pods", type=_count, default=3, metavar="N", help="per node, default %(default)s")
+    parser.add_argument(
+        "--bpf",
+        choices=("auto", "off"),
+        default="auto",
+        help="off: packets go by the stack alone; default %(default)s, what terwayd does by itself",
+    )
+    parser.add_argument(
+        "--mtu", type=_mtu, default=1500, metavar="N", help="of every link, 1500 to 8500, default %(default)s"
+    )
     parser.add_argument("--wire", action="store_true", help="offloads off: frames are as a wire carries them")
     declare_kube_bin(parser)
     parser.add_argument(
@@ -72,65 +78,24 @@ def _count(text: str) -> int:
     return number
 
 
-def _start_agents(lab: Lab) -> None:
+def _mtu(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 1500 <= number <= 8500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1500 to 8500")
+    return number
+
+
+def _start_agents(lab: Lab, bpf: str) -> None:
+    conf, network = agent.eni_conf(lab.spec, ip_stack="dual"), agent.cni_conf(mtu=lab.spec.mtu)
+
     def start(name: str) -> None:
         node = lab.node(name)
         node.install_cni()
-        node.write_config(agent.eni_conf(lab.spec, ip_stack="dual"))
-        node.start_agent()
+        node.write_config(conf, network)
+        node.start_agent(("-bpf", "off") if bpf == "off" else ())
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(start, [n.name for n in lab.spec.nodes]))
-
-
-def _places(lab: Lab, pods: Sequence[LabPod], stack: contextlib.ExitStack) -> list[Place]:
-    def held(fd: int) -> int:
-        stack.callback(os.close, fd)
-        return fd
-
-    places = [
-        Place(
-            f"{p.record.namespace}/{p.record.name}", Where.POD, p.node.name, held(p.netns_fd()), p.addresses
-        )
-        for p in pods
-    ]
-    for node in lab.status()["nodes"]:
-        mode = _asked(lab, node["name"], "/mode")
-        addresses = tuple(ip_address(a) for a in mode["node"]["addresses"])
-        places.append(
-            Place(node["name"], Where.NODE, node["name"], held(lab.netns_fd(node["name"])), addresses)
-        )
-    outside = held(lab.netns_fd("outside"))
-    places.append(Place("outside", Where.OUTSIDE, "", outside, (OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_V6)))
-    return places
-
-
-def _asked(lab: Lab, node: str, path: str) -> Any:
-    status, body = lab.node(node).agent_get(path)
-    if status != 200:
-        raise LabError(f"terwayd of {node} answered {path} with {status}: {body.strip()}")
-    return json.loads(body)
-
-
-def _try_all(places: list[Place], mtu: int) -> Iterator[Outcome]:
-    families = (4, 6)
-    watched = {p.node: NodeCounters(p.netns) for p in places if p.where is Where.NODE}
-    try:
-        with echo_servers(places):
-            for cell in cells(places, families):
-                yield _try(cell, watched[cell.watched_node], mtu)
-    finally:
-        for counters in watched.values():
-            counters.close()
-
-
-def _try(cell: Cell, counters: NodeCounters, mtu: int) -> Outcome:
-    before = counters.read(cell.family)
-    failed = probe(cell, mtu)
-    moved = counters.read(cell.family) - before
-    by_stack = moved.forwarded if cell.forwarded_by else moved.delivered
-    path = "stack" if by_stack > 0 else "unseen"
-    return Outcome(cell, path, tuple(s for s, _ in failed), tuple(e for _, e in failed))
 
 
 def _report(lab: Lab, pods: Sequence[LabPod], outcomes: Sequence[Outcome]) -> Report:
@@ -140,10 +105,19 @@ def _report(lab: Lab, pods: Sequence[LabPod], outcomes: Sequence[Outcome]) -> Re
     eni_of = {a: e["id"] for e in state["enis"] for a in _addresses(e)}
     nodes = []
     for node in lab.status()["nodes"]:
-        mode = _asked(lab, node["name"], "/mode")["in_force"]
+        mode = asked(lab, node["name"], "/mode")
         enis = tuple(_eni(e) for e in state["enis"] if e["instance"] == node["instance"])
-        name = f"ENI multi-IP, {mode['eniip_virtual_type']}"
-        nodes.append(NodeReport(node["name"], name, bool(mode["bpf"]), enis, cost[node["name"]]))
+        force = mode["in_force"]
+        nodes.append(
+            NodeReport(
+                node["name"],
+                f"ENI multi-IP, {force['eniip_virtual_type']}",
+                bool(force["bpf"]),
+                enis,
+                cost[node["name"]],
+                tuple(mode["because"]),
+            )
+        )
     reported = tuple(
         PodReport(
             p.node.name,
@@ -168,7 +142,7 @@ def _addresses(eni: dict[str, Any]) -> list[str]:
 
 def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
     say(f"starting terwayd on {_plural(args.nodes, 'node')}")
-    _start_agents(lab)
+    _start_agents(lab, args.bpf)
     say(f"adding {_plural(args.nodes * args.pods, 'pod')} by the CNI executable, as containerd calls it")
     pods = [
         lab.add_pod(node.name, NAMESPACE, f"pod-{i}-{j}")
@@ -176,12 +150,13 @@ def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
         for j in range(1, args.pods + 1)
     ]
     with contextlib.ExitStack() as stack:
-        places = _places(lab, pods, stack)
-        total = sum(1 for _ in cells(places, (4, 6)))
-        say(f"trying {total} paths between pods, nodes and the outside, each small, MTU-sized and fragmented")
+        among = places(lab, pods, stack)
+        to_try = cells(among)
+        total = len(to_try)
+        say(f"trying {total} paths between pods, nodes and the outside, with common packets and unusual ones")
         outcomes = []
         shown = time.monotonic()
-        for outcome in _try_all(places, lab.spec.mtu):
+        for outcome in try_all(lab, among, to_try):
             outcomes.append(outcome)
             if time.monotonic() - shown > 5:
                 shown = time.monotonic()
@@ -198,7 +173,7 @@ def _run(args: argparse.Namespace) -> Report:
     """The lab is gone when this returns or raises, unless it is to be kept and nobody interrupted."""
     _refuse_if_up(args.name)
     nodes = tuple(NodeSpec(f"node{i}") for i in range(1, args.nodes + 1))
-    spec = LabSpec(nodes=nodes, wire=args.wire, kube_bin=kube_bin_of(args))
+    spec = LabSpec(nodes=nodes, wire=args.wire, mtu=args.mtu, kube_bin=kube_bin_of(args))
     say(f"bringing up a VPC with {_plural(args.nodes, 'node')}{' as on a wire' if args.wire else ''}")
     lab = Lab.start(spec, name=args.name, keep=args.keep, progress=say)
     with contextlib.ExitStack() as stack:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.demo.matrix import Kind, Outcome, Protocol
+from lab.demo.matrix import POD_TO_POD, Kind, Outcome, Packets, Path, Protocol
 from lab.demo.vitals import Vitals
 
 
@@ -27,6 +27,8 @@ class NodeReport:
     bpf: bool
     enis: tuple[EniReport, ...]
     daemon: Vitals
+    because: tuple[str, ...] = ()
+    """Sentences on what was asked for and is not in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,22 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        return bool(self.outcomes) and all(o.ok for o in self.outcomes) and not self.fabric_drops
+        good = all(o.ok for o in self.outcomes) and not any(map(self.strayed, self.outcomes))
+        return bool(self.outcomes) and good and not self.fabric_drops
+
+    def strayed(self, outcome: Outcome) -> bool:
+        """Common packets from and to pods that did not all take the fast path where it is in force."""
+        cell = outcome.cell
+        fast = {n.name for n in self.nodes if n.bpf}
+        if cell.kind not in (*POD_TO_POD, Kind.OUTSIDE) or not fast.issuperset(cell.nodes):
+            return False
+        return outcome.path is not Path.EBPF
+
+    @property
+    def pod_to_pod(self) -> Packets:
+        """Common packets between pods, summed up."""
+        some = [o.packets for o in self.outcomes if o.cell.kind in POD_TO_POD]
+        return Packets(sum(p.ebpf for p in some), sum(p.forwarded for p in some))
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -59,6 +76,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "name": n.name,
                 "mode": n.mode,
                 "bpf": n.bpf,
+                "because": list(n.because),
                 "enis": [
                     {"id": e.eni_id, "mac": e.mac, "type": e.eni_type, "addresses": list(e.addresses)}
                     for e in n.enis
@@ -89,10 +107,13 @@ def as_json(report: Report) -> dict[str, Any]:
                 "protocol": o.cell.protocol.value,
                 "family": o.cell.family,
                 "ok": o.ok,
-                "path": o.path,
+                "path": o.path.value,
+                "between": o.cell.between.value,
+                "packets": {"ebpf": o.packets.ebpf, "forwarded": o.packets.forwarded},
             }
             for o in report.outcomes
         ],
+        "pod_to_pod": {"ebpf": report.pod_to_pod.ebpf, "forwarded": report.pod_to_pod.forwarded},
         "adds_ms": [p.add_ms for p in report.pods],
         "fabric_drops": report.fabric_drops,
     }
@@ -102,7 +123,8 @@ def as_text(report: Report) -> str:
     parts = (
         _where(report),
         _matrix(report.outcomes),
-        _failures(report.outcomes),
+        _carried(report.pod_to_pod),
+        _failures(report),
         _times(report.pods),
         _drops(report.fabric_drops),
         _daemons(report.nodes),
@@ -123,6 +145,7 @@ def _where(report: Report) -> str:
     for node in report.nodes:
         carried = "eBPF" if node.bpf else "kernel routing"
         lines.append(f"  {node.name}: {node.mode}, packets carried by {carried}")
+        lines += [f"    because: {sentence}" for sentence in node.because]
         for eni in node.enis:
             lines.append(f"    {eni.eni_id}  {eni.mac}  {eni.eni_type}  {_few(eni.addresses)}")
             for pod in report.pods:
@@ -139,6 +162,22 @@ def _few(addresses: Sequence[str]) -> str:
     return f"{len(addresses) - v6} IPv4 and {v6} IPv6 addresses"
 
 
+_TITLE = """\
+Connectivity: good pairs of all pairs. The upper five with common packets, small and MTU-sized, TCP streams
+too; the others on one pair of each relation"""
+_LEGEND = """\
+  (path: what carried the packets on the pods' nodes, by counters; ebpf: the fast path, and the stack nothing;
+  stack: the kernel's IP stack; behind a path, how many pairs if not all)"""
+
+
+def _carried(packets: Packets) -> str:
+    still = "ForwDatagrams stood still" if not packets.forwarded else "counted by ForwDatagrams"
+    return (
+        f"Common packets from pod to pod: {packets.ebpf} by eBPF, "
+        f"{packets.forwarded} forwardings by the nodes' stacks ({still})"
+    )
+
+
 def _matrix(outcomes: Sequence[Outcome]) -> str:
     columns = [(p, f) for f in (4, 6) for p in Protocol]
     rows = [["", *(f"{p.upper()}/IPv{f}" for p, f in columns), "path"]]
@@ -147,9 +186,7 @@ def _matrix(outcomes: Sequence[Outcome]) -> str:
         if some:
             cells = [_good(o for o in some if (o.cell.protocol, o.cell.family) == c) for c in columns]
             rows.append([kind.value, *cells, _paths(some)])
-    title = "Connectivity: good pairs of all pairs, each tried small, MTU-sized and fragmented"
-    legend = "path: what carried the packets on the node, by its own counters; stack: the kernel's IP stack"
-    return f"{title}\n{_table(rows)}\n  ({legend})"
+    return f"{_TITLE}\n{_table(rows)}\n{_LEGEND}"
 
 
 def _good(outcomes: Iterable[Outcome]) -> str:
@@ -158,21 +195,38 @@ def _good(outcomes: Iterable[Outcome]) -> str:
 
 
 def _paths(outcomes: Sequence[Outcome]) -> str:
-    return ", ".join(f"{path}" for path, _ in Counter(o.path for o in outcomes).most_common())
+    counted = Counter(o.path for o in outcomes).most_common()
+    if len(counted) == 1:
+        return counted[0][0].value
+    return ", ".join(f"{path} {count}" for path, count in counted)
 
 
-def _failures(outcomes: Sequence[Outcome]) -> str:
-    bad = [o for o in outcomes if not o.ok]
+def _failures(report: Report) -> str:
+    bad = [(o, why) for o in report.outcomes if (why := _why(report, o))]
     if not bad:
         return ""
     lines = ["Not good"]
-    for o in bad[:40]:
-        why = "; ".join(f"{s}: {e}" for s, e in zip(o.failed, o.errors, strict=True))
+    for o, why in bad[:40]:
         cell = o.cell
-        lines.append(f"  {cell.source.name} -> {cell.target.name}  {cell.protocol} IPv{cell.family}  {why}")
+        kind = "" if cell.is_common else f"{cell.kind}, "
+        lines.append(
+            f"  {cell.source.name} -> {cell.target.name}  {kind}{cell.protocol} IPv{cell.family}  {why}"
+        )
     if len(bad) > 40:
         lines.append(f"  and {len(bad) - 40} more")
     return "\n".join(lines)
+
+
+def _why(report: Report, outcome: Outcome) -> str:
+    """What is not good about it, "" for nothing."""
+    said = [f"{name}: {error}" for name, error in zip(outcome.failed, outcome.errors, strict=True)]
+    if report.strayed(outcome):
+        packets = outcome.packets
+        said.append(
+            f"path {outcome.path} where eBPF is in force: "
+            f"{packets.ebpf} packets by eBPF, {packets.forwarded} forwardings"
+        )
+    return "; ".join(said)
 
 
 def _times(pods: Sequence[PodReport]) -> str:
@@ -203,7 +257,7 @@ def _daemons(nodes: Sequence[NodeReport]) -> str:
 
 
 def _verdict(report: Report) -> str:
-    good = sum(o.ok for o in report.outcomes)
+    good = sum(o.ok and not report.strayed(o) for o in report.outcomes)
     paths = f"{good} of {len(report.outcomes)} paths are good"
     dropped = sum(report.fabric_drops.values())
     drops = f"the fabric dropped {dropped or 'no'} frame{'' if dropped == 1 else 's'}"

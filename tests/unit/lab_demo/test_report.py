@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from lab.cli.main import parser
 from lab.demo.around import look_around
-from lab.demo.matrix import Cell, Kind, Outcome, Place, Protocol, Where
+from lab.demo.matrix import Cell, Kind, Outcome, Packets, Path, Place, Protocol, Where
 from lab.demo.report import EniReport, NodeReport, PodReport, Report, as_json, as_text
 from lab.demo.vitals import Vitals
 
@@ -25,12 +26,16 @@ def place(name: str, address: str) -> Place:
 
 
 def outcome(*failed: str) -> Outcome:
-    cell = Cell(place("demo/a", "10.0.16.1"), place("demo/b", "10.0.16.2"), Kind.SAME_NODE, Protocol.UDP, 4)
-    return Outcome(cell, "stack", failed, tuple("no answer" for _ in failed))
+    return Outcome(cell(), Path.STACK, failed, tuple("no answer" for _ in failed), Packets(0, 4))
 
 
-def report(*outcomes: Outcome, drops: dict[str, int] | None = None) -> Report:
-    return Report((NODE,), PODS, outcomes, drops or {})
+def cell(kind: Kind = Kind.SAME_NODE, between: Kind = Kind.SAME_NODE) -> Cell:
+    source, target = place("demo/a", "10.0.16.1"), place("demo/b", "10.0.16.2")
+    return Cell(source, target, kind, Protocol.UDP, 4, between)
+
+
+def report(*outcomes: Outcome, drops: dict[str, int] | None = None, bpf: bool = False) -> Report:
+    return Report((replace(NODE, bpf=bpf),), PODS, outcomes, drops or {})
 
 
 def test_all_good() -> None:
@@ -60,6 +65,43 @@ def test_what_failed_is_named_with_its_cause() -> None:
     assert "demo/a -> demo/b  udp IPv4  mtu: no answer" in as_text(report(outcome("mtu")))
 
 
+def seen(path: Path, kind: Kind = Kind.SAME_NODE) -> Outcome:
+    return Outcome(cell(kind), path, packets=Packets(6, 2))
+
+
+@pytest.mark.parametrize("path", [Path.STACK, Path.BOTH, Path.UNSEEN])
+def test_with_ebpf_in_force_common_packets_between_pods_take_it(path: Path) -> None:
+    assert report(seen(Path.EBPF), bpf=True).ok
+    strayed = report(seen(path), seen(Path.EBPF), bpf=True)
+    assert not strayed.ok
+    text = as_text(strayed)
+    assert f"udp IPv4  path {path} where eBPF is in force: 6 packets by eBPF, 2 forwardings" in text
+    assert text.splitlines()[-1].startswith("NOT OK: 1 of 2 paths are good")
+    assert report(seen(path)).ok, "by routing alone any way is good"
+
+
+def test_what_is_unusual_may_go_by_the_stack() -> None:
+    some = report(seen(Path.STACK, Kind.FRAGMENTS), seen(Path.EBPF), bpf=True)
+    assert some.ok
+    rows = {line.split()[0]: line.split()[-1] for line in as_text(some).splitlines() if "/1" in line}
+    assert rows == {"pod-pod-same-node": "ebpf", "fragments": "stack"}
+
+
+def test_common_packets_between_pods_are_summed_up() -> None:
+    some = report(seen(Path.EBPF), seen(Path.EBPF), seen(Path.STACK, Kind.FRAGMENTS))
+    assert as_json(some)["pod_to_pod"] == {"ebpf": 12, "forwarded": 4}
+    assert "12 by eBPF, 4 forwardings by the nodes' stacks (counted by ForwDatagrams)" in as_text(some)
+    still = report(Outcome(cell(), Path.EBPF, packets=Packets(6, 0)))
+    assert "6 by eBPF, 0 forwardings by the nodes' stacks (ForwDatagrams stood still)" in as_text(still)
+
+
+def test_a_node_says_why_it_is_as_it_is() -> None:
+    node = replace(NODE, because=("eBPF is switched off by -bpf off",))
+    text = as_text(replace(report(outcome()), nodes=(node,)))
+    assert "    because: eBPF is switched off by -bpf off" in text
+    assert as_json(replace(report(outcome()), nodes=(node,)))["nodes"][0]["because"] == [*node.because]
+
+
 def test_json_has_the_fields_of_the_issue() -> None:
     value = as_json(report(outcome()))
     assert value["pods"][0]["address"] == "10.0.16.1"
@@ -74,6 +116,8 @@ def test_json_has_the_fields_of_the_issue() -> None:
             "family": 4,
             "ok": True,
             "path": "stack",
+            "between": "pod-pod-same-node",
+            "packets": {"ebpf": 0, "forwarded": 4},
         }
     ]
 
