@@ -12,10 +12,10 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,9 +27,26 @@ log = logging.getLogger(__name__)
 LOOP_TIMEOUT = 5.0
 """Seconds the event loop may take to answer before the daemon counts as stuck."""
 
+HANG_TIMEOUT = 10.0
+"""Seconds that whoever listens to a stream may take no bytes before it counts as gone."""
+
 Query = dict[str, str]
 Route = Callable[[list[str], Query], Awaitable[Any]]
 """Path segments after the route's name and the query in, a JSON value out."""
+
+
+class Stream(Protocol):
+    """An answer without an end. ``close`` is called once, whoever hangs up."""
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """JSON values as they come, one line each; at least each second, then [] if there are none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+StreamRoute = Callable[[list[str], Query], Stream]
+"""As ``Route``, but called and iterated on the request's own thread, not on the event loop."""
 
 
 class HttpApi:
@@ -37,6 +54,7 @@ class HttpApi:
         self._loop = loop
         self._registry = registry
         self._routes: dict[tuple[str, str], Route] = {}
+        self._streams: dict[str, StreamRoute] = {}
         self._server = _bind(listen)
         self._server.api = self
         self.ready: Callable[[], str] = lambda: "starting"
@@ -44,6 +62,10 @@ class HttpApi:
 
     def route(self, method: str, name: str, handler: Route) -> None:
         self._routes[method, name] = handler
+
+    def stream(self, name: str, handler: StreamRoute) -> None:
+        """GET of ``name`` is answered in chunks of JSON lines; an empty line says that somebody is there."""
+        self._streams[name] = handler
 
     def start(self) -> None:
         threading.Thread(
@@ -54,7 +76,7 @@ class HttpApi:
         """Stop answering. The thread waits without polling, so it ends with the process."""
         self._server.server_close()
 
-    def answer(self, method: str, target: str) -> tuple[int, str, bytes]:
+    def answer(self, method: str, target: str) -> tuple[int, str, bytes | Stream]:
         """Status, content type, body."""
         url = urlsplit(target)
         segments = [unquote(s) for s in url.path.strip("/").split("/")]
@@ -66,7 +88,7 @@ class HttpApi:
         except TerwayError as exc:
             return 400, "application/json", _json({"error": str(exc), "cause": str(exc.cause)})
 
-    def _answer(self, method: str, segments: list[str], query: Query) -> tuple[int, str, bytes]:
+    def _answer(self, method: str, segments: list[str], query: Query) -> tuple[int, str, bytes | Stream]:
         if segments == ["metrics"]:
             return 200, "text/plain; version=0.0.4", self._on_loop(self._metrics())
         if segments == ["healthz"]:
@@ -75,6 +97,8 @@ class HttpApi:
         if segments == ["readyz"]:
             why = self.ready()
             return (503, "text/plain", f"{why}\n".encode()) if why else (200, "text/plain", b"ok\n")
+        if method == "GET" and segments[0] in self._streams:
+            return 200, "application/x-ndjson", self._streams[segments[0]](segments[1:], query)
         route = self._routes.get((method, segments[0]))
         if route is None:
             return 404, "application/json", _json({"error": f"no {method} /{'/'.join(segments)}"})
@@ -119,9 +143,30 @@ class _Handler(BaseHTTPRequestHandler):
         status, kind, body = self.server.api.answer(self.command, self.path)
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        if isinstance(body, bytes):
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        else:
+            self._stream(body)
+
+    def _stream(self, lines: Stream) -> None:
+        """Until either side ends it. Writing is how a client that has gone is noticed."""
+        self.close_connection = True
+        self.connection.settimeout(HANG_TIMEOUT)
+        try:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for values in lines:
+                self._chunk(b"".join(map(_json, values)) or b"\n")
+            self._chunk(b"")
+        except OSError as exc:
+            log.debug("the client of %s has gone: %s", self.path, exc)
+        finally:
+            lines.close()
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     do_GET = do_POST = _any
 

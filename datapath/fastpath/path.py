@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from datapath.ebpf import libbpf
 from datapath.ebpf.btf import BtfError
@@ -54,6 +55,7 @@ class FastPath:
         self._loaded = loaded
         self._tables = Tables(loaded)
         self._attacher = Attacher(loaded, netns)
+        self._traces: WeakSet[Trace] = WeakSet()
         self._open = True
 
     @classmethod
@@ -106,11 +108,12 @@ class FastPath:
         self.close()
 
     def close(self) -> None:
-        """Let go of it; packets do not notice. Whoever traces sees no more events. Idempotent."""
+        """Let go of it; packets do not notice. A trace that is read is closed as well. Idempotent."""
         with self._lock:
             if not self._open:
                 return
-            self._trace_off()
+            for trace in tuple(self._traces):
+                trace.close()
             self._open = False
             self._attacher.close()
             self._loaded.close()
@@ -217,13 +220,15 @@ class FastPath:
             size = self._loaded.map_shape("trace").max_entries
             self._tables.trace_only(address)
             reader = Trace(self._loaded.map_fd("trace"), size, self.names, self._trace_off)
+            self._traces.add(reader)
             self._tables.set_flag("SETTING_TRACE", True)
             return reader
 
     def trace_only(self, address: Address | None) -> None:
         """The same for a trace that goes on: from now on packets from or to ``address``, None for all."""
         with self._lock:
-            self._tables.trace_only(address)
+            if self._open:
+                self._tables.trace_only(address)
 
     def maps(self) -> tuple[MapInfo, ...]:
         found = []
