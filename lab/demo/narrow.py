@@ -22,7 +22,7 @@ from lab.demo.matrix import Address, Cell, Place
 MTU = 1300
 PORT, SEGMENT_PORT = 7778, 7779
 """TCP at the first claims room for the place's whole MTU; at the second it asks for what fits the link."""
-_DEVICE = "narrow0"
+DEVICE = "narrow0"
 _MACS = ("ee:00:00:00:77:01", "ee:00:00:00:77:02")
 _NEXT_HOP = {4: "169.254.77.1", 6: "fe80::77:1"}
 _TABLE, _LOCAL = 7777, 255
@@ -32,8 +32,8 @@ _PERMANENT, _CLONED, _NODAD = 0x80, 0x200, 0x02
 _SYSCTLS = {
     "ipv4/conf/all/forwarding": "1",
     "ipv6/conf/all/forwarding": "1",
-    f"ipv4/conf/{_DEVICE}/accept_local": "1",
-    f"ipv4/conf/{_DEVICE}/rp_filter": "2",
+    f"ipv4/conf/{DEVICE}/accept_local": "1",
+    f"ipv4/conf/{DEVICE}/rp_filter": "2",
 }
 
 
@@ -84,13 +84,13 @@ def _forget_v6(route: IPRoute, target: str) -> None:
 
 def _link(route: IPRoute, inner: int) -> None:
     peer = {"ifname": "eth0", "net_ns_fd": inner, "mtu": MTU, "address": _MACS[1]}
-    route.link("add", kind="veth", ifname=_DEVICE, mtu=MTU, address=_MACS[0], peer=peer)
-    route.link("set", index=route.link_lookup(ifname=_DEVICE)[0], state="up")
+    route.link("add", kind="veth", ifname=DEVICE, mtu=MTU, address=_MACS[0], peer=peer)
+    route.link("set", index=route.link_lookup(ifname=DEVICE)[0], state="up")
 
 
 def _unlink(place: Place) -> None:
     with namespace.entered(place.netns), IPRoute() as route:
-        for index in route.link_lookup(ifname=_DEVICE):
+        for index in route.link_lookup(ifname=DEVICE):
             route.link("del", index=index)
 
 
@@ -159,7 +159,7 @@ def _steered(place: Place, address: Address) -> Iterator[None]:
         "dport_range": f"{PORT}:{SEGMENT_PORT}",
     }
     with namespace.entered(place.netns), IPRoute() as route:
-        index = route.link_lookup(ifname=_DEVICE)[0]
+        index = route.link_lookup(ifname=DEVICE)[0]
         _to(route, index, address.version, _MACS[1])
         route.route(
             "add",
