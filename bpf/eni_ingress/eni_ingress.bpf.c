@@ -23,21 +23,23 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 					      struct decision *decision)
 {
 	struct settings *settings = settings_get();
+	struct ethhdr *eth = frame_header(skb);
 	struct endpoint *to;
-	struct ethhdr eth;
 	enum reason reason;
+	__be16 type;
 	int fault;
 
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	if (!eth)
 		return STACK_MALFORMED;
-	reason = frame_decide(skb, eth.h_proto);
+	type = eth->h_proto;
+	reason = frame_decide(skb, type);
 	if (reason != GO_ON)
 		return reason;
 	if (!settings || !(settings->flags & SETTING_FAST))
 		return STACK_OFF;
 	if (skb->pkt_type != PACKET_TO_HOST)
 		return STACK_NOT_HOST;
-	fault = packet_parse(skb, ETH_HLEN, eth.h_proto == bpf_htons(ETH_P_IP), packet);
+	fault = frame_parse(skb, type, packet);
 	if (fault == PACKET_MALFORMED)
 		return STACK_MALFORMED;
 	if (packet_is_link_talk(packet))
@@ -60,8 +62,7 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 	decision->verdict = VERDICT_PEER;
 	decision->target = to->host_ifindex;
 	decision->to_slot = to->slot;
-	__builtin_memcpy(decision->to_mac, to->pod_mac, ETH_ALEN);
-	__builtin_memcpy(decision->from_mac, to->host_mac, ETH_ALEN);
+	macs_copy(&decision->macs, &to->macs);
 	return FAST_POD;
 }
 

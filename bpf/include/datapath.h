@@ -19,6 +19,7 @@ enum datapath_limit {
 	ENIS_MAX = 64,
 	STACK_PREFIXES_MAX = 1024,
 	STACK_FLOWS_MAX = 65536,
+	STACK_PAIRS = 65536, /* a power of two: see stack_pair_of() */
 	SLOTS_MAX = 2048,
 	TRACE_BYTES = 262144,
 };
@@ -126,13 +127,18 @@ enum endpoint_flag {
 	ENDPOINT_PREFIX = 2, /* its address is in a stack prefix: spares the others that look-up */
 };
 
+/* The first 12 bytes of a frame. */
+struct macs {
+	__u8 to[6];
+	__u8 from[6];
+};
+
 /* Value of `endpoints`, keyed by address: how to reach a pod of this node. */
 struct endpoint {
 	__u32 host_ifindex;
 	__u32 eni_ifindex;
-	__u8 pod_mac[6];
-	__u8 host_mac[6];
-	__u32 mtu; /* of its host veth */
+	struct macs macs; /* to the pod, from its host veth */
+	__u32 mtu;	  /* of its host veth */
 	__u32 flags;
 	__u32 slot; /* its row of `endpoint_counts` */
 };
@@ -141,27 +147,25 @@ _Static_assert(sizeof(struct endpoint) == 32, "no hole");
 
 /* Value of `pods`, keyed by host veth: who may send what. An address that it has not got is zero. */
 struct pod {
-	struct address v4;
-	struct address v6;
-	__u32 eni_ifindex;
-	__u32 flags;
-	__u32 slot;
 	__u8 mac[6];
 	__u8 padding[2];
+	__u32 flags;
+	__u32 slot;
+	__u32 eni_ifindex;
+	struct address v4;
+	struct address v6;
 };
 
 _Static_assert(sizeof(struct pod) == 52, "no hole");
 
-/* Value of `enis`, keyed by device. A gateway's MAC that is not known is zero. */
+/* Value of `enis`, keyed by device: to the gateway, from the ENI. A gateway not known yet is zero. */
 struct eni {
-	__u8 mac[6];
-	__u8 gateway_mac[6];
-	__u8 gateway_mac_v6[6];
-	__u8 padding[2];
+	struct macs v4;
+	struct macs v6;
 	__u32 mtu;
 };
 
-_Static_assert(sizeof(struct eni) == 24, "no hole");
+_Static_assert(sizeof(struct eni) == 28, "no hole");
 
 /* Key and value of `stack_prefixes`: destinations that always take the stack, by longest match. */
 struct stack_prefix {
@@ -184,6 +188,14 @@ struct stack_prefix_value {
 /* Value of `stack_flows`, keyed by struct flow as the stack sent it. */
 struct stack_flow {
 	__u64 noted; /* nanoseconds since boot */
+};
+
+/*
+ * Value of `stack_pairs`, its one row: 1 where a flow in `stack_flows` has addresses of that hash, which spares
+ * all others the look-up of their flow. What is 1 stays so: that costs a look-up, a wrong 0 a connection.
+ */
+struct stack_pairs {
+	__u8 noted[STACK_PAIRS];
 };
 
 enum setting_flag {

@@ -38,16 +38,15 @@ static __always_inline void macs_write(struct ethhdr *eth, const struct decision
 {
 	if (decision->verdict == VERDICT_NEIGH)
 		return;
-	__builtin_memcpy(eth->h_dest, decision->to_mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, decision->from_mac, ETH_ALEN);
+	macs_copy(eth, &decision->macs);
 }
 
 static __always_inline bool rewrite_v4(struct __sk_buff *skb, const struct decision *decision)
 {
-	struct ethhdr *eth = (void *)(long)skb->data;
+	struct ethhdr *eth = frame_start(skb);
 	struct iphdr *ip = (void *)(eth + 1);
 
-	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+	if ((void *)(ip + 1) > frame_end(skb))
 		return false;
 	hop_limit_decrease_v4(ip);
 	macs_write(eth, decision);
@@ -56,10 +55,10 @@ static __always_inline bool rewrite_v4(struct __sk_buff *skb, const struct decis
 
 static __always_inline bool rewrite_v6(struct __sk_buff *skb, const struct decision *decision)
 {
-	struct ethhdr *eth = (void *)(long)skb->data;
+	struct ethhdr *eth = frame_start(skb);
 	struct ipv6hdr *ip = (void *)(eth + 1);
 
-	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+	if ((void *)(ip + 1) > frame_end(skb))
 		return false;
 	macs_write(eth, decision);
 	hop_limit_decrease_v6(skb, ip);

@@ -27,19 +27,53 @@ struct decision {
 	__u32 target;
 	__u32 from_slot;
 	__u32 to_slot;
-	__u8 to_mac[6];
-	__u8 from_mac[6];
-};
+	struct macs macs;
+} __attribute__((aligned(4)));
 
+/* Both are on a boundary of four bytes: the source in a frame, and a MAC in a row. */
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 {
-	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] &&
-	       a[5] == b[5];
+	return *(__u32 *)a == *(__u32 *)b && *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
 }
 
 static __always_inline bool mac_is_known(const __u8 *mac)
 {
 	return mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5];
+}
+
+/* Word by word, where the compiler would have to go byte by byte. */
+static __always_inline void macs_copy(void *to, const void *from)
+{
+	__u32 *word = to;
+	const __u32 *other = from;
+
+	word[0] = other[0];
+	word[1] = other[1];
+	word[2] = other[2];
+}
+
+/* The Ethernet header; null if the frame is shorter. Ends the life of pointers into the frame. */
+static __always_inline struct ethhdr *frame_header(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = frame_start(skb);
+
+	if ((void *)(eth + 1) <= frame_end(skb))
+		return eth;
+	if (bpf_skb_pull_data(skb, ETH_HLEN))
+		return (void *)0;
+	eth = frame_start(skb);
+	return (void *)(eth + 1) <= frame_end(skb) ? eth : (void *)0;
+}
+
+/* Read a frame's packet. `packet` is zeroed. Returns an enum packet_fault. */
+static __always_inline int frame_parse(struct __sk_buff *skb, __be16 type, struct packet *packet)
+{
+	bool v4 = type == bpf_htons(ETH_P_IP);
+
+	if (packet_read(skb, v4, packet))
+		return PACKET_FINE;
+	__builtin_memset(packet, 0, sizeof(*packet));
+	return packet_parse(skb, ETH_HLEN, v4, packet);
 }
 
 static __always_inline bool ethertype_is_tag(__be16 type)
@@ -127,7 +161,8 @@ static __always_inline enum reason flow_decide(struct __sk_buff *skb, const stru
 		.protocol = packet->flow.protocol,
 	};
 
-	if (flow_is_of_stack(&reverse))
+	if (stack_pair_is_noted(&reverse.source, &reverse.destination) &&
+	    flow_is_of_stack(&reverse))
 		return STACK_FLOW;
 	if (icmp_is_error(packet->flow.protocol, packet->icmp_type))
 		return quote_decide(skb, packet);

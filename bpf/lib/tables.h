@@ -7,6 +7,7 @@
 #define TERWAY_LIB_TABLES_H
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include "include/datapath.h"
 
@@ -59,6 +60,13 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
+	__type(value, struct stack_pairs);
+} stack_pairs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
 	__type(value, struct settings);
 } settings SEC(".maps");
 
@@ -86,6 +94,33 @@ static __always_inline struct settings *settings_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* The same for both directions, and hardly ever for two pairs: of odd numbers the product tells the
+ * factors. */
+static __always_inline __u16 stack_pair_of(const struct address *a, const struct address *b)
+{
+	__u64 one = a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3];
+	__u64 other = b->word[0] ^ b->word[1] ^ b->word[2] ^ b->word[3];
+
+	return (2 * one + 1) * (2 * other + 1) * 0x9e3779b97f4a7c15 >> 48;
+}
+
+static __always_inline bool stack_pair_is_noted(const struct address *a, const struct address *b)
+{
+	__u32 zero = 0;
+	struct stack_pairs *pairs = bpf_map_lookup_elem(&stack_pairs, &zero);
+
+	return !pairs || pairs->noted[stack_pair_of(a, b)];
+}
+
+static __always_inline void stack_pair_note(const struct address *a, const struct address *b)
+{
+	__u32 zero = 0;
+	struct stack_pairs *pairs = bpf_map_lookup_elem(&stack_pairs, &zero);
+
+	if (pairs)
+		pairs->noted[stack_pair_of(a, b)] = 1;
 }
 
 static __always_inline enum stack_kind stack_kind_of(const struct address *destination)

@@ -91,8 +91,7 @@ static __always_inline enum reason local_decide(const struct endpoint *to, __u32
 	decision->verdict = VERDICT_PEER;
 	decision->target = to->host_ifindex;
 	decision->to_slot = to->slot;
-	__builtin_memcpy(decision->to_mac, to->pod_mac, ETH_ALEN);
-	__builtin_memcpy(decision->from_mac, to->host_mac, ETH_ALEN);
+	macs_copy(&decision->macs, &to->macs);
 	return FAST_LOCAL;
 }
 
@@ -106,21 +105,20 @@ static __always_inline enum reason away_decide(const struct packet *packet, __u3
 					       __u32 length, struct decision *decision)
 {
 	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
-	const __u8 *gateway;
+	const struct macs *macs;
 
 	if (!eni)
 		return STACK_NO_ENI;
 	if (length > eni->mtu)
 		return STACK_MTU;
 	decision->target = ifindex;
-	gateway = address_is_v4(&packet->flow.source) ? eni->gateway_mac : eni->gateway_mac_v6;
-	if (!mac_is_known(gateway)) {
+	macs = address_is_v4(&packet->flow.source) ? &eni->v4 : &eni->v6;
+	if (!mac_is_known(macs->to)) {
 		decision->verdict = VERDICT_NEIGH;
 		return FAST_NEIGH;
 	}
 	decision->verdict = VERDICT_ENI;
-	__builtin_memcpy(decision->to_mac, gateway, ETH_ALEN);
-	__builtin_memcpy(decision->from_mac, eni->mac, ETH_ALEN);
+	macs_copy(&decision->macs, macs);
 	return FAST_ENI;
 }
 
@@ -142,21 +140,24 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 	__u32 ifindex = skb->ifindex, length;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &ifindex);
 	struct endpoint *to;
-	struct ethhdr eth;
+	struct ethhdr *eth;
 	enum reason reason;
+	__be16 type;
 	int fault;
 
 	if (!pod)
 		return STACK_UNKNOWN_POD;
 	decision->from_slot = pod->slot;
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	eth = frame_header(skb);
+	if (!eth)
 		return DROP_MALFORMED;
-	if (!mac_equal(eth.h_source, pod->mac))
+	if (!mac_equal(eth->h_source, pod->mac))
 		return DROP_SRC_MAC;
-	reason = frame_decide(skb, eth.h_proto);
+	type = eth->h_proto;
+	reason = frame_decide(skb, type);
 	if (reason != GO_ON)
 		return reason;
-	fault = packet_parse(skb, ETH_HLEN, eth.h_proto == bpf_htons(ETH_P_IP), packet);
+	fault = frame_parse(skb, type, packet);
 	if (fault == PACKET_MALFORMED)
 		return DROP_MALFORMED;
 	reason = source_decide(packet, pod);

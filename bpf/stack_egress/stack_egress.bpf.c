@@ -17,14 +17,16 @@ static __always_inline enum reason egress_decide(struct __sk_buff *skb, struct p
 {
 	struct settings *settings = settings_get();
 	struct stack_flow note = {};
+	struct ethhdr *eth;
 	__be16 type;
 
 	if (settings && skb->mark & settings->fast_mark)
 		return SEEN_FAST;
-	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_proto), &type, sizeof(type)) ||
-	    frame_decide(skb, type) != GO_ON)
+	eth = frame_header(skb);
+	if (!eth)
 		return SEEN_NOTHING;
-	if (packet_parse(skb, ETH_HLEN, type == bpf_htons(ETH_P_IP), packet) != PACKET_FINE)
+	type = eth->h_proto;
+	if (frame_decide(skb, type) != GO_ON || frame_parse(skb, type, packet) != PACKET_FINE)
 		return SEEN_NOTHING;
 	if (packet->part == PART_LATER || packet_is_link_talk(packet) ||
 	    address_stays_on_link(&packet->flow.destination) ||
@@ -32,6 +34,8 @@ static __always_inline enum reason egress_decide(struct __sk_buff *skb, struct p
 		return SEEN_NOTHING;
 	if (bpf_map_lookup_elem(&stack_flows, &packet->flow))
 		return SEEN_KNOWN;
+	/* The pair first: whoever finds it clear is not to miss the flow. */
+	stack_pair_note(&packet->flow.source, &packet->flow.destination);
 	note.noted = bpf_ktime_get_ns();
 	bpf_map_update_elem(&stack_flows, &packet->flow, &note, BPF_ANY);
 	return SEEN_NEW;

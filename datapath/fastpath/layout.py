@@ -21,6 +21,7 @@ MAPS = (
     "enis",
     "stack_prefixes",
     "stack_flows",
+    "stack_pairs",
     "settings",
     "reason_counts",
     "endpoint_counts",

@@ -5,9 +5,9 @@
     PIN_DIR/links/HOOK_IFINDEX  the links of ENIs, which outlive layouts
 
 Programs of the layout that is there already share its maps. For another layout the maps are made anew and
-filled from the old ones, field by field of the same name; ``stack_flows`` and the counts, which the programs
-write themselves, are the same maps under both names if their rows did not change, so that nothing is missed
-between filling and swapping.
+filled from the old ones, field by field of the same name; the flows of the stack and the counts, which the
+programs write themselves, are the same maps under both names if their rows did not change, so that nothing is
+missed between filling and swapping.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAST_MARK = 0x20
 """A bit of skb->mark that neither kube-proxy (0x4000, 0x8000), Felix (0xffff0000), Cilium (0x0f00) nor
 symmetric routing (0x10) uses."""
 
-KEPT = ("stack_flows", "reason_counts", "endpoint_counts")
+KEPT = ("stack_flows", "stack_pairs", "reason_counts", "endpoint_counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class Loaded:
         """Rows of an older layout into ours, if ours is new."""
         for name in (*FILLED, *self._lost()):
             self._fill_one(name)
+        if self._sources() and "stack_pairs" not in self.kept:
+            self._note_all_pairs()
 
     @property
     def forgetful(self) -> bool:
@@ -150,6 +152,13 @@ class Loaded:
                 found = open_table(old / name, stack)
                 if found is not None:
                     copy_rows(found, self.table(name))
+
+    def _note_all_pairs(self) -> None:
+        """Programs of another layout do not note pairs here, and did not; so any flow may be on record."""
+        pairs = self.table("stack_pairs")
+        row = pairs.values(1)
+        row["noted"] = 1
+        pairs.put(pairs.keys(1), row)
 
     def _load(self, opened: Object) -> None:
         for name in opened.map_names():

@@ -73,7 +73,7 @@ class Tables:
             self._remove_endpoint(gone, pod.host_ifindex)
         to = self._endpoints.values(len(pod.addresses))
         to["host_ifindex"], to["eni_ifindex"] = pod.host_ifindex, pod.eni_ifindex
-        to["pod_mac"], to["host_mac"] = mac_row(pod.pod_mac), mac_row(pod.host_mac)
+        to["macs"]["to"], to["macs"]["from"] = mac_row(pod.pod_mac), mac_row(pod.host_mac)
         prefixed = self.names.flags["ENDPOINT_PREFIX"]
         to["mtu"], to["slot"] = pod.mtu, slot
         to["flags"] = [flags | (prefixed if self._in_prefix(one) else 0) for one in pod.addresses]
@@ -101,7 +101,7 @@ class Tables:
                 host_ifindex=ifindex,
                 eni_ifindex=int(row["eni_ifindex"][0]),
                 pod_mac=mac_of(row["mac"]) or "",
-                host_mac=mac_of(to["host_mac"]) or "",
+                host_mac=mac_of(to["macs"]["from"]) or "",
                 addresses=addresses,
                 mtu=int(to["mtu"][0]),
                 fast=not int(row["flags"][0]) & self.names.flags["ENDPOINT_OFF"],
@@ -131,8 +131,9 @@ class Tables:
 
     def put_eni(self, eni: Eni) -> None:
         row = self._enis.values(1)
-        row["mac"], row["mtu"] = mac_row(eni.mac), eni.mtu
-        row["gateway_mac"], row["gateway_mac_v6"] = mac_row(eni.gateway_mac), mac_row(eni.gateway_mac_v6)
+        row["mtu"] = eni.mtu
+        for field, gateway in (("v4", eni.gateway_mac), ("v6", eni.gateway_mac_v6)):
+            row[field]["to"], row[field]["from"] = mac_row(gateway), mac_row(eni.mac)
         self._enis.put(index_key(self._enis, eni.ifindex), row)
 
     def drop_eni(self, ifindex: int) -> None:
@@ -142,8 +143,8 @@ class Tables:
         found = {}
         for key, row in _rows(self._enis):
             ifindex = int(key[0])
-            gateways = mac_of(row["gateway_mac"]), mac_of(row["gateway_mac_v6"])
-            found[ifindex] = Eni(ifindex, mac_of(row["mac"]) or "", *gateways, int(row["mtu"][0]))
+            gateways = mac_of(row["v4"]["to"]), mac_of(row["v6"]["to"])
+            found[ifindex] = Eni(ifindex, mac_of(row["v4"]["from"]) or "", *gateways, int(row["mtu"][0]))
         return found
 
     def set_prefixes(
