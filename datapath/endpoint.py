@@ -8,7 +8,7 @@ two netlink messages costs no more than running the same verb once more.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
@@ -53,6 +53,8 @@ class Endpoint:
     mtu: int = 1500
     default_route: bool = True
     extra_routes: tuple[Network, ...] = ()
+    fast: bool | None = field(default=True, compare=False)
+    """Whether its packets may pass by the host's stack, where something lets them; None: as it is."""
 
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)

@@ -41,16 +41,21 @@ def steps(
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
     ``remove_unknown``: host links that no endpoint owns go too, with what leads to them.
     """
-    by_name = {one.name: one for one in observed.links}
-    owned = {e: by_name[e.host_link] for e in endpoints if _is_ours(observed, e, by_name.get(e.host_link))}
+    mine = owned(observed, endpoints)
     found: list[Step] = []
-    for endpoint, host in owned.items():
+    for endpoint, host in mine.items():
         found.extend(_mend(observed, endpoint, host, enis))
-    found.extend(_stale_routes(observed, owned))
-    unknown = [one for one in observed.links if one not in owned.values()] if remove_unknown else []
+    found.extend(_stale_routes(observed, mine))
+    unknown = [one for one in observed.links if one not in mine.values()] if remove_unknown else []
     found.extend(_remove_links(unknown))
-    found.extend(_stale_rules(observed, owned, unknown))
+    found.extend(_stale_rules(observed, mine, unknown))
     return found
+
+
+def owned(observed: Observed, endpoints: Iterable[Endpoint]) -> dict[Endpoint, Link]:
+    """The endpoints whose host link is there, with it."""
+    by_name = {one.name: one for one in observed.links}
+    return {e: by_name[e.host_link] for e in endpoints if _is_ours(observed, e, by_name.get(e.host_link))}
 
 
 def node_steps(observed: Observed, families: Iterable[int]) -> list[Step]:
@@ -92,7 +97,7 @@ def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
 def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str, int]) -> Iterator[Step]:
     yield from _mend_link(endpoint, host)
     eni = enis.get(endpoint.eni.mac.lower())
-    place = Place(host.index, host.lower, eni or 0, host.mac, _pod_mac(endpoint, host))
+    place = Place(host.index, host.lower, eni or 0, host.mac, pod_mac(endpoint, host))
     wanted = plan(endpoint, place)
     planned: list[Object] = [*wanted.host_routes]
     if place.pod_mac:
@@ -106,7 +111,7 @@ def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str,
     yield from _upstream_traces(observed, endpoint, host)
 
 
-def _pod_mac(endpoint: Endpoint, host: Link) -> str:
+def pod_mac(endpoint: Endpoint, host: Link) -> str:
     """Known for pairs that we made. Upstream's pods are left to answer ARP."""
     made_by_us = host.mac == layout.host_mac(endpoint.container_id, endpoint.ifname)
     return layout.pod_mac(endpoint.container_id, endpoint.ifname) if made_by_us else ""

@@ -48,6 +48,19 @@ def find(*directories: Path) -> NodeCniConf:
     )
 
 
+def wants_policy(source: Path) -> bool:
+    """Whether eni-config, mounted at ``source``, leaves NetworkPolicy on.
+
+    Upstream's reading of ``disable_network_policy``: absent, empty, "0" and "false" leave it on, anything
+    else switches it off.
+    """
+    try:
+        word = (source / "disable_network_policy").read_text().strip()
+    except OSError:
+        return True
+    return word in ("", "0", "false")
+
+
 def parse(path: Path, data: bytes) -> NodeCniConf:
     """``path`` is for messages, and its suffix says whether ``data`` is a list. Raises ConfigError."""
     try:

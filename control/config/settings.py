@@ -68,6 +68,12 @@ class Settings:
     """ALICLOUD_CLIENT_SCHEME: https, or http as ACK uses inside a VPC."""
     metadata_url: str = "http://100.100.100.200"
     """``-metadata-url`` or TERWAY_METADATA_URL: base of the instance metadata service, without a path."""
+    bpf: bool = True
+    """``-bpf``, on or off: carry packets by eBPF where the kernel can; off routes, and takes eBPF away."""
+    bpf_pins: Path = Path("/sys/fs/bpf/terway")
+    """``-bpf-pins``: where maps, programs and links are pinned. Must outlive the daemon."""
+    bpf_objects: Path | None = None
+    """``-bpf-objects``: directory with compiled programs; None: those of this installation."""
     gates: Mapping[str, bool] = field(default_factory=lambda: dict(GATES))
     """``-feature-gates``, "Name=true,Other=false"."""
     gc_rules: bool = True
@@ -109,6 +115,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         vpc_endpoint=environ.get("VPC_ENDPOINT", ""),
         api_scheme=_scheme(environ.get("ALICLOUD_CLIENT_SCHEME", "")),
         metadata_url=_url(metadata_url),
+        bpf=_switch("-bpf", told.bpf),
+        bpf_pins=told.bpf_pins,
+        bpf_objects=Path(told.bpf_objects) if told.bpf_objects else None,
         gates=_gates(told.feature_gates),
         gc_rules=_truth("TERWAY_GC_RULES", environ.get("TERWAY_GC_RULES", ""), True),
         token_cache_size=_count(
@@ -152,6 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     flag("secret-directory", _USUAL.secret_directory, "a mounted access key")
     flag("socket", _USUAL.socket, "where the CNI executable connects")
     flag("state-directory", _USUAL.state_directory, "the ledger")
+    flag("bpf", "on", "carry packets by eBPF, on or off")
+    flag("bpf-pins", _USUAL.bpf_pins, "where eBPF maps, programs and links are pinned")
+    flag("bpf-objects", "", "directory with compiled eBPF programs, else this installation's")
     flag("metadata-url", "", "else TERWAY_METADATA_URL, else 100.100.100.200")
     return parser
 
@@ -193,6 +205,12 @@ def _truth(name: str, text: str, default: bool) -> bool:
     if text.lower() not in _TRUTH:
         raise _bad(name, text, "true, false")
     return _TRUTH[text.lower()]
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise _bad(name, text, "on, off")
+    return text == "on"
 
 
 def _count(name: str, text: str, default: int) -> int:

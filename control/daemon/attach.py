@@ -21,7 +21,7 @@ from control.ipam import transitions
 from control.ipam.choose import Choice, Wants
 from control.model.errors import Cause, KernelError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, PodKey
-from control.model.pod import EventType, Kubernetes, Pod
+from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
 from datapath.endpoint import Applied, Difference, host_link_name
 
@@ -127,7 +127,7 @@ class Attachments:
     async def _attach(self, request: AddRequest, pod: Pod) -> Attached:
         known = self._journal.book.attachments.get(request.key)
         if known is not None and known.state is AttachmentState.READY:
-            return self._apply(request, known)
+            return self._apply(request, known, pod)
         if known is not None:
             self.finish(known)
         wants = Wants(uid=pod.uid, ipv6=self._dual)
@@ -145,7 +145,7 @@ class Attachments:
             else:
                 await self._pool.acquire(wants, take)
             self._faults.reach(FaultPoint.ADD_RESERVED)
-            attached = self._apply(request, reserved[0])
+            attached = self._apply(request, reserved[0], pod)
             self._faults.reach(FaultPoint.ADD_APPLIED)
             self._journal.record(transitions.commit(reserved[0], self._journal.now()))
         except BaseException:  # a cancellation too, also in the moment between reservation and wake-up
@@ -190,9 +190,10 @@ class Attachments:
         self._journal.record(transitions.reserve(book, record, replaces=older))
         return record
 
-    def _apply(self, request: AddRequest, record: AttachmentRecord) -> Attached:
+    def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
         eni = self._journal.book.enis[record.eni_id]
-        applied = self._kernel.setup(endpoint_of(record, eni, self._settings), request.netns)
+        endpoint = endpoint_of(record, eni, self._settings, fast=may_be_fast(pod))
+        applied = self._kernel.setup(endpoint, request.netns)
         return Attached(record, eni, applied)
 
     def _warm(self, choice: Choice) -> list[Address]:

@@ -25,7 +25,7 @@ FACTORY, POOL, SERVICE = "factory", "resource_pool", "network_service"
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What does not change while the daemon runs. ``mode`` is shown by ``terway-cli mode`` as it stands."""
+    """What does not change while the daemon runs, and ``mode``, which says what is in force now."""
 
     config_path: str
     kubeconfig: str
@@ -36,7 +36,7 @@ class NodeFacts:
     max_idle: int
     vswitches: tuple[str, ...]
     vswitch_policy: str
-    mode: Mapping[str, Any]
+    mode: Callable[[], Mapping[str, Any]]
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -217,7 +217,7 @@ class Inspector:
         return lines
 
     def mode(self) -> dict[str, Any]:
-        return {**self._facts.mode, "warnings": list(self._facts.warnings)}
+        return {**self._facts.mode(), "warnings": list(self._facts.warnings)}
 
     def state(self) -> dict[str, Any]:
         """The ledger and the pool's counts, for tests and for the curious."""

@@ -14,6 +14,7 @@ from datapath.modes.policy_route import PolicyRoute
 from datapath.netlink import address, link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
+from datapath.shortcut import Shortcut
 
 
 @contextmanager
@@ -33,9 +34,9 @@ def _in_our_terms() -> Iterator[None]:
 class PolicyRouteKernel:
     """Implements ``control.daemon.ports.NodeKernel`` in the calling process's network namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, shortcut: Shortcut) -> None:
         with _in_our_terms():
-            self._mode = PolicyRoute()
+            self._mode = PolicyRoute(shortcut=shortcut)
             self._socket = Socket()
         self._host: tuple[Address, ...] = ()
 

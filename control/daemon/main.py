@@ -158,6 +158,7 @@ def _configured(told: Settings) -> NodeConfig:
         eni=conf,
         cni=cni_conf.find(told.cni_conf_source, told.cni_conf_target),
         credentials=with_secret_files(conf.credentials, told.secret_directory),
+        wants_policy=cni_conf.wants_policy(told.cni_conf_source),
         fault=os.environ.get("TERWAY_FAULT", ""),
         test_clock=os.environ.get("TERWAY_TEST_CLOCK", "") == "1",
     )

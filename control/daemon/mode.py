@@ -9,10 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from cni.plugin import IpStack, VirtualType
+from control.daemon.assembly import Place
+from control.daemon.fastpath import State, Status
 from control.daemon.node_config import NodeConfig
 from control.ipam.sizing import PoolSizes
-from control.model.cloud import InstanceLimits, NodeIdentity
+from control.model.cloud import InstanceLimits
 from control.model.ids import Address
+
+POLICY = (
+    "NetworkPolicy is wanted (eni-config does not set disable_network_policy), and this agent enforces none "
+    'by itself: set it to "true" if you need none or another engine does the work'
+)
 
 
 def fallbacks(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> list[str]:
@@ -31,13 +38,10 @@ def fallbacks(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> l
 
 
 def describe(
-    config: NodeConfig,
-    identity: NodeIdentity,
-    sizes: PoolSizes,
-    host: Sequence[Address],
-    because: Sequence[str],
+    config: NodeConfig, place: Place, host: Sequence[Address], because: Sequence[str], path: Status
 ) -> dict[str, Any]:
     """``terway-cli mode`` as JSON."""
+    identity, fast = place.identity, path.state is State.ON
     return {
         "daemon_mode": "ENIMultiIP",
         "asked": {
@@ -47,12 +51,12 @@ def describe(
         },
         "in_force": {
             "eniip_virtual_type": str(VirtualType.POLICY_ROUTE),
-            "ip_stack": str(IpStack.DUAL if sizes.dual else IpStack.IPV4),
-            "datapath": "kernel routing",
-            "bpf": False,
+            "ip_stack": str(IpStack.DUAL if place.sizes.dual else IpStack.IPV4),
+            "datapath": "eBPF" if fast else "kernel routing",
+            "bpf": fast,
             "mtu": config.mtu,
         },
-        "because": list(because),
+        "because": [*because, *path.because],
         "node": {
             "name": config.settings.node_name,
             "instance_id": identity.instance_id,

@@ -14,7 +14,10 @@ from control.aliyun.metadata_http import MetadataHttp
 from control.aliyun.settings import CloudSettings, Observers
 from control.daemon import mode
 from control.daemon.assembly import Assembly, Place, Ports, assemble
+from control.daemon.bpf_window import BpfWindow
 from control.daemon.cni_service import CniService
+from control.daemon.fastpath import FastPathSwitch
+from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -33,6 +36,7 @@ from control.model.errors import Cause, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
+from datapath.fastpath.companion import Companion, Prefixes
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,8 @@ class Node:
         self._timers = Timers(self._clock)
         self._ledger = SqliteLedger(config.settings.state_directory / LEDGER_FILE)
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
-        self._kernel = PolicyRouteKernel()
+        self._companion = Companion()
+        self._kernel = PolicyRouteKernel(self._companion)
         self._kubernetes = KubernetesAdapter(
             KubernetesConfig(
                 node=config.settings.node_name,
@@ -57,15 +62,24 @@ class Node:
             self._clock,
         )
         self._known = Known(self._journal)
+        self._switch = FastPathSwitch(
+            companion=self._companion,
+            device_of=self._kernel.device_of,
+            journal=self._journal,
+            kubernetes=self._kubernetes,
+            settings=config.settings,
+            prefixes=Prefixes(config.eni.service_cidr, config.cni.plugin.host_stack_cidrs),
+        )
         self._assembly: Assembly | None = None
         self._inspector: Inspector | None = None
         self._metrics = Metrics(self._stats, self._eni_sizes, dual=config.wants_dual)
+        self._metrics.registry.register(FastPathCollector(self._switch, self._journal.book.pod_of))
         self._http = MetadataHttp(
             _host_and_port(config.settings.metadata_url), clock=self._clock, observe=self._metrics.metadata
         )
         self._metadata = AliyunMetadata(self._http)
         self._cloud: AliyunCloud | None = None
-        self._upkeep: asyncio.Task[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._api = HttpApi(
             f"unix://{config.settings.debug_socket}", asyncio.get_running_loop(), self._metrics.registry
         )
@@ -77,8 +91,10 @@ class Node:
             kernel=self._kernel,
             known=self._known,
             timers=self._timers,
+            switch=self._switch,
         )
         window.register(self._api, test_clock=config.test_clock)
+        BpfWindow(self._switch.fast, self._name_of).register(self._api)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -93,9 +109,9 @@ class Node:
             await node._close()
 
     async def _close(self) -> None:
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            await asyncio.gather(self._upkeep, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.stop_working()
         if self._cloud is not None:
             await self._cloud.close()
@@ -103,6 +119,8 @@ class Node:
         await self._kubernetes.close()
         self._api.stop()
         self._kernel.close()
+        self._switch.close()
+        self._companion.close()
         self._ledger.close()
 
     async def stop_working(self) -> None:
@@ -125,6 +143,7 @@ class Node:
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)
         sizes = self._config.sizes(limits)
+        self._switch.open()
         host = self._kernel.prepare_node(identity.mac, dual=sizes.dual)
         place = Place(
             identity,
@@ -139,7 +158,11 @@ class Node:
             await assembly.pool.close()
             raise
         self._assembly = assembly
-        self._upkeep = asyncio.create_task(assembly.upkeep.run(), name="upkeep")
+        self._switch.settle()
+        self._tasks = (
+            asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
+            asyncio.create_task(self._switch.run(), name="fastpath"),
+        )
         because = self._say(limits, place)
         self._inspector = self._inspector_of(assembly, cloud, place, host, because)
 
@@ -197,7 +220,17 @@ class Node:
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
         for warning in self._config.warnings:
             log.warning("configuration: %s", warning)
+        if self._config.wants_policy:
+            because.append(mode.POLICY)
+            self._say_once(mode.POLICY, "NetworkPolicyNotEnforced")
         return because
+
+    def _say_once(self, text: str, reason: str) -> None:
+        """Once in the life of a node; ``mode`` goes on showing it."""
+        if self._journal.facts.get(reason) != "said":
+            log.warning("%s", text)
+            self._kubernetes.event(None, EventType.WARNING, reason, text)
+            self._journal.remember(reason, "said")
 
     def _inspector_of(
         self,
@@ -218,7 +251,7 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=mode.describe(self._config, place.identity, sizes, host, because),
+            mode=lambda: mode.describe(self._config, place, host, because, self._switch.status()),
             warnings=self._config.warnings,
         )
         return Inspector(
@@ -235,6 +268,9 @@ class Node:
     def _eni_sizes(self) -> dict[str, int]:
         book = self._journal.book
         return {str(e.mac): book.size_of(e.eni_id) for e in book.enis.values()}
+
+    def _name_of(self, address: Address) -> str:
+        return str(self._journal.book.pod_of(address) or "")
 
     def _shown(self) -> Inspector:
         if self._inspector is None:

@@ -22,6 +22,8 @@ class NodeConfig:
     eni: EniConf
     cni: NodeCniConf
     credentials: Credentials
+    wants_policy: bool = False
+    """``disable_network_policy`` of eni-config is absent, empty, "0" or "false"."""
     fault: str = ""
     test_clock: bool = False
 

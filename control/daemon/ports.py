@@ -46,7 +46,10 @@ def eni_link(eni: EniRecord, mtu: int) -> EniLink:
     return EniLink(mac=eni.mac, gateway=eni.gateway, gateway_v6=eni.gateway_v6, mtu=mtu)
 
 
-def endpoint_of(attachment: AttachmentRecord, eni: EniRecord, settings: EndpointSettings) -> Endpoint:
+def endpoint_of(
+    attachment: AttachmentRecord, eni: EniRecord, settings: EndpointSettings, *, fast: bool | None = None
+) -> Endpoint:
+    """``fast`` as for ``Endpoint``."""
     return Endpoint(
         host_link=attachment.host_link,
         ifname=attachment.key.ifname,
@@ -56,4 +59,5 @@ def endpoint_of(attachment: AttachmentRecord, eni: EniRecord, settings: Endpoint
         ipv6=attachment.ipv6,
         mtu=settings.mtu,
         extra_routes=settings.extra_routes,
+        fast=fast,
     )

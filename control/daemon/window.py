@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from control.daemon.fastpath import FastPathSwitch
 from control.daemon.http_api import HttpApi, Query
 from control.daemon.inspect import FACTORY, SERVICE, Inspector
 from control.daemon.kernel import PolicyRouteKernel
@@ -27,12 +28,14 @@ class Window:
         kernel: PolicyRouteKernel,
         known: Known,
         timers: Timers,
+        switch: FastPathSwitch,
     ) -> None:
         self._inspector = inspector
         self._metadata = metadata
         self._kernel = kernel
         self._known = known
         self._timers = timers
+        self._switch = switch
 
     def register(self, api: HttpApi, *, test_clock: bool) -> None:
         routes = {
@@ -42,9 +45,11 @@ class Window:
             "state": self._state,
             "metadata": self._enis_of_metadata,
             "execute": self._execute,
+            "fastpath": self._fastpath,
         }
         for name, handler in routes.items():
             api.route("GET", name, handler)
+        api.route("POST", "fastpath", self._switch_fastpath)
         if test_clock:
             api.route("POST", "advance-clock", self._advance)
 
@@ -63,6 +68,14 @@ class Window:
 
     async def _state(self, _path: list[str], _query: Query) -> Any:
         return self._inspector().state()
+
+    async def _fastpath(self, _path: list[str], _query: Query) -> Any:
+        return self._switch.status().as_json()
+
+    async def _switch_fastpath(self, path: list[str], _query: Query) -> Any:
+        if path not in (["on"], ["off"]):
+            raise RequestError("the fast path is switched on or off", remedy="POST /fastpath/on or /off")
+        return self._switch.ask(path == ["on"]).as_json()
 
     async def _advance(self, _path: list[str], query: Query) -> Any:
         return self._timers.advance(float(query["seconds"]))

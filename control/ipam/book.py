@@ -64,6 +64,12 @@ class Book:
     def of_pod(self, pod: PodKey) -> tuple[AttachmentRecord, ...]:
         return tuple(self._attachments[k] for k in self._by_pod.get(pod, ()))
 
+    def pod_of(self, address: Address) -> PodKey | None:
+        """Who holds the address, None if nobody does."""
+        record = self._addresses.get(address)
+        owner = self._attachments.get(record.owner) if record is not None and record.owner else None
+        return None if owner is None else owner.pod
+
     def of_eni(self, eni_id: EniId) -> Iterator[AddressRecord]:
         return (self._addresses[a] for a in self._of_eni.get(eni_id, ()))
 

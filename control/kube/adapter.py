@@ -7,7 +7,7 @@ the cache lacks is asked for by one GET in a small pool of threads, within ``get
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -82,6 +82,9 @@ class KubernetesAdapter:
 
     def pods(self) -> Mapping[PodKey, Pod]:
         return self._cache.pods
+
+    def on_pods(self, call: Callable[[], None]) -> None:
+        self._cache.on_change = call
 
     def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
         if target is None:

@@ -7,11 +7,15 @@ leisure while the watcher writes. At 110 pods a copy takes 2 µs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from control.model.ids import PodKey
 from control.model.pod import Pod
+
+
+def _nothing() -> None:
+    pass
 
 
 class PodCache:
@@ -22,6 +26,8 @@ class PodCache:
         self._pods: Mapping[PodKey, Pod] = MappingProxyType({})
         self._position = 0
         self._synced = False
+        self.on_change: Callable[[], None] = _nothing
+        """Called by whoever changed the pods, after the change."""
 
     @property
     def pods(self) -> Mapping[PodKey, Pod]:
@@ -42,17 +48,20 @@ class PodCache:
             self._pods = MappingProxyType(dict(pods))
             self._position = position
             self._synced = True
+        self.on_change()
 
     def put(self, pod: Pod, revision: int) -> None:
         """An object that the watch has shown."""
         with self._lock:
             self._pods = MappingProxyType({**self._pods, pod.key: pod})
             self._position = max(self._position, revision)
+        self.on_change()
 
     def remove(self, key: PodKey, revision: int) -> None:
         with self._lock:
             self._pods = MappingProxyType({k: pod for k, pod in self._pods.items() if k != key})
             self._position = max(self._position, revision)
+        self.on_change()
 
     def advance(self, revision: int) -> None:
         """A bookmark: nothing happened up to ``revision``."""
@@ -66,5 +75,7 @@ class PodCache:
         what is newer it will still show, its removal included, so nothing taken can stay for ever.
         """
         with self._lock:
-            if self._synced and revision > self._position:
-                self._pods = MappingProxyType({**self._pods, pod.key: pod})
+            if not self._synced or revision <= self._position:
+                return
+            self._pods = MappingProxyType({**self._pods, pod.key: pod})
+        self.on_change()

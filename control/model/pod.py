@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -22,6 +22,15 @@ class Pod:
     """Kind of the controlling owner in lower case, "" if none."""
     sandbox_exited: bool = False
     """Phase Succeeded or Failed: the pod object is still there, its sandbox need not be."""
+
+
+FAST_PATH = "k8s.aliyun.com/fast-path"
+"""Annotation: "off" has the node's own stack carry all packets of the pod, "on" is as if it were absent."""
+
+
+def may_be_fast(pod: Pod) -> bool:
+    """What the annotation says; a word that it does not know counts as absent."""
+    return pod.annotations.get(FAST_PATH, "on") != "off"
 
 
 class EventType(StrEnum):
@@ -49,6 +58,10 @@ class Kubernetes(Protocol):
 
     def pods(self) -> Mapping[PodKey, Pod]:
         """The cache's current pods of this node. Empty before ``synced``."""
+        ...
+
+    def on_pods(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called, from any thread, after every change of ``pods``."""
         ...
 
     def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:

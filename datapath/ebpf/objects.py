@@ -14,7 +14,12 @@ class ObjectMissing(Exception):
 
 def path(name: str) -> Path:
     """Path of the object of program ``name``, such as ``fabric``. Raises ObjectMissing if it is not built."""
-    found = _OUTPUT / f"{name}.bpf.o"
+    return path_in(_OUTPUT, name)
+
+
+def path_in(directory: Path, name: str) -> Path:
+    """The same in another directory than the product's own."""
+    found = directory / f"{name}.bpf.o"
     if not found.is_file():
         raise ObjectMissing(
             f"BPF object {name} is not built ({found} is missing): run make -C {_ROOT / 'bpf'}"

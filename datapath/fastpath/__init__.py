@@ -3,7 +3,8 @@
 ``open_fast_path`` gives a ``FastPath`` or says by ``Unavailable`` why this node has none; without one the
 node routes. It reads from the top down:
 
-    path        FastPath: the verbs that the agent uses
+    companion   beside a mode: rows and attachments for whatever pods and ENIs it makes
+    path        FastPath: the verbs for all of it
     load        the programs, verified once, over pinned maps; older layouts carried over
     attach      programs to devices: a shared block for pods, links for ENIs      tc, bpf_call
     tables      the maps as rows of values                                        rows
@@ -15,6 +16,7 @@ Packets do not need this process: maps, programs and attachments live in the ker
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +25,37 @@ from datapath.fastpath.errors import Unavailable
 if TYPE_CHECKING:
     from datapath.fastpath.path import FastPath
 
-__all__ = ["Unavailable", "open_fast_path"]
+__all__ = ["Unavailable", "open_fast_path", "remove_fast_path"]
 
 
 def open_fast_path(
-    pin_dir: Path, *, netns: int | None = None, prepare: Callable[[FastPath], None] | None = None
+    pin_dir: Path,
+    *,
+    netns: int | None = None,
+    objects: Path | None = None,
+    prepare: Callable[[FastPath], None] | None = None,
 ) -> FastPath:
-    """``FastPath.open``, also where libbpf's binding is missing. Raises Unavailable, and nothing else."""
+    """``FastPath.open``, also where libbpf's binding is missing. Raises Unavailable, and nothing else.
+
+    ``objects``: directory with compiled programs, None for the product's own.
+    """
     try:
+        from datapath.ebpf.objects import path_in
+        from datapath.fastpath.load import Options
         from datapath.fastpath.path import FastPath
     except ImportError as exc:
         raise Unavailable(str(exc)) from exc
-    return FastPath.open(pin_dir, netns=netns, prepare=prepare)
+    options = Options() if objects is None else Options(find=partial(path_in, objects))
+    return FastPath.open(pin_dir, netns=netns, options=options, prepare=prepare)
+
+
+def remove_fast_path(pin_dir: Path, *, netns: int | None = None) -> bool:
+    """Take away what an earlier process left there: packets go by the routes at once. False if nothing was.
+
+    Raises Unavailable.
+    """
+    if not any(pin_dir.glob("v*")):
+        return False
+    with open_fast_path(pin_dir, netns=netns) as fast:
+        fast.remove()
+    return True

@@ -27,8 +27,11 @@ from datapath.observed import Observed
 from datapath.pair import PairMaker
 from datapath.plan import Place, plan
 from datapath.reaper import Reaper, doom
+from datapath.shortcut import NoShortcut, Present, Shortcut
 
 log = logging.getLogger(__name__)
+
+_NO_SHORTCUT = NoShortcut()
 
 
 class PolicyRoute:
@@ -36,10 +39,12 @@ class PolicyRoute:
 
     ``netns`` is the node's namespace, None for the process's own; it is duplicated. Safe from several
     threads, though not for two verbs on one endpoint at once. Raises KernelError on any refusal.
+    ``shortcut`` is told of what comes and goes.
     """
 
-    def __init__(self, netns: int | None = None) -> None:
+    def __init__(self, netns: int | None = None, *, shortcut: Shortcut = _NO_SHORTCUT) -> None:
         self._netns = None if netns is None else os.dup(netns)
+        self._shortcut = shortcut
         self._sockets = Pool(self._netns)
         self._reaper = Reaper(self._netns)
         self._pairs = PairMaker(self._reaper, self._retire_old)
@@ -73,6 +78,7 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._inside():
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
         self._enis[eni.mac.lower()] = prepared
+        self._shortcut.eni_ready(eni, prepared.ifindex)
         return prepared.ifindex
 
     def forget_eni(self, mac: str) -> None:
@@ -81,6 +87,7 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._removing:
             ifindex = self._ifindex_of(socket, mac) if prepared is None else prepared.ifindex
             if ifindex is not None:
+                self._shortcut.eni_leaves(ifindex)
                 node.forget_eni(socket, ifindex)
 
     # Endpoints
@@ -98,7 +105,9 @@ class PolicyRoute:
             except BaseException:
                 self._unwind(socket, endpoint, place)
                 raise
-        return Applied(place.host, place.host_mac, place.pod_mac, place.eni)
+        applied = Applied(place.host, place.host_mac, place.pod_mac, place.eni)
+        self._shortcut.pod_joined(endpoint, applied)
+        return applied
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``Mode.check``."""
@@ -146,11 +155,22 @@ class PolicyRoute:
                 found += repair.eni_steps(prepared, node.look(socket, prepared))
             found += repair.steps(observed, endpoints, enis, remove_unknown=remove_unknown)
             done = [step.difference for step in found if _attempt(socket, step)]
+            done += self._shortcut.mend(self._present(observed, endpoints))
         if observed.doomed or remove_unknown:
             self._reaper.wake()
         return tuple(done)
 
     # Steps
+
+    def _present(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Present:
+        """What a shortcut may know of. A pod of upstream's, whose MAC is not known, is not among it."""
+        pods = {}
+        for endpoint, host in repair.owned(observed, endpoints).items():
+            eni, mac = self._enis.get(endpoint.eni.mac.lower()), repair.pod_mac(endpoint, host)
+            if eni is not None and mac:
+                pods[host.index] = endpoint, Applied(host.index, host.mac, mac, eni.ifindex)
+        enis = {one.ifindex: one.eni for one in self._enis.values()}
+        return Present(pods, enis, frozenset(one.index for one in observed.links))
 
     def _inside(self) -> AbstractContextManager[None]:
         """The node's namespace for this thread, for sysctls."""
@@ -176,12 +196,14 @@ class PolicyRoute:
     def _unwind(self, socket: Socket, endpoint: Endpoint, place: Place) -> None:
         try:
             with self._removing:
+                self._shortcut.pod_leaves(place.host)
                 host_side.unwind(socket, endpoint, place)
         except KernelError as exc:
             log.error("a failed ADD left traces of %s; the next repair removes them: %s", endpoint, exc)
 
     def _retire(self, socket: Socket, host: Link, addresses: Iterable[Address], eni: int | None) -> None:
         """Take a host link out of use, with the rules of its addresses."""
+        self._shortcut.pod_leaves(host.index)
         socket.transact(*doom(host), *host_side.rule_removals(socket, addresses, eni))
         self._reaper.wake()
 
@@ -196,6 +218,7 @@ class PolicyRoute:
         An address that a link carries now belongs to another pod already, and its rule with it.
         """
         free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
+        self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
 
 

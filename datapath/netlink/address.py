@@ -59,6 +59,12 @@ def of_link(socket: Socket, index: int) -> list[Assigned]:
     return [found for found in map(decode, socket.dump(request)) if found.index == index]
 
 
+def list_all(socket: Socket) -> list[Assigned]:
+    """Of every link of the namespace, link-local ones included."""
+    body = _IFADDRMSG.pack(AF_UNSPEC, 0, 0, 0, 0)
+    return list(map(decode, socket.dump(Request(Kind.GETADDR, wire.DUMP, body, "list addresses", "all"))))
+
+
 def _body(assigned: Assigned) -> bytes:
     packed = assigned.address.packed
     family, flags = (AF_INET, 0) if len(packed) == 4 else (AF_INET6, IFA_F_NODAD)

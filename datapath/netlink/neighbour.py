@@ -1,4 +1,7 @@
-"""Permanent neighbours. Source: linux/neighbour.h; struct ndmsg is family, pad, index, state, flags, type."""
+"""Permanent neighbours, and what the kernel has learned of others.
+
+Source: linux/neighbour.h; struct ndmsg is family, pad, index, state, flags, type.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,10 @@ NDA_DST = 1
 NDA_LLADDR = 2
 NDA_IFINDEX = 8
 NUD_PERMANENT = 0x80
+NUD_NONE = 0
+_KNOWN = NUD_PERMANENT | 0x40 | 0x02 | 0x04 | 0x08 | 0x10
+"""States with a MAC to send to: also NOARP, REACHABLE, STALE, DELAY and PROBE."""
+_NTF_USE = 0x01
 _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 
 
@@ -61,6 +68,30 @@ def list_permanent(socket: Socket, index: int = 0) -> list[Neighbour]:
     )
     found = (decode(message) for message in socket.dump(request))
     return [one for one in found if one is not None and index in (0, one.index)]
+
+
+def ask(address: Address, index: int) -> Request:
+    """Have the kernel find the neighbour, or make sure of it, as if it had a packet for it."""
+    body = _NDMSG.pack(wire.family_of(address), index, NUD_NONE, _NTF_USE, 0)
+    body += wire.attribute(NDA_DST, address.packed)
+    return Request(Kind.NEWNEIGH, wire.CREATE, body, "ask for neighbour", f"{address} dev {index}")
+
+
+def mac_of(socket: Socket, address: Address, index: int) -> str | None:
+    """What the kernel would send to now, None while it does not know.
+
+    Linux 5.0 and later answer; on older ones it is None.
+    """
+    body = _NDMSG.pack(wire.family_of(address), index, NUD_NONE, 0, 0)
+    body += wire.attribute(NDA_DST, address.packed)
+    unknown = _ABSENT | {errno.EOPNOTSUPP, errno.EINVAL}
+    request = Request(Kind.GETNEIGH, 0, body, "look up neighbour", f"{address} dev {index}", unknown)
+    answer = socket.one(request)
+    if answer is None:
+        return None
+    _, _, state, _, _ = _NDMSG.unpack_from(answer.body)
+    found = wire.attributes(answer.body, _NDMSG.size).get(NDA_LLADDR)
+    return wire.mac_text(found) if found is not None and state & _KNOWN else None
 
 
 def _head(neighbour: Neighbour) -> bytes:

@@ -224,7 +224,11 @@ def test_troubleshooting_commands_of_the_modes_page(node: Bench) -> None:
     conf = json.loads(node.node.exec(["cat", "/etc/cni/net.d/10-terway.conf"]).stdout)
     assert (conf["type"], conf["eniip_virtual_type"]) == ("terway", "PolicyRoute")
     path = "/api/v1/namespaces/kube-system/configmaps/eni-config"
-    assert set(node.lab.kubernetes.request("GET", path)["data"]) == {"eni_conf", "10-terway.conf"}
+    assert set(node.lab.kubernetes.request("GET", path)["data"]) == {
+        "eni_conf",
+        "10-terway.conf",
+        "disable_network_policy",
+    }
 
 
 def test_by_way_of_the_labs_command_line(node: Bench, pod: LabPod) -> None:

@@ -22,6 +22,7 @@ from datapath.layout import PRIORITY_FROM_POD, TABLE_PODS
 from lab.client import Lab
 from lab.nodes.node import LabNode
 from lab.sandbox import LabPod
+from tests.e2e.fastpath_rows import pins, rows_of_pods
 
 T = TypeVar("T")
 DEADLINE = 30.0
@@ -94,7 +95,7 @@ def cloud_enis(lab: Lab, node: LabNode) -> dict[str, dict[str, Any]]:
 
 
 def assert_agree(lab: Lab, node: LabNode) -> dict[str, Any]:
-    """Ledger, cloud and kernel tell one story about the node's pods. Returns the ledger's."""
+    """Ledger, cloud, kernel and fast path tell one story about the node's pods. Returns the ledger's."""
     told = settled(node)
     enis = {e["id"]: {r["ip"] for r in e["addresses"]} for e in told["enis"]}
     in_cloud = until(lambda: cloud_enis(lab, node), lambda c: all(e["status"] == "InUse" for e in c.values()))
@@ -103,6 +104,8 @@ def assert_agree(lab: Lab, node: LabNode) -> dict[str, Any]:
     addresses = {a[f] for a in told["attachments"] for f in ("ipv4", "ipv6") if a[f]}
     seen = until(lambda: kernel(lab, node), lambda k: k.links == pods and k.rules == addresses)
     assert seen.routes == addresses
+    if pins(node):
+        assert rows_of_pods(node).keys() == addresses
     held = {r["ip"] for e in told["enis"] for r in e["addresses"] if r["status"] == "assigned"}
     assert held == addresses
     macs = {e["mac"] for e in told["enis"]}

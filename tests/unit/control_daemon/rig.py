@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
@@ -110,6 +110,9 @@ class FakeKubernetes:
 
     def pods(self) -> Mapping[PodKey, Pod]:
         return self.known
+
+    def on_pods(self, call: Callable[[], None]) -> None:
+        pass
 
     def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
         self.events.append((str(target.key) if target else "node", reason, f"{kind}: {message}"))

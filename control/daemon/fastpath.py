@@ -1,0 +1,255 @@
+"""Whether this node's packets take the fast path, and why not.
+
+=========== ===========================================================================================
+why not     until
+=========== ===========================================================================================
+unavailable the next start: eBPF is switched off (``-bpf off``), missing, or refused by the kernel
+asked       ``terway-cli fastpath on``; the word outlives the daemon
+filtered    nothing on the node filters or translates forwarded pod packets any more: the fast path would
+            slip past it. Looked for at start, when nf_tables change, and every minute
+=========== ===========================================================================================
+
+A pod's annotation takes that pod off it alone (``pod_paths``). No way of switching loses a packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from control.config.settings import Settings
+from control.daemon.journal import Journal
+from control.daemon.pod_paths import PodPaths
+from control.model.errors import Cause, RequestError
+from control.model.ids import Mac
+from control.model.pod import EventType, Kubernetes
+from datapath.endpoint import Network
+from datapath.errors import KernelError
+from datapath.fastpath import Unavailable, remove_fast_path
+from datapath.fastpath.companion import Companion, Prefixes
+from datapath.fastpath.path import FastPath
+from datapath.firewall import Firewall
+from datapath.netlink.wire import host_network
+
+log = logging.getLogger(__name__)
+
+ASKED = "fastpath"
+"""Fact in the ledger: the operator's word, "on" or "off"."""
+PERIOD = 60.0
+"""Seconds between two looks at what tells nobody when it changes, such as legacy iptables."""
+CALM = 0.5
+"""Seconds from a change to the look at it, so that a hundred changes are one look."""
+
+
+class State(StrEnum):
+    ON = "on"
+    OFF = "off"
+    UNAVAILABLE = "unavailable"
+
+
+class Why(StrEnum):
+    """Why it is not on: the table above."""
+
+    UNAVAILABLE = "unavailable"
+    ASKED = "asked"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``why`` and ``because``, the same in sentences, are empty if it is on."""
+
+    state: State
+    asked: bool
+    why: tuple[Why, ...] = ()
+    because: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state.value,
+            "asked": "on" if self.asked else "off",
+            "why": [one.value for one in self.why],
+            "because": list(self.because),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What tells a filter that matters from one that does not: see ``Firewall.obstacles``."""
+
+    pods: frozenset[Network]
+    stack: tuple[Network, ...]
+    devices: frozenset[str]
+
+
+class FastPathSwitch:
+    """``open`` first, then ``run`` for as long as the daemon lives."""
+
+    def __init__(
+        self,
+        *,
+        companion: Companion,
+        device_of: Callable[[Mac], str],
+        journal: Journal,
+        kubernetes: Kubernetes,
+        settings: Settings,
+        prefixes: Prefixes,
+    ) -> None:
+        self._companion = companion
+        self._device_of = device_of
+        self._journal = journal
+        self._kubernetes = kubernetes
+        self._settings = settings
+        self._prefixes = prefixes
+        self._pods = PodPaths(journal, kubernetes)
+        self._firewall: Firewall | None = None
+        self._unavailable = "it has not been opened yet"
+        self._filters: tuple[str, ...] = ()
+        self._looked_for: Terms | None = None
+        self._said: tuple[str, ...] = ()
+        self._wake = asyncio.Event()
+
+    def open(self) -> None:
+        """Programs and maps, or the reason why there are none. Twice is once."""
+        if self._firewall is not None:
+            return
+        pins = self._settings.bpf_pins
+        try:
+            if not self._settings.bpf:
+                self._unavailable = "eBPF is switched off by -bpf off"
+                if remove_fast_path(pins):
+                    log.info("eBPF of an earlier terwayd is taken away: pods are routed")
+                return
+            self._companion.open(pins, self._prefixes, objects=self._settings.bpf_objects)
+        except Unavailable as exc:
+            self._unavailable = exc.reason
+            self._say(EventType.WARNING, f"{exc}; pods are routed")
+            return
+        self._unavailable = ""
+        self._firewall = Firewall()
+
+    def settle(self) -> None:
+        """Look at everything, and switch."""
+        if self._firewall is not None:
+            self._filters = _filters(self._firewall, self._terms())
+            self._apply()
+
+    async def run(self) -> None:
+        """Follow what changes: the node's filters, pods' annotations, an operator's word."""
+        firewall = self._firewall
+        if firewall is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def pods_changed() -> None:
+            loop.call_soon_threadsafe(self._wake.set)
+
+        self._kubernetes.on_pods(pods_changed)
+        while True:
+            self._pods.follow(self._companion.fast)
+            with self._listening(firewall):
+                await self._woken()
+            terms = self._terms()
+            if terms != self._looked_for or firewall.changed():
+                self._looked_for = terms
+                self._filters = await asyncio.to_thread(_filters, firewall, terms)
+            self._apply()
+
+    def close(self) -> None:
+        if self._firewall is not None:
+            self._firewall.close()
+
+    def ask(self, on: bool) -> Status:
+        """The operator's word, remembered. Raises RequestError if there is no fast path to switch."""
+        self.fast()
+        self._journal.remember(ASKED, "on" if on else "off")
+        self._apply()
+        return self.status()
+
+    def fast(self) -> FastPath:
+        """Raises RequestError saying why there is none."""
+        try:
+            return self._companion.fast
+        except Unavailable as exc:
+            raise RequestError(
+                f"this node has no eBPF fast path: {self._unavailable or exc.reason}",
+                cause=Cause.REQUEST,
+                remedy="pods are routed; terway-cli mode shows what is in force",
+            ) from exc
+
+    def status(self) -> Status:
+        asked = self._journal.facts.get(ASKED, "on") == "on"
+        if self._unavailable:
+            told = f"no eBPF fast path: {self._unavailable}"
+            return Status(State.UNAVAILABLE, asked, (Why.UNAVAILABLE,), (told,))
+        reasons = () if asked else ((Why.ASKED, "the fast path was switched off by terway-cli fastpath off"),)
+        reasons = (*reasons, *((Why.FILTERED, one) for one in self._filters))
+        why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
+        return Status(State.OFF if because else State.ON, asked, tuple(why), because)
+
+    # Steps
+
+    async def _woken(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), PERIOD)
+            await asyncio.sleep(CALM)
+        self._wake.clear()
+
+    @contextlib.contextmanager
+    def _listening(self, firewall: Firewall) -> Iterator[None]:
+        """Woken by changes of nf_tables. Not while it is read, by another thread."""
+        loop, descriptor = asyncio.get_running_loop(), firewall.fileno()
+        if descriptor < 0:
+            yield
+            return
+
+        def changed() -> None:
+            if firewall.drain():
+                self._wake.set()
+
+        loop.add_reader(descriptor, changed)
+        try:
+            yield
+        finally:
+            loop.remove_reader(descriptor)
+
+    def _terms(self) -> Terms:
+        enis = self._journal.book.enis.values()
+        cidrs = {one for eni in enis for one in (eni.cidr, eni.cidr_v6) if one is not None}
+        names = {self._device_of(eni.mac) for eni in enis} - {""}
+        own = map(host_network, self._companion.own_addresses)
+        stack = (*self._prefixes.service, *self._prefixes.host_cidrs, *sorted(own, key=str))
+        return Terms(frozenset(cidrs), stack, frozenset(names))
+
+    def _apply(self) -> None:
+        status = self.status()
+        fast = self.fast()
+        if fast.is_on() != (status.state is State.ON):
+            fast.switch(status.state is State.ON)
+        if status.because == self._said:
+            return
+        self._said = status.because
+        if status.because:
+            self._say(EventType.WARNING, f"the fast path is off: {'; '.join(status.because)}")
+        else:
+            self._say(EventType.NORMAL, "the fast path is on again")
+
+    def _say(self, kind: EventType, message: str) -> None:
+        log.log(logging.WARNING if kind is EventType.WARNING else logging.INFO, "%s", message)
+        self._kubernetes.event(
+            None, kind, "FastPathOff" if kind is EventType.WARNING else "FastPathOn", message
+        )
+
+
+def _filters(firewall: Firewall, terms: Terms) -> tuple[str, ...]:
+    """In words, what of the node's filters the fast path would pass by. One that cannot be read counts."""
+    try:
+        found = firewall.obstacles(pods=tuple(terms.pods), stack=terms.stack, devices=terms.devices)
+    except KernelError as exc:
+        return (f"whether the node filters pods' packets cannot be told: {exc}",)
+    return tuple(f"the fast path would pass by a filter of this node: {one}" for one in found)

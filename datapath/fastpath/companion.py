@@ -1,0 +1,188 @@
+"""The fast path beside a mode: it hears of pods and ENIs, and sees to rows, attachments and gateways' MACs.
+
+Without a fast path, or before ``open``, it hears and does nothing: the node routes. A pod that the kernel
+refuses a row or an attachment is routed as well, and the next ``mend`` tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.errors import KernelError
+from datapath.fastpath import open_fast_path
+from datapath.fastpath.errors import Unavailable
+from datapath.fastpath.rows import Eni, Pod
+from datapath.netlink import address, neighbour
+from datapath.netlink.socket import Pool, Socket
+from datapath.netlink.wire import Address, Network
+from datapath.shortcut import Present
+
+if TYPE_CHECKING:
+    from datapath.fastpath.path import FastPath
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """Destinations that always take the stack, besides every address of the node."""
+
+    service: tuple[Network, ...] = ()
+    host_cidrs: tuple[Network, ...] = ()
+
+
+class Companion:
+    """Implements ``datapath.shortcut.Shortcut``. ``netns`` is the node's, None for the process's own."""
+
+    def __init__(self, netns: int | None = None) -> None:
+        self._netns = netns
+        self._sockets = Pool(netns)
+        self._fast: FastPath | None = None
+        self._prefixes = Prefixes()
+        self._why = "it has not been opened yet"
+        self.own_addresses: frozenset[Address] = frozenset()
+        """The node's own, which the stack answers, as they were at the last look."""
+
+    def open(self, pin_dir: Path, prefixes: Prefixes, *, objects: Path | None = None) -> None:
+        """From now on there is a fast path. Raises Unavailable, and then there is none.
+
+        ``objects`` as for ``open_fast_path``.
+        """
+        self._prefixes = prefixes
+        try:
+            self._fast = open_fast_path(
+                pin_dir, netns=self._netns, objects=objects, prepare=self._tell_prefixes
+            )
+        except Unavailable as exc:
+            self._why = exc.reason
+            raise
+
+    def close(self) -> None:
+        """Let go of it; packets do not notice."""
+        if self._fast is not None:
+            self._fast.close()
+            self._fast = None
+        self._sockets.close()
+
+    @property
+    def fast(self) -> FastPath:
+        """Raises Unavailable if there is none."""
+        if self._fast is None:
+            raise Unavailable(self._why)
+        return self._fast
+
+    # What a mode tells
+
+    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+        if self._fast is None:
+            return
+        try:
+            self._join(self._fast, endpoint, applied)
+        except (KernelError, OSError) as exc:
+            log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
+
+    def pod_leaves(self, host_ifindex: int) -> None:
+        if self._fast is not None:
+            self._fast.drop_endpoint(host_ifindex)
+
+    def addresses_free(self, addresses: Iterable[Address]) -> None:
+        if self._fast is not None:
+            free = set(addresses)
+            for ifindex, pod in self._fast.endpoints().items():
+                if free.intersection(pod.addresses):
+                    self._fast.drop_endpoint(ifindex)
+
+    def eni_ready(self, eni: EniLink, ifindex: int) -> None:
+        if self._fast is None:
+            return
+        try:
+            with self._sockets.borrowed() as socket:
+                self._tell_eni(self._fast, socket, eni, ifindex)
+            self._fast.attach_eni(ifindex)
+            self._tell_prefixes(self._fast)
+        except (KernelError, OSError) as exc:
+            log.warning("ENI %s has no fast path for now: %s", eni.mac, exc)
+
+    def eni_leaves(self, ifindex: int) -> None:
+        if self._fast is not None:
+            self._fast.detach_eni(ifindex)
+            self._fast.drop_eni(ifindex)
+
+    def mend(self, present: Present) -> list[Difference]:
+        if self._fast is None:
+            return []
+        done: list[Difference] = []
+        try:
+            self._tell_prefixes(self._fast)
+            self._mend_enis(self._fast, present, done)
+            self._mend_pods(self._fast, present, done)
+        except (KernelError, OSError) as exc:
+            log.warning("the fast path could not be mended; the next time tries again: %s", exc)
+        return done
+
+    # Steps
+
+    def _mend_enis(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
+        attached, rows = fast.attached(), fast.enis()
+        with self._sockets.borrowed() as socket:
+            for ifindex, eni in present.enis.items():
+                self._tell_eni(fast, socket, eni, ifindex)
+                if ifindex not in attached:
+                    fast.attach_eni(ifindex)
+                    done.append(Difference(f"fast path of ENI {eni.mac}", "not attached"))
+        for ifindex in rows.keys() - present.enis.keys():
+            self.eni_leaves(ifindex)
+            done.append(Difference(f"fast path of device {ifindex}", "no ENI of ours"))
+
+    def _mend_pods(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
+        attached, rows = fast.attached(), fast.endpoints()
+        for ifindex, (endpoint, applied) in present.pods.items():
+            before = rows.get(ifindex)
+            wanted = _pod(endpoint, applied, before)
+            if before != wanted:
+                fast.put_endpoint(wanted)
+                found = "no row" if before is None else str(before)
+                done.append(Difference(f"fast path of {endpoint.host_link}", found))
+            if ifindex not in attached:
+                done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
+            fast.attach_pod(ifindex)
+        for ifindex in rows.keys() - present.links:
+            fast.drop_endpoint(ifindex)
+            done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
+
+    def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
+        fast.put_endpoint(_pod(endpoint, applied, None))
+        fast.attach_pod(applied.host_ifindex)
+
+    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
+        """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
+        gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
+        socket.transact(*(neighbour.ask(one, ifindex) for one in gateways))
+        macs = [neighbour.mac_of(socket, one, ifindex) for one in gateways]
+        fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+
+    def _tell_prefixes(self, fast: FastPath) -> None:
+        with self._sockets.borrowed() as socket:
+            own = frozenset(one.address for one in address.list_all(socket))
+        told = self._prefixes
+        fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
+        self.own_addresses = own
+
+
+def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:
+    """``before``: its row as it is, which says whether it is fast if the endpoint does not."""
+    as_it_is = True if before is None else before.fast
+    return Pod(
+        host_ifindex=applied.host_ifindex,
+        eni_ifindex=applied.eni_ifindex,
+        pod_mac=applied.pod_mac,
+        host_mac=applied.host_mac,
+        addresses=endpoint.addresses(),
+        mtu=endpoint.mtu,
+        fast=as_it_is if endpoint.fast is None else endpoint.fast,
+    )

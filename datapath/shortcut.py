@@ -1,0 +1,73 @@
+"""What a mode tells of, so that something else may carry packets past the host's stack.
+
+A mode makes routes; they alone are enough. A ``Shortcut`` is told of every pod and ENI that is there, and
+adds or takes away what it needs. It never fails a pod: who has no shortcut goes by the routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.netlink.wire import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Everything that is there. ``pods`` and ``enis`` are keyed by device.
+
+    ``links``: the host links of all pods, also of those that nobody knows any more.
+    """
+
+    pods: Mapping[int, tuple[Endpoint, Applied]]
+    enis: Mapping[int, EniLink]
+    links: frozenset[int]
+
+
+class Shortcut(Protocol):
+    """Safe from several threads; every verb is idempotent."""
+
+    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+        """Its routes are in place."""
+        ...
+
+    def pod_leaves(self, host_ifindex: int) -> None:
+        """Its routes are about to go."""
+        ...
+
+    def addresses_free(self, addresses: Iterable[Address]) -> None:
+        """Their pod's link went by itself, and nobody else has them."""
+        ...
+
+    def eni_ready(self, eni: EniLink, ifindex: int) -> None: ...
+
+    def eni_leaves(self, ifindex: int) -> None: ...
+
+    def mend(self, present: Present) -> list[Difference]:
+        """Bring everything in line; says what was not."""
+        ...
+
+
+class NoShortcut:
+    """Routes alone."""
+
+    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+        pass
+
+    def pod_leaves(self, host_ifindex: int) -> None:
+        pass
+
+    def addresses_free(self, addresses: Iterable[Address]) -> None:
+        pass
+
+    def eni_ready(self, eni: EniLink, ifindex: int) -> None:
+        pass
+
+    def eni_leaves(self, ifindex: int) -> None:
+        pass
+
+    def mend(self, present: Present) -> list[Difference]:
+        del present
+        return []

@@ -1,0 +1,54 @@
+"""The pinned maps of a node, read past the agent: the witness for what it says of its fast path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datapath.ebpf import libbpf, objects
+from datapath.fastpath.layout import names_of
+from datapath.fastpath.load import open_table
+from datapath.fastpath.rows import address_value
+from lab.nodes.node import LabNode
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of ``endpoints``: the host veth, the ENI, and whether the fast path is off for it."""
+
+    host_ifindex: int
+    eni_ifindex: int
+    off: bool
+
+
+def pins(node: LabNode) -> list[str]:
+    """Everything that is pinned for the fast path, without its directories."""
+    top = _top(node)
+    return sorted(str(p.relative_to(top)) for p in top.rglob("*") if not p.is_dir()) if top.exists() else []
+
+
+def rows_of_pods(node: LabNode) -> dict[str, Row]:
+    """By address; empty if there is no fast path."""
+    return dict(_rows(node))
+
+
+def _rows(node: LabNode) -> Iterator[tuple[str, Row]]:
+    off = names_of(objects.path("pod_egress")).flags["ENDPOINT_OFF"]
+    with ExitStack() as stack:
+        for layout in _top(node).glob("v*"):
+            table = open_table(layout / "endpoints", stack)
+            keys = [] if table is None else libbpf.map_keys(table.fd, table.shape.key_size)
+            for raw in keys:
+                assert table is not None
+                row = table.get(np.frombuffer(raw, table.key))
+                if row is not None:
+                    host, eni, flags = (int(row[n][0]) for n in ("host_ifindex", "eni_ifindex", "flags"))
+                    yield str(address_value(raw)), Row(host, eni, bool(flags & off))
+
+
+def _top(node: LabNode) -> Path:
+    return Path(f"/proc/{node.pid}/root/sys/fs/bpf/terway")
