@@ -5,12 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
 
 
 class CliError(Exception):
     """One line for the operator. Exit status 1."""
+
+
+class Unreachable(CliError):
+    """No daemon answers there."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -38,26 +44,41 @@ class Daemon:
 
     def call(self, method: str, *segments: str, **query: str) -> Any:
         """The JSON answer. Raises CliError with the daemon's own words, or with what to do if it is away."""
-        target = "/" + "/".join(quote(s, safe="") for s in segments)
-        if query:
-            target += "?" + urlencode(query)
+        with self._asked(method, _target(segments, query)) as answer:
+            return json.loads(answer.read())
+
+    def get(self, *segments: str, **query: str) -> Any:
+        return self.call("GET", *segments, **query)
+
+    def stream(self, *segments: str, **query: str) -> Iterator[Any]:
+        """JSON values as they come, None about each second that brings none, until the daemon ends it.
+
+        Raises CliError as ``call`` does, and if the daemon falls silent.
+        """
+        with self._asked("GET", _target(segments, query)) as answer:
+            while line := answer.readline():
+                yield json.loads(line) if line.strip() else None
+
+    @contextmanager
+    def _asked(self, method: str, target: str) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection()
         try:
             connection.request(method, target)
             answer = connection.getresponse()
-            body = answer.read()
-        except OSError as exc:
-            raise CliError(
+            if answer.status != 200:
+                raise CliError(_words(answer.read(), answer.status))
+            yield answer
+        except (OSError, http.client.HTTPException) as exc:
+            raise Unreachable(
                 f"cannot reach terwayd at {self._address}: {exc}; does it run on this node, are you root?"
             ) from exc
         finally:
             connection.close()
-        if answer.status != 200:
-            raise CliError(_words(body, answer.status))
-        return json.loads(body)
 
-    def get(self, *segments: str, **query: str) -> Any:
-        return self.call("GET", *segments, **query)
+
+def _target(segments: tuple[str, ...], query: dict[str, str]) -> str:
+    path = "/" + "/".join(quote(s, safe="") for s in segments)
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _words(body: bytes, status: int) -> str:

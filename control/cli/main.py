@@ -6,16 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
-from control.cli import render
+from control.cli import bpf, render, trace
 from control.cli.client import CliError, Daemon
+from control.cli.words import Parser, Words
 
 DEFAULT_SOCKET = "unix:///var/run/eni/eni_debug.socket"
-
-Command = Callable[[Daemon, argparse.Namespace], tuple[Any, str]]
-"""The answer as JSON and as text."""
 
 
 def _list(daemon: Daemon, args: argparse.Namespace) -> tuple[Any, str]:
@@ -48,15 +46,8 @@ def _mode(daemon: Daemon, _args: argparse.Namespace) -> tuple[Any, str]:
     return answer, render.value_tree(answer)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as every other failure is said: in one line, with exit status 1."""
-
-    def error(self, message: str) -> NoReturn:
-        raise CliError(f"{message}; `{self.prog} --help` shows the words")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="terway-cli", description="Look into the terwayd of this node: its pool, its ENIs, its pods."
     )
     parser.add_argument(
@@ -64,22 +55,16 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("TERWAY_DEBUG_SOCKET", DEFAULT_SOCKET),
         help="where terwayd listens: unix:///PATH or HOST:PORT (default %(default)s)",
     )
-    words = parser.add_subparsers(dest="word", required=True, metavar="WORD")
-
-    def word(name: str, run: Command, text: str, example: str) -> argparse.ArgumentParser:
-        sub = words.add_parser(name, help=text, description=text, epilog=f"example: terway-cli {example}")
-        sub.add_argument("--json", action="store_true", help="print the answer as one JSON value")
-        sub.set_defaults(run=run)
-        return sub
-
-    word("list", _list, "List resource types, or the resources of a type.", "list factory").add_argument(
-        "type", nargs="?"
+    words = Words(parser)
+    listed = words.add("list", _list, "List resource types, or the resources of a type.", "list factory")
+    listed.add_argument("type", nargs="?")
+    show = words.add(
+        "show", _show, "Show a resource: configuration and state as a tree.", "show resource_pool"
     )
-    show = word("show", _show, "Show a resource: configuration and state as a tree.", "show resource_pool")
     show.add_argument("type")
     show.add_argument("name", nargs="?", help="default: the type's first resource")
-    word("mapping", _mapping, "Which pod holds which address of which ENI.", "mapping")
-    execute = word(
+    words.add("mapping", _mapping, "Which pod holds which address of which ENI.", "mapping")
+    execute = words.add(
         "execute",
         _execute,
         "Run a resource's command: mapping, audit, resdb.",
@@ -89,19 +74,29 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("resource")
     execute.add_argument("command_name", metavar="command")
     execute.add_argument("arguments", nargs="*")
-    word("metadata", _metadata, "What the instance metadata service says of each ENI.", "metadata")
-    word("mode", _mode, "Which network mode was asked for, which is in force, and why.", "mode")
+    words.add("metadata", _metadata, "What the instance metadata service says of each ENI.", "metadata")
+    words.add("mode", _mode, "Which network mode was asked for, which is in force, and why.", "mode")
+    bpf.add_words(words)
+    trace.add_words(words)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
-        value, text = args.run(Daemon(args.socket), args)
+        answer = args.run(Daemon(args.socket), args)
+        if answer is not None:
+            value, text = answer
+            print(json.dumps(value) if args.json else text)
+        sys.stdout.flush()
     except CliError as exc:
         print(f"terway-cli: {exc}", file=sys.stderr)
         return 1
-    print(json.dumps(value) if args.json else text)
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python would flush once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
