@@ -8,6 +8,7 @@ from importlib import import_module
 
 WORDS: Mapping[str, str] = {
     "add": "ADD and DEL as a runtime sees them, and the daemon at rest",
+    "add-bpf": "what the fast path costs ADD and DEL, beside the routed node",
     "cold": "a pod that needs a new ENI, beside the cloud's own time",
     "datapath": "TCP between pods, the fast path beside loopback and routing",
     "kernel-add": "the kernel's part of ADD and DEL",

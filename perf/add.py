@@ -109,7 +109,7 @@ def _pool_idle(node: LabNode) -> int:
     return int(json.loads(node.agent_get("/state")[1])["pool"]["idle"])
 
 
-def _await_idle(node: LabNode, count: int) -> None:
+def await_idle(node: LabNode, count: int) -> None:
     deadline = time.monotonic() + 60
     while _pool_idle(node) < count:
         if time.monotonic() > deadline:
@@ -128,7 +128,7 @@ def warm(lab: Lab, node: LabNode, samples: int) -> list[Row]:
         dels: list[float] = []
         some = runtime.sandboxes(20, f"s{len(present)}")
         for _ in range(samples // len(some)):
-            _await_idle(node, len(some))
+            await_idle(node, len(some))
             adds += runtime.call("ADD", "sequential", some)["seconds"]
             dels += runtime.call("DEL", "sequential", some)["seconds"]
         rows.append(Row(f"ADD, one by one, {title}", tuple(sorted(s * 1000 for s in adds))))
@@ -185,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
         conf = agent.eni_conf(spec, ip_stack=stack, min_pool_size=POOL, max_pool_size=POOL, ip_cool_down="0s")
         node.write_config(conf)
         node.start_agent()
-        _await_idle(node, POOL)
+        await_idle(node, POOL)
         for row in warm(lab, node, args.samples):
             print(row.text())
         print(rest(lab, node))
