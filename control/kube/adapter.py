@@ -16,11 +16,13 @@ from control.kube.connection import Connection, KubernetesConfig, Refused, Reque
 from control.kube.notes import EventKey, EventNote, Involved, PatchKey, PatchNote
 from control.kube.outbox import Outbox, OutboxCounts
 from control.kube.pods import has_uid, parse_pod, revision_of
-from control.kube.watcher import PodWatcher
+from control.kube.service_cidrs import ServiceCidrs
+from control.kube.services import ServiceCache
+from control.kube.watcher import Subject, WatchCounts, Watcher
 from control.model.clock import Clock
 from control.model.errors import KubernetesError, PodNotFound
-from control.model.ids import PodKey
-from control.model.pod import EventType, Pod
+from control.model.ids import Address, PodKey
+from control.model.pod import EventType, Network, Pod
 
 _GET_THREADS = 4
 _MESSAGE_LIMIT = 1024
@@ -29,11 +31,10 @@ _MESSAGE_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class KubernetesCounts:
-    """For metrics. ``connected`` is whether the watch stands now, the rest counts since the start."""
+    """For metrics. ``gets`` counts look-ups of single pods since the start."""
 
-    connected: bool
-    lists: int
-    watch_failures: int
+    pods: WatchCounts
+    services: WatchCounts
     gets: int
     outbox: OutboxCounts
 
@@ -47,13 +48,19 @@ class KubernetesAdapter:
         self._clock = clock
         self._connection = Connection(config)
         self._cache = PodCache()
-        self._watcher = PodWatcher(config, self._connection, self._cache)
+        mine = Subject("this node's pods", "/api/v1/pods", {"fieldSelector": f"spec.nodeName={config.node}"})
+        self._pod_watcher = Watcher(config, self._connection, mine, self._cache)
+        self._cidrs = ServiceCidrs(self._connection, config.service_cidrs, config.send_timeout)
+        self._services = ServiceCache()
+        everybodys = Subject("the Services", "/api/v1/services", before_list=self._know_ranges)
+        self._service_watcher = Watcher(config, self._connection, everybodys, self._services)
+        self._services_wanted = False
         self._outbox = Outbox(config, self._connection)
         self._threads = ThreadPoolExecutor(_GET_THREADS, thread_name_prefix="kube-get")
         self._gets = 0
 
     def start(self) -> None:
-        self._watcher.start()
+        self._pod_watcher.start()
         self._outbox.start()
 
     async def pod(self, key: PodKey, uid: str | None) -> Pod:
@@ -86,6 +93,18 @@ class KubernetesAdapter:
     def on_pods(self, call: Callable[[], None]) -> None:
         self._cache.on_change = call
 
+    def service_addresses(self) -> frozenset[Address] | None:
+        return self._services.addresses
+
+    def service_cidrs(self) -> tuple[Network, ...] | None:
+        return self._cidrs.known
+
+    def on_services(self, call: Callable[[], None]) -> None:
+        self._services.on_change = call
+        if not self._services_wanted:
+            self._services_wanted = True
+            self._service_watcher.start()
+
     def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
         if target is None:
             # The uid by which a kubelet signs its own node's events, and kubectl describe looks for them.
@@ -104,9 +123,8 @@ class KubernetesAdapter:
 
     def counts(self) -> KubernetesCounts:
         return KubernetesCounts(
-            connected=self._watcher.connected,
-            lists=self._watcher.lists,
-            watch_failures=self._watcher.failures,
+            pods=self._pod_watcher.counts(),
+            services=self._service_watcher.counts(),
             gets=self._gets,
             outbox=self._outbox.counts,
         )
@@ -117,10 +135,15 @@ class KubernetesAdapter:
 
     def close_now(self) -> None:
         """``close`` for a caller without an event loop."""
-        self._watcher.stop()
+        self._pod_watcher.stop()
+        self._service_watcher.stop()
         self._outbox.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
+
+    def _know_ranges(self) -> None:
+        self._cidrs.look_up()
+        self._services.ranges = self._cidrs.known or ()
 
     async def _get(self, key: PodKey) -> Pod | None:
         """Raises KubernetesError, also if the threads are too busy with a slow server to come to it."""

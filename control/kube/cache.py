@@ -1,4 +1,4 @@
-"""This node's pods as the watch has shown them.
+"""This node's pods as the watch has shown them: what ``watcher`` keeps current.
 
 The mapping is replaced and never changed, so a reader in the event loop needs no lock and may iterate at
 leisure while the watcher writes. At 110 pods a copy takes 2 µs.
@@ -7,9 +7,11 @@ leisure while the watcher writes. At 110 pods a copy takes 2 µs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
+from control.kube.pods import parse_pod
 from control.model.ids import PodKey
 from control.model.pod import Pod
 
@@ -19,7 +21,7 @@ def _nothing() -> None:
 
 
 class PodCache:
-    """``position`` is the revision up to which the watch has told everything."""
+    """Implements ``control.kube.watcher.Replica``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,10 +44,13 @@ class PodCache:
     def synced(self) -> bool:
         return self._synced
 
-    def replace(self, pods: Mapping[PodKey, Pod], position: int) -> None:
+    def read(self, value: Mapping[str, Any]) -> Pod:
+        return parse_pod(value)
+
+    def replace(self, pods: Iterable[Pod], position: int) -> None:
         """A list's answer."""
         with self._lock:
-            self._pods = MappingProxyType(dict(pods))
+            self._pods = MappingProxyType({pod.key: pod for pod in pods})
             self._position = position
             self._synced = True
         self.on_change()
@@ -57,9 +62,10 @@ class PodCache:
             self._position = max(self._position, revision)
         self.on_change()
 
-    def remove(self, key: PodKey, revision: int) -> None:
+    def remove(self, pod: Pod, revision: int) -> None:
+        """By its key: a pod of that name that the cache holds is an older state of the same one."""
         with self._lock:
-            self._pods = MappingProxyType({k: pod for k, pod in self._pods.items() if k != key})
+            self._pods = MappingProxyType({k: kept for k, kept in self._pods.items() if k != pod.key})
             self._position = max(self._position, revision)
         self.on_change()
 

@@ -21,6 +21,7 @@ from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
 
 from control.model.errors import ConfigError, KubernetesError
+from control.model.pod import Network
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -52,6 +53,8 @@ class KubernetesConfig:
     """Events and patches are sent once no new one has come for so long ..."""
     calm_limit: float = 0.25
     """... or, one at a time, after so long at most."""
+    service_cidrs: tuple[Network, ...] = ()
+    """ClusterIP ranges that the configuration names; (): the cluster is asked."""
     outbox_size: int = 512
     """Events and patches that wait for the server; beyond it the oldest is dropped and counted."""
 
@@ -105,9 +108,12 @@ class Connection:
             raise self.unreachable(request, broken.cause) from broken.cause
 
     def stream(self, request: Request, *, connect: float, idle: float) -> Stream:
-        """A watch. ``idle`` is the longest silence, in seconds, before it counts as dead."""
+        """A GET whose answer is read as it comes: a watch, or a list of any length.
+
+        ``idle`` is the longest silence, in seconds, before it counts as dead.
+        """
         try:
-            response = self._send(request, (connect, idle))
+            response = self._opened(request, (connect, idle))
             if response.status >= 300:
                 raise self._refusal(request, response.status, response.read())
         except (urllib3.exceptions.HTTPError, ApiException, ConfigException, OSError) as exc:
@@ -131,6 +137,12 @@ class Connection:
             return json.loads(data)
         except ValueError as exc:
             raise self.unreachable(request, exc) from exc
+
+    def _opened(self, request: Request, timeouts: tuple[float, float]) -> Any:
+        try:
+            return self._send(request, timeouts)
+        except urllib3.exceptions.ProtocolError:  # the connection had died idle: as in ``call``
+            return self._send(request, timeouts)
 
     def _send(self, request: Request, timeout: float | tuple[float, float]) -> Any:
         arguments = self._client.param_serialize(
@@ -164,7 +176,7 @@ class Connection:
 
 
 class Stream:
-    """The lines of one watch. ``close`` may be called from another thread and ends ``lines``."""
+    """An answer that is still coming in. ``close`` may be called from another thread and ends it."""
 
     def __init__(self, request: Request, connection: Connection, response: urllib3.HTTPResponse) -> None:
         self._request = request
@@ -174,14 +186,22 @@ class Stream:
     def lines(self) -> Iterator[bytes]:
         """Until the server ends the watch. Raises KubernetesError if the connection breaks."""
         rest = b""
+        for chunk in self.chunks():
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole
+
+    def chunks(self) -> Iterator[bytes]:
+        """Until the answer's end. Raises KubernetesError if the connection breaks."""
         try:
-            for chunk in self._response.stream(65536, decode_content=False):
-                *whole, rest = (rest + chunk).split(b"\n")
-                yield from whole
+            yield from self._response.stream(65536, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise self._connection.unreachable(self._request, exc) from exc
         finally:
             self._response.close()
+
+    def unreadable(self, exc: ValueError) -> KubernetesError:
+        """The error for an answer that breaks off or is not what was asked for."""
+        return self._connection.unreachable(self._request, exc)
 
     def close(self) -> None:
         try:

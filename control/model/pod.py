@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
-from control.model.ids import PodKey
+from control.model.ids import Address, PodKey
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,22 @@ class Kubernetes(Protocol):
 
     def on_pods(self, call: Callable[[], None]) -> None:
         """Have ``call`` called, from any thread, after every change of ``pods``."""
+        ...
+
+    def service_addresses(self) -> frozenset[Address] | None:
+        """Addresses that kube-proxy translates, but for ClusterIPs within ``service_cidrs``.
+
+        External IPs of Services, addresses of their load balancers, and ClusterIPs of no known range. None
+        before the first list, and as long as nobody has called ``on_services``.
+        """
+        ...
+
+    def service_cidrs(self) -> tuple[Network, ...] | None:
+        """ClusterIP ranges: the configured ones, else the cluster's. None: not known, or not yet."""
+        ...
+
+    def on_services(self, call: Callable[[], None]) -> None:
+        """Watch Services from now on, and have ``call`` called, from any thread, after every change."""
         ...
 
     def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:

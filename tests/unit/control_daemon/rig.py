@@ -21,8 +21,8 @@ from control.ipam.sizing import pool_sizes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
 from control.model.errors import KernelError, KubernetesError, PodNotFound
-from control.model.ids import AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
-from control.model.pod import EventType, Pod
+from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.pod import EventType, Network, Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
@@ -91,6 +91,10 @@ class FakeKubernetes:
         self.events: list[tuple[str, str, str]] = []
         self.annotations: dict[PodKey, dict[str, str]] = {}
         self.away = False
+        self.translated: frozenset[Address] | None = None
+        self.service_ranges: tuple[Network, ...] | None = None
+        self.services_changed: Callable[[], None] = lambda: None
+        """What a test calls after it has changed one of the two above."""
 
     async def pod(self, key: PodKey, uid: str | None) -> Pod:
         pod = self.known.get(key)
@@ -113,6 +117,15 @@ class FakeKubernetes:
 
     def on_pods(self, call: Callable[[], None]) -> None:
         pass
+
+    def service_addresses(self) -> frozenset[Address] | None:
+        return self.translated
+
+    def service_cidrs(self) -> tuple[Network, ...] | None:
+        return self.service_ranges
+
+    def on_services(self, call: Callable[[], None]) -> None:
+        self.services_changed = call
 
     def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
         self.events.append((str(target.key) if target else "node", reason, f"{kind}: {message}"))

@@ -53,10 +53,10 @@ class Cluster:
     def synced(self, **changes: Any) -> KubernetesAdapter:
         """Started, with its first list read and its watch standing."""
         adapter = self.adapter(**changes)
-        watches = self.count("watch=true")
+        watches = self.watches("pods")
         adapter.start()
         eventually(adapter.synced, "the cache is synced")
-        eventually(lambda: self.count("watch=true") > watches, "the watch stands")
+        eventually(lambda: self.watches("pods") > watches, "the watch stands")
         return adapter
 
     def close(self) -> None:
@@ -73,6 +73,13 @@ class Cluster:
     def count(self, text: str, method: str = "GET") -> int:
         """Requests whose path with query contains ``text``."""
         return sum(made == method and text in path for made, path in self.server.requests)
+
+    def watches(self, plural: str) -> int:
+        """Watches of a core resource over all namespaces that have begun."""
+        return sum(
+            made == "GET" and path.startswith(f"/api/v1/{plural}?") and "watch=true" in path
+            for made, path in self.server.requests
+        )
 
     def create(self, name: str, *, node: str = NODE, spec: Any = None, **metadata: Any) -> str:
         """A pod in ``default``; returns its uid."""

@@ -24,7 +24,7 @@ def detached(cluster: Cluster) -> KubernetesAdapter:
     """Synced once, its watch broken, and not to come back within the test."""
     adapter = cluster.synced(backoff_first=3600.0, backoff_cap=3600.0)
     cluster.away()
-    eventually(lambda: not adapter.counts().connected, "the watch is broken")
+    eventually(lambda: not adapter.counts().pods.connected, "the watch is broken")
     return adapter
 
 

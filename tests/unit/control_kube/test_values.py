@@ -67,9 +67,9 @@ def test_cache_takes_no_answer_that_the_watch_has_passed() -> None:
     old, new = Pod(key("p"), "old", NODE), Pod(key("p"), "new", NODE)
     cache.offer(new, 9)
     assert not cache.pods, "before the first list nothing would ever remove it"
-    cache.replace({}, 10)
+    cache.replace((), 10)
     cache.put(old, 12)
-    cache.remove(key("p"), 15)
+    cache.remove(old, 15)
     cache.offer(old, 12)
     assert not cache.pods
     cache.offer(new, 16)
@@ -79,7 +79,7 @@ def test_cache_takes_no_answer_that_the_watch_has_passed() -> None:
 
 def test_cache_position_never_goes_back() -> None:
     cache = PodCache()
-    cache.replace({}, 10)
+    cache.replace((), 10)
     cache.advance(20)
     cache.put(Pod(key("p"), "u", NODE), 15)
     assert cache.position == 20

@@ -44,15 +44,15 @@ def test_watch_goes_on_after_an_outage(cluster: Cluster) -> None:
     cluster.create("a")
     adapter = cluster.synced()
     cluster.away()
-    eventually(lambda: not adapter.counts().connected, "the watch is broken")
+    eventually(lambda: not adapter.counts().pods.connected, "the watch is broken")
     assert set(adapter.pods()) == {key("a")}
     cluster.remove("a")
     cluster.create("b")
     cluster.back()
     eventually(lambda: set(adapter.pods()) == {key("b")}, "the cache has caught up")
-    eventually(lambda: adapter.counts().connected, "the watch stands")
-    assert adapter.counts().lists == 1
-    assert adapter.counts().watch_failures > 0
+    eventually(lambda: adapter.counts().pods.connected, "the watch stands")
+    assert adapter.counts().pods.lists == 1
+    assert adapter.counts().pods.failures > 0
 
 
 def test_forgotten_revision_means_a_new_list(forgetful: Cluster) -> None:
@@ -64,7 +64,7 @@ def test_forgotten_revision_means_a_new_list(forgetful: Cluster) -> None:
     forgetful.store.history.compact()
     forgetful.back()
     eventually(lambda: set(adapter.pods()) == {key("b")}, "the cache was listed anew")
-    assert adapter.counts().lists == 2
+    assert adapter.counts().pods.lists == 2
     forgetful.create("c")
     eventually(lambda: key("c") in adapter.pods(), "the watch goes on")
 
@@ -81,18 +81,18 @@ def test_bookmarks_move_the_position() -> None:
         cluster.create("mine")
         cluster.back()
         eventually(lambda: key("mine") in adapter.pods(), "the watch goes on from the bookmark")
-        assert adapter.counts().lists == 1
+        assert adapter.counts().pods.lists == 1
     finally:
         cluster.close()
 
 
 def test_watch_is_renewed_when_its_time_is_up(cluster: Cluster) -> None:
     adapter = cluster.synced(watch_seconds=1)
-    watches = cluster.count("watch=true")
-    eventually(lambda: cluster.count("watch=true") > watches, "a second watch began")
+    watches = cluster.watches("pods")
+    eventually(lambda: cluster.watches("pods") > watches, "a second watch began")
     cluster.create("p")
     eventually(lambda: key("p") in adapter.pods(), "and tells")
-    assert adapter.counts().watch_failures == 0
+    assert adapter.counts().pods.failures == 0
 
 
 def test_unreadable_answer_is_survived(cluster: Cluster) -> None:
