@@ -74,6 +74,8 @@ def parse_list(target: Target, url: Url) -> ListQuery:
     """Raises ApiError 400."""
     revision = _revision(url.text("resourceVersion"))
     limit = _number("limit", url.text("limit"))
+    if url.text("resourceVersion") == "0":
+        limit = 0  # as in kube-apiserver, whose cache answers whole and at once
     match = url.text("resourceVersionMatch")
     token = url.text("continue")
     if token and revision:

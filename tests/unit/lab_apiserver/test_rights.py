@@ -30,13 +30,25 @@ def objects() -> dict[str, Any]:
 
 
 def right(method: str, url: str) -> tuple[str, str]:
-    """The verb and the resource that RBAC judges a core request by."""
+    """The verb and the resource, with its group if it has one, that RBAC judges a request by."""
     path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
-    parts = path.removeprefix("/api/v1/").split("/")
+    place, *parts = path.strip("/").split("/")
+    group = "" if place == "api" else f".{parts.pop(0)}"
+    del parts[0]  # the version
     resource, *name = parts[2:] if parts[0] == "namespaces" else parts
     if method != "GET":
-        return _VERBS[method], resource
-    return ("watch" if "watch" in query else "get" if name else "list"), resource
+        return _VERBS[method], resource + group
+    return ("watch" if "watch" in query else "get" if name else "list"), resource + group
+
+
+def granted() -> set[tuple[str, str]]:
+    return {
+        (verb, f"{resource}.{group}" if group else resource)
+        for rule in objects()["ClusterRole"]["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
 
 
 def test_rights_are_what_the_agent_does(cluster: Cluster) -> None:
@@ -55,16 +67,20 @@ def test_rights_are_what_the_agent_does(cluster: Cluster) -> None:
     adapter.annotate(pod, {"a": "b"})
     eventually(lambda: "a" in cluster.annotations("p"), "the annotation is there")
     assert asyncio.run(adapter.exists(key("p"), uid))
+    adapter.on_services(lambda: None)
+    eventually(lambda: cluster.watches("services") > 0, "Services are watched")
 
-    granted = {
-        (verb, resource)
-        for rule in objects()["ClusterRole"]["rules"]
-        for verb in rule["verbs"]
-        for resource in rule["resources"]
-        if rule["apiGroups"] == [""]
-    }
-    assert {right(method, url) for method, url in cluster.server.requests} == granted
+    assert {right(method, url) for method, url in cluster.server.requests} == granted()
     assert pod.node == NODE
+
+
+def test_of_configmaps_one_is_readable(cluster: Cluster) -> None:
+    adapter = cluster.adapter()
+    adapter.on_services(lambda: None)
+    eventually(lambda: adapter.service_addresses() is not None, "the Services are listed")
+    read = {path.rsplit("/", 1)[1] for _, path in cluster.server.requests if "configmaps/" in path}
+    rules = [rule for rule in objects()["ClusterRole"]["rules"] if "configmaps" in rule["resources"]]
+    assert [set(rule["resourceNames"]) for rule in rules] == [read]
 
 
 def test_role_account_and_binding_belong_together() -> None:
