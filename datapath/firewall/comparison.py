@@ -32,8 +32,8 @@ _VERSION_OF_ETHERTYPE = {0x0800: 4, 0x86DD: 6}
 
 # NF_CT_STATE_INVALID_BIT: see extension.py for why packets of the fast path are never found invalid.
 _INVALID = 1
-# RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST
-_STACK_TYPES = frozenset({2, 3, 5})
+# RTN_LOCAL, RTN_MULTICAST
+_STACK_TYPES = frozenset({2, 5})
 
 # Of the source address in an IP header; the destination's follows it.
 _SOURCE_OFFSET = {4: 12, 6: 8}

@@ -17,8 +17,8 @@ _MATCH_STATE = 1 << 0
 _CONNTRACK_FLAGS = struct.Struct("=HH")
 _CONNTRACK_OFFSET = 146
 
-# RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST: the node's own addresses, and those that stay on a link.
-_STACK_TYPES = 1 << 2 | 1 << 3 | 1 << 5
+# RTN_LOCAL, RTN_MULTICAST: the node's own addresses, and those that stay on a link.
+_STACK_TYPES = 1 << 2 | 1 << 5
 _INVERT_DESTINATION = 2
 
 _HARMLESS = frozenset(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
+from datapath.errors import KernelError
 from datapath.firewall.judge import Obstacle, Scope, judge
 from datapath.firewall.nft import NftReader
 from datapath.firewall.watch import Watch
@@ -24,6 +27,17 @@ class _Seen:
     generation: int | None
     nft: Obstacles
     legacy: Obstacles
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """A system call that fails is a refusal of the kernel's too."""
+    try:
+        yield
+    except OSError as exc:
+        raise KernelError(
+            "read the packet filters", errno=exc.errno or 0, detail="is CAP_NET_ADMIN held?"
+        ) from exc
 
 
 class Firewall:
@@ -67,16 +81,18 @@ class Firewall:
         Raises KernelError. Nothing is read again that has not changed.
         """
         scope = Scope(pods, stack, devices)
-        self.drain()
-        generation, found = self._of_nft(scope)
-        self._seen = _Seen(scope, generation, found, self._of_legacy(scope))
+        with _reading():
+            self.drain()
+            generation, found = self._of_nft(scope)
+            self._seen = _Seen(scope, generation, found, self._of_legacy(scope))
         self._stale = False
         return self._seen.nft + self._seen.legacy
 
     def changed(self) -> bool:
         """Whether ``obstacles`` may answer otherwise than it did. Raises KernelError."""
-        if not self.drain() and self._seen is not None:
-            self._stale = self._of_legacy(self._seen.scope) != self._seen.legacy
+        with _reading():
+            if not self.drain() and self._seen is not None:
+                self._stale = self._of_legacy(self._seen.scope) != self._seen.legacy
         return self._stale
 
     def drain(self) -> bool:

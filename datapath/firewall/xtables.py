@@ -94,12 +94,12 @@ def _table(asked: socket.socket, level: int, family: Family, name: str) -> Blob 
     for _ in range(_TRIES):
         number, info = _getsockopt(asked, (level, _SO_GET_INFO), room_for_name, INFO.size)
         if not number:
-            header = Header.decode(info)
+            header = Header.decode(bytes(info))
             request = room_for_name + header.size.to_bytes(4, sys.byteorder)
             size = _REQUEST_BYTES + header.size
             number, entries = _getsockopt(asked, (level, _SO_GET_ENTRIES), request, size)
             if not number:
-                return Blob(family, name, header=header, entries=entries[_REQUEST_BYTES:])
+                return Blob(family, name, header=header, entries=bytes(entries[_REQUEST_BYTES:]))
         if number == errno.ENOENT:
             return None
         if number != errno.EAGAIN:
@@ -114,10 +114,10 @@ def _table(asked: socket.socket, level: int, family: Family, name: str) -> Blob 
 
 def _getsockopt(
     asked: socket.socket, option: tuple[int, int], request: bytes, size: int
-) -> tuple[int, bytes]:
+) -> tuple[int, memoryview]:
     """Errno and answer. Python's own getsockopt passes no request and at most 1024 bytes."""
     room = ctypes.create_string_buffer(request, size)
     length = ctypes.c_uint32(size)
     if _libc.getsockopt(asked.fileno(), *option, room, ctypes.byref(length)):
-        return ctypes.get_errno(), b""
-    return 0, room.raw
+        return ctypes.get_errno(), memoryview(b"")
+    return 0, memoryview(room)
