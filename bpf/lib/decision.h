@@ -102,7 +102,7 @@ static __always_inline bool packet_is_link_talk(const struct packet *packet)
 {
 	__u8 type = packet->icmp_type;
 
-	return packet->flow.protocol == PROTOCOL_ICMPV6 && !address_is_v4(&packet->flow.source) &&
+	return packet->flow.protocol == PROTOCOL_ICMPV6 && !packet->v4 &&
 	       ((type >= MLD_QUERY && type <= ND_LAST) || type == MLD2_REPORT);
 }
 
@@ -136,9 +136,8 @@ static __always_inline bool flow_is_of_stack(const struct flow *flow)
 static __noinline enum reason quote_decide(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct packet quote = {.quoted = 1};
-	bool v4 = address_is_v4(&packet->flow.source);
 
-	if (packet_parse(skb, packet->transport + 8, v4, &quote) != PACKET_FINE)
+	if (packet_parse(skb, packet->transport + 8, packet->v4, &quote) != PACKET_FINE)
 		return STACK_QUOTE;
 	if (quote.part != PART_WHOLE || flow_is_of_stack(&quote.flow))
 		return STACK_QUOTE;

@@ -68,6 +68,7 @@ struct packet {
 	__u8 quoted;	       /* set by the caller: an ICMP error's quote may end early */
 	__u8 hop_limit;
 	__u8 options; /* 1: IPv4 options, or IPv6 extension headers besides the fragment's */
+	__u8 v4;      /* 1: IPv4, 0: IPv6, or nothing was read */
 };
 
 /*
@@ -298,6 +299,7 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 static __always_inline int packet_parse(struct __sk_buff *skb, __u32 at, bool v4,
 					struct packet *packet)
 {
+	packet->v4 = v4;
 	return v4 ? packet_parse_v4(skb, at, packet) : packet_parse_v6(skb, at, packet);
 }
 
@@ -368,6 +370,7 @@ static __always_inline bool packet_read_v6(struct __sk_buff *skb, struct packet 
  */
 static __always_inline bool packet_read(struct __sk_buff *skb, bool v4, struct packet *packet)
 {
+	packet->v4 = v4;
 	return v4 ? packet_read_v4(skb, packet) : packet_read_v6(skb, packet);
 }
 

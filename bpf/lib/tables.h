@@ -96,8 +96,10 @@ static __always_inline struct settings *settings_get(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
-/* The same for both directions, and hardly ever for two pairs: of odd numbers the product tells the
- * factors. */
+/*
+ * The same for both directions, so that a conversation keeps to one cache line, and hardly ever for two pairs:
+ * of addresses in a row, sums and differences would be.
+ */
 static __always_inline __u16 stack_pair_of(const struct address *a, const struct address *b)
 {
 	__u64 one = a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3];

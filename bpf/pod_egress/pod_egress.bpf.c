@@ -18,11 +18,13 @@ static __always_inline bool address_is_unspecified(const struct address *a)
 static __always_inline enum reason source_decide(const struct packet *packet, const struct pod *pod)
 {
 	const struct address *source = &packet->flow.source;
-	bool unspecified = address_is_unspecified(source);
 
-	if (!unspecified && address_equal(source, address_is_v4(source) ? &pod->v4 : &pod->v6))
+	/* Of a pod without IPv6 the row says ::, which nobody has. */
+	if (packet->v4 ? address_equal(source, &pod->v4) :
+			 address_equal(source, &pod->v6) && !address_is_unspecified(source))
 		return GO_ON;
-	if ((unspecified || address_is_link_local_v6(source)) && packet_is_link_talk(packet))
+	if ((address_is_unspecified(source) || address_is_link_local_v6(source)) &&
+	    packet_is_link_talk(packet))
 		return STACK_LINK_TALK;
 	return DROP_SRC_ADDRESS;
 }
@@ -112,7 +114,7 @@ static __always_inline enum reason away_decide(const struct packet *packet, __u3
 	if (length > eni->mtu)
 		return STACK_MTU;
 	decision->target = ifindex;
-	macs = address_is_v4(&packet->flow.source) ? &eni->v4 : &eni->v6;
+	macs = packet->v4 ? &eni->v4 : &eni->v6;
 	if (!mac_is_known(macs->to)) {
 		decision->verdict = VERDICT_NEIGH;
 		return FAST_NEIGH;

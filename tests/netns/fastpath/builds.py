@@ -39,3 +39,9 @@ LAYOUT_3 = (
     ("include/datapath.h", "struct stack_flow {\n", "struct stack_flow {\n\t__u64 reserved;\n"),
 )
 """Longer rows of flows, so that they cannot be shared."""
+
+LAYOUT_4 = (
+    ("include/datapath.h", "DATAPATH_VERSION = 1", "DATAPATH_VERSION = 4"),
+    ("include/datapath.h", "struct stack_pairs {\n", "struct stack_pairs {\n\t__u64 reserved;\n"),
+)
+"""Other pairs, so that nobody knows of which addresses the flows are that are kept."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from datapath import namespace, sysctl
 from datapath.endpoint import Applied, Endpoint
+from datapath.fastpath.load import Options
 from datapath.fastpath.path import FastPath
 from datapath.fastpath.rows import Eni, Pod
 from datapath.modes.policy_route import PolicyRoute
@@ -31,6 +32,7 @@ from tests.netns.datapath.world import (
     eni_link,
     witness,
 )
+from tests.netns.fastpath.builds import Find
 
 FAR = IPv4Address("10.0.2.10")
 FAR_V6 = IPv6Address("2001:db8:10:c::10")
@@ -66,6 +68,11 @@ class FastNode:
     def open(self, **more: Any) -> FastPath:
         self.fast = FastPath.open(self.pins, netns=self.world.node, **more)
         return self.fast
+
+    def reopen(self, find: Find | None = None) -> FastPath:
+        """By another build or layout, or the same."""
+        self.close()
+        return self.open(options=Options() if find is None else Options(find=find))
 
     def close(self) -> None:
         self.fast.close()

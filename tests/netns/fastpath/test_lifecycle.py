@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from datapath import namespace
 from datapath.fastpath import Unavailable, open_fast_path, tc
 from datapath.fastpath.load import Options
 from datapath.fastpath.path import FastPath
@@ -23,7 +22,7 @@ from datapath.fastpath.trace import TraceEvent
 from datapath.netlink.socket import Socket
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6
-from tests.netns.fastpath.builds import LAYOUT_2, LAYOUT_3, OTHER, Find, build
+from tests.netns.fastpath.builds import OTHER, Find, build
 from tests.netns.fastpath.conversation import transfer
 from tests.netns.fastpath.flood import Flood
 from tests.netns.fastpath.node import FAR, FastNode, until
@@ -34,22 +33,6 @@ _ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="session")
 def other_build(tmp_path_factory: pytest.TempPathFactory) -> Find:
     return build(tmp_path_factory.mktemp("other"), *OTHER)
-
-
-@pytest.fixture(scope="session")
-def layout_2(tmp_path_factory: pytest.TempPathFactory) -> Find:
-    return build(tmp_path_factory.mktemp("layout_2"), *LAYOUT_2)
-
-
-@pytest.fixture(scope="session")
-def layout_3(tmp_path_factory: pytest.TempPathFactory) -> Find:
-    return build(tmp_path_factory.mktemp("layout_3"), *LAYOUT_3)
-
-
-def reopen(node: FastNode, find: Find | None = None) -> FastPath:
-    """By another build or layout, or the same."""
-    node.fast.close()
-    return node.open(options=Options() if find is None else Options(find=find))
 
 
 def test_switching_loses_nothing(node: FastNode) -> None:
@@ -102,7 +85,7 @@ def test_a_hundred_swaps_lose_nothing(node: FastNode, version: int, other_build:
         bulk.start()
         with node.counting("fast_local") as grown:
             for turn in range(100):
-                fast = reopen(node, other_build if turn % 2 else None)
+                fast = node.reopen(other_build if turn % 2 else None)
                 tags.add(tuple(program.tag for program in fast.programs()))
         bulk.join()
         sent, rate, lost = flood.stop()
@@ -111,50 +94,6 @@ def test_a_hundred_swaps_lose_nothing(node: FastNode, version: int, other_build:
     assert rate > 15_000
     assert grown["forwarded"] == 0
     assert grown["fast_local"] > 0
-
-
-@pytest.mark.parametrize("layout", ["layout_2", "layout_3"])
-def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.FixtureRequest) -> None:
-    """Rows, switches and records are there under the other layout, and nothing of the old one is left."""
-    find: Find = request.getfixturevalue(layout)
-    one, other = node.pod(ENI1), node.pod(ENI2)
-    assert node.fast.switch_pod(other.address(4), False)
-    node.fast.switch_pod(other.address(4), True)
-    rows = node.fast.endpoints(), node.fast.enis(), node.fast.is_on()
-    with namespace.entered(node.world.node):
-        exchange(node.world.node, one.netns, one.address(4))
-    noted = len(node.fast.rows("stack_flows"))
-    assert noted >= 1
-    with Flood(one.netns, other.netns, other.address(4)) as flood:
-        for turn in range(6):
-            fast = reopen(node, find if turn % 2 == 0 else None)
-            wanted = int(layout[-1]) if turn % 2 == 0 else 1
-            assert fast.names.version == wanted
-            assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{wanted}"]
-            assert (fast.endpoints(), fast.enis(), fast.is_on()) == rows
-            assert len(fast.rows("stack_flows")) >= noted
-        sent, rate, lost = flood.stop()
-    assert lost == 0, f"of {sent} at {rate:.0f} per second"
-    with node.counting("fast_local") as grown:
-        exchange(one.netns, other.netns, other.address(6))
-    assert grown == {"fast_local": 2, "forwarded": 0}
-
-
-def test_what_a_crash_left_half_made_is_not_believed(node: FastNode, layout_2: Find) -> None:
-    class Crash(Exception):
-        pass
-
-    def crash(_: FastPath) -> None:
-        raise Crash
-
-    pod = node.pod(ENI1)
-    node.fast.close()
-    with pytest.raises(Crash):
-        node.open(options=Options(find=layout_2), prepare=crash)
-    node.open()
-    assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
-    reopen(node, layout_2)
-    assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
 
 
 _HOLDER = """
@@ -228,7 +167,7 @@ def test_a_veth_with_anothers_clsact_gets_filters_of_its_own(node: FastNode, oth
     assert node.fast.attached()[index] == "clsact"
     assert node.fast.attached()[other.applied.host_ifindex] == "block"
     for find in (None, other_build):
-        reopen(node, find)
+        node.reopen(find)
         with node.counting("fast_local") as grown:
             exchange(one.netns, other.netns, other.address(4))
         assert grown == {"fast_local": 2, "forwarded": 0}
@@ -257,7 +196,7 @@ def test_removed_is_as_if_it_had_never_been(node: FastNode) -> None:
     assert not list(node.pins.iterdir())
     assert node.fast.attached() == {}
     exchange(one.netns, other.netns, other.address(6))
-    reopen(node)
+    node.reopen()
     assert not node.fast.is_on()
 
 

@@ -1,0 +1,106 @@
+"""Programs of another layout take over, and the first ones again: rows, records and packets survive."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from datapath import namespace
+from datapath.fastpath.load import Options
+from datapath.fastpath.path import FastPath
+from tests.netns.datapath.traffic import exchange
+from tests.netns.datapath.world import ENI1, ENI2
+from tests.netns.fastpath.builds import LAYOUT_2, LAYOUT_3, LAYOUT_4, Find, build
+from tests.netns.fastpath.flood import Flood
+from tests.netns.fastpath.node import FastNode
+
+
+@pytest.fixture(scope="session")
+def layout_2(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    return build(tmp_path_factory.mktemp("layout_2"), *LAYOUT_2)
+
+
+@pytest.fixture(scope="session")
+def layout_3(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    return build(tmp_path_factory.mktemp("layout_3"), *LAYOUT_3)
+
+
+@pytest.fixture(scope="session")
+def layout_4(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    return build(tmp_path_factory.mktemp("layout_4"), *LAYOUT_4)
+
+
+@pytest.mark.parametrize("layout", ["layout_2", "layout_3"])
+def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.FixtureRequest) -> None:
+    """Rows, switches and records are there under the other layout, and nothing of the old one is left."""
+    find: Find = request.getfixturevalue(layout)
+    one, other = node.pod(ENI1), node.pod(ENI2)
+    assert node.fast.switch_pod(other.address(4), False)
+    node.fast.switch_pod(other.address(4), True)
+    rows = node.fast.endpoints(), node.fast.enis(), node.fast.is_on()
+    with namespace.entered(node.world.node):
+        exchange(node.world.node, one.netns, one.address(4))
+    noted = len(node.fast.rows("stack_flows"))
+    assert noted >= 1
+    with Flood(one.netns, other.netns, other.address(4)) as flood:
+        for turn in range(6):
+            fast = node.reopen(find if turn % 2 == 0 else None)
+            wanted = int(layout[-1]) if turn % 2 == 0 else 1
+            assert fast.names.version == wanted
+            assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{wanted}"]
+            assert (fast.endpoints(), fast.enis(), fast.is_on()) == rows
+            assert len(fast.rows("stack_flows")) >= noted
+        sent, rate, lost = flood.stop()
+    assert lost == 0, f"of {sent} at {rate:.0f} per second"
+    with node.counting("fast_local") as grown:
+        exchange(one.netns, other.netns, other.address(6))
+    assert grown == {"fast_local": 2, "forwarded": 0}
+
+
+@pytest.mark.parametrize("layout", ["layout_2", "layout_3", "layout_4"])
+def test_what_the_stack_sent_under_one_layout_it_answers_under_another(
+    node: FastNode, layout: str, request: pytest.FixtureRequest
+) -> None:
+    pod = node.pod(ENI1)
+    with ExitStack() as stack:
+        with namespace.entered(pod.netns):
+            listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        with namespace.entered(node.far):
+            caller = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        for one in (listener, caller):
+            one.settimeout(2.0)
+        listener.bind((str(pod.address(4)), 0))
+        node.fast.switch(False)
+        with node.counting("seen_new") as grown:
+            caller.sendto(b"one", listener.getsockname())
+            _, origin = listener.recvfrom(10)
+        assert grown["seen_new"] == 1
+        node.fast.switch(True)
+        for find in (request.getfixturevalue(layout), None):
+            node.reopen(find)
+            with node.counting("stack_flow", "fast_eni") as grown:
+                listener.sendto(b"two", origin)
+                assert caller.recv(10) == b"two"
+            assert grown == {"stack_flow": 1, "fast_eni": 0, "forwarded": 1}
+    with node.counting("fast_eni", "fast_pod") as grown:
+        exchange(node.far, pod.netns, pod.address(6))
+    assert grown == {"fast_eni": 1, "fast_pod": 1, "forwarded": 0}
+
+
+def test_what_a_crash_left_half_made_is_not_believed(node: FastNode, layout_2: Find) -> None:
+    class Crash(Exception):
+        pass
+
+    def crash(_: FastPath) -> None:
+        raise Crash
+
+    pod = node.pod(ENI1)
+    node.fast.close()
+    with pytest.raises(Crash):
+        node.open(options=Options(find=layout_2), prepare=crash)
+    node.open()
+    assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
+    node.reopen(layout_2)
+    assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
