@@ -15,6 +15,7 @@ from typing import Any
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\n\r]*")
+_FOLLOWERS = frozenset(", \t\n\r:]}")
 _LONGEST = 16 * 1024 * 1024
 """Characters of one value. etcd takes 1.5 MB; beyond this it is not an object but garbage."""
 
@@ -85,14 +86,14 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """The next value, whole. Only what follows shows that a number has ended."""
+        """The next value, whole. Only what follows shows that it has ended: "-2." reads as -2 so far."""
         self.peek()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 end = len(self._text)
-            if end < len(self._text):
+            if self._text[end : end + 1] in _FOLLOWERS:
                 self._at = end
                 return value
             if len(self._text) - self._at > _LONGEST:
