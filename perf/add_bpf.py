@@ -45,7 +45,7 @@ def _started(lab: Lab, name: str, bpf: str) -> Runtime:
 
 
 def _one_by_one(lab: Lab, runtimes: dict[str, Runtime], rounds: int) -> None:
-    some = {name: one.sandboxes(SOME, "s") for name, one in runtimes.items()}
+    some = {name: one.sandboxes(SOME, f"s-{name}") for name, one in runtimes.items()}
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for verb in ("ADD", "DEL"):
@@ -58,7 +58,7 @@ def _one_by_one(lab: Lab, runtimes: dict[str, Runtime], rounds: int) -> None:
 
 
 def _bursts(lab: Lab, runtimes: dict[str, Runtime], rounds: int) -> None:
-    all_of = {name: one.sandboxes(BURST, "b") for name, one in runtimes.items()}
+    all_of = {name: one.sandboxes(BURST, f"b-{name}") for name, one in runtimes.items()}
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for verb in ("ADD", "DEL"):

@@ -5,6 +5,7 @@ why not     until
 =========== ===========================================================================================
 unavailable the next start: eBPF is switched off (``-bpf off``), missing, or refused by the kernel
 asked       ``terway-cli fastpath on``; the word outlives the daemon
+unknown     the API server has told which addresses are Services': they are the stack's
 filtered    nothing on the node filters or translates forwarded pod packets any more: the fast path would
             slip past it. Looked for at start, when nf_tables change, and every minute
 =========== ===========================================================================================
@@ -25,6 +26,7 @@ from typing import Any
 from control.config.settings import Settings
 from control.daemon.journal import Journal
 from control.daemon.pod_paths import PodPaths
+from control.daemon.service_prefixes import ServicePrefixes
 from control.model.errors import Cause, RequestError
 from control.model.ids import Mac
 from control.model.pod import EventType, Kubernetes
@@ -42,6 +44,9 @@ ASKED = "fastpath"
 """Fact in the ledger: the operator's word, "on" or "off"."""
 PERIOD = 60.0
 """Seconds between two looks at what tells nobody when it changes, such as legacy iptables."""
+UNTOLD = "which addresses are Services' is not known yet: the API server has not listed them"
+PATIENCE = 3.0
+"""Seconds that the first start on a node waits for the Services."""
 CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
 
@@ -57,6 +62,7 @@ class Why(StrEnum):
 
     UNAVAILABLE = "unavailable"
     ASKED = "asked"
+    UNKNOWN = "unknown"
     FILTERED = "filtered"
 
 
@@ -98,18 +104,20 @@ class FastPathSwitch:
         journal: Journal,
         kubernetes: Kubernetes,
         settings: Settings,
-        prefixes: Prefixes,
+        host_stack_cidrs: tuple[Network, ...],
     ) -> None:
         self._companion = companion
         self._device_of = device_of
         self._journal = journal
         self._kubernetes = kubernetes
         self._settings = settings
-        self._prefixes = prefixes
+        self._host_cidrs = host_stack_cidrs
+        self._services = ServicePrefixes(journal, kubernetes)
         self._pods = PodPaths(journal, kubernetes)
         self._firewall: Firewall | None = None
         self._unavailable = "it has not been opened yet"
         self._filters: tuple[str, ...] = ()
+        self._untold = ""
         self._looked_for: Terms | None = None
         self._said: tuple[str, ...] = ()
         self._wake = asyncio.Event()
@@ -125,35 +133,45 @@ class FastPathSwitch:
                 if remove_fast_path(pins):
                     log.info("eBPF of an earlier terwayd is taken away: pods are routed")
                 return
-            self._companion.open(pins, self._prefixes, objects=self._settings.bpf_objects)
+            prefixes = Prefixes(self._services.known() or (), self._host_cidrs)
+            self._companion.open(pins, prefixes, objects=self._settings.bpf_objects)
         except Unavailable as exc:
             self._unavailable = exc.reason
             self._say(EventType.WARNING, f"{exc}; pods are routed")
             return
         self._unavailable = ""
         self._firewall = Firewall()
+        loop = asyncio.get_running_loop()
 
-    def settle(self) -> None:
-        """Look at everything, and switch."""
-        if self._firewall is not None:
-            self._filters = _filters(self._firewall, self._terms())
-            self._apply()
+        def changed() -> None:
+            loop.call_soon_threadsafe(self._wake.set)
+
+        self._kubernetes.on_pods(changed)
+        self._kubernetes.on_services(changed)
+
+    async def settle(self) -> None:
+        """Look at everything, and switch. Waits a little for Services that this node has never heard of."""
+        if self._firewall is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._services.known() is None:
+                    await self._wake.wait()
+                    self._wake.clear()
+        self._tell_services()
+        self._filters = _filters(self._firewall, self._terms())
+        self._apply()
 
     async def run(self) -> None:
         """Follow what changes: the node's filters, pods' annotations, an operator's word."""
         firewall = self._firewall
         if firewall is None:
             return
-        loop = asyncio.get_running_loop()
-
-        def pods_changed() -> None:
-            loop.call_soon_threadsafe(self._wake.set)
-
-        self._kubernetes.on_pods(pods_changed)
         while True:
             self._pods.follow(self._companion.fast)
             with self._listening(firewall):
                 await self._woken()
+            self._tell_services()
             terms = self._terms()
             if terms != self._looked_for or firewall.changed():
                 self._looked_for = terms
@@ -188,6 +206,8 @@ class FastPathSwitch:
             told = f"no eBPF fast path: {self._unavailable}"
             return Status(State.UNAVAILABLE, asked, (Why.UNAVAILABLE,), (told,))
         reasons = () if asked else ((Why.ASKED, "the fast path was switched off by terway-cli fastpath off"),)
+        if self._services.known() is None or self._untold:
+            reasons = (*reasons, (Why.UNKNOWN, self._untold or UNTOLD))
         reasons = (*reasons, *((Why.FILTERED, one) for one in self._filters))
         why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
         return Status(State.OFF if because else State.ON, asked, tuple(why), because)
@@ -223,8 +243,15 @@ class FastPathSwitch:
         cidrs = {one for eni in enis for one in (eni.cidr, eni.cidr_v6) if one is not None}
         names = {self._device_of(eni.mac) for eni in enis} - {""}
         own = map(host_network, self._companion.own_addresses)
-        stack = (*self._prefixes.service, *self._prefixes.host_cidrs, *sorted(own, key=str))
+        stack = (*(self._services.known() or ()), *self._host_cidrs, *sorted(own, key=str))
         return Terms(frozenset(cidrs), stack, frozenset(names))
+
+    def _tell_services(self) -> None:
+        try:
+            self._companion.tell(Prefixes(self._services.known() or (), self._host_cidrs))
+            self._untold = ""
+        except KernelError as exc:
+            self._untold = f"the addresses of Services do not all fit into the fast path's map: {exc}"
 
     def _apply(self) -> None:
         status = self.status()

@@ -36,7 +36,7 @@ from control.model.errors import Cause, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
-from datapath.fastpath.companion import Companion, Prefixes
+from datapath.fastpath.companion import Companion
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Node:
             KubernetesConfig(
                 node=config.settings.node_name,
                 kubeconfig=str(config.settings.kubeconfig or ""),
+                service_cidrs=config.eni.service_cidr,
             ),
             self._clock,
         )
@@ -68,7 +69,7 @@ class Node:
             journal=self._journal,
             kubernetes=self._kubernetes,
             settings=config.settings,
-            prefixes=Prefixes(config.eni.service_cidr, config.cni.plugin.host_stack_cidrs),
+            host_stack_cidrs=config.cni.plugin.host_stack_cidrs,
         )
         self._assembly: Assembly | None = None
         self._inspector: Inspector | None = None
@@ -158,7 +159,7 @@ class Node:
             await assembly.pool.close()
             raise
         self._assembly = assembly
-        self._switch.settle()
+        await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
             asyncio.create_task(self._switch.run(), name="fastpath"),

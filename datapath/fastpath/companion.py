@@ -62,6 +62,19 @@ class Companion:
             self._why = exc.reason
             raise
 
+    def tell(self, prefixes: Prefixes) -> None:
+        """Other prefixes from now on. Raises KernelError if they do not all fit."""
+        if prefixes == self._prefixes:
+            return
+        before, self._prefixes = self._prefixes, prefixes
+        if self._fast is None:
+            return
+        try:
+            self._tell_prefixes(self._fast)
+        except KernelError:
+            self._prefixes = before
+            raise
+
     def close(self) -> None:
         """Let go of it; packets do not notice."""
         if self._fast is not None:
@@ -168,10 +181,16 @@ class Companion:
 
     def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
-            own = frozenset(one.address for one in address.list_all(socket))
+            found = {one.address for one in address.list_all(socket)}
         told = self._prefixes
+        own = frozenset(one for one in found if _needs_row(one, told.service))
         fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
         self.own_addresses = own
+
+
+def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
+    """Not for what never leaves a link, nor for the thousands of service addresses that IPVS gives a node."""
+    return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
 
 
 def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:

@@ -185,3 +185,70 @@ def test_policy_that_nobody_enforces_is_said_once(lab: Lab) -> None:
         events = [e for e in lab.kubernetes.events("default") if e["reason"] == "NetworkPolicyNotEnforced"]
         mine = [e for e in events if e["involvedObject"]["name"] == made.node.name]
         assert [e["count"] for e in mine] == [1]
+
+
+def test_what_kube_proxy_translates_is_the_stacks(node: Bench) -> None:
+    """A Service's ClusterIP, external addresses and load balancer, from when it is there until it is gone."""
+    node.start()
+    pod, kubernetes = node.pod("web"), node.lab.kubernetes
+    told = {"198.51.100.7", "198.51.100.8"}
+    assert not told & stack_destinations(node)
+    service = {
+        "metadata": {"name": "shop", "namespace": node.node.name},
+        "spec": {
+            "type": "LoadBalancer",
+            "clusterIP": "172.21.0.77",
+            "clusterIPs": ["172.21.0.77"],
+            "externalIPs": ["198.51.100.7"],
+            "ports": [{"port": 80}],
+        },
+    }
+    balancer = {"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.8"}]}}}
+    path = f"/api/v1/namespaces/{node.node.name}/services"
+    kubernetes.request("POST", path, service)
+    kubernetes.request("PATCH", f"{path}/shop/status", balancer)
+    until(lambda: stack_destinations(node), lambda found: found >= told)
+    for address in ("172.21.0.77", *told):
+        with counting(node, "stack_service") as grown:
+            reaches(pod, address)
+        assert grown[0] > 0, f"{address} is a Service's, by service_cidr or by its own"
+    kubernetes.request("DELETE", f"{path}/shop")
+    until(lambda: stack_destinations(node), lambda found: not found & told)
+
+
+def test_a_node_that_never_heard_of_services_routes_until_it_has(node: Bench) -> None:
+    node.lab.stop_kubernetes()
+    try:
+        node.start()
+        status = asked(node.node, "/fastpath")
+        assert (status["state"], status["why"]) == ("off", ["unknown"])
+        assert any("not known yet" in line for line in asked(node.node, "/mode")["because"])
+    finally:
+        node.lab.start_kubernetes()
+    until(lambda: asked(node.node, "/fastpath")["state"], lambda state: state == "on")
+    node.node.stop_agent(signal.SIGKILL)
+    node.lab.stop_kubernetes()
+    try:
+        node.start()
+        assert asked(node.node, "/fastpath")["state"] == "on", "it remembers what it was told"
+    finally:
+        node.lab.start_kubernetes()
+
+
+def stack_destinations(node: Bench) -> set[str]:
+    """Single addresses among the prefixes that take the stack as Services'."""
+    rows = asked(node.node, "/bpf/map/stack_prefixes")
+    return {r["key"].removesuffix("/32") for r in rows if r["value"]["kind"] == "service"}
+
+
+@contextmanager
+def counting(node: Bench, reason: str) -> Iterator[list[int]]:
+    """By how much a reason grew within the block, at whatever hook."""
+
+    def total() -> int:
+        rows = asked(node.node, "/bpf/counters")
+        return sum(row["packets"] for row in rows if row["reason"] == reason)
+
+    before, grown = total(), [0]
+    yield grown
+    grown[0] = total() - before
