@@ -162,8 +162,9 @@ def _base(message: Message) -> Base | None:
 
 
 def _devices(hook: Attributes, family: Family) -> tuple[Names, ...] | None:
+    # Linux 6.16: a prefix has an attribute of its own, or is a name without a zero at its end.
     found = [
-        Names(wire.text(value), prefix=kind == _DEVICE_PREFIX)
+        Names(wire.text(value), prefix=kind == _DEVICE_PREFIX or b"\0" not in value)
         for kind, value in listing.pairs(hook.get(_HOOK_DEVICES, b""))
         if kind in (_DEVICE_NAME, _DEVICE_PREFIX)
     ]

@@ -83,6 +83,8 @@ XT_ACTING = {
     "device by prefix": "-i cali+ -j REJECT",
     "any device by prefix": "-o + -j DROP",
     "not from elsewhere": "! -s 192.168.0.0/16 -j DROP",
+    "not to docker's": "! -o docker0 -j DROP",
+    "not of a mask that is no prefix": "! -s 0.0.0.5/0.0.0.255 -d 198.51.100.1 -j DROP",
     "state": "-m conntrack --ctstate NEW -j DROP",
     "not a translated connection": "-m conntrack ! --ctstate DNAT -j DROP",
     "not the node": "-m addrtype ! --dst-type LOCAL -j DROP",
@@ -94,10 +96,12 @@ XT_ACTING = {
 
 XT_HARMLESS = {
     "elsewhere": "-s 192.168.0.0/16 -d 192.168.0.0/16 -j DROP",
+    "not to pods": "-s 192.168.0.0/16 ! -d 10.0.0.0/8 -j DROP",
     "to a service": "-d 172.21.0.10 -j REJECT",
     "other device": "-i docker0 -j DROP",
     "other devices": "-o virbr+ -j DROP",
     "invalid": "-m conntrack --ctstate INVALID -j DROP",
+    "invalid, with a remark": "-m comment --comment x -m conntrack --ctstate INVALID -j DROP",
     "invalid, of old": "-m state --state INVALID -j DROP",
     "translated": "-m conntrack --ctstate DNAT -j DROP",
     "the node": "-m addrtype --dst-type LOCAL -j DROP",
@@ -130,17 +134,32 @@ def test_of_iptables_does_not(node: Node, program: str, rule: str) -> None:
     assert node.found() == []
 
 
+def test_queue_of_old(node: Node) -> None:
+    node.run("iptables-legacy", "-A", "FORWARD", "-j", "QUEUE")
+    assert [one.what for one in node.obstacles()] == ["queue"]
+
+
 def test_ip6tables_legacy(node: Node) -> None:
     """Its entries have another form than those of IPv4."""
     node.run("ip6tables-legacy", "-N", "mine")
     node.run("ip6tables-legacy", "-A", "FORWARD", "-i", "docker0", "-j", "DROP")
     node.run("ip6tables-legacy", "-A", "FORWARD", "-d", "fd00:21::/112", "-j", "DROP")
+    elsewhere = ("-s", "2001:db9::/32", "!", "-d", "2001:db8::/32")
+    node.run("ip6tables-legacy", "-A", "FORWARD", *elsewhere, "-j", "DROP")
     node.run("ip6tables-legacy", "-A", "FORWARD", "-o", "cali+", "-j", "mine")
     assert node.found() == []
     node.run(
         "ip6tables-legacy", "-A", "mine", "-s", "2001:db8:10:1::5", "!", "-d", "2001:db8::/32", "-j", "DROP"
     )
     assert node.found() == ["iptables-legacy table filter chain mine (IPv6): drop"]
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_a_rule_without_a_target_leads_to_the_next(node: Node, program: str) -> None:
+    node.run(program, "-A", "FORWARD", "-s", "10.0.1.5")
+    node.run(program, "-A", "FORWARD", "-s", "10.0.1.6", "-j", "DROP")
+    (found,) = node.obstacles()
+    assert found.more == 0
 
 
 def test_masquerade_of_pods(node: Node) -> None:

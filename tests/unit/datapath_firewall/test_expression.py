@@ -21,12 +21,17 @@ from tests.unit.datapath_firewall.written import (
     verdict,
 )
 
+TRANSPORT = expression("payload", u32(1, 1), u32(2, 2), u32(3, 12), u32(4, 4))
 NFPROTO = load_meta(15) + compare(b"\2")
 
 
 def net(text: str) -> Addresses:
     network = ip_network(text)
     return Addresses.of(network.version, [network])
+
+
+def range_of(first: bytes, last: bytes, *, op: int = 0) -> bytes:
+    return expression("range", u32(1, 1), u32(2, op), data(3, first), data(4, last))
 
 
 def packed(text: str) -> bytes:
@@ -48,6 +53,8 @@ def test_source_and_destination() -> None:
 def test_prefixes_by_mask_and_by_bytes() -> None:
     masked_away = read(load_header(12, 4), masked(packed("255.255.240.0")), compare(packed("172.21.0.0")))
     assert masked_away == (From(net("172.21.0.0/20")),)
+    twice = masked(packed("255.255.255.0")) + masked(packed("255.0.0.255"))
+    assert read(load_header(12, 4), twice, compare(packed("10.0.0.0"))) == (From(net("10.0.0.0/8")),)
     assert read(load_header(12, 2), compare(b"\x0a\x01")) == (From(net("10.1.0.0/16")),)
     assert read(load_header(12, 1), compare(b"\x0a", op=1)) == (From(~net("10.0.0.0/8")),)
 
@@ -73,6 +80,10 @@ def test_both_addresses_in_one_comparison() -> None:
         (load_header(12, 4), masked(packed("255.0.0.0")), compare(packed("10.0.0.0"), op=5)),
         (load_header(12, 4), expression("byteorder", u32(1, 1), u32(2, 1)), compare(packed("10.0.0.5"))),
         (load_header(12, 4), load_meta(3), compare(packed("10.0.0.5"))),
+        (TRANSPORT, compare(packed("10.0.0.5"))),
+        (load_header(12, 2), range_of(b"\x0a\0", b"\x0a\1")),
+        (expression("fib", u32(1, 1), u32(2, 1), u32(3, 2)), compare(b"\2\0\0\0")),
+        (expression("ct", u32(2, 3), u32(1, 1)), compare(b"\1\0\0\0")),
         (load_header(12, 4), load_header(0, 4, register=8), compare(packed("10.0.0.5"))),
         (load_header(12, 4, register=9), load_meta(6), compare(packed("10.0.0.5"), register=9)),
         (load_header(12, 4), compare(packed("10.0.0.5"), register=2)),
@@ -111,8 +122,7 @@ def test_comparisons_of_order_and_ranges() -> None:
     ):
         assert read(load_header(12, 4), compare(low, op=op)) == (From(Addresses(4, (expected,))),)
     for op, found in ((0, inside), (1, ~inside)):
-        ranged = expression("range", u32(1, 1), u32(2, op), data(3, low), data(4, high))
-        assert read(load_header(16, 4), ranged) == (To(found),)
+        assert read(load_header(16, 4), range_of(low, high, op=op)) == (To(found),)
 
 
 def test_devices() -> None:
@@ -193,6 +203,11 @@ def test_every_act_is_seen(acting: bytes, what: What) -> None:
 def test_what_leaves_packets_as_they_were(harmless: bytes) -> None:
     assert read(harmless) == ()
     assert read(harmless, DROP) == (Act(What.DROP),)
+
+
+def test_what_is_set_elsewhere_leaves_a_register_as_it_was() -> None:
+    for other in (expression("meta", u32(2, 3), u32(3, 2)), expression("ct", u32(2, 1), u32(4, 2))):
+        assert read(load_header(12, 4), other, compare(packed("10.0.0.5"))) == (From(net("10.0.0.5")),)
 
 
 def test_jump_and_goto() -> None:

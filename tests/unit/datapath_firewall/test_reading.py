@@ -37,10 +37,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     return made
 
 
-def chain(family: int, hook: int, *devices: bytes) -> bytes:
-    hooked = u32(1, hook) + (wire.nested(4, *devices) if devices else b"")
+def chain(family: int, hook: int, devices: bytes = b"") -> bytes:
     names = wire.attribute_text(1, "t") + wire.attribute_text(3, "c")
-    return struct.pack("=BBH", family, 0, 0) + names + wire.nested(4, hooked) + u32(5, 1)
+    return struct.pack("=BBH", family, 0, 0) + names + wire.nested(4, u32(1, hook), devices) + u32(5, 1)
 
 
 def test_hooks_that_forwarded_packets_come_to(kernel: Kernel) -> None:
@@ -53,15 +52,19 @@ def test_hooks_that_forwarded_packets_come_to(kernel: Kernel) -> None:
 
 
 def test_devices_by_name_and_by_prefix(kernel: Kernel) -> None:
-    """Prefixes are of Linux 6.16."""
+    """Prefixes are of Linux 6.16, in two forms; before 5.5 there was one device, by another attribute."""
     kernel.answers[Nft.GETCHAIN] = [
-        chain(5, 0, wire.attribute_text(1, "eth1"), wire.attribute(2, b"cali")),
+        chain(5, 0, wire.nested(4, wire.attribute_text(1, "eth1"), wire.attribute(2, b"cali"))),
+        chain(5, 0, wire.nested(4, wire.attribute(1, b"cali"))),
         chain(5, 0),
+        chain(5, 0, wire.attribute_text(3, "eth1")),
     ]
     named = Chain(Table(Source.NFT, Family.NETDEV, "t"), "c")
     assert NftReader().bases() == [
         Base(named, drops=False, devices=(Names("eth1"), Names("cali", prefix=True))),
+        Base(named, drops=False, devices=(Names("cali", prefix=True),)),
         Base(named, drops=False, devices=()),
+        Base(named, drops=False, devices=(Names("eth1"),)),
     ]
 
 
