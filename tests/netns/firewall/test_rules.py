@@ -156,7 +156,7 @@ def test_ip6tables_legacy(node: Node) -> None:
 
 @pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
 def test_a_rule_without_a_target_leads_to_the_next(node: Node, program: str) -> None:
-    node.run(program, "-A", "FORWARD", "-s", "10.0.1.5")
+    node.run(program, "-A", "FORWARD", "-s", "10.0.0.0/8")
     node.run(program, "-A", "FORWARD", "-s", "10.0.1.6", "-j", "DROP")
     (found,) = node.obstacles()
     assert found.more == 0

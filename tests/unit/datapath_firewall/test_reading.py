@@ -54,7 +54,7 @@ def test_hooks_that_forwarded_packets_come_to(kernel: Kernel) -> None:
 def test_devices_by_name_and_by_prefix(kernel: Kernel) -> None:
     """Prefixes are of Linux 6.16, in two forms; before 5.5 there was one device, by another attribute."""
     kernel.answers[Nft.GETCHAIN] = [
-        chain(5, 0, wire.nested(4, wire.attribute_text(1, "eth1"), wire.attribute(2, b"cali"))),
+        chain(5, 0, wire.nested(4, wire.attribute_text(1, "eth1"), wire.attribute_text(2, "cali"))),
         chain(5, 0, wire.nested(4, wire.attribute(1, b"cali"))),
         chain(5, 0),
         chain(5, 0, wire.attribute_text(3, "eth1")),
