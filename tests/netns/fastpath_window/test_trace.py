@@ -159,8 +159,7 @@ def test_who_is_gone_is_noticed(node: FastNode, window: Opened, end: signal.Sign
 def test_a_fast_path_that_closes_ends_the_trace(node: FastNode, window: Opened) -> None:
     with listening(window) as listener:
         node.fast.close()
-        listener.thread.join()
-        assert listener.error == "ended"
+        until(lambda: listener.error == "ended", "the end of the stream")
     node.open()
     assert not window.tracing()
     with listening(window):
