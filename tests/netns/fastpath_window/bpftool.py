@@ -23,8 +23,13 @@ def ask(*words: str) -> Any:
 
 def rows(name: str, pin: str, names: Names) -> list[tuple[Plain, Plain]]:
     """Of a pinned map: keys and values as the window has them, values of all CPUs added up."""
+    return plain_rows(name, ask("map", "dump", "pinned", pin), names)
+
+
+def plain_rows(name: str, dumped: list[Any], names: Names) -> list[tuple[Plain, Plain]]:
+    """The same of what ``bpftool -j map dump`` printed."""
     found = []
-    for row in ask("map", "dump", "pinned", pin):
+    for row in dumped:
         told = row["formatted"]
         value = _added([one["value"] for one in told["values"]]) if "values" in told else told["value"]
         key = names.hooks[told["key"]] if name == "reason_counts" else _plain("", told["key"], name, names)
