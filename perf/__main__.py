@@ -9,8 +9,9 @@ from importlib import import_module
 WORDS: Mapping[str, str] = {
     "add": "ADD and DEL as a runtime sees them, and the daemon at rest",
     "add-bpf": "what the fast path costs ADD and DEL, beside the routed node",
+    "attach": "a pod's rows and programs on the fast path, put there and taken away",
     "cold": "a pod that needs a new ENI, beside the cloud's own time",
-    "datapath": "TCP between pods, the fast path beside loopback and routing",
+    "datapath": "TCP and UDP between pods: the fast path, routing, and others' plugins",
     "kernel-add": "the kernel's part of ADD and DEL",
 }
 """A word is a module's name with "-" for "_"; it is imported when asked for, so that help needs nothing."""

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Both ends of a TCP measurement:
- *	pingpong serve PORT			answers each byte with one, or swallows what comes in bulk
- *	pingpong rr|crr|stream ADDRESS PORT SECONDS	prints how many round trips, connections or bytes, and seconds
+ * Both ends of a measurement by TCP and UDP:
+ *	pingpong serve PORT	answers each byte, or swallows what comes in bulk
+ *	pingpong echo PORT	answers each datagram
+ *	pingpong rr|crr|stream|udp ADDRESS PORT SECONDS
+ * prints how many round trips, connections or bytes there were, and the seconds of CPU that it took.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -10,16 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 static char buffer[131072];
 
-static double seconds_now(void)
+static double seconds_now(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
@@ -66,17 +69,46 @@ static void serve_one(int fd)
 	close(fd);
 }
 
-static void serve(int port)
+static int bound(int port, int type)
 {
 	struct sockaddr_storage any;
 	socklen_t size = address_parse("::", port, &any);
-	int fd = socket(AF_INET6, SOCK_STREAM, 0), one = 1;
+	int fd = socket(AF_INET6, type, 0), one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (void *)&any, size) || listen(fd, 128))
-		fail("listen");
+	if (bind(fd, (void *)&any, size))
+		fail("bind");
+	return fd;
+}
+
+static void ready(void)
+{
 	puts("ready");
 	fflush(stdout);
+}
+
+static void echo(int port)
+{
+	int fd = bound(port, SOCK_DGRAM);
+
+	ready();
+	for (;;) {
+		struct sockaddr_storage from;
+		socklen_t size = sizeof(from);
+		ssize_t got = recvfrom(fd, buffer, sizeof(buffer), 0, (void *)&from, &size);
+
+		if (got >= 0)
+			sendto(fd, buffer, got, 0, (void *)&from, size);
+	}
+}
+
+static void serve(int port)
+{
+	int fd = bound(port, SOCK_STREAM);
+
+	if (listen(fd, 128))
+		fail("listen");
+	ready();
 	for (;;) {
 		int peer = accept(fd, NULL, NULL);
 
@@ -85,16 +117,19 @@ static void serve(int port)
 	}
 }
 
-static int call(struct sockaddr_storage *to, socklen_t size, int reset)
+static int call(struct sockaddr_storage *to, socklen_t size, int type, int reset)
 {
+	struct timeval patience = {2, 0};
 	struct linger hard = {1, 0};
-	int fd = socket(to->ss_family, SOCK_STREAM, 0);
+	int fd = socket(to->ss_family, type, 0);
 
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (reset) /* a port in TIME_WAIT per connection would run out */
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 	if (connect(fd, (void *)to, size))
 		fail("connect");
-	without_delay(fd);
+	if (type == SOCK_STREAM)
+		without_delay(fd);
 	return fd;
 }
 
@@ -114,18 +149,22 @@ int main(int count, char **word)
 
 	if (count == 3 && !strcmp(word[1], "serve"))
 		serve(atoi(word[2]));
+	if (count == 3 && !strcmp(word[1], "echo"))
+		echo(atoi(word[2]));
 	if (count != 5)
 		return 2;
 	size = address_parse(word[2], atoi(word[3]), &to);
-	fd = strcmp(word[1], "crr") ? call(&to, size, 0) : -1;
-	began = seconds_now();
-	until = began + atof(word[4]);
-	while (seconds_now() < until) {
-		if (!strcmp(word[1], "rr")) {
+	fd = strcmp(word[1], "crr") ?
+		     call(&to, size, strcmp(word[1], "udp") ? SOCK_STREAM : SOCK_DGRAM, 0) :
+		     -1;
+	began = seconds_now(CLOCK_PROCESS_CPUTIME_ID);
+	until = seconds_now(CLOCK_MONOTONIC) + atof(word[4]);
+	while (seconds_now(CLOCK_MONOTONIC) < until) {
+		if (!strcmp(word[1], "rr") || !strcmp(word[1], "udp")) {
 			round_trip(fd);
 			done++;
 		} else if (!strcmp(word[1], "crr")) {
-			fd = call(&to, size, 1);
+			fd = call(&to, size, SOCK_STREAM, 1);
 			round_trip(fd);
 			close(fd);
 			done++;
@@ -137,6 +176,6 @@ int main(int count, char **word)
 			done += wrote;
 		}
 	}
-	printf("%ld %.6f\n", done, seconds_now() - began);
+	printf("%ld %.6f\n", done, seconds_now(CLOCK_PROCESS_CPUTIME_ID) - began);
 	return 0;
 }

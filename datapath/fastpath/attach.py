@@ -76,7 +76,7 @@ class Attacher:
     def detach_pod(self, ifindex: int) -> None:
         """Leave the blocks; succeeds for the absent. clsact of somebody else's stays."""
         with self._sockets.borrowed() as netlink:
-            if tc.list_clsact(netlink).get(ifindex) == BLOCKS:
+            if tc.clsact_at(netlink, ifindex) == BLOCKS:
                 netlink.one(tc.delete_clsact(ifindex))
             else:
                 netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
@@ -125,7 +125,7 @@ class Attacher:
 
     def _attach_present(self, netlink: Socket, ifindex: int) -> None:
         """The veth has clsact: ours, and then all is well, or another's."""
-        if tc.list_clsact(netlink).get(ifindex) != BLOCKS:
+        if tc.clsact_at(netlink, ifindex) != BLOCKS:
             self._attach_filters(ifindex, _POD)
 
     def _attach_filters(self, ifindex: int, programs: dict[Side, str]) -> None:

@@ -28,6 +28,8 @@ _CLSACT_HANDLE = 0xFFFF0000
 _BLOCK_MAGIC = -1
 """TCM_IFINDEX_MAGIC_BLOCK: the parent is a block's number then."""
 _ETH_P_ALL = 3
+_ECHO = 0x8
+"""NLM_F_ECHO: without it a qdisc that is asked for is told to listeners, and not to who asked."""
 
 PRIORITY = 64
 HANDLE = 0x7465
@@ -126,6 +128,15 @@ def program_at(netlink: Socket, place: Place) -> int | None:
         return None
     options = wire.attributes(wire.attributes(answer.body, _TCMSG.size).get(_TCA_OPTIONS, b""))
     return wire.u32(options[_BPF_ID]) if _BPF_ID in options else None
+
+
+def clsact_at(netlink: Socket, ifindex: int) -> Blocks | None:
+    """None if the device has no clsact, or is gone."""
+    body = _TCMSG.pack(0, ifindex, _CLSACT_HANDLE, _CLSACT, 0)
+    gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    answer = netlink.one(_request(_Tc.GETQDISC, _ECHO, body, "ask for clsact", f"device {ifindex}", gone))
+    found = None if answer is None else _clsact(answer)
+    return None if found is None else found[1]
 
 
 def list_clsact(netlink: Socket) -> dict[int, Blocks]:
