@@ -31,10 +31,10 @@ class Kind(StrEnum):
     HOST_POD = "host-pod"
     POD_HOST = "pod-host"
 
-    FRAGMENTS = "fragments"
-    OPTIONS = "ip-options"
     PMTU = "pmtu"
     ICMP_ERROR = "icmp-error"
+    FRAGMENTS = "fragments"
+    OPTIONS = "ip-options"
 
 
 class Protocol(StrEnum):
@@ -125,10 +125,10 @@ class Outcome:
 
 
 _UNUSUAL = {
-    Kind.FRAGMENTS: (Protocol.ICMP, Protocol.UDP),
-    Kind.OPTIONS: (Protocol.ICMP, Protocol.TCP, Protocol.UDP),
     Kind.PMTU: (Protocol.TCP, Protocol.UDP),
     Kind.ICMP_ERROR: (Protocol.ICMP, Protocol.UDP),
+    Kind.FRAGMENTS: (Protocol.ICMP, Protocol.UDP),
+    Kind.OPTIONS: (Protocol.ICMP, Protocol.TCP, Protocol.UDP),
 }
 
 

@@ -195,10 +195,10 @@ def _good(outcomes: Iterable[Outcome]) -> str:
 
 
 def _paths(outcomes: Sequence[Outcome]) -> str:
-    counted = Counter(o.path for o in outcomes).most_common()
+    counted = Counter(o.path for o in outcomes)
     if len(counted) == 1:
-        return counted[0][0].value
-    return ", ".join(f"{path} {count}" for path, count in counted)
+        return outcomes[0].path.value
+    return ", ".join(f"{path} {counted[path]}" for path in Path if counted[path])
 
 
 def _failures(report: Report) -> str:

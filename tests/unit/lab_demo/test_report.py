@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from control.cli.main import main as terway_cli
 from lab.cli.main import parser
 from lab.demo.around import look_around
 from lab.demo.matrix import Cell, Kind, Outcome, Packets, Path, Place, Protocol, Where
@@ -128,9 +129,21 @@ def test_the_median_leaves_out_the_pod_that_waited_for_an_eni() -> None:
     assert "node1: a 150.0  b 3.2" in text
 
 
+def commands() -> list[str]:
+    return [line.split("./run lab ", 1)[1] for line in look_around("x", report()).splitlines()[1:-1]]
+
+
 def test_every_command_to_look_around_with_is_one_of_the_lab() -> None:
-    commands = [line.split("./run lab ", 1)[1] for line in look_around("x", report()).splitlines()[1:-1]]
-    assert len(commands) > 10
-    for command in commands:
+    assert len(commands()) > 10
+    for command in commands():
         parsed = parser().parse_args(command.split(" -- ")[0].split())
         assert parsed.name == "x"
+
+
+def test_what_a_node_is_asked_is_a_word_of_terway_cli() -> None:
+    asked = [command.split(" -- terway-cli ")[1] for command in commands() if " -- terway-cli " in command]
+    assert {words.split()[0] for words in asked} == {"mapping", "fastpath", "bpf", "trace"}
+    for words in asked:
+        with pytest.raises(SystemExit) as ended:
+            terway_cli([*words.split(), "--help"])
+        assert ended.value.code == 0, f"terway-cli {words}"
