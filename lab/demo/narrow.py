@@ -16,6 +16,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from datapath import namespace
+from datapath.errors import KernelError
 from lab.demo.echo import Service
 from lab.demo.matrix import Address, Cell, Place
 
@@ -39,19 +40,29 @@ _SYSCTLS = {
 
 @contextmanager
 def behind(place: Place, mtu: int) -> Iterator[tuple[Service, ...]]:
-    """The services to be run behind ``place``, whose own link has ``mtu``. Afterwards it is as it was."""
-    inner = namespace.new()
+    """The services to be run behind ``place``, whose own link has ``mtu``. Afterwards it is as it was.
+
+    Raises KernelError.
+    """
     with ExitStack() as undo:
-        undo.callback(os.close, inner)
-        with namespace.entered(place.netns), IPRoute() as route:
-            _link(route, inner)
-        undo.callback(_unlink, place)
-        undo.enter_context(_settings(place))
-        _inside(inner, place, mtu)
-        for address in place.addresses:
-            undo.enter_context(_steered(place, address))
-        hidden = Place(f"behind {place.name}", place.where, place.node, inner, place.addresses)
+        try:
+            hidden = _build(place, mtu, undo)
+        except NetlinkError as exc:
+            raise KernelError("put a small link behind a place", errno=exc.code, object=place.name) from exc
         yield Service(hidden, PORT), Service(hidden, SEGMENT_PORT, MTU - 60)
+
+
+def _build(place: Place, mtu: int, undo: ExitStack) -> Place:
+    inner = namespace.new()
+    undo.callback(os.close, inner)
+    with namespace.entered(place.netns), IPRoute() as route:
+        _link(route, inner)
+    undo.callback(_unlink, place)
+    undo.enter_context(_settings(place))
+    _inside(inner, place, mtu)
+    for address in place.addresses:
+        undo.enter_context(_steered(place, address))
+    return Place(f"behind {place.name}", place.where, place.node, inner, place.addresses)
 
 
 def forget(cell: Cell) -> None:

@@ -73,7 +73,7 @@ def _with_options(made: socket.socket, protocol: Protocol) -> None:
 
 
 def _options_tcp(cell: Cell, _mtu: int) -> None:
-    """IPv6: one segment. Forwarding a GSO frame with an extension header, Linux 6.18 reads TCP's header length
+    """IPv6: one segment. Forwarding GSO frames with an extension header, Linux 6.18 reads TCP's header length
     8 bytes too early, out of the sequence number, and calls the frames of 5 connections in 16 too big.
     """
     with stream(cell) as made:
