@@ -8,7 +8,9 @@ node routes. It reads from the top down:
     load        the programs, verified once, over pinned maps; older layouts carried over
     attach      programs to devices: a shared block for pods, links for ENIs      tc, bpf_call
     tables      the maps as rows of values                                        rows
-    trace       what becomes of live packets
+    trace       what becomes of live packets; trace_readers shares it out
+    inspection  maps, programs and attachments as they are in the kernel          human
+    reasons     what each reason means, in the header's words
 
 Packets do not need this process: maps, programs and attachments live in the kernel.
 """
