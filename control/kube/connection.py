@@ -176,7 +176,10 @@ class Connection:
 
 
 class Stream:
-    """An answer that is still coming in. ``close`` may be called from another thread and ends it."""
+    """An answer that is still coming in.
+
+    Its reader calls ``end`` at last. ``close`` may be called from another thread, and cuts the answer short.
+    """
 
     def __init__(self, request: Request, connection: Connection, response: urllib3.HTTPResponse) -> None:
         self._request = request
@@ -196,8 +199,10 @@ class Stream:
             yield from self._response.stream(65536, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             raise self._connection.unreachable(self._request, exc) from exc
-        finally:
-            self._response.close()
+
+    def end(self) -> None:
+        """An answer that was read whole leaves its connection to others; of any other it is closed."""
+        self._response.close()
 
     def unreadable(self, exc: ValueError) -> KubernetesError:
         """The error for an answer that breaks off or is not what was asked for."""

@@ -205,6 +205,7 @@ class Watcher(Generic[Thing]):
         finally:
             with self._lock:
                 self._stream = None
+            stream.end()
 
     def _take(self, event: Mapping[str, Any]) -> None:
         value = event["object"]

@@ -11,13 +11,15 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 
 
 class RudeServer:
-    """Each connection gets ``answers`` answers, and at the next request it is closed without one."""
+    """Each connection gets ``answers`` times ``answer``, and at the next request it is closed without one."""
 
-    def __init__(self, *answers: int) -> None:
+    def __init__(self, *answers: int, answer: bytes = _ANSWER) -> None:
+        self._answer_bytes = answer
         self.requests: list[str] = []
         """First lines of all requests, in order."""
         self._answers = list(answers)
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._current = self._listener
         self._thread = threading.Thread(target=self._serve)
 
     @property
@@ -31,6 +33,8 @@ class RudeServer:
             yield self
         finally:
             self._listener.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the client has hung up
+                self._current.shutdown(socket.SHUT_RDWR)
             self._thread.join()
             self._listener.close()
 
@@ -38,6 +42,7 @@ class RudeServer:
         with suppress(OSError):  # the listener was shut down
             while True:
                 connection, _ = self._listener.accept()
+                self._current = connection
                 with connection:
                     self._answer(connection, self._answers.pop(0) if self._answers else 0)
 
@@ -48,4 +53,4 @@ class RudeServer:
                 return
             self.requests.append(request.split(b"\r\n", 1)[0].decode())
             if number < answers:
-                connection.sendall(_ANSWER)
+                connection.sendall(self._answer_bytes)

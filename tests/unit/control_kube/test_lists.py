@@ -1,4 +1,4 @@
-"""A list's answer read as it comes, however it is cut."""
+"""A list's answer read as it comes, however it is cut; and what the connection makes of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from control.kube.connection import Connection, KubernetesConfig, Request
 from control.kube.lists import ListAnswer, Malformed
+from control.kube.services import ServiceCache
+from control.kube.watcher import Subject, Watcher
+from tests.unit.control_kube.cluster import NODE, eventually
+from tests.unit.control_kube.rude import RudeServer
 
 _ITEMS: list[Any] = [
     {"metadata": {"name": "a", "n": 12}, "spec": {"text": 'a "quoted" ]} and \\ é 漢 😀', "none": None}},
@@ -94,3 +99,48 @@ def test_no_end_of_a_value_is_no_end_of_memory() -> None:
 
     with pytest.raises(Malformed, match="no JSON value ends within"):
         list(ListAnswer(endless()))
+
+
+def answer_of(body: bytes) -> bytes:
+    """In chunks, as kube-apiserver sends what is long: the body's end and the answer's are two things."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+def test_connection_is_used_again_after_a_list() -> None:
+    request = Request("GET", "/api/v1/services")
+    with RudeServer(2, answer=answer_of(b'{"items": [1]}')).running() as server:
+        connection = Connection(KubernetesConfig(NODE, url=server.url))
+        for _ in range(2):
+            stream = connection.stream(request, connect=5, idle=5)
+            assert list(ListAnswer(stream.chunks())) == [1]
+            stream.end()
+        assert len(server.requests) == 2, "a second connection would have had no answer"
+        connection.close()
+
+
+def test_stream_on_a_connection_that_dies_is_asked_for_once_more() -> None:
+    request = Request("GET", "/api/v1/services")
+    with RudeServer(1, 1, answer=answer_of(b'{"items": [1]}')).running() as server:
+        connection = Connection(KubernetesConfig(NODE, url=server.url))
+        for _ in range(2):
+            stream = connection.stream(request, connect=5, idle=5)
+            assert list(ListAnswer(stream.chunks())) == [1]
+            stream.end()
+        assert len(server.requests) == 3
+        connection.close()
+
+
+def test_answer_that_is_no_list_is_a_failure_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    with RudeServer(*[1] * 100, answer=answer_of(b"<html>")).running() as server:
+        config = KubernetesConfig(NODE, url=server.url, backoff_first=0.01, backoff_cap=0.1)
+        connection = Connection(config)
+        cache = ServiceCache()
+        watcher = Watcher(config, connection, Subject("the Services", "/api/v1/services"), cache)
+        watcher.start()
+        eventually(lambda: watcher.counts().failures > 2, "it is asked for again")
+        watcher.stop()
+        connection.close()
+    assert cache.addresses is None
+    assert [record.levelname for record in caplog.records if "watcher" in record.name] == ["WARNING"]
+    assert "'<'" in caplog.text
