@@ -53,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             ways = _measure(series, build, options)
     finally:
         os.sched_setaffinity(0, before)
-    show = _markdown if options.table else _plain
-    for line in show(_where(options), list(_rows(ways, series))):
+    show = markdown if options.table else plain
+    rounds = f"{options.builds} times {options.rounds} rounds of {options.seconds} s"
+    for line in show(where(f"{rounds}, both ends on one CPU"), list(table_rows(ways, series))):
         print(line)
     return 0
 
@@ -76,7 +77,7 @@ def _measure(series: Series, build: int, options: argparse.Namespace) -> Sequenc
     return ways
 
 
-def _rows(ways: Iterable[Way], series: Series) -> Iterator[tuple[str, ...]]:
+def table_rows(ways: Iterable[Way], series: Series) -> Iterator[tuple[str, ...]]:
     """Workload, path, median, and a ratio per base; a path off the node is compared with its own kind."""
     found = list(ways)
     for workload, title in WORKLOADS.items():
@@ -87,26 +88,25 @@ def _rows(ways: Iterable[Way], series: Series) -> Iterator[tuple[str, ...]]:
             yield (title, way.name, figure, *("" if r is None else str(r) for r in ratios))
 
 
-def _where(options: argparse.Namespace) -> str:
+def where(measured: str) -> str:
+    """The machine, the commit, how it was ``measured``, and whether peers are missing."""
     absent = ", ".join(plugins.missing())
     without = f"; without bridge and ptp, as {plugins.PACKAGE} is not installed ({absent})" if absent else ""
-    rounds = f"{options.builds} times {options.rounds} rounds of {options.seconds} s"
-    measured = f"{rounds}, both ends on one CPU"
     return f"kernel {platform.release()}, {cpu()}, commit {commit()}, {measured}{without}"
 
 
 _HEAD = ("workload", "path", "median", *(f"against {base}" for base in BASES))
 
 
-def _plain(where: str, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    yield where
+def plain(origin: str, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield origin
     for row in (_HEAD, *rows):
         yield f"{row[0]:11}{row[1]:21}{row[2]:>11}  " + "".join(f"{cell:25}" for cell in row[3:]).rstrip()
 
 
-def _markdown(where: str, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    yield f"{where[:1].upper()}{where[1:]}. Of times the ratio, of a stream the ratio of rates; in brackets"
-    yield "the 95 % interval of the median.\n"
+def markdown(origin: str, rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield f"{origin[:1].upper()}{origin[1:]}."
+    yield "Of times the ratio, of a stream the ratio of rates; in brackets the 95 % interval.\n"
     for row in (_HEAD, ("---",) * 2 + ("---:",) * (len(_HEAD) - 2), *rows):
         yield f"| {' | '.join(row)} |"
 

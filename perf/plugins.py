@@ -22,9 +22,9 @@ PACKAGE = "containernetworking-plugins"
 PLUGINS = ("bridge", "ptp")
 
 
-def missing(directory: Path = DIRECTORY) -> tuple[str, ...]:
-    """Executables that ``ways`` needs and that are not there."""
-    return tuple(name for name in (*PLUGINS, "host-local") if not (directory / name).exists())
+def missing(directory: Path | None = None) -> tuple[str, ...]:
+    """Executables that ``ways`` needs and that are not in ``directory``, None for Debian's."""
+    return tuple(name for name in (*PLUGINS, "host-local") if not ((directory or DIRECTORY) / name).exists())
 
 
 def ways(stack: ExitStack, scratch: Path) -> Sequence[Way]:
