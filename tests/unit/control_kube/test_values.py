@@ -85,6 +85,20 @@ def test_cache_position_never_goes_back() -> None:
     assert cache.position == 20
 
 
+def test_every_change_of_the_pods_is_told() -> None:
+    cache = PodCache()
+    told: list[int] = []
+    cache.on_change = lambda: told.append(len(cache.pods))
+    first, second = Pod(key("a"), "u", NODE), Pod(key("b"), "u", NODE)
+    cache.replace((first,), 10)
+    cache.put(second, 11)
+    cache.remove(first, 12)
+    cache.advance(13)
+    cache.offer(first, 12)
+    cache.offer(first, 14)
+    assert told == [1, 2, 1, 2]
+
+
 def test_pauses_grow_to_a_cap_and_begin_anew() -> None:
     backoff = Backoff(1.0, 4.0)
     pauses = [backoff.pause() for _ in range(5)]
