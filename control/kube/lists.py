@@ -1,7 +1,7 @@
 """A list's answer, item by item, while it is still coming in.
 
 At resourceVersion 0 kube-apiserver answers out of its memory, ignores ``limit`` and sends everything at
-once: 10,000 Services are 25 MB of JSON and more. Held and decoded whole they take 195 MiB of this process, and
+once: 10,000 Services are 25 MB of JSON or more. Held and decoded whole they take 195 MiB here, and
 up to a second without the event loop. Here it is a chunk and an object at a time: 2 MiB, 30 ms at most.
 """
 
