@@ -17,7 +17,7 @@ enum datapath_limit {
 	ENDPOINTS_MAX = 4096,
 	PODS_MAX = 2048,
 	ENIS_MAX = 64,
-	STACK_PREFIXES_MAX = 1024,
+	STACK_PREFIXES_MAX = 65536,
 	STACK_FLOWS_MAX = 65536,
 	STACK_PAIRS = 65536, /* a power of two: see stack_pair_of() */
 	SLOTS_MAX = 2048,
@@ -76,11 +76,11 @@ enum reason {
 	STACK_NOT_HOST = 13,
 	/* The destination address never leaves a link: link-local, multicast, loopback, unspecified. */
 	STACK_LINK_SCOPE = 14,
-	/* The destination is in service_cidr, */
+	/* The destination is a Service's: in a ClusterIP range, an external IP, a load balancer's. */
 	STACK_SERVICE = 15,
-	/* in host_stack_cidrs, */
+	/* The destination is in host_stack_cidrs. */
 	STACK_HOST_CIDR = 16,
-	/* an address of the node itself. */
+	/* The destination is an address of the node itself. */
 	STACK_NODE = 17,
 	/* IPv4 options, or IPv6 extension headers. */
 	STACK_OPTIONS = 18,

@@ -114,18 +114,32 @@ static __always_inline void endpoints_count(const struct decision *decision, __u
 	}
 }
 
+/*
+ * nobody asked for an address		told
+ * from or to the one asked for		told
+ * addresses were not come to		told: whoever reads knows by the device whose it is; but not at
+ *					stack_egress, where that is every packet of the fast path
+ * else					not told
+ */
+static __always_inline bool trace_wants(const struct settings *settings, enum hook hook,
+					const struct flow *flow)
+{
+	const struct address *only = &settings->trace_address;
+
+	if (address_is_unspecified(only) || address_equal(only, &flow->source) ||
+	    address_equal(only, &flow->destination))
+		return true;
+	return hook != HOOK_STACK_EGRESS && address_is_unspecified(&flow->source) &&
+	       address_is_unspecified(&flow->destination);
+}
+
 static __noinline int trace_tell(struct __sk_buff *skb, enum hook hook,
 				 const struct decision *decision, const struct flow *flow)
 {
 	struct settings *settings = settings_get();
 	struct trace_event *event;
-	struct address *only;
 
-	if (!settings)
-		return 0;
-	only = &settings->trace_address;
-	if ((only->word[0] | only->word[1] | only->word[2] | only->word[3]) &&
-	    !address_equal(only, &flow->source) && !address_equal(only, &flow->destination))
+	if (!settings || !trace_wants(settings, hook, flow))
 		return 0;
 	event = bpf_ringbuf_reserve(&trace, sizeof(*event), 0);
 	if (!event)

@@ -50,4 +50,9 @@ static __always_inline bool address_stays_on_link(const struct address *a)
 	return address_is_link_local_v6(a);
 }
 
+static __always_inline bool address_is_unspecified(const struct address *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
 #endif

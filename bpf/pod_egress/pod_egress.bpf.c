@@ -5,11 +5,6 @@
  */
 #include "lib/act.h"
 
-static __always_inline bool address_is_unspecified(const struct address *a)
-{
-	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
-}
-
 /*
  * the pod's own address		GO_ON
  * :: and fe80::/10, ND and MLD		STACK_LINK_TALK

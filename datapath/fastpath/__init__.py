@@ -17,11 +17,13 @@ Packets do not need this process: maps, programs and attachments live in the ker
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datapath.errors import KernelError
 from datapath.fastpath.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -54,10 +56,18 @@ def open_fast_path(
 def remove_fast_path(pin_dir: Path, *, netns: int | None = None) -> bool:
     """Take away what an earlier process left there: packets go by the routes at once. False if nothing was.
 
-    Raises Unavailable.
+    Loads nothing. Raises Unavailable.
     """
     if not any(pin_dir.glob("v*")):
         return False
-    with open_fast_path(pin_dir, netns=netns) as fast:
-        fast.remove()
+    try:
+        from datapath.fastpath.attach import detach_all
+        from datapath.netlink.socket import Socket
+
+        with Socket(netns) as netlink:
+            detach_all(netlink, pin_dir / "links")
+        for left in (*pin_dir.glob("v*"), pin_dir / "links"):
+            shutil.rmtree(left, ignore_errors=True)
+    except (ImportError, KernelError, OSError) as exc:
+        raise Unavailable(f"what an earlier process left could not be taken away: {exc}") from exc
     return True

@@ -76,10 +76,7 @@ class Attacher:
     def detach_pod(self, ifindex: int) -> None:
         """Leave the blocks; succeeds for the absent. clsact of somebody else's stays."""
         with self._sockets.borrowed() as netlink:
-            if tc.clsact_at(netlink, ifindex) == BLOCKS:
-                netlink.one(tc.delete_clsact(ifindex))
-            else:
-                netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
+            _detach(netlink, ifindex, tc.clsact_at(netlink, ifindex))
 
     def detach_eni(self, ifindex: int) -> None:
         """Succeeds for the absent."""
@@ -102,11 +99,7 @@ class Attacher:
     def detach_all(self) -> None:
         """Everything that ``swap`` would find."""
         with self._sockets.borrowed() as netlink:
-            present = tc.list_clsact(netlink)
-        for path in self._links.iterdir():
-            path.unlink()
-        for ifindex in present:
-            self.detach_pod(ifindex)
+            detach_all(netlink, self._links)
 
     def attached(self) -> dict[int, str]:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``."""
@@ -195,6 +188,25 @@ class Attacher:
 
     def _inside(self) -> AbstractContextManager[None]:
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
+
+
+def detach_all(netlink: Socket, links: Path) -> None:
+    """Whatever of ours is attached in the namespace, and the links pinned in the directory ``links``.
+
+    Needs no program of ours, so that what a kernel does not load any more can still be taken away.
+    """
+    if links.is_dir():
+        for path in links.iterdir():
+            path.unlink()
+    for ifindex, blocks in tc.list_clsact(netlink).items():
+        _detach(netlink, ifindex, blocks)
+
+
+def _detach(netlink: Socket, ifindex: int, blocks: Blocks | None) -> None:
+    if blocks == BLOCKS:
+        netlink.one(tc.delete_clsact(ifindex))
+    else:
+        netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
 
 
 @contextmanager

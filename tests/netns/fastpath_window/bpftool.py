@@ -57,6 +57,8 @@ def _plain(field: str, value: Any, map_name: str, names: Names) -> Plain:
         prefix = "SETTING_" if map_name == "settings" else "ENDPOINT_"
         known = {n: b for n, b in names.flags.items() if n.startswith(prefix)}
         return [n.removeprefix(prefix).lower() for n, b in known.items() if value & b]
+    if map_name == "stack_pairs" and isinstance(value, list):
+        return {"set": sum(1 for one in value if one), "of": len(value)}
     if field == "count":
         return dict(zip(names.reasons, value, strict=False))
     if field.endswith("_port"):  # bpftool knows no byte order
