@@ -20,7 +20,6 @@ from lab.demo import vitals
 from lab.demo.around import look_around
 from lab.demo.matrix import Outcome, cells
 from lab.demo.report import EniReport, NodeReport, PodReport, Report
-from lab.demo.trial import asked, places, try_all
 from lab.messages import LabError
 from lab.nodes import agent
 from lab.sandbox import LabPod
@@ -100,6 +99,8 @@ def _start_agents(lab: Lab, bpf: str) -> None:
 
 
 def _report(lab: Lab, pods: Sequence[LabPod], outcomes: Sequence[Outcome]) -> Report:
+    from lab.demo.trial import asked
+
     pids = {n.name: pid for n in lab.nodes if (pid := n.agent_pid) is not None}
     cost = vitals.measure(pids, REST)
     state = lab.cloud.state()
@@ -142,6 +143,8 @@ def _addresses(eni: dict[str, Any]) -> list[str]:
 
 
 def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
+    from lab.demo.trial import places, try_all  # here, so that --help needs no package
+
     say(f"starting terwayd on {_plural(args.nodes, 'node')}")
     _start_agents(lab, args.bpf)
     say(f"adding {_plural(args.nodes * args.pods, 'pod')} by the CNI executable, as containerd calls it")

@@ -73,7 +73,7 @@ def _with_options(made: socket.socket, protocol: Protocol) -> None:
 
 
 def _options_tcp(cell: Cell, _mtu: int) -> None:
-    """IPv6: one segment. Of GSO frames with an extension header Linux 6.18 calls some too big when it forwards
+    """IPv6: one segment. Of GSO frames with an extension header Linux 6.18 calls some too big as it forwards
     them, by any plain router: it seems to read TCP's header length 8 bytes too early.
     """
     with stream(cell) as made:
