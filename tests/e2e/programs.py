@@ -12,12 +12,17 @@ from lab.nodes.node import LabNode
 from tests.e2e.fastpath_rows import pins
 from tests.netns.fastpath import builds
 
-BUILDS = {"other": builds.OTHER, "layout 2": builds.LAYOUT_2, "layout 3": builds.LAYOUT_3}
+BUILDS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "same": (),
+    "other": builds.OTHER,
+    "layout 2": builds.LAYOUT_2,
+    "layout 3": builds.LAYOUT_3,
+}
 PINS = "/sys/fs/bpf/terway"
 
 
 def built(scratch: Path) -> dict[str, Path]:
-    """Each of BUILDS: a directory that holds the compiled objects."""
+    """Each of BUILDS: a directory that holds the compiled objects, which nobody compiles anew."""
     return {
         name: builds.build(scratch / name.replace(" ", "-"), *changes)(PROGRAMS[0]).parent
         for name, changes in BUILDS.items()
@@ -56,13 +61,12 @@ from typing import Any
 from datapath.fastpath import open_fast_path
 tags = set()
 for turn in range(int(sys.argv[1])):
-    objects = Path(sys.argv[2]) if turn % 2 == 0 else None
-    with open_fast_path(Path(sys.argv[3]), objects=objects) as fast:
+    with open_fast_path(Path(sys.argv[2]), objects=Path(sys.argv[3 + turn % 2])) as fast:
         tags.add(tuple(one.tag for one in fast.programs()))
 print(len(tags))
 """
 
 
-def swapped(node: LabNode, times: int, objects: str) -> int:
-    """Programs of ``objects`` and the installation's own in turns; how many different sets there were."""
-    return int(node.python(_SWAPS, str(times), objects, PINS, timeout=300.0))
+def swapped(node: LabNode, times: int, *objects: str) -> int:
+    """Programs of two directories in turns; how many different sets of them there were."""
+    return int(node.python(_SWAPS, str(times), PINS, *objects, timeout=300.0))

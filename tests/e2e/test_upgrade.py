@@ -145,10 +145,10 @@ def test_killed_for_ten_seconds_and_back_with_other_programs(site: Site) -> None
 def test_a_hundred_swaps(site: Site) -> None:
     """By whatever opens the fast path in the node's namespaces, while no agent runs."""
     node = site.benches[0].node
-    given = programs.given_to(node, site.objects["other"])
+    given = [programs.given_to(node, site.objects[name]) for name in ("other", "same")]
     with site.unharmed(), by_ebpf_alone(site.benches[0]):
         node.stop_agent(signal.SIGKILL)
-        assert programs.swapped(node, 100, given) == 2
+        assert programs.swapped(node, 100, *given) == 2
         site.start(site.benches[0])
     site.agree()
 
