@@ -53,7 +53,7 @@ def first_root(directory: Path, command: str, settings: Mapping[str, str]) -> by
 
     ``settings`` become shell variables of those two.
     """
-    (where,) = (directory / "modules").iterdir()
+    (where,) = (directory / "modules").resolve().iterdir()
     first = modules.in_order(where, _FIRST_MODULES)
     told = {
         **settings,

@@ -18,12 +18,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import pace
 from tests.vm import archive, kernels, machine
 from tests.vm.kernels import ROOT, Kernel
 
 _TRIES = 2
 _PYTEST = (sys.executable, "-m", "pytest", "-p", "no:benchmark", "--tb=short")
-ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
+_SLOWER = "10"
+_ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT), pace.VARIABLE: _SLOWER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _run(kernel: Kernel, command: str, plain: bool, timeout: float) -> Result:
     for _ in range(_TRIES):
         began = time.monotonic()
         try:
-            ending = machine.run(kernel, command, timeout=timeout, environment=ENVIRONMENT)
+            ending = machine.run(kernel, command, timeout=timeout, environment=_ENVIRONMENT)
         except machine.Lost as exc:
             said = f"{command}: {exc}"
             print(f"[{kernel.name}] {said}", flush=True)

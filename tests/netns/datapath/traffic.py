@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 
 from datapath import namespace
+from tests.pace import patience
 
 Address = IPv4Address | IPv6Address
 
-PATIENCE = 2.0
+PATIENCE = patience(2.0)
 """Seconds until a datagram that did not come counts as lost."""
 
 

@@ -24,6 +24,7 @@ from pyroute2 import IPRoute
 
 from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint, EniLink, host_link_name
+from tests.pace import patience
 
 Address = IPv4Address | IPv6Address
 
@@ -126,7 +127,7 @@ class World:
     @staticmethod
     def await_gone(netns: int, ifindex: int) -> None:
         """Until the kernel has removed the link; it does so in its own time after a namespace's end."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patience(10)
         with witness(netns) as reader:
             while any(one["index"] == ifindex for one in reader.get_links()):
                 assert time.monotonic() < deadline, f"link {ifindex} is still there"

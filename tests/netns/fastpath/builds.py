@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from datapath.fastpath.layout import PROGRAMS
+
 _BPF = Path(__file__).resolve().parents[3] / "bpf"
 
 Find = Callable[[str], Path]
@@ -20,7 +22,8 @@ def build(scratch: Path, *changes: tuple[str, str, str]) -> Find:
         text = (copy / name).read_text()
         assert old in text, f"{name} has no {old!r} any more"
         (copy / name).write_text(text.replace(old, new))
-    subprocess.run(["make", "-s", "-C", str(copy)], check=True, capture_output=True)
+    objects = [f".output/{name}.bpf.o" for name in PROGRAMS]
+    subprocess.run(["make", "-s", "-C", str(copy), *objects], check=True, capture_output=True)
     return lambda name: copy / ".output" / f"{name}.bpf.o"
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from datapath import namespace
 from tests.netns.datapath.world import Address
+from tests.pace import patience
 
-PATIENCE = 3.0
+PATIENCE = patience(3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,11 @@ def transfer(client: int, server: int, address: Address, size: int = 24 << 20) -
         caller = socket.socket(family, socket.SOCK_STREAM)
     block = bytes(range(256)) * 4096
     with listener, caller:
-        caller.settimeout(10)
-        listener.settimeout(10)
+        caller.settimeout(patience(10))
+        listener.settimeout(patience(10))
         caller.connect((str(address), listener.getsockname()[1]))
         connection, _ = listener.accept()
-        connection.settimeout(10)
+        connection.settimeout(patience(10))
         sender = threading.Thread(target=_send, args=(caller, block, size))
         sender.start()
         digest, left = hashlib.sha256(), size

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from datapath import namespace
 from tests.netns.datapath.world import Address
+from tests.pace import SLOWER, patience
 
 _ROOT = Path(__file__).resolve().parents[3]
 _SO_RCVBUFFORCE = 33
 _ROOM = 400 << 20
-PATIENCE = 10.0
-RATE = 24_000
+PATIENCE = patience(10.0)
+RATE = int(24_000 / SLOWER)
 
 
 class Flood:
@@ -64,7 +65,7 @@ class Flood:
         out, _ = self._sender.communicate()
         sent = int(out)
         received = 1  # the first one was taken by the constructor
-        self._sink.settimeout(1.0)
+        self._sink.settimeout(patience(1.0))
         try:
             while received < sent:
                 self._sink.recv(16)

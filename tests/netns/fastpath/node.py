@@ -33,10 +33,11 @@ from tests.netns.datapath.world import (
     witness,
 )
 from tests.netns.fastpath.builds import Find
+from tests.pace import patience
 
 FAR = IPv4Address("10.0.2.10")
 FAR_V6 = IPv6Address("2001:db8:10:c::10")
-PATIENCE = 5.0
+PATIENCE = patience(5.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tests.netns.datapath.world import ENI1, ENI2
 from tests.netns.fastpath.builds import LAYOUT_2, LAYOUT_3, LAYOUT_4, Find, build
 from tests.netns.fastpath.flood import Flood
 from tests.netns.fastpath.node import FastNode
+from tests.pace import patience
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +71,7 @@ def test_what_the_stack_sent_under_one_layout_it_answers_under_another(
         with namespace.entered(node.far):
             caller = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         for one in (listener, caller):
-            one.settimeout(2.0)
+            one.settimeout(patience(2.0))
         listener.bind((str(pod.address(4)), 0))
         node.fast.switch(False)
         with node.counting("seen_new") as grown:

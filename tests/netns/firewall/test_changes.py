@@ -9,8 +9,9 @@ import pytest
 from datapath.firewall import Firewall
 from tests.netns.firewall import rulesets
 from tests.netns.firewall.conftest import Node
+from tests.pace import patience
 
-PATIENCE = 5.0
+PATIENCE = patience(5.0)
 CHAIN = "chain passing { type filter hook forward priority 0; }"
 
 
