@@ -60,6 +60,9 @@ int bpf_obj_pin(int fd, const char *path);
 int bpf_obj_get(const char *path);
 int libbpf_num_possible_cpus(void);
 const char *libbpf_version_string(void);
+enum bpf_prog_type { BPF_PROG_TYPE_SCHED_CLS, ... };
+enum bpf_func_id { __BPF_FUNC_MAX_ID, ... };
+int libbpf_probe_bpf_helper(enum bpf_prog_type prog_type, enum bpf_func_id helper_id, const void *opts);
 
 #define BPF_ANY ...
 #define BPF_NOEXIST ...

@@ -294,6 +294,15 @@ def map_btf_of(fd: int) -> bytes:
         lib.btf__free(handle)
 
 
+# What the kernel has.
+
+
+def has_helper(number: int) -> bool:
+    """Whether tc programs may call this helper (enum bpf_func_id); True where nothing may be loaded."""
+    result = lib.libbpf_probe_bpf_helper(lib.BPF_PROG_TYPE_SCHED_CLS, number, ffi.NULL)
+    return bool(_checked(result, "ask for the helper", str(number)))
+
+
 # Programs, by descriptor.
 
 

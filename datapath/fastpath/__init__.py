@@ -6,6 +6,7 @@ node routes. It reads from the top down:
     companion   beside a mode: rows and attachments for whatever pods and ENIs it makes
     path        FastPath: the verbs for all of it
     load        the programs, verified once, over pinned maps; older layouts carried over
+    needs       what a kernel that refuses them has not got
     attach      programs to devices: a shared block for pods, links for ENIs      tc, bpf_call
     tables      the maps as rows of values                                        rows
     trace       what becomes of live packets; trace_readers shares it out

@@ -26,7 +26,10 @@ from datapath.ebpf import libbpf, objects
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import MapShape, Object
 from datapath.ebpf.table import Rows, Table
+from datapath.errors import KernelError
+from datapath.fastpath.errors import Unavailable
 from datapath.fastpath.layout import MAPS, PROGRAMS, Names, names_of
+from datapath.fastpath.needs import lacking
 
 FILLED = ("endpoints", "pods", "enis", "stack_prefixes", "settings")
 FAST_MARK = 0x20
@@ -56,7 +59,8 @@ class Loaded:
     def __init__(self, pin_dir: Path, options: Options) -> None:
         """Load everything; nothing is attached, nothing that was there is changed.
 
-        Raises KernelError if the kernel refuses, OSError if there is no bpf file system.
+        Raises Unavailable if the kernel lacks what programs need, KernelError if it refuses for another
+        reason, OSError if there is no bpf file system.
         """
         self.names: Names = names_of(options.find(PROGRAMS[0]))
         self.pin_dir, self.options = pin_dir, options
@@ -168,7 +172,12 @@ class Loaded:
         room = _entries(pinned) if pinned.exists() else self.options.flows
         if room is not None:
             opened.resize("stack_flows", room)
-        opened.load()
+        try:
+            opened.load()
+        except KernelError as exc:
+            if reason := lacking():
+                raise Unavailable(reason) from exc
+            raise
 
 
 def carry_kept(older: tuple[Path, ...], directory: Path, program: Path) -> frozenset[str]:
