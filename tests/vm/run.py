@@ -1,9 +1,10 @@
 """python -m tests.vm.run [--kernel NAME]... [PATH... | -- COMMAND...]
 
 Boots kernels of tests/kernels.toml, all of them unless --kernel says which, and runs in each the tests of
-PATH, or those that the list names, every file in a machine of its own; or COMMAND. A kernel that is not there
-is fetched first (60 to 110 MB). Exit status 0 only if everything ended well on every kernel. A machine that
-was lost, which says nothing about a test, is tried once more.
+PATH, or those that the list names, every file in a machine of its own; or COMMAND, where one word is text
+for the shell. Before the tests a probe compares what the fast path makes of the kernel with what the list
+expects. A kernel that is not there is fetched first (60 to 110 MB). Exit status 0 only if everything ended
+well on every kernel. A machine that was lost, which says nothing about a test, is tried once more.
 
 Needs root and Debian's qemu-system-x86, qemu-system-common and busybox-static; zstd spares 6.12 two seconds.
 """
@@ -11,54 +12,92 @@ Needs root and Debian's qemu-system-x86, qemu-system-common and busybox-static; 
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests import pace
 from tests.vm import archive, kernels, machine
 from tests.vm.kernels import ROOT, Kernel
+from tests.vm.machine import Ending
 
 _TRIES = 2
-_PYTEST = (sys.executable, "-m", "pytest", "-p", "no:benchmark", "--tb=short")
 _SLOWER = "10"
 _ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT), pace.VARIABLE: _SLOWER}
+_NOTHING_CHOSEN = 5
+"""Status of pytest if -k left nothing of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``command`` is for sh; ``fine`` are the exit statuses that are a success."""
+
+    title: str
+    command: str
+    fine: frozenset[int] = frozenset({0})
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one command on one kernel. ``summary``: what a person wants to read of its output."""
+    """``summary``: the last line that the job wrote."""
 
     kernel: str
-    command: str
+    job: Job
     ok: bool
     summary: str
 
+    def __str__(self) -> str:
+        return f"{self.kernel:6} {'ok' if self.ok else 'FAILED':7} {self.job.title}: {self.summary}"
+
 
 def main() -> int:
+    known = kernels.listed()
+    ours, command = _split(sys.argv[1:])
+    options = _parser(known).parse_args(ours)
+    results = []
+    for kernel in (known[name] for name in options.kernel or known):
+        archive.fetched(kernel)
+        jobs = (
+            [_plain(command)]
+            if command
+            else [_probe(kernel), *_tests(options.paths or kernels.paths(), options.only)]
+        )
+        results += [run(kernel, job, options.timeout) for job in jobs]
+    print(*results, sep="\n")
+    return 0 if all(result.ok for result in results) else 1
+
+
+def run(kernel: Kernel, job: Job, timeout: float) -> Result:
+    """In a machine of its own, in another one if the first was lost."""
+    print(f"[{kernel.name}] {job.title}", flush=True)
+    for _ in range(_TRIES):
+        began = time.monotonic()
+        try:
+            ending = machine.run(kernel, job.command, timeout=timeout, environment=_ENVIRONMENT)
+        except machine.Lost as exc:
+            said = str(exc)
+            print(f"[{kernel.name}] {said}", flush=True)
+        else:
+            took = time.monotonic() - began
+            return Result(kernel.name, job, ending.status in job.fine, f"{_last_line(ending)} ({took:.0f} s)")
+    return Result(kernel.name, job, False, said)
+
+
+def _parser(known: Iterable[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.vm.run",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = kernels.listed()
     parser.add_argument("--kernel", action="append", choices=known, help="may be given several times")
-    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one machine (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=1800.0, help="seconds for one machine (%(default).0f)"
+    )
     parser.add_argument("-k", dest="only", metavar="NAME", help="as pytest's")
     parser.add_argument("paths", nargs="*", metavar="PATH")
-    ours, command = _split(sys.argv[1:])
-    options = parser.parse_args(ours)
-    chosen = [known[name] for name in options.kernel or known]
-    commands = [_shell(command)] if command else _tests(options.paths or kernels.paths(), options.only)
-    results = [
-        result for kernel in chosen for result in _run_all(kernel, commands, bool(command), options.timeout)
-    ]
-    for result in results:
-        print(f"{result.kernel:6} {'ok' if result.ok else 'FAILED':7} {result.summary}")
-    return 0 if all(result.ok for result in results) else 1
+    return parser
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -68,57 +107,39 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at + 1 :]
 
 
-def _shell(command: list[str]) -> str:
-    """One word is text for the shell."""
-    return command[0] if len(command) == 1 else shlex.join(command)
+def _plain(command: list[str]) -> Job:
+    text = command[0] if len(command) == 1 else shlex.join(command)
+    return Job(text, text)
 
 
-def _tests(paths: list[str] | tuple[str, ...], only: str | None) -> list[str]:
-    """A command for each file."""
-    files: list[str] = []
-    for path in paths:
-        name = path.partition("::")[0]
-        found = sorted((ROOT / name).rglob("test_*.py")) if (ROOT / name).is_dir() else [Path(path)]
-        files += [str(one.relative_to(ROOT) if one.is_absolute() else one) for one in found]
-    more = ["-k", only] if only else []
-    return [shlex.join([*_PYTEST, file, *more]) for file in files]
+def _probe(kernel: Kernel) -> Job:
+    return Job("probe", shlex.join([sys.executable, "-m", "tests.vm.probe", kernel.name]))
 
 
-def _run_all(kernel: Kernel, commands: list[str], plain: bool, timeout: float) -> list[Result]:
-    archive.fetched(kernel)
-    results = []
-    for command in commands:
-        print(f"[{kernel.name}] {command}", flush=True)
-        results.append(_run(kernel, command, plain, timeout))
-    return results
+def _tests(paths: Iterable[str], only: str | None) -> list[Job]:
+    """One for each file."""
+    fine = frozenset({0, _NOTHING_CHOSEN} if only else {0})
+    pytest = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:benchmark",
+        "--tb=short",
+        *(["-k", only] if only else []),
+    ]
+    return [Job(file, shlex.join([*pytest, file]), fine) for path in paths for file in _files(path)]
 
 
-def _run(kernel: Kernel, command: str, plain: bool, timeout: float) -> Result:
-    said = ""
-    for _ in range(_TRIES):
-        began = time.monotonic()
-        try:
-            ending = machine.run(kernel, command, timeout=timeout, environment=_ENVIRONMENT)
-        except machine.Lost as exc:
-            said = f"{command}: {exc}"
-            print(f"[{kernel.name}] {said}", flush=True)
-            continue
-        took = time.monotonic() - began
-        what = command if plain else f"{_file(command)}: {_last_line(ending.output)}"
-        # pytest's 5: -k left nothing of this file.
-        return Result(
-            kernel.name, command, ending.status in ((0,) if plain else (0, 5)), f"{what} ({took:.0f} s)"
-        )
-    return Result(kernel.name, command, False, said)
+def _files(path: str) -> list[str]:
+    """Below a directory, or what pytest takes as it is."""
+    if not (ROOT / path).is_dir():
+        return [path]
+    return [str(one.relative_to(ROOT)) for one in sorted((ROOT / path).rglob("test_*.py"))]
 
 
-def _file(command: str) -> str:
-    found = re.search(r"\S*test_\S+\.py\S*", command)
-    return found[0] if found else command
-
-
-def _last_line(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()]
+def _last_line(ending: Ending) -> str:
+    lines = [line for line in ending.output.splitlines() if line.strip()]
     return lines[-1] if lines else "no output"
 
 
