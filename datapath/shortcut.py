@@ -29,6 +29,10 @@ class Present:
 class Shortcut(Protocol):
     """Safe from several threads; every verb is idempotent."""
 
+    def node_ready(self, home: int) -> None:
+        """``home`` is the device of the node's own ENI."""
+        ...
+
     def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
         """Its routes are in place."""
         ...
@@ -52,6 +56,9 @@ class Shortcut(Protocol):
 
 class NoShortcut:
     """Routes alone."""
+
+    def node_ready(self, home: int) -> None:
+        pass
 
     def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
         pass

@@ -41,8 +41,8 @@ enum verdict {
 
 /*
  * Why. Each packet adds one to one of these, at the hook that saw it. The prefix is the class: FAST_ did not
- * visit the stack, STACK_ goes on to it, DROP_ ends here, SEEN_ is what stack_egress says of a packet it
- * only looks at. Numbers are never reused; new ones go before REASON_COUNT, which stays within REASON_ROOM.
+ * visit the stack, STACK_ goes on to it, DROP_ ends here, SEEN_ is what stack_egress says of what the stack
+ * sent. Numbers are never reused; new ones go before REASON_COUNT, which stays within REASON_ROOM.
  */
 enum reason {
 	/* From a pod into another pod of this node. */
@@ -116,6 +116,8 @@ enum reason {
 	SEEN_FAST = 32,
 	/* Nothing that has a reply to be told by: ARP, ND, multicast, later fragments, ICMP errors. */
 	SEEN_NOTHING = 33,
+	/* It has an address of the node's, which the VPC takes from the node's own ENI only: sent on by that. */
+	SEEN_HOME = 34,
 
 	REASON_COUNT,
 };
@@ -208,9 +210,10 @@ struct settings {
 	__u32 flags;
 	__u32 fast_mark;	      /* set in skb->mark of what leaves by an ENI on the fast path */
 	struct address trace_address; /* only packets from or to it are told; zero: all */
+	__u32 home_ifindex;	      /* the node's own ENI; zero: not known */
 };
 
-_Static_assert(sizeof(struct settings) == 24, "no hole");
+_Static_assert(sizeof(struct settings) == 28, "no hole");
 
 /* Value of `reason_counts`, keyed by hook. */
 struct hook_counters {

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 ASKED = "fastpath"
 """Fact in the ledger: the operator's word, "on" or "off"."""
+SOON = 1.0
+"""Seconds in which the kernel finds a neighbour, or not."""
 PERIOD = 60.0
 """Seconds between two looks at what tells nobody when it changes, such as legacy iptables."""
 UNTOLD = "which addresses are Services' is not known yet: the API server has not listed them"
@@ -215,8 +217,9 @@ class FastPathSwitch:
     # Steps
 
     async def _woken(self) -> None:
+        """After a change, after a while, or soon if a gateway of an ENI is still to be learned."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), PERIOD)
+            await asyncio.wait_for(self._wake.wait(), PERIOD if self._companion.learn() else SOON)
             await asyncio.sleep(CALM)
         self._wake.clear()
 

@@ -12,6 +12,7 @@ from datapath import errors as kernel_errors
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.modes.policy_route import PolicyRoute
 from datapath.netlink import address, link
+from datapath.netlink.link import Link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
 from datapath.shortcut import Shortcut
@@ -43,18 +44,18 @@ class PolicyRouteKernel:
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
         with _in_our_terms():
-            self._host = self._addresses_of(primary_mac, dual=dual)
-            self._mode.prepare_node(self._host)
+            home = link.find_by_mac(self._socket, primary_mac)
+            if home is None:
+                raise KernelError(f"the node has no device with the primary ENI's MAC {primary_mac}")
+            self._host = self._addresses_of(home, dual=dual)
+            self._mode.prepare_node(self._host, home=home.index)
         return self._host
 
-    def _addresses_of(self, mac: Mac, *, dual: bool) -> tuple[Address, ...]:
-        found_link = link.find_by_mac(self._socket, mac)
-        if found_link is None:
-            raise KernelError(f"the node has no device with the primary ENI's MAC {mac}")
-        assigned = address.of_link(self._socket, found_link.index)
+    def _addresses_of(self, home: Link, *, dual: bool) -> tuple[Address, ...]:
+        assigned = address.of_link(self._socket, home.index)
         found = [a.address for a in assigned if not a.address.is_link_local]
         if not any(a.version == 4 for a in found):
-            raise KernelError(f"the primary ENI {found_link.name} ({mac}) has no IPv4 address")
+            raise KernelError(f"the primary ENI {home.name} ({home.mac}) has no IPv4 address")
         return tuple(a for a in found if dual or a.version == 4)
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:

@@ -45,6 +45,8 @@ class Companion:
         self._fast: FastPath | None = None
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
+        self._enis: dict[int, EniLink] = {}
+        """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
         """The node's own, which the stack answers, as they were at the last look."""
 
@@ -89,7 +91,23 @@ class Companion:
             raise Unavailable(self._why)
         return self._fast
 
+    def learn(self) -> bool:
+        """Look again for gateways' MACs that are not known; False if some still are not."""
+        if self._fast is None:
+            return True
+        try:
+            with self._sockets.borrowed() as socket:
+                for ifindex, eni in self._enis.items():
+                    self._tell_eni(self._fast, socket, eni, ifindex)
+        except (KernelError, OSError) as exc:
+            log.warning("gateways' MACs could not be looked up: %s", exc)
+        return not self._enis
+
     # What a mode tells
+
+    def node_ready(self, home: int) -> None:
+        if self._fast is not None:
+            self._fast.set_home(home)
 
     def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
         if self._fast is None:
@@ -122,6 +140,7 @@ class Companion:
             log.warning("ENI %s has no fast path for now: %s", eni.mac, exc)
 
     def eni_leaves(self, ifindex: int) -> None:
+        self._enis.pop(ifindex, None)
         if self._fast is not None:
             self._fast.detach_eni(ifindex)
             self._fast.drop_eni(ifindex)
@@ -178,6 +197,9 @@ class Companion:
         socket.transact(*(neighbour.ask(one, ifindex) for one in gateways))
         macs = [neighbour.mac_of(socket, one, ifindex) for one in gateways]
         fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+        # Built anew, as another thread may be going through it.
+        others = {index: one for index, one in self._enis.items() if index != ifindex}
+        self._enis = {**others, ifindex: eni} if None in macs else others
 
     def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:

@@ -167,6 +167,11 @@ class FastPath:
         with self._lock:
             self._tables.set_prefixes(service, host_cidrs, node)
 
+    def set_home(self, ifindex: int) -> None:
+        """The node's own ENI: what has an address of the node's leaves by it, whatever it was routed to."""
+        with self._lock:
+            self._tables.set_home(ifindex)
+
     # Switches
 
     def switch(self, on: bool) -> None:

@@ -178,6 +178,11 @@ class Tables:
         row["fast_mark"] = mark
         self._write_setting(row)
 
+    def set_home(self, ifindex: int) -> None:
+        row = self._setting()
+        row["home_ifindex"] = ifindex
+        self._write_setting(row)
+
     def trace_only(self, address: Address | None) -> None:
         row = self._setting()
         raw = bytes(16) if address is None else address_bytes(address)

@@ -63,14 +63,15 @@ class PolicyRoute:
 
     # Node and ENIs
 
-    def prepare_node(self, host_addresses: Iterable[Address]) -> None:
+    def prepare_node(self, host_addresses: Iterable[Address], *, home: int = 0) -> None:
         """Sysctls, the rule to ``TABLE_PODS``, and an end to links that a crash left doomed.
 
-        An IPv6 address among ``host_addresses`` switches IPv6 on.
+        An IPv6 address among ``host_addresses`` switches IPv6 on. ``home``: the link of the node's own ENI.
         """
         addresses = tuple(host_addresses)
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
+        self._shortcut.node_ready(home)
         self._reaper.wake()
 
     def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:

@@ -84,6 +84,7 @@ class Bench:
                 fast=name != "d",
             )
             self.fast.put_endpoint(self.pods[name])
+        self.fast.set_home(self.devices["home"])
         self.fast.set_stack_prefixes(service=SERVICE, host_cidrs=HOST_CIDRS, node=NODE)
         self.fast.switch(True)
 
@@ -159,7 +160,7 @@ def bench(pins: Path) -> Iterator[Bench]:
         stack.callback(os.close, beyond)
         with Socket(netns) as netlink:
             devices = {}
-            for name in ("a", "b", "c", "d", "lost", "solo", "stray", "eni1", "eni2"):
+            for name in ("a", "b", "c", "d", "lost", "solo", "stray", "eni1", "eni2", "home"):
                 ends = End(name, device_mac(name)), End(name, pod_mac(name))
                 netlink.one(link.create_veth(*ends, netns=beyond, mtu=1500))
                 found = link.find(netlink, name)

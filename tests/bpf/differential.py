@@ -53,6 +53,7 @@ def model_of(bench: Bench) -> Model:
         host_cidrs=HOST_CIDRS,
         node=NODE,
         fast_mark=MARK_FAST,
+        home=bench.devices["home"],
     )
 
 

@@ -90,6 +90,7 @@ class Model:
     host_cidrs: tuple[Network, ...]
     node: tuple[Address, ...]
     fast_mark: int
+    home: int
     on: bool = True
     flows: dict[Flow, None] = field(default_factory=dict)
     """What the stack sent, in the order of first sight."""
@@ -198,8 +199,11 @@ class Model:
             seen = read(arrival.frame[14:], arrival)
         except Malformed:
             return _stack(arrival, "seen_nothing")
-        unreadable = seen.cut or seen.part == "later" or seen.is_link_talk() or seen.is_error()
-        if unreadable or stays_on_link(seen.destination):
+        if seen.is_link_talk() or stays_on_link(seen.destination):
+            return _stack(arrival, "seen_nothing")
+        if arrival.ifindex in self.enis and arrival.ifindex != self.home and seen.source in self.node:
+            return replace(_stack(arrival, "seen_home"), verdict="neigh", target=self.home)
+        if seen.cut or seen.part == "later" or seen.is_error():
             return _stack(arrival, "seen_nothing")
         if seen.flow() in self.flows:
             return _stack(arrival, "seen_known")

@@ -9,7 +9,7 @@ import pytest
 
 from datapath.netlink.wire import Address, mac_bytes
 from tests.bpf import packets as p
-from tests.bpf.bench import GATEWAY_MAC, GATEWAY_MAC_V6, MARK_FAST, Bench, device_mac, pod_mac
+from tests.bpf.bench import GATEWAY_MAC, GATEWAY_MAC_V6, MARK_FAST, NODE, Bench, device_mac, pod_mac
 from tests.bpf.differential import RETURNED, UNREACHABLE
 from tests.bpf.packets import Ip, frame, v4, v6
 from tests.bpf.traffic import STRANGE_MAC
@@ -292,6 +292,21 @@ def test_an_answer_from_the_vpc_is_the_stacks_too(node: Bench) -> None:
     assert (found.verdict, found.reason) == ("stack", "stack_flow")
 
 
+@pytest.mark.parametrize(("own", "away"), [(NODE[0], OUT), (NODE[2], OUT6)], ids=["v4", "v6"])
+def test_the_nodes_address_leaves_by_the_nodes_eni(node: Bench, own: Address, away: Address) -> None:
+    """Untouched, fragments too, from whatever pod's ENI; not from a veth, nor what never leaves the link."""
+    answer = sent(own, away)
+    later = sent(own, away, fragment=0x0004) if own.version == 4 else answer
+    for frame_out in (answer, later):
+        found = node.run("stack_egress", "eni2", frame_out)
+        assert (found.verdict, found.reason, found.target) == ("neigh", "seen_home", node.devices["home"])
+        assert (found.packet, found.mark) == (frame_out, 0)
+    assert node.run("stack_egress", "c", answer).reason == "seen_new"
+    assert node.run("stack_egress", "home", answer).reason == "seen_known"
+    solicitation = sent(v6("2001:db8:10::a"), v6("ff02::1:ff00:1"), p.icmp(135), protocol=p.ICMPV6)
+    assert node.run("stack_egress", "eni2", solicitation).reason == "seen_nothing"
+
+
 @pytest.mark.parametrize(("ends", "kind"), [((A, C), 3), ((A6, C6), 2)], ids=["v4", "v6"])
 def test_an_error_goes_the_way_of_what_it_is_about(
     node: Bench, ends: tuple[Address, Address], kind: int
@@ -326,4 +341,5 @@ def test_cut_at_every_offset_behind_the_ip_header(node: Bench, whole: bytes) -> 
 def test_every_reason_but_one_has_a_case(node: Bench) -> None:
     named = {case.reason for case in (*STAYS, *DROPS)}
     elsewhere = {"fast_local", "fast_eni", "fast_neigh", "fast_pod", "stack_off", "stack_flow", "stack_quote"}
-    assert named | elsewhere | {"seen_known"} == set(node.fast.names.reasons) - UNREACHABLE
+    elsewhere |= {"seen_known", "seen_home"}
+    assert named | elsewhere == set(node.fast.names.reasons) - UNREACHABLE

@@ -378,6 +378,15 @@ class Traffic:
         made = self.noted()
         return replace(made, mark=MARK_FAST | self.random.choice((0, 0x4000, 1)))
 
+    def astray(self) -> Arrival:
+        """With the node's address, mostly by a pod's ENI."""
+        version = self.version()
+        source = self.random.choice([one for one in NODE if one.version == version])
+        away = self.random.choice((self.beyond(version), self.beyond(version), self.other_pod(version)))
+        device = self.random.choice(("eni1", "eni2", "eni2", "a"))
+        raw = frame(STRANGE_MAC, device_mac(device), self.packet(source, away))
+        return Arrival("stack_egress", self.bench.devices[device], raw)
+
     def noted_nothing(self) -> Arrival:
         choice = self.random.randrange(4)
         if choice == 0:
@@ -427,4 +436,5 @@ KINDS: tuple[Callable[[Traffic], Arrival], ...] = (
     Traffic.noted_again,
     Traffic.noted_fast,
     Traffic.noted_nothing,
+    Traffic.astray,
 )

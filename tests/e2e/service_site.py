@@ -20,7 +20,7 @@ from lab.sandbox import LabPod
 from lab.spec import OUTSIDE_ADDRESS, OUTSIDE_ADDRESS_V6
 from tests.e2e import benches, services_iptables, services_nft
 from tests.e2e.conftest import Bench
-from tests.e2e.services import MARK, PRIORITY, TABLE, Address, HostPort, NodeRules, Service
+from tests.e2e.services import Address, HostPort, NodeRules, Service
 from tests.e2e.test_fastpath import asked
 
 VIPS: dict[int, dict[str, Address]] = {
@@ -126,27 +126,10 @@ def site(lab: Lab) -> Iterator[Site]:
         for bench, beyond in ((one, ()), (other, tuple(map(str, BEYOND.values())))):
             changes = {"ip_stack": "dual", "service_cidr": SERVICE_CIDR, "max_pool_size": 0, **benches.QUIET}
             bench.configure(agent.cni_conf(host_stack_cidrs=list(beyond)), **changes)
-            _symmetric_routes(bench)
             bench.start()
-        _leave_by_eth0(other)
         a, x, b = one.pod("a"), one.pod("x"), other.pod("b")
         fds = {"a": a.netns_fd(), "x": x.netns_fd(), "b": b.netns_fd(), "outside": lab.netns_fd("outside")}
         fds |= {"A": one.node.netns_fd(), "B": other.node.netns_fd()}
         for fd in fds.values():
             stack.callback(os.close, fd)
         yield Site((one, other), a, x, b, fds)
-
-
-def _symmetric_routes(bench: Bench) -> None:
-    """The rule and the table of symmetric routing: what carries the mark leaves by eth0."""
-    for ip in (["ip", "-4"], ["ip", "-6"]):
-        told = _run(bench, [*ip, "route", "show", "default", "dev", "eth0"]).split()
-        gateway = told[told.index("via") + 1]
-        _run(bench, [*ip, *f"route add default via {gateway} dev eth0 onlink table {TABLE}".split()])
-        _run(bench, [*ip, *f"rule add fwmark {MARK}/{MARK} lookup {TABLE} priority {PRIORITY}".split()])
-
-
-def _leave_by_eth0(bench: Bench) -> None:
-    """What leaves with the node's address has to leave by the node's ENI."""
-    for version, beyond in BEYOND.items():
-        _run(bench, ["ip", f"-{version}", *f"rule add to {beyond} lookup main priority 1000".split()])

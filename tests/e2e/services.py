@@ -13,12 +13,6 @@ Address = IPv4Address | IPv6Address
 PORT, TARGET = 80, 8080
 """Of a service, and of whatever is behind a service or a host port."""
 PROTOCOLS = ("tcp", "udp")
-MARK, TABLE, PRIORITY = 0x10, 100, 600
-"""Symmetric routing: the mark of what came by eth0, and the rule that sends its replies there.
-
-Here the mark is also on what pods send to node ports. If the backend is on another node kube-proxy gives the
-packet the node's address, and by the pod's own ENI the VPC would refuse it, whatever the fast path does.
-"""
 
 
 @dataclass(frozen=True, slots=True)

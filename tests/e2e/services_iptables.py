@@ -1,12 +1,12 @@
 """Rules for ``iptables-restore``: services as kube-proxy writes them (pkg/proxy/iptables of Kubernetes 1.34),
-host ports as portmap (containernetworking-plugins 1.6), and terway's symmetric routing."""
+host ports as portmap (containernetworking-plugins 1.6)."""
 
 from __future__ import annotations
 
 import re
 from hashlib import sha256
 
-from tests.e2e.services import MARK, PORT, PROTOCOLS, TARGET, HostPort, NodeRules, Service, joined
+from tests.e2e.services import PORT, PROTOCOLS, TARGET, HostPort, NodeRules, Service, joined
 
 _NAT = """
 -A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
@@ -43,17 +43,6 @@ _CHAINS = (
     "KUBE-EXTERNAL-SERVICES",
 )
 
-_FROM_PODS = (
-    "-A PREROUTING -i cali+ -p {protocol} --dport 30000:32767 -m addrtype --dst-type LOCAL"
-    f" -j CONNMARK --set-xmark {MARK}/{MARK}"
-)
-_MANGLE = f"""
--A PREROUTING -i eth0 -m comment --comment terway-symmetric -j CONNMARK --set-xmark {MARK}/{MARK}
-{_FROM_PODS.format(protocol="tcp")}
-{_FROM_PODS.format(protocol="udp")}
--A PREROUTING -m comment --comment terway-symmetric -j CONNMARK --restore-mark --mask {MARK}
-"""
-
 
 def written(rules: NodeRules) -> str:
     nat = [*_NAT.splitlines(), *(line for one in rules.host_ports for line in _host_port(one))]
@@ -63,7 +52,7 @@ def written(rules: NodeRules) -> str:
     nat.append("-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS")
     if rules.masqueraded is not None:
         nat.append(f"-A POSTROUTING -s {rules.pods} -d {rules.masqueraded} -j MASQUERADE")
-    tables = (("nat", nat), ("filter", _FILTER.splitlines()), ("mangle", _MANGLE.splitlines()))
+    tables = (("nat", nat), ("filter", _FILTER.splitlines()))
     return "".join(_table(name, lines) for name, lines in tables)
 
 

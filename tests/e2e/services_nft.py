@@ -1,11 +1,11 @@
 """Rules for ``nft -f``: services as kube-proxy writes them (pkg/proxy/nftables of Kubernetes 1.34), host
-ports as portmap (containernetworking-plugins 1.6), and terway's symmetric routing."""
+ports as portmap (containernetworking-plugins 1.6)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.e2e.services import MARK, PORT, PROTOCOLS, TARGET, NodeRules, Service, joined
+from tests.e2e.services import PORT, PROTOCOLS, TARGET, NodeRules, Service, joined
 
 _KUBE_PROXY = """
 table {ip} kube-proxy {{
@@ -59,22 +59,10 @@ table {ip} cni_hostport {{
 }}
 """
 
-_SYMMETRIC = """
-table {ip} {table} {{
-    chain prerouting {{
-        type filter hook prerouting priority mangle
-        iifname "eth0" ct mark set ct mark or {mark}
-        iifname "cali*" fib daddr type local th dport 30000-32767 ct mark set ct mark or {mark}
-        ct mark and {mark} == {mark} meta mark set meta mark or {mark}
-    }}
-}}
-"""
-
 
 def written(rules: NodeRules) -> str:
     ip = "ip" if rules.version == 4 else "ip6"
-    table = "terway_symmetric" if rules.version == 4 else "terway_symmetric_ipv6"
-    text = _services(rules, ip) + _host_ports(rules, ip) + _SYMMETRIC.format(ip=ip, table=table, mark=MARK)
+    text = _services(rules, ip) + _host_ports(rules, ip)
     if rules.masqueraded is not None:
         way_out = f"{ip} saddr {rules.pods} {ip} daddr {rules.masqueraded} masquerade"
         hook = "type nat hook postrouting priority srcnat"
