@@ -15,7 +15,7 @@ from tests.netns.datapath.world import ENI1, ENI2
 from tests.netns.fastpath.builds import Find, build
 from tests.netns.fastpath.node import FastNode
 
-FUTURE = (Need("bpf_redirect_far", 9998, "98.12"), Need("bpf_redirect_beyond", 9999, "99.2"))
+FUTURE = (Need("bpf_redirect_far", 9998, "99.12"), Need("bpf_redirect_beyond", 9999, "99.2"))
 CALLS_IT = ("lib/act.h", "bpf_redirect_peer(", "((long (*)(__u32, __u64))9999)(")
 
 
@@ -29,7 +29,7 @@ def test_this_kernel_has_what_is_needed_and_not_what_no_kernel_has(node: FastNod
     assert lacking() == ""
     assert "bpf_redirect_beyond: the programs need Linux 99.2 or later" in lacking((*HELPERS, FUTURE[1]))
     both = lacking(tuple(reversed(FUTURE)))
-    assert "bpf_redirect_beyond and no bpf_redirect_far: the programs need Linux 99.2" in both
+    assert "bpf_redirect_beyond and no bpf_redirect_far: the programs need Linux 99.12" in both
 
 
 def test_a_helper_that_is_missing_is_named(
