@@ -194,8 +194,7 @@ class Companion:
     def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
-        socket.transact(*(neighbour.ask(one, ifindex) for one in gateways))
-        macs = [neighbour.mac_of(socket, one, ifindex) for one in gateways]
+        macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
         fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
         # Built anew, as another thread may be going through it.
         others = {index: one for index, one in self._enis.items() if index != ifindex}

@@ -70,8 +70,20 @@ def list_permanent(socket: Socket, index: int = 0) -> list[Neighbour]:
     return [one for one in found if one is not None and index in (0, one.index)]
 
 
-def ask(address: Address, index: int) -> Request:
-    """Have the kernel find the neighbour, or make sure of it, as if it had a packet for it."""
+def ask(socket: Socket, address: Address, index: int) -> str | None:
+    """What ``mac_of`` says, once the kernel has set out to find the neighbour or to make sure of it.
+
+    It does so as if it had a packet, and the answer is for the next time unless it comes at once. A permanent
+    neighbour stays as it is: since Linux 5.16 (commit 3dc20f4762c6) asking would make it one that is learned.
+    """
+    state, mac = _look_up(socket, address, index)
+    if state & NUD_PERMANENT:
+        return mac
+    socket.one(_use(address, index))
+    return mac_of(socket, address, index)
+
+
+def _use(address: Address, index: int) -> Request:
     body = _NDMSG.pack(wire.family_of(address), index, NUD_NONE, _NTF_USE, 0)
     body += wire.attribute(NDA_DST, address.packed)
     return Request(Kind.NEWNEIGH, wire.CREATE, body, "ask for neighbour", f"{address} dev {index}")
@@ -82,16 +94,21 @@ def mac_of(socket: Socket, address: Address, index: int) -> str | None:
 
     Linux 5.0 and later answer; on older ones it is None.
     """
+    return _look_up(socket, address, index)[1]
+
+
+def _look_up(socket: Socket, address: Address, index: int) -> tuple[int, str | None]:
+    """State and MAC; NUD_NONE and None for who is not there."""
     body = _NDMSG.pack(wire.family_of(address), index, NUD_NONE, 0, 0)
     body += wire.attribute(NDA_DST, address.packed)
     unknown = _ABSENT | {errno.EOPNOTSUPP, errno.EINVAL}
     request = Request(Kind.GETNEIGH, 0, body, "look up neighbour", f"{address} dev {index}", unknown)
     answer = socket.one(request)
     if answer is None:
-        return None
+        return NUD_NONE, None
     _, _, state, _, _ = _NDMSG.unpack_from(answer.body)
     found = wire.attributes(answer.body, _NDMSG.size).get(NDA_LLADDR)
-    return wire.mac_text(found) if found is not None and state & _KNOWN else None
+    return state, wire.mac_text(found) if found is not None and state & _KNOWN else None
 
 
 def _head(neighbour: Neighbour) -> bytes:
