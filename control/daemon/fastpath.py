@@ -18,16 +18,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from control.config.settings import Settings
+from control.daemon.filters import Filters, Terms
 from control.daemon.journal import Journal
 from control.daemon.pod_paths import PodPaths
 from control.daemon.service_prefixes import ServicePrefixes
-from control.model.errors import Cause, RequestError
+from control.model import errors
+from control.model.errors import Cause, RequestError, TerwayError
 from control.model.ids import Mac
 from control.model.pod import EventType, Kubernetes
 from datapath.endpoint import Network
@@ -35,7 +37,6 @@ from datapath.errors import KernelError
 from datapath.fastpath import Unavailable, remove_fast_path
 from datapath.fastpath.companion import Companion, Prefixes
 from datapath.fastpath.path import FastPath
-from datapath.firewall import Firewall
 from datapath.netlink.wire import host_network
 
 log = logging.getLogger(__name__)
@@ -86,15 +87,6 @@ class Status:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What tells a filter that matters from one that does not: see ``Firewall.obstacles``."""
-
-    pods: frozenset[Network]
-    stack: tuple[Network, ...]
-    devices: frozenset[str]
-
-
 class FastPathSwitch:
     """``open`` first, then ``run`` for as long as the daemon lives."""
 
@@ -116,17 +108,15 @@ class FastPathSwitch:
         self._host_cidrs = host_stack_cidrs
         self._services = ServicePrefixes(journal, kubernetes)
         self._pods = PodPaths(journal, kubernetes)
-        self._firewall: Firewall | None = None
+        self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
-        self._filters: tuple[str, ...] = ()
         self._untold = ""
-        self._looked_for: Terms | None = None
-        self._said: tuple[str, ...] = ()
+        self._said: tuple[Why, ...] = ()
         self._wake = asyncio.Event()
 
     def open(self) -> None:
         """Programs and maps, or the reason why there are none. Twice is once."""
-        if self._firewall is not None:
+        if self._filters is not None:
             return
         pins = self._settings.bpf_pins
         try:
@@ -142,7 +132,7 @@ class FastPathSwitch:
             self._say(EventType.WARNING, f"{exc}; pods are routed")
             return
         self._unavailable = ""
-        self._firewall = Firewall()
+        self._filters = Filters()
         loop = asyncio.get_running_loop()
 
         def changed() -> None:
@@ -153,7 +143,7 @@ class FastPathSwitch:
 
     async def settle(self) -> None:
         """Look at everything, and switch. Waits a little for Services that this node has never heard of."""
-        if self._firewall is None:
+        if self._filters is None:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
@@ -161,34 +151,36 @@ class FastPathSwitch:
                     await self._wake.wait()
                     self._wake.clear()
         self._tell_services()
-        self._filters = _filters(self._firewall, self._terms())
+        self._filters.look(self._terms())
         self._apply()
 
     async def run(self) -> None:
         """Follow what changes: the node's filters, pods' annotations, an operator's word."""
-        firewall = self._firewall
-        if firewall is None:
+        filters = self._filters
+        if filters is None:
             return
         while True:
-            self._pods.follow(self._companion.fast)
-            with self._listening(firewall):
-                await self._woken()
-            self._tell_services()
-            terms = self._terms()
-            if terms != self._looked_for or firewall.changed():
-                self._looked_for = terms
-                self._filters = await asyncio.to_thread(_filters, firewall, terms)
-            self._apply()
+            try:
+                await self._round(filters)
+            except (TerwayError, KernelError) as exc:
+                log.warning("the fast path is as it was: %s", exc)
+                await asyncio.sleep(SOON)
+            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+                log.exception("looking after the fast path failed in a way nobody foresaw")
+                await asyncio.sleep(SOON)
 
     def close(self) -> None:
-        if self._firewall is not None:
-            self._firewall.close()
+        if self._filters is not None:
+            self._filters.close()
 
     def ask(self, on: bool) -> Status:
         """The operator's word, remembered. Raises RequestError if there is no fast path to switch."""
         self.fast()
         self._journal.remember(ASKED, "on" if on else "off")
-        self._apply()
+        try:
+            self._apply()
+        except KernelError as exc:
+            raise errors.KernelError(str(exc)) from exc
         return self.status()
 
     def fast(self) -> FastPath:
@@ -207,14 +199,23 @@ class FastPathSwitch:
         if self._unavailable:
             told = f"no eBPF fast path: {self._unavailable}"
             return Status(State.UNAVAILABLE, asked, (Why.UNAVAILABLE,), (told,))
+        found = () if self._filters is None else self._filters.found
         reasons = () if asked else ((Why.ASKED, "the fast path was switched off by terway-cli fastpath off"),)
         if self._services.known() is None or self._untold:
             reasons = (*reasons, (Why.UNKNOWN, self._untold or UNTOLD))
-        reasons = (*reasons, *((Why.FILTERED, one) for one in self._filters))
+        reasons = (*reasons, *((Why.FILTERED, one) for one in found))
         why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
         return Status(State.OFF if because else State.ON, asked, tuple(why), because)
 
     # Steps
+
+    async def _round(self, filters: Filters) -> None:
+        self._pods.follow(self._companion.fast)
+        with filters.listening(self._wake.set):
+            await self._woken()
+        self._tell_services()
+        await filters.follow(self._terms())
+        self._apply()
 
     async def _woken(self) -> None:
         """After a change, after a while, or soon if a gateway of an ENI is still to be learned."""
@@ -222,24 +223,6 @@ class FastPathSwitch:
             await asyncio.wait_for(self._wake.wait(), PERIOD if self._companion.learn() else SOON)
             await asyncio.sleep(CALM)
         self._wake.clear()
-
-    @contextlib.contextmanager
-    def _listening(self, firewall: Firewall) -> Iterator[None]:
-        """Woken by changes of nf_tables. Not while it is read, by another thread."""
-        loop, descriptor = asyncio.get_running_loop(), firewall.fileno()
-        if descriptor < 0:
-            yield
-            return
-
-        def changed() -> None:
-            if firewall.drain():
-                self._wake.set()
-
-        loop.add_reader(descriptor, changed)
-        try:
-            yield
-        finally:
-            loop.remove_reader(descriptor)
 
     def _terms(self) -> Terms:
         enis = self._journal.book.enis.values()
@@ -261,9 +244,9 @@ class FastPathSwitch:
         fast = self.fast()
         if fast.is_on() != (status.state is State.ON):
             fast.switch(status.state is State.ON)
-        if status.because == self._said:
-            return
-        self._said = status.because
+        if status.why == self._said:
+            return  # a policy engine's rules change all the time, and their text with them
+        self._said = status.why
         if status.because:
             self._say(EventType.WARNING, f"the fast path is off: {'; '.join(status.because)}")
         else:
@@ -274,12 +257,3 @@ class FastPathSwitch:
         self._kubernetes.event(
             None, kind, "FastPathOff" if kind is EventType.WARNING else "FastPathOn", message
         )
-
-
-def _filters(firewall: Firewall, terms: Terms) -> tuple[str, ...]:
-    """In words, what of the node's filters the fast path would pass by. One that cannot be read counts."""
-    try:
-        found = firewall.obstacles(pods=tuple(terms.pods), stack=terms.stack, devices=terms.devices)
-    except KernelError as exc:
-        return (f"whether the node filters pods' packets cannot be told: {exc}",)
-    return tuple(f"the fast path would pass by a filter of this node: {one}" for one in found)
