@@ -13,11 +13,10 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import cast
 
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
-from datapath.netlink.wire import Kind, Message, Request
+from datapath.netlink.wire import Message, Request
 
 _TCMSG = struct.Struct("=BxxxiIII")
 _TCA_KIND, _TCA_OPTIONS, _TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK = 1, 2, 13, 14
@@ -180,5 +179,4 @@ def _filter(place: Place, program_fd: int, name: str) -> bytes:
 def _request(
     kind: _Tc, flags: int, body: bytes, verb: str, subject: object, done_if: frozenset[int] = frozenset()
 ) -> Request:
-    # wire.Kind lists the messages of links and routes; on the wire a kind is but a number.
-    return Request(cast(Kind, kind), flags, body, verb, subject, done_if)
+    return Request(kind, flags, body, verb, subject, done_if)

@@ -1,48 +1,34 @@
-"""Sockets of nfnetlink, bound for life to the network namespace that they were opened in."""
+"""Sockets of netfilter's netlink, which a kernel may not have."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from datapath import namespace
+from datapath.netlink import socket as netlink
 from datapath.netlink.socket import Socket
 
 NETLINK_NETFILTER = 12
 
 
-class NetfilterSocket(Socket):
-    """The exchange of messages is that of rtnetlink; the other end is netfilter."""
-
-    def __init__(self, opened: socket.socket) -> None:
-        self._socket = opened
-        self._sequence = 0
-
-
-def open_netfilter(netns: int | None) -> NetfilterSocket | None:
+def open_netfilter(netns: int | None) -> Socket | None:
     """``netns`` as for ``Socket``; None on a kernel without nfnetlink."""
-    opened = open_raw(netns, groups=0)
-    return None if opened is None else NetfilterSocket(opened)
+    with _absent_is_none():
+        return Socket(netns, protocol=NETLINK_NETFILTER)
 
 
 def open_raw(netns: int | None, *, groups: int) -> socket.socket | None:
     """The bare socket, subscribed to the legacy group mask ``groups``."""
-    if netns is None:
-        return _bound(groups)
-    with namespace.entered(netns):
-        return _bound(groups)
+    with _absent_is_none():
+        return netlink.open_raw(netns, groups=groups, protocol=NETLINK_NETFILTER)
 
 
-def _bound(groups: int) -> socket.socket | None:
+@contextmanager
+def _absent_is_none() -> Iterator[None]:
     try:
-        raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        yield
     except OSError as exc:
-        if exc.errno == errno.EPROTONOSUPPORT:
-            return None
-        raise
-    try:
-        raw.bind((0, groups))
-    except BaseException:
-        raw.close()
-        raise
-    return raw
+        if exc.errno != errno.EPROTONOSUPPORT:
+            raise

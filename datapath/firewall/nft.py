@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import struct
 from enum import IntEnum
-from typing import cast
 
 from datapath.firewall import expression, listing
 from datapath.firewall.connection import open_netfilter
@@ -18,7 +17,7 @@ from datapath.firewall.listing import Attributes, number
 from datapath.firewall.rule import Base, Chain, Family, Names, Rule, Source, Table
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
-from datapath.netlink.wire import Kind, Message, Request
+from datapath.netlink.wire import Message, Request
 
 _SUBSYSTEM = 10 << 8
 _HEAD = struct.Struct("=BBH")
@@ -142,7 +141,7 @@ def _request(
 ) -> Request:
     flags = 0 if kind is Nft.GETGEN else wire.DUMP
     # wire.Kind lists the messages of links and routes; on the wire a kind is but a number.
-    return Request(cast(Kind, _SUBSYSTEM | kind), flags, body, verb, subject, done_if)
+    return Request(_SUBSYSTEM | kind, flags, body, verb, subject, done_if)
 
 
 def _base(message: Message) -> Base | None:

@@ -32,10 +32,11 @@ class Socket:
     """Requests and answers. Not for two threads at once; see ``Pool``.
 
     ``netns`` is an open file descriptor of the namespace, None for the caller's own; it is not kept.
+    ``protocol``: another one than rtnetlink; OSError with EPROTONOSUPPORT if the kernel has not got it.
     """
 
-    def __init__(self, netns: int | None = None) -> None:
-        self._socket = open_raw(netns)
+    def __init__(self, netns: int | None = None, *, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = open_raw(netns, protocol=protocol)
         self._sequence = 0
         # EXT_ACK is of 4.12, STRICT_CHK of 4.20: without them errors are terser and dumps unfiltered,
         # which the readers of this package allow for.
@@ -172,16 +173,16 @@ class Pool:
             self._free.pop().close()
 
 
-def open_raw(netns: int | None, *, groups: int = 0) -> socket.socket:
-    """A bound NETLINK_ROUTE socket, subscribed to the legacy group mask ``groups``."""
+def open_raw(netns: int | None, *, groups: int = 0, protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
+    """A bound socket, subscribed to the legacy group mask ``groups``."""
     if netns is None:
-        return _bound(groups)
+        return _bound(groups, protocol)
     with namespace.entered(netns):
-        return _bound(groups)
+        return _bound(groups, protocol)
 
 
-def _bound(groups: int) -> socket.socket:
-    raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _bound(groups: int, protocol: int) -> socket.socket:
+    raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         raw.bind((0, groups))
     except BaseException:

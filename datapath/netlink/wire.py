@@ -70,10 +70,11 @@ CREATE = 0x400
 class Request:
     """One message to the kernel. ``verb`` and ``subject`` name it in errors: "add route", "10.0.1.5/32 ...".
 
-    Errnos in ``done_if`` mean that the wish was true already (ENOENT for a removal, say).
+    ``kind`` is a ``Kind``, or a number of another subsystem's. Errnos in ``done_if`` mean that the wish was
+    true already (ENOENT for a removal, say).
     """
 
-    kind: Kind
+    kind: int
     flags: int
     body: bytes
     verb: str
