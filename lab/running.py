@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datapath import namespace
 from lab.apiserver.embedded import EmbeddedServer
@@ -45,6 +45,10 @@ from lab.spec import (
 from lab.statedir import LabDir
 from lab.worker import Nursery
 
+if TYPE_CHECKING:
+    from lab.kubernetes.node_config import Host
+    from lab.kubernetes.runtime import NodeRuntime
+
 CLOUD = "cloud"
 OUTSIDE = "outside"
 _HTTP = 80
@@ -71,14 +75,6 @@ _PORTS = (
 )
 
 
-def _api_server(spec: LabSpec, directory: LabDir, say: Say) -> ApiServer:
-    if not spec.kube_bin:
-        return EmbeddedServer()
-    from lab.apiserver.real import RealServer  # makes certificates: 50 ms of imports
-
-    return RealServer(find(spec.kube_bin), KubeDir(directory.kubernetes), say)
-
-
 class RunningLab:
     """Steps of its start that take long are told to ``say``."""
 
@@ -87,7 +83,8 @@ class RunningLab:
         self.directory = directory
         self.clock = LabClock()
         self.cloud = CloudState(spec, self.clock)
-        self.kubernetes = _api_server(spec, directory, say)
+        self._runtime: NodeRuntime | None = None
+        self.kubernetes = self._api_server(say)
         self.pods: dict[str, Value] = {}
         """Records of the pods that clients made, by namespace/name; the lab only keeps them."""
         self._nursery = nursery
@@ -110,7 +107,10 @@ class RunningLab:
         self.reconciler.settle()
         OpenApiServer(self.cloud).start(str(OPENAPI_ADDRESS), _HTTP)
         MetadataServer(self.cloud).start(str(METADATA_ADDRESS), _HTTP)
-        self.kubernetes.start()
+        if self._runtime is None:
+            self.kubernetes.start()
+        else:
+            self._runtime.start([self.node(n.name) for n in self.spec.nodes], self.kubernetes.start)
         for node in self.spec.nodes:
             self._register(node)
         ControlServer(self.directory.control, registry(self)).start()
@@ -156,6 +156,7 @@ class RunningLab:
                 self._namespaces[spec.name] = self._enter(spec.name)
                 self._register(spec)
                 self.reconciler.settle()
+                self._run_kubelet(spec.name)
             except BaseException:
                 self.remove_node(spec.name)
                 raise
@@ -192,9 +193,49 @@ class RunningLab:
             self._nursery.start(node.name)
             self._namespaces[name] = self._enter(name)
             self.reconciler.settle()
+            self._run_kubelet(name)
+
+    def _api_server(self, say: Say) -> ApiServer:
+        if not self.spec.kube_bin:
+            if self.spec.kubernetes is not None:
+                raise LabError("a lab with kubernetes wants kube_bin, the directory of a cluster's programs")
+            return EmbeddedServer()
+        from lab.apiserver.real import RealServer  # makes certificates: 50 ms of imports
+
+        cluster = self.spec.kubernetes is not None
+        programs = find(self.spec.kube_bin, cluster=cluster)
+        server = RealServer(programs, KubeDir(self.directory.kubernetes), say)
+        if cluster:
+            from lab.kubernetes.runtime import NodeRuntime
+
+            self._runtime = NodeRuntime(self.spec, server, self._host)
+        return server
+
+    def _host(self, name: str) -> Host:
+        """What a kubelet is told of its instance."""
+        from lab.kubernetes.node_config import Host
+
+        instance = next(i for i in self.state()["instances"] if i["name"] == name)
+        return Host(
+            name=name,
+            provider_id=self._provider_id(name),
+            instance_type=instance["type"],
+            region=self.spec.region,
+            zone=instance["zone"],
+            address=instance["private_ip"],
+        )
+
+    def _run_kubelet(self, name: str) -> None:
+        """In a node that has just booted. Nothing in a lab whose nodes are no kubelets'."""
+        if self._runtime is not None:
+            self._runtime.boot(self.node(name))
+            self._runtime.join(self.node(name))
+
+    def _provider_id(self, name: str) -> str:
+        return f"{self.spec.region}.i-{name}"
 
     def _register(self, spec: NodeSpec) -> None:
-        self.kubernetes.add_node(spec.name, f"{self.spec.region}.i-{spec.name}")
+        self.kubernetes.add_node(spec.name, self._provider_id(spec.name))
 
     def _enter(self, name: str) -> int:
         """The network namespace of a node that is starting. Raises LabError with what its log says."""

@@ -7,6 +7,7 @@ but those that a cloud always has. Everything here is plain data; ``lab.cloud`` 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 GATEWAY_MAC = "ee:ff:ff:ff:ff:ff"
@@ -14,6 +15,10 @@ METADATA_ADDRESS = IPv4Address("100.100.100.200")
 OPENAPI_ADDRESS = IPv4Address("100.100.0.10")
 KUBERNETES_ADDRESS = IPv4Address("100.100.0.20")
 KUBERNETES_PORT = 6443
+SERVICE_CIDR = IPv4Network("172.21.0.0/20")
+"""Of a real API server, and what the lab's eni_conf says."""
+KUBERNETES_SERVICE = SERVICE_CIDR[1]
+DNS_SERVICE = SERVICE_CIDR[10]
 OUTSIDE_ADDRESS = IPv4Address("203.0.113.10")
 OUTSIDE_ADDRESS_V6 = IPv6Address("2001:db8:ffff::10")
 
@@ -119,6 +124,23 @@ def _default_groups() -> tuple[SecurityGroupSpec, ...]:
     )
 
 
+class ProxyMode(StrEnum):
+    """What makes Services of a cluster work: kube-proxy in one of its modes, or nothing."""
+
+    NFTABLES = "nftables"
+    IPTABLES = "iptables"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesSpec:
+    """A whole cluster: controllers and scheduler too, and nodes of containerd and kubelet."""
+
+    proxy: ProxyMode = ProxyMode.NFTABLES
+    images: tuple[str, ...] = ()
+    """Absolute paths of docker-archives that a node has before its kubelet starts, pause among them."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabSpec:
     region: str = "cn-hangzhou"
@@ -139,3 +161,5 @@ class LabSpec:
 
     "" is the small server of ``lab.kube``, which is there at once.
     """
+    kubernetes: KubernetesSpec | None = None
+    """Needs ``kube_bin``, with all programs of a cluster. Nodes register themselves then."""

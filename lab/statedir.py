@@ -57,6 +57,10 @@ class NodeDir:
     def boot_id(self) -> Path:
         return self.root / "boot_id"
 
+    def setting(self, name: str) -> Path:
+        """In the place of /proc/sys/``name``."""
+        return self.root / "sysctl" / name.replace("/", ".")
+
     @property
     def scratch(self) -> Path:
         """Mount point of a tmpfs that only the node sees: upper layers of its /etc and /opt."""
@@ -73,6 +77,7 @@ class NodeDir:
         for name in PRIVATE:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.scratch.mkdir(exist_ok=True)
+        (self.root / "sysctl").mkdir(exist_ok=True)
         for path in ("/etc/cni/net.d", "/opt/cni/bin"):
             self.outside(path).mkdir(exist_ok=True)
 

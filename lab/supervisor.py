@@ -87,7 +87,7 @@ class Warden:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 os.close(theirs)
                 os.close(self._lifeline)
-                keep = tuple(dict.fromkeys((str(SOURCE), sys.prefix, sys.base_prefix)))
+                keep = tuple(dict.fromkeys((str(SOURCE), sys.prefix, sys.base_prefix, *_programs(spec))))
                 setting = Setting(self._directory, self._groups, keep)
                 os._exit(run(setting, ours, self._work(spec)))
             finally:
@@ -120,6 +120,12 @@ class Warden:
             if pidfd in ready or os.read(self._lifeline, 1) != KEEP:
                 return
             watched.remove(self._lifeline)
+
+
+def _programs(spec: object) -> tuple[str, ...]:
+    """The directory of a cluster's programs, which nodes run too; what is wrong with it the worker says."""
+    named = spec.get("kube_bin") if isinstance(spec, dict) else None
+    return (named,) if isinstance(named, str) and os.path.isabs(named) else ()
 
 
 def _end(pid: int, pidfd: int) -> int:

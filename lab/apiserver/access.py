@@ -40,10 +40,12 @@ def secure_kubeconfig(directory: KubeDir, user: Mapping[str, str]) -> str:
 
 
 def admin_user(directory: KubeDir) -> Mapping[str, str]:
-    return {
-        "client-certificate-data": encoded(directory.certificate("admin").read_bytes()),
-        "client-key-data": encoded(directory.key("admin").read_bytes()),
-    }
+    return certified_user(directory.certificate("admin").read_bytes(), directory.key("admin").read_bytes())
+
+
+def certified_user(certificate: bytes, key: bytes) -> Mapping[str, str]:
+    """Who has ``key``, as ``certificate`` says; both PEM."""
+    return {"client-certificate-data": encoded(certificate), "client-key-data": encoded(key)}
 
 
 def encoded(content: bytes) -> str:

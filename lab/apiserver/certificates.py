@@ -1,6 +1,7 @@
-"""An authority for one lab, and what it signs: the server's certificate and the administrator's.
+"""An authority for one lab, and what it signs: certificates of the server, of its users and of its nodes.
 
-EC P-256 throughout. The authority's key is used and forgotten, so nothing more can be signed by it.
+EC P-256 throughout. The authority lives as long as the lab's worker, which holds its key; a file holds it
+only where a controller manager needs it, which signs what kubelets ask for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,27 @@ _SERVER_NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """What the API server reads out of a client's certificate: user name and group."""
+
+    name: str
+    group: str = "lab"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Certificate and key, PEM."""
+
+    certificate: bytes
+    key: bytes
+
+    def write(self, directory: KubeDir, who: str) -> None:
+        """Raises OSError."""
+        write_private(directory.certificate(who), self.certificate)
+        write_private(directory.key(who), self.key)
+
+
+@dataclass(frozen=True, slots=True)
 class _Subject:
     common_name: str
     organization: str
@@ -36,35 +58,51 @@ class _Subject:
     alternatives: tuple[x509.GeneralName, ...] = ()
 
 
-def make(directory: KubeDir, addresses: Sequence[IPv4Address]) -> None:
+def make(directory: KubeDir, addresses: Sequence[IPv4Address]) -> Authority:
     """Certificates and keys ``ca`` (no key), ``server`` and ``admin``, and the key ``accounts``.
 
     ``addresses`` are the server's. ``accounts`` signs the tokens of service accounts. Raises OSError.
     """
-    authority = _Authority()
-    write_private(directory.certificate("ca"), _pem(authority.certificate))
-    names = (*map(x509.DNSName, _SERVER_NAMES), *map(x509.IPAddress, addresses))
-    server = _Subject("kube-apiserver", "lab", ExtendedKeyUsageOID.SERVER_AUTH, names)
-    admin = _Subject("lab-admin", "system:masters", ExtendedKeyUsageOID.CLIENT_AUTH)
-    for who, subject in (("server", server), ("admin", admin)):
-        key = _new_key()
-        write_private(directory.certificate(who), _pem(authority.sign(subject, key)))
-        write_private(directory.key(who), _key_pem(key))
+    authority = Authority()
+    write_private(directory.certificate("ca"), authority.pem)
+    authority.server("kube-apiserver", addresses).write(directory, "server")
+    authority.client(User("lab-admin", "system:masters")).write(directory, "admin")
     write_private(directory.key("accounts"), _key_pem(_new_key()))
+    return authority
 
 
-class _Authority:
+class Authority:
     def __init__(self) -> None:
         self._key = _new_key()
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "terway-lab")])
         builder = _builder(self._name, self._key).issuer_name(self._name)
-        self.certificate = (
+        self._certificate = (
             builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
-    def sign(self, subject: _Subject, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    @property
+    def pem(self) -> bytes:
+        """Its certificate."""
+        return _pem(self._certificate)
+
+    @property
+    def key_pem(self) -> bytes:
+        return _key_pem(self._key)
+
+    def client(self, user: User) -> Pair:
+        return self._issue(_Subject(user.name, user.group, ExtendedKeyUsageOID.CLIENT_AUTH))
+
+    def server(self, name: str, addresses: Sequence[IPv4Address]) -> Pair:
+        names = (*map(x509.DNSName, _SERVER_NAMES), *map(x509.IPAddress, addresses))
+        return self._issue(_Subject(name, "lab", ExtendedKeyUsageOID.SERVER_AUTH, names))
+
+    def _issue(self, subject: _Subject) -> Pair:
+        key = _new_key()
+        return Pair(_pem(self._sign(subject, key)), _key_pem(key))
+
+    def _sign(self, subject: _Subject, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         attributes = [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, subject.organization),
             x509.NameAttribute(NameOID.COMMON_NAME, subject.common_name),

@@ -14,30 +14,43 @@ VARIABLE = "TERWAY_KUBE_BIN"
 """Environment variable: the directory that is used where none is named."""
 ETCD = "etcd"
 API_SERVER = "kube-apiserver"
+CONTROLLER_MANAGER = "kube-controller-manager"
+SCHEDULER = "kube-scheduler"
+KUBELET = "kubelet"
+KUBE_PROXY = "kube-proxy"
+_OF_A_CLUSTER = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET, KUBE_PROXY)
 _TAIL = 3
 _TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
+    """``controllers`` is empty where an API server runs by itself."""
+
     etcd: Path
     api_server: Path
+    controllers: tuple[Path, ...] = ()
 
 
-def find(directory: str) -> Programs:
-    """Both programs of ``directory``. Raises LabError that names the one that is missing."""
+def find(directory: str, *, cluster: bool = False) -> Programs:
+    """The programs of ``directory``. Raises LabError that names the first one that is missing."""
     root = Path(directory)
     if not root.is_absolute():
         raise LabError(f"kube_bin is {directory!r}, wanted: an absolute path")
-    for name in (ETCD, API_SERVER):
+    for name in _OF_A_CLUSTER if cluster else (ETCD, API_SERVER):
         path = root / name
         if not path.is_file() or not os.access(path, os.X_OK):
             what = "is not executable" if path.exists() else "is not there"
             raise LabError(
-                f"{path} {what}; kube_bin wants a directory with {ETCD} and {API_SERVER}, "
+                f"{path} {what}; kube_bin wants a directory with {_wanted(cluster)}, "
                 "or nothing for the lab's own API server"
             )
-    return Programs(root / ETCD, root / API_SERVER)
+    controllers = (root / CONTROLLER_MANAGER, root / SCHEDULER) if cluster else ()
+    return Programs(root / ETCD, root / API_SERVER, controllers)
+
+
+def _wanted(cluster: bool) -> str:
+    return ", ".join(_OF_A_CLUSTER) if cluster else f"{ETCD} and {API_SERVER}"
 
 
 class Program:

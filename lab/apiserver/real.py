@@ -1,9 +1,10 @@
 """A real etcd and kube-apiserver in the cloud's namespace, children of the lab's worker: they end with it.
 
 etcd listens on the namespace's loopback, which no node reaches. The API server has TLS, RBAC and the default
-admission plugins without ServiceAccount: the default account of a namespace comes from a controller manager,
-and none runs here. The agents' identity is the service account of ``deploy/rbac.json`` with a token of the
-TokenRequest API, as a pod of a DaemonSet has it; the lab itself is an administrator.
+admission plugins. By itself it lacks ServiceAccount among them, because the default account of a namespace
+comes from a controller manager; in a cluster that runs beside it, with a scheduler. The agents' identity is
+the service account of ``deploy/rbac.json`` with a token of the TokenRequest API, as a pod of a DaemonSet has
+it; the lab itself is an administrator.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from datapath import namespace
-from lab.apiserver import access, audit, certificates
+from lab.apiserver import access, arguments, audit, certificates
+from lab.apiserver.certificates import Authority, User
 from lab.apiserver.files import KubeDir, write_private
 from lab.apiserver.port import Object, Say, node_object
-from lab.apiserver.programs import API_SERVER, ETCD, Program, Programs
+from lab.apiserver.programs import API_SERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER, Program, Programs
 from lab.kube_client import KubeClient, KubeError
 from lab.messages import LabError
-from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_SERVICE
 
 RIGHTS = Path(__file__).resolve().parent.parent.parent / "deploy" / "rbac.json"
 _ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/terway"
@@ -32,11 +34,13 @@ _PATHS = {
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
 }
 _TOKEN_SECONDS = 365 * 24 * 3600
-_CLIENT_URL = "http://127.0.0.1:2379"
-_PEER_URL = "http://127.0.0.1:2380"
-_SERVICE_CIDR = "172.21.0.0/20"
-"""That of the lab's default eni_conf."""
-_SERVICE_ADDRESS = IPv4Address("172.21.0.1")
+_COMPONENTS = {
+    "controller-manager": User("system:kube-controller-manager"),
+    "scheduler": User("system:kube-scheduler"),
+    "kubelet-client": User("kube-apiserver-kubelet-client", "system:masters"),
+    "front-proxy": User(arguments.FRONT_PROXY),
+}
+"""Who has a certificate in a cluster, beside server, administrator and nodes."""
 _FIRST_DEADLINE = 120.0
 _AGAIN_DEADLINE = 50.0
 """Shorter: a client of the lab waits for the answer, and no longer than a minute."""
@@ -52,6 +56,8 @@ class RealServer:
         self._say = say
         self._etcd = Program(programs.etcd, directory.log(ETCD))
         self._server = Program(programs.api_server, directory.log(API_SERVER))
+        self._controllers = tuple(Program(path, directory.log(path.name)) for path in programs.controllers)
+        self._authority: Authority | None = None
         self._lock = threading.Lock()
         self._client: KubeClient | None = None
         self._version = ""
@@ -65,15 +71,32 @@ class RealServer:
                 self._prepare()
             self._say(f"starting {ETCD} and {API_SERVER}" if first else f"starting {API_SERVER}")
             if not self._etcd.running:
-                self._etcd.start(_etcd_arguments(self._directory))
-            self._server.start(_server_arguments(self._directory))
+                self._etcd.start(arguments.etcd(self._directory))
+            self._server.start(arguments.api_server(self._directory, cluster=self.cluster))
             self._await_ready(time.monotonic(), _FIRST_DEADLINE if first else _AGAIN_DEADLINE)
+            self._start_controllers()
             if first:
                 self._seed()
 
     def stop(self) -> None:
         with self._lock:
             self._server.kill()
+
+    @property
+    def cluster(self) -> bool:
+        """Whether controllers run beside it, and nodes register themselves."""
+        return bool(self._controllers)
+
+    def kubeconfig(self, user: User) -> str:
+        """A way in for ``user``, with a certificate of its own. Raises LabError before ``start``."""
+        if self._authority is None:
+            raise LabError("the API server was not started")
+        pair = self._authority.client(user)
+        return access.secure_kubeconfig(self._directory, access.certified_user(pair.certificate, pair.key))
+
+    def authority(self) -> str:
+        """The authority's certificate, PEM."""
+        return self._directory.certificate("ca").read_text()
 
     @property
     def requests(self) -> tuple[tuple[str, str], ...]:
@@ -87,6 +110,8 @@ class RealServer:
         }
 
     def add_node(self, name: str, provider_id: str) -> None:
+        if self.cluster:
+            return
         client = self._connected()
         node = node_object(name, provider_id)
         try:
@@ -109,11 +134,32 @@ class RealServer:
     def _prepare(self) -> None:
         """Everything that the programs read, and the lab's own way in."""
         self._directory.root.mkdir(mode=0o700)
-        certificates.make(self._directory, (KUBERNETES_ADDRESS, _SERVICE_ADDRESS, IPv4Address("127.0.0.1")))
+        addresses = (KUBERNETES_ADDRESS, KUBERNETES_SERVICE, IPv4Address("127.0.0.1"))
+        self._authority = certificates.make(self._directory, addresses)
+        if self.cluster:
+            self._prepare_components(self._authority)
         write_private(self._directory.audit_policy, json.dumps(audit.POLICY).encode())
         admin = access.secure_kubeconfig(self._directory, access.admin_user(self._directory))
         write_private(self._directory.kubeconfig("admin"), admin.encode())
         self._client = KubeClient(namespace.own(), access.admin_tls(self._directory))
+
+    def _prepare_components(self, authority: Authority) -> None:
+        write_private(self._directory.key("ca"), authority.key_pem)
+        for who, user in _COMPONENTS.items():
+            authority.client(user).write(self._directory, who)
+        for who in ("controller-manager", "scheduler"):
+            text = self.kubeconfig(_COMPONENTS[who])
+            write_private(self._directory.kubeconfig(who), text.encode())
+
+    def _start_controllers(self) -> None:
+        """Those that do not run: they outlive an API server, but not one that is away as they start."""
+        lines = {
+            CONTROLLER_MANAGER: arguments.controller_manager,
+            SCHEDULER: arguments.scheduler,
+        }
+        for program in self._controllers:
+            if not program.running:
+                program.start(lines[program.name](self._directory))
 
     def _await_ready(self, begin: float, timeout: float) -> None:
         told = begin
@@ -147,39 +193,3 @@ class RealServer:
         token = client.request("POST", f"{_ACCOUNT}/token", wanted)["status"]["token"]
         agent = access.secure_kubeconfig(self._directory, {"token": token})
         write_private(self._directory.kubeconfig("agent"), agent.encode())
-
-
-def _etcd_arguments(directory: KubeDir) -> list[str]:
-    return [
-        f"--data-dir={directory.data}",
-        f"--listen-client-urls={_CLIENT_URL}",
-        f"--advertise-client-urls={_CLIENT_URL}",
-        f"--listen-peer-urls={_PEER_URL}",
-        f"--initial-advertise-peer-urls={_PEER_URL}",
-        f"--initial-cluster=default={_PEER_URL}",
-        # What the lab knows ends with the machine at the latest.
-        "--unsafe-no-fsync",
-    ]
-
-
-def _server_arguments(directory: KubeDir) -> list[str]:
-    return [
-        f"--etcd-servers={_CLIENT_URL}",
-        f"--bind-address={KUBERNETES_ADDRESS}",
-        f"--advertise-address={KUBERNETES_ADDRESS}",
-        f"--secure-port={KUBERNETES_PORT}",
-        f"--client-ca-file={directory.certificate('ca')}",
-        f"--tls-cert-file={directory.certificate('server')}",
-        f"--tls-private-key-file={directory.key('server')}",
-        "--authorization-mode=RBAC",
-        "--disable-admission-plugins=ServiceAccount",
-        "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={directory.key('accounts')}",
-        f"--service-account-signing-key-file={directory.key('accounts')}",
-        f"--service-cluster-ip-range={_SERVICE_CIDR}",
-        "--allow-privileged=true",
-        f"--audit-policy-file={directory.audit_policy}",
-        f"--audit-log-path={directory.audit_log}",
-        "--audit-log-maxsize=64",
-        "--audit-log-maxbackup=1",
-    ]

@@ -17,7 +17,7 @@ from lab import messages
 from lab.messages import LabError
 from lab.nodes.process import NodeProcess, ended, pid_of, until
 from lab.nodes.remote import RemoteNode
-from lab.spec import OPENAPI_ADDRESS, LabSpec
+from lab.spec import OPENAPI_ADDRESS, SERVICE_CIDR, LabSpec
 
 LABEL = "terwayd"
 LOG = "/var/log/terwayd.log"
@@ -48,7 +48,7 @@ def eni_conf(spec: LabSpec, **changes: Any) -> dict[str, Any]:
         "access_key": spec.access_key,
         "access_secret": spec.access_secret,
         "security_group": spec.groups[0].group_id,
-        "service_cidr": "172.21.0.0/20",
+        "service_cidr": str(SERVICE_CIDR),
         "vswitches": vswitches,
         "max_pool_size": 5,
         "min_pool_size": 0,

@@ -17,6 +17,15 @@ from lab.nodes.cgroups import Hierarchy, mount_in_node
 from lab.nodes.syscalls import Mount, mount, unmount
 from lab.statedir import PRIVATE, NodeDir
 
+KERNEL_WIDE = (
+    "kernel/keys/root_maxbytes",
+    "kernel/keys/root_maxkeys",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+)
+"""Settings of no namespace that a kubelet writes: a node has files of its own in their place in /proc/sys."""
 _SAFE = Mount.NOSUID | Mount.NODEV
 _HIDDEN = ("/run", "/tmp", "/var/lib", "/var/log")
 
@@ -47,9 +56,12 @@ def assemble(layout: Layout) -> None:
         for name, inside in PRIVATE.items()
     }
     boot_id = os.open(layout.directory.boot_id, os.O_PATH | os.O_CLOEXEC)
+    settings = _own_settings(layout.directory)
     for inside, fd in private.items():
         _bind(fd, inside)
     _bind(boot_id, "/proc/sys/kernel/random/boot_id")
+    for path, fd in settings.items():
+        _bind(fd, path)
     mount("tmpfs", "/tmp", "tmpfs", _SAFE, "mode=1777")
     mount("tmpfs", "/run", "tmpfs", _SAFE, "mode=755")
     for name in ("lock", "netns"):
@@ -57,10 +69,22 @@ def assemble(layout: Layout) -> None:
     for path, fd in kept.items():
         os.makedirs(path, exist_ok=True)
         _bind(fd, path)
-    for fd in (*kept.values(), *private.values(), boot_id):
+    for fd in (*kept.values(), *private.values(), *settings.values(), boot_id):
         os.close(fd)
     # Last: on shared mounts the detaching above would also take the original's children.
     mount("none", "/", "", Mount.RECURSIVE | Mount.SHARED)
+
+
+def _own_settings(directory: NodeDir) -> dict[str, int]:
+    """Files that begin with the machine's values, by the path they are to take."""
+    opened = {}
+    for name in KERNEL_WIDE:
+        path = Path("/proc/sys") / name
+        if path.exists():
+            own = directory.setting(name)
+            own.write_text(path.read_text())
+            opened[str(path)] = os.open(own, os.O_PATH | os.O_CLOEXEC)
+    return opened
 
 
 def _proc() -> None:

@@ -1,0 +1,182 @@
+"""containerd, kubelet and kube-proxy in a node of the lab, started at each boot, ended with the node.
+
+Used by the lab's worker. Everything that the programs keep lies in the node's private directories, and so
+outlives a reboot as on an instance's disk: images, kubelet's state, logs in /var/log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from datapath import namespace
+from lab import messages
+from lab.apiserver.certificates import User
+from lab.apiserver.programs import KUBE_PROXY, KUBELET
+from lab.apiserver.real import RealServer
+from lab.kubernetes import node_config
+from lab.kubernetes.node_config import Host
+from lab.messages import LabError
+from lab.nodes import cgroups
+from lab.nodes.process import NodeProcess, ended
+from lab.nodes.remote import RemoteNode
+from lab.spec import KubernetesSpec, LabSpec, ProxyMode
+
+CONTAINERD = "containerd"
+PLUGINS = Path("/usr/lib/cni")
+"""Of the Debian package containernetworking-plugins."""
+_PLUGINS_USED = ("loopback", "portmap")
+"""containerd brings up a pod's ``lo`` by the first; the second carries host ports."""
+_DEADLINE = 30.0
+_IMPORT_DEADLINE = 120.0
+_POLL = 0.02
+
+
+def log_of(program: str) -> str:
+    """The path in the node of what ``program`` writes."""
+    return f"/var/log/{program}.log"
+
+
+class NodeRuntime:
+    """``hosts`` tells what the instance of a node is."""
+
+    def __init__(self, spec: LabSpec, server: RealServer, hosts: Callable[[str], Host]) -> None:
+        assert spec.kubernetes is not None
+        self._spec = spec
+        self._wanted: KubernetesSpec = spec.kubernetes
+        self._server = server
+        self._hosts = hosts
+
+    def boot(self, node: RemoteNode) -> None:
+        """What needs no API server: containerd, with the images. Raises LabError."""
+        fresh = not node.directory.outside("/var/lib/containerd").exists()
+        _forward(node)
+        _link_plugins(node)
+        node.write(f"{node_config.DIRECTORY}/containerd.toml", node_config.containerd())
+        process = _start(node, CONTAINERD, ["--config", f"{node_config.DIRECTORY}/containerd.toml"])
+        _await_socket(node, process)
+        if fresh:
+            for image in self._wanted.images:
+                import_image(node, Path(image))
+
+    def join(self, node: RemoteNode) -> None:
+        """kubelet and kube-proxy, with their ways into a cluster that serves. Raises LabError."""
+        host = self._hosts(node.name)
+        self._write_kubelet(node, host)
+        _start(node, self._program(KUBELET), node_config.kubelet_arguments(host))
+        if self._wanted.proxy != ProxyMode.NONE:
+            self._write_proxy(node, host)
+            _start(node, self._program(KUBE_PROXY), [f"--config={node_config.DIRECTORY}/kube-proxy.json"])
+
+    def start(self, nodes: Sequence[RemoteNode], serve: Callable[[], None]) -> None:
+        """All nodes of a lab that comes up, while ``serve`` brings up the API server. Raises LabError."""
+        with ThreadPoolExecutor(max_workers=max(1, len(nodes)), thread_name_prefix="boot") as pool:
+            booted = [pool.submit(self.boot, node) for node in nodes]
+            serve()
+            for each in booted:
+                each.result()
+            for joined in [pool.submit(self.join, node) for node in nodes]:
+                joined.result()
+
+    def _program(self, name: str) -> str:
+        return str(Path(self._spec.kube_bin) / name)
+
+    def _write_kubelet(self, node: RemoteNode, host: Host) -> None:
+        unified = any(h.unified and str(h.mount) == cgroups.ROOT for h in cgroups.hierarchies())
+        config = node_config.kubelet(host, unified_cgroups=unified)
+        user = User(f"system:node:{node.name}", "system:nodes")
+        node.write(f"{node_config.DIRECTORY}/kubelet.json", json.dumps(config, indent=2))
+        node.write(node_config.KUBELET_KUBECONFIG, self._server.kubeconfig(user), mode=0o600)
+        node.write(node_config.AUTHORITY, self._server.authority())
+        # Pods with dnsPolicy Default get this; an empty one would make their libraries ask 127.0.0.1 as well.
+        node.write(node_config.RESOLV_CONF, "nameserver 127.0.0.1\n")
+
+    def _write_proxy(self, node: RemoteNode, host: Host) -> None:
+        pods = (self._spec.vswitches[1:] or self._spec.vswitches)[0].cidr
+        config = node_config.proxy(host, self._wanted.proxy, pods)
+        node.write(f"{node_config.DIRECTORY}/kube-proxy.json", json.dumps(config, indent=2))
+        kubeconfig = self._server.kubeconfig(User("system:kube-proxy"))
+        node.write(node_config.PROXY_KUBECONFIG, kubeconfig, mode=0o600)
+
+
+def import_image(node: RemoteNode, archive: Path) -> None:
+    """A docker-archive of the machine into the node's containerd. Raises LabError."""
+    argv = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
+    out = os.memfd_create("ctr", os.MFD_CLOEXEC)
+    try:
+        source = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        os.close(out)
+        raise LabError(f"node {node.name}: no image {archive}: {exc.strerror}") from exc
+    try:
+        with node.spawn(argv, (source, out, out)) as process:
+            status = process.wait(_IMPORT_DEADLINE)
+        if status != 0:
+            said = os.pread(out, 4096, 0).decode(errors="replace").strip().splitlines()
+            raise LabError(f"node {node.name}: ctr does not import {archive}: {said[-1:] or status}")
+    finally:
+        messages.close([source, out])
+
+
+def _forward(node: RemoteNode) -> None:
+    """What kubeadm wants of a node before it lets one join."""
+    fd = node.netns_fd()
+    try:
+        with namespace.entered(fd):
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+    finally:
+        os.close(fd)
+
+
+def _link_plugins(node: RemoteNode) -> None:
+    for name in _PLUGINS_USED:
+        if not (PLUGINS / name).exists():
+            raise LabError(
+                f"no {PLUGINS / name} on this machine; install the package containernetworking-plugins"
+            )
+        link = node.directory.outside(f"/opt/cni/bin/{name}")
+        if not link.is_symlink():
+            link.symlink_to(PLUGINS / name)
+
+
+def _start(node: RemoteNode, program: str, arguments: Sequence[str]) -> NodeProcess:
+    """Detached, with its output appended to its log; its label is its name."""
+    name = Path(program).name
+    path = node.directory.outside(log_of(name))
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return node.spawn([program, *arguments], (null, log, log), label=name, detached=True)
+    finally:
+        messages.close([log, null])
+
+
+def _await_socket(node: RemoteNode, process: NodeProcess) -> None:
+    path = Path(f"/proc/{node.pid}/root{node_config.CONTAINERD_SOCKET}")
+    deadline = time.monotonic() + _DEADLINE
+    while not _accepts(path):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise LabError(f"node {node.name}: {CONTAINERD} does not serve: {tail(node, CONTAINERD)}")
+        ended(process.fileno(), _POLL)
+
+
+def _accepts(path: Path) -> bool:
+    try:
+        messages.connect(path, timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def tail(node: RemoteNode, program: str) -> str:
+    """The last lines that a node's program wrote, as one."""
+    try:
+        lines = node.read(log_of(program)).strip().splitlines()
+    except OSError as exc:
+        return f"no log: {exc.strerror}"
+    return " | ".join(lines[-3:]) or "its log is empty"
