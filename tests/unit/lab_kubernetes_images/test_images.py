@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,19 @@ def test_a_busybox_with_libraries_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         images.busybox()
 
 
+def await_blocked(pid: int) -> None:
+    """Until the process waits for signals: before that the first one would end it."""
+    deadline = time.monotonic() + 10
+    while "SigBlk:\t0000000000000000\n" in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_sandbox_process_ends_by_signal(pause: Path, number: signal.Signals) -> None:
     with subprocess.Popen([str(pause)]) as process:
         try:
+            await_blocked(process.pid)
             process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGUSR1)
             with pytest.raises(subprocess.TimeoutExpired):
