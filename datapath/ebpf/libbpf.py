@@ -30,6 +30,9 @@ _PER_CPU = frozenset(
     (lib.BPF_MAP_TYPE_PERCPU_HASH, lib.BPF_MAP_TYPE_PERCPU_ARRAY, lib.BPF_MAP_TYPE_LRU_PERCPU_HASH)
 )
 _PACKET_ROOM = 4096
+_ENOTSUPP = 524
+"""The kernel's own "not supported", which C has no name for: what maps without batches answer, such as those
+of prefixes and the arrays per CPU of Linux 5.10."""
 
 lib.report_install()
 
@@ -229,9 +232,13 @@ def map_keys(fd: int, key_size: int) -> list[bytes]:
 
 
 def map_update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
-    """Insert or replace ``count`` rows in one call (Linux 5.6). Not for per-CPU maps."""
+    """Insert or replace ``count`` rows, in one call if this kind of map can. Not for per-CPU maps."""
     done = ffi.new("__u32 *", count)
     result = lib.bpf_map_update_batch(fd, keys, values, done, _sized("struct bpf_map_batch_opts"))
+    if _is(result, _ENOTSUPP):
+        for key, value in zip(_pieces(keys, count), _pieces(values, count), strict=True):
+            map_update(fd, key, value)
+        return
     _checked(result, f"update the map with {count} rows, of which {done[0]} were taken", f"descriptor {fd}")
 
 
@@ -243,18 +250,32 @@ def map_delete_batch(fd: int, keys: bytes, count: int) -> None:
 
 
 def map_dump(fd: int, shape: MapShape) -> tuple[bytes, bytes]:
-    """All keys and all values, each joined, read in one batch (Linux 5.6)."""
+    """All keys and all values, each joined, read in one batch if this kind of map can."""
     entries, value_size = shape.max_entries, shape.lookup_size()
     keys, values = ffi.new("char[]", entries * shape.key_size), ffi.new("char[]", entries * value_size)
     token, count = ffi.new("char[]", max(shape.key_size, 8)), ffi.new("__u32 *", entries)
     options = _sized("struct bpf_map_batch_opts")
     result = lib.bpf_map_lookup_batch(fd, ffi.NULL, token, keys, values, count, options)
+    if _is(result, _ENOTSUPP):
+        return _dump_by_key(fd, shape)
     if not _is(result, errno.ENOENT):  # ENOENT says that the end was reached
         _checked(result, "dump the map", shape.name)
     return (
         bytes(ffi.buffer(keys, count[0] * shape.key_size)),
         bytes(ffi.buffer(values, count[0] * value_size)),
     )
+
+
+def _dump_by_key(fd: int, shape: MapShape) -> tuple[bytes, bytes]:
+    found = ((key, map_lookup(fd, key, shape.lookup_size())) for key in map_keys(fd, shape.key_size))
+    rows = [(key, value) for key, value in found if value is not None]
+    return b"".join(key for key, _ in rows), b"".join(value for _, value in rows)
+
+
+def _pieces(joined: bytes, count: int) -> Iterator[bytes]:
+    """``count`` of the same size."""
+    size = len(joined) // count if count else 0
+    return (joined[number * size :][:size] for number in range(count))
 
 
 def pin(fd: int, path: str) -> None:

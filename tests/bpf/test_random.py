@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tests.bpf.bench import Bench
 from tests.bpf.differential import play
+from tests.pace import SLOWER
 
 
 def test_programs_and_model_agree(node: Bench) -> None:
-    tally = play(node, seed=20, packets=20_000)
+    tally = play(node, seed=20, packets=int(20_000 / SLOWER))
     print("\n".join(tally.histogram()))
     names = node.fast.names
     assert not tally.rare((*names.reasons, *names.verdicts), 0.01)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pyroute2 import IPRoute
 
 from datapath import namespace
 from datapath.ebpf import libbpf
+from datapath.ebpf._libbpf import lib
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import Direction, Object, TcHook
 from datapath.ebpf.objects import ObjectMissing, path
@@ -106,6 +108,31 @@ def test_rows_go_in_and_out_of_a_map(loaded: Object) -> None:
     found = target.get(keys[2:3])
     assert found is not None
     assert found.tolist() == [(30, 7)]
+
+
+class WithoutBatches:
+    """libbpf on a kernel whose maps have none."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("bpf_map_update_batch", "bpf_map_lookup_batch"):
+            return lambda *_: -524
+        return getattr(lib, name)
+
+
+def test_maps_without_batches_are_written_and_read_row_by_row(
+    loaded: Object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, counted = (table(loaded, name, Btf(loaded.btf())) for name in ("hashed", "counted"))
+    monkeypatch.setattr(libbpf, "lib", WithoutBatches())
+    keys, values = hashed.keys(3), hashed.values(3)
+    keys[:], values["a"], values["b"] = [1, 2, 3], [10, 20, 30], [7, 8, 9]
+    hashed.put(keys, values)
+    found, rows = hashed.dump()
+    assert dict(zip(found.tolist(), rows.tolist(), strict=True)) == {1: (10, 7), 2: (20, 8), 3: (30, 9)}
+    counted.put_zero(np.array([5], counted.key))
+    assert counted.dump()[1].tolist() == [[0] * libbpf.possible_cpus()]
+    with pytest.raises(KernelError, match="Argument list too long"):
+        hashed.put(np.arange(9, dtype=hashed.key), hashed.values(9))
 
 
 def test_a_full_map_says_so(loaded: Object) -> None:
