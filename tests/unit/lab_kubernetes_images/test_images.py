@@ -59,10 +59,10 @@ def test_a_busybox_with_libraries_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         images.busybox()
 
 
-def await_blocked(pid: int) -> None:
-    """Until the process waits for signals: before that the first one would end it."""
+def await_sleep(pid: int) -> None:
+    """Until the process waits for signals, its only sleep: before that the first one would end it."""
     deadline = time.monotonic() + 10
-    while "SigBlk:\t0000000000000000\n" in Path(f"/proc/{pid}/status").read_text():
+    while "State:\tS" not in Path(f"/proc/{pid}/status").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -71,7 +71,7 @@ def await_blocked(pid: int) -> None:
 def test_the_sandbox_process_ends_by_signal(pause: Path, number: signal.Signals) -> None:
     with subprocess.Popen([str(pause)]) as process:
         try:
-            await_blocked(process.pid)
+            await_sleep(process.pid)
             process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGUSR1)
             with pytest.raises(subprocess.TimeoutExpired):
