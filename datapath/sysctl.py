@@ -2,6 +2,9 @@
 
 What is below ``net`` is that of the namespace the calling thread is in; see ``datapath.namespace.entered``.
 Names use slashes, as a link's name may hold a dot.
+
+A container that is not privileged has /proc/sys read-only. A bind mount of the host's /proc/sys/net elsewhere
+can be written, and shows the namespace of the thread as well: ``net_at`` says where it is.
 """
 
 from __future__ import annotations
@@ -13,12 +16,24 @@ from collections.abc import Mapping
 from datapath.errors import KernelError
 
 ROOT = "/proc/sys/"
+_NET = "net/"
+_net = ""
+
+
+def net_at(directory: str) -> None:
+    """From now on names below ``net`` are those in ``directory``, for the whole process."""
+    global _net
+    _net = directory.rstrip("/") + "/"
+
+
+def _path(name: str) -> str:
+    return _net + name[len(_NET) :] if _net and name.startswith(_NET) else ROOT + name
 
 
 def read(name: str) -> str:
     """The value without its newline. Raises KernelError with ENOENT if there is no such setting."""
     try:
-        with open(ROOT + name) as file:
+        with open(_path(name)) as file:
             return file.read().strip()
     except OSError as exc:
         raise KernelError("read sysctl", errno=exc.errno or 0, object=name) from exc
@@ -28,14 +43,17 @@ def write(name: str, value: str) -> None:
     """Set, whatever it was. Cheaper than ``ensure`` where nothing can have been set yet."""
     try:
         # Not open(): no buffer, no codec, no stat; this runs once per setting and pod.
-        file = os.open(ROOT + name, os.O_WRONLY | os.O_CLOEXEC)
+        file = os.open(_path(name), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(file, value.encode())
         finally:
             os.close(file)
     except OSError as exc:
         detail = (
-            "/proc/sys is mounted read-only; the agent must be privileged" if exc.errno == errno.EROFS else ""
+            "it is mounted read-only: let the agent be privileged, or mount the host's /proc/sys/net "
+            "elsewhere and name that by -sysctl-net"
+            if exc.errno == errno.EROFS
+            else ""
         )
         what = f"set sysctl to {value}"
         raise KernelError(what, errno=exc.errno or 0, object=name, detail=detail) from exc
@@ -53,7 +71,7 @@ def links(family: str) -> tuple[str, ...]:
     """Names below ``net/FAMILY/conf`` (``ipv4`` or ``ipv6``), without ``all`` and ``default``."""
     where = f"net/{family}/conf"
     try:
-        names = os.listdir(ROOT + where)
+        names = os.listdir(_path(where))
     except OSError as exc:
         raise KernelError("list sysctls", errno=exc.errno or 0, object=where) from exc
     return tuple(sorted(set(names) - {"all", "default"}))

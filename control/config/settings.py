@@ -56,6 +56,11 @@ class Settings:
     """``-socket``: where the CNI executable connects."""
     debug_socket: Path = Path("/var/run/eni/eni_debug.socket")
     """``-readonly-listen``, a path or unix://path: terway-cli, metrics, health."""
+    health_listen: str = ""
+    """``-health-listen``, HOST:PORT: /healthz, /readyz and /metrics for kubelet and Prometheus; "": none."""
+    sysctl_net: Path = Path("/proc/sys/net")
+    """``-sysctl-net``: where the kernel's /proc/sys/net can be written. A container that is not privileged
+    has that itself read-only, and a bind mount of the host's in another place."""
     state_directory: Path = Path("/var/lib/cni/terway")
     """``-state-directory``: the ledger. Must outlive the daemon and a reboot."""
     kubeconfig: Path | None = None
@@ -78,6 +83,8 @@ class Settings:
     """``-feature-gates``, "Name=true,Other=false"."""
     gc_rules: bool = True
     """TERWAY_GC_RULES: remove rules once at start that no pod has any more."""
+    version: str = ""
+    """TERWAY_VERSION, set by the image: what ``terway-cli mode`` and the log call this build."""
     token_cache_size: int = 500
     """IDEMPOTENT_KEY_CACHE_SIZE: how many client tokens of failed writes are remembered."""
 
@@ -109,6 +116,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         secret_directory=told.secret_directory,
         socket=told.socket,
         debug_socket=_unix_path(told.readonly_listen),
+        health_listen=_host_and_port(told.health_listen),
+        sysctl_net=told.sysctl_net,
         state_directory=told.state_directory,
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
         ecs_endpoint=environ.get("ECS_ENDPOINT", ""),
@@ -120,6 +129,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         bpf_objects=Path(told.bpf_objects) if told.bpf_objects else None,
         gates=_gates(told.feature_gates),
         gc_rules=_truth("TERWAY_GC_RULES", environ.get("TERWAY_GC_RULES", ""), True),
+        version=environ.get("TERWAY_VERSION", ""),
         token_cache_size=_count(
             "IDEMPOTENT_KEY_CACHE_SIZE", environ.get("IDEMPOTENT_KEY_CACHE_SIZE", ""), 500
         ),
@@ -160,6 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     flag("cni-conf-target", _USUAL.cni_conf_target, "directory the container runtime reads")
     flag("secret-directory", _USUAL.secret_directory, "a mounted access key")
     flag("socket", _USUAL.socket, "where the CNI executable connects")
+    flag("health-listen", "", "HOST:PORT for health and metrics over TCP, else nowhere")
+    flag("sysctl-net", _USUAL.sysctl_net, "where /proc/sys/net can be written")
     flag("state-directory", _USUAL.state_directory, "the ledger")
     flag("bpf", "on", "carry packets by eBPF, on or off")
     flag("bpf-pins", _USUAL.bpf_pins, "where eBPF maps, programs and links are pinned")
@@ -184,6 +196,14 @@ def _unix_path(text: str) -> Path:
     if "://" in text.removeprefix("unix://") or not path.is_absolute():
         raise _bad("-readonly-listen", text, "an absolute path, or unix:// and one")
     return path
+
+
+def _host_and_port(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    known = port.isascii() and port.isdecimal() and 0 < int(port) < 65536
+    if text and not (host and colon and known):
+        raise _bad("-health-listen", text, "HOST:PORT, such as 127.0.0.1:15733")
+    return text
 
 
 def _scheme(text: str) -> str:

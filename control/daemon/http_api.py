@@ -1,6 +1,7 @@
 """The daemon's window: health, readiness, metrics and what ``terway-cli`` shows, over HTTP.
 
-On a UNIX socket (upstream's ``eni_debug.socket``) or a TCP address, whichever ``-readonly-listen`` names.
+On a UNIX socket (upstream's ``eni_debug.socket``) that ``-readonly-listen`` names. A second one, with no more
+than health, readiness and metrics, is at the TCP address of ``-health-listen``, for kubelet and Prometheus.
 Requests are answered in threads; whatever reads the daemon's state is run on its event loop, so an answer is
 never torn, and a loop that is stuck fails the liveness probe.
 """
@@ -191,6 +192,6 @@ def _bind(listen: str) -> _Server:
         return _Server((host.strip("[]"), int(port)), _Handler)
     except (OSError, ValueError) as exc:
         raise ConfigError(
-            f"-readonly-listen {listen!r}: {exc}",
-            remedy="allowed are unix:///PATH and HOST:PORT, free for this process to bind",
+            f"cannot listen on {listen!r}: {exc}",
+            remedy="-readonly-listen takes unix:///PATH, -health-listen HOST:PORT; both must be free to bind",
         ) from exc

@@ -32,6 +32,7 @@ from control.daemon.node import Node
 from control.daemon.node_config import NodeConfig
 from control.model.errors import Cause, CloudError, ConfigError, RequestError, TerwayError
 from control.model.ids import AttachmentKey
+from datapath import sysctl
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
             stream=sys.stderr,
         )
+        log.info("terwayd %s on node %s", told.version or "from its source", told.node_name)
+        sysctl.net_at(str(told.sysctl_net))
         asyncio.run(Daemon(_configured(told)).run())
     except TerwayError as exc:
         print(f"terwayd: {exc}", file=sys.stderr)

@@ -59,6 +59,7 @@ def describe(
         "because": [*because, *path.because],
         "node": {
             "name": config.settings.node_name,
+            "terway": config.settings.version or "from its source",
             "instance_id": identity.instance_id,
             "instance_type": identity.instance_type,
             "zone": identity.zone,

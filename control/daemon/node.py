@@ -85,6 +85,7 @@ class Node:
             f"unix://{config.settings.debug_socket}", asyncio.get_running_loop(), self._metrics.registry
         )
         self._api.ready = why
+        self._health = self._health_api(config.settings.health_listen, why)
         self._why = why
         window = Window(
             self._shown,
@@ -97,12 +98,22 @@ class Node:
         window.register(self._api, test_clock=config.test_clock)
         BpfWindow(self._switch.fast, self._name_of).register(self._api)
 
+    def _health_api(self, listen: str, why: Callable[[], str]) -> HttpApi | None:
+        """Health, readiness and metrics, and no more: whoever reaches it may not change anything."""
+        if not listen:
+            return None
+        api = HttpApi(listen, asyncio.get_running_loop(), self._metrics.registry)
+        api.ready = why
+        return api
+
     @classmethod
     @contextlib.asynccontextmanager
     async def opened(cls, config: NodeConfig, why: Callable[[], str]) -> AsyncIterator[Node]:
         """``why`` says why no pod can be served, "" if it can: the readiness probe's answer."""
         node = cls(config, why)
         node._api.start()
+        if node._health is not None:
+            node._health.start()
         node._kubernetes.start()
         try:
             yield node
@@ -119,6 +130,8 @@ class Node:
         await self._metadata.close()
         await self._kubernetes.close()
         self._api.stop()
+        if self._health is not None:
+            self._health.stop()
         self._kernel.close()
         self._switch.close()
         self._companion.close()

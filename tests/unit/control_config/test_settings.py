@@ -37,6 +37,8 @@ def test_every_flag(dash: str) -> None:
         "cni-conf-target": "/a/to",
         "secret-directory": "/a/secret",
         "socket": "/a/socket",
+        "health-listen": "[::1]:15733",
+        "sysctl-net": "/a/net",
         "state-directory": "/a/state",
         "metadata-url": "http://127.0.0.1:80/",
     }
@@ -49,6 +51,8 @@ def test_every_flag(dash: str) -> None:
         secret_directory=Path("/a/secret"),
         socket=Path("/a/socket"),
         debug_socket=Path("/a/debug"),
+        health_listen="[::1]:15733",
+        sysctl_net=Path("/a/net"),
         state_directory=Path("/a/state"),
         kubeconfig=Path("/a/kube"),
         metadata_url="http://127.0.0.1:80",
@@ -71,6 +75,7 @@ def test_every_variable() -> None:
             "TERWAY_METADATA_URL": "http://100.100.100.200",
             "TERWAY_GC_RULES": "false",
             "IDEMPOTENT_KEY_CACHE_SIZE": "7",
+            "TERWAY_VERSION": "1.2",
         },
     )
     assert found == Settings(
@@ -82,6 +87,7 @@ def test_every_variable() -> None:
         api_scheme="http",
         gc_rules=False,
         token_cache_size=7,
+        version="1.2",
     )
 
 
@@ -93,6 +99,8 @@ def test_every_variable() -> None:
         (["-log-level", "loud"], {}, "-log-level is 'loud', allowed: debug, info, warn, error"),
         (["-readonly-listen", "tcp://:80"], {}, "-readonly-listen is 'tcp://:80'"),
         (["-readonly-listen", "relative"], {}, "-readonly-listen is 'relative'"),
+        (["-health-listen", "15733"], {}, "-health-listen is '15733', allowed: HOST:PORT"),
+        (["-health-listen", "127.0.0.1:65536"], {}, "-health-listen is"),
         (["-feature-gates", "Warp=true"], {}, "-feature-gates is 'Warp=true', allowed: Name=true"),
         (["-feature-gates", "EFLO"], {}, "-feature-gates is 'EFLO'"),
         (["-feature-gates", "EFLO=maybe"], {}, "-feature-gates EFLO is 'maybe', allowed: true, false"),

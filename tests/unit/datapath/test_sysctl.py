@@ -34,6 +34,19 @@ def test_ensure_writes_only_what_differs(conf: Path) -> None:
     assert sysctl.read("net/ipv4/conf/all/rp_filter") == "2"
 
 
+def test_names_below_net_may_be_elsewhere_and_others_stay(
+    conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sysctl, "ROOT", "/nowhere/")
+    monkeypatch.setattr(sysctl, "_net", "")
+    sysctl.net_at(str(conf.parent.parent))
+    sysctl.write("net/ipv4/conf/eth0/rp_filter", "2")
+    assert (conf / "eth0/rp_filter").read_text().startswith("2")
+    assert "eth0" in sysctl.links("ipv4")
+    with pytest.raises(KernelError, match="kernel/osrelease"):
+        sysctl.read("kernel/osrelease")
+
+
 @pytest.mark.usefixtures("conf")
 def test_links() -> None:
     assert sysctl.links("ipv4") == ("eth0", "eth0.100")
