@@ -67,6 +67,13 @@ def cni_conf(**changes: Any) -> dict[str, Any]:
     }
 
 
+def cni_chain() -> dict[str, Any]:
+    """A 10-terway.conflist whose second plugin carries host ports, as containerd asks it to."""
+    terway = {key: value for key, value in cni_conf().items() if key not in ("cniVersion", "name")}
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": "terway", "plugins": [terway, portmap]}
+
+
 def environment(node: str) -> dict[str, str]:
     """Where the agent finds the lab's services."""
     return {

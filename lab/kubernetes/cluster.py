@@ -1,0 +1,109 @@
+"""A cluster in the lab's VPC: what it is made of, and how it comes up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from lab.apiserver.port import Say
+from lab.client import Lab
+from lab.kubernetes import binaries, images, kubectl
+from lab.kubernetes.readiness import await_available, await_nodes
+from lab.kubernetes.runtime import CONTAINERD, PLUGINS
+from lab.messages import LabError
+from lab.nodes import agent
+from lab.nodes.agent import Wait, follow
+from lab.spec import KubernetesSpec, LabSpec, NodeSpec, ProxyMode
+
+NAME = "cluster"
+DNS_MANIFEST = Path(__file__).resolve().parent / "manifests" / "coredns.yaml"
+_AGENT_DEADLINE = 60.0
+PACKAGES = {
+    "containerd": CONTAINERD,
+    "runc": "runc",
+    "iptables": "iptables",
+    "nftables": "nft",
+    "conntrack": "conntrack",
+    "ethtool": "ethtool",
+    "socat": "socat",
+    "busybox-static": "busybox",
+    "containernetworking-plugins": str(PLUGINS / "loopback"),
+}
+"""Debian packages that a node's programs need, and by what each is known."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Agent(StrEnum):
+    """How terwayd comes to the nodes."""
+
+    PROCESS = "process"
+    """From this source tree, as a process of each node: a change is a restart away."""
+    NONE = "none"
+    """Not at all: nodes stay NotReady until somebody installs a CNI."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    nodes: int = 2
+    proxy: ProxyMode = ProxyMode.NFTABLES
+    version: str = binaries.VERSION
+    agent: Agent = Agent.PROCESS
+    name: str = NAME
+
+
+def up(wanted: Wanted, say: Say) -> Lab:
+    """A cluster that stays until ``down``, with nodes Ready and DNS that answers. Raises LabError."""
+    nodes = tuple(NodeSpec(f"node{i + 1}") for i in range(wanted.nodes))
+    spec = with_kubernetes(LabSpec(nodes=nodes), wanted.proxy, version=wanted.version, say=say)
+    say(f"a VPC with {wanted.nodes} nodes, and Kubernetes {wanted.version}")
+    lab = Lab.start(spec, name=wanted.name, keep=True, progress=say)
+    try:
+        if wanted.agent != Agent.NONE:
+            start_agents(lab, say)
+            await_nodes(lab, say)
+            start_dns(lab, say)
+    except BaseException:
+        lab.down()
+        raise
+    return lab
+
+
+def check_packages() -> None:
+    """Raises LabError that names the packages to install."""
+    missing = [p for p, program in PACKAGES.items() if shutil.which(program, path=_PATH) is None]
+    if missing:
+        raise LabError(
+            "a cluster's nodes need programs that this machine lacks; "
+            f"install them with `apt-get install --no-install-recommends {' '.join(missing)}`"
+        )
+
+
+def with_kubernetes(spec: LabSpec, proxy: ProxyMode, *, version: str, say: Say) -> LabSpec:
+    """``spec`` with a cluster; its programs and images are made if they are missing. Raises LabError."""
+    check_packages()
+    directory = binaries.ensure(say, version=version)
+    made = images.base(directory, binaries.CACHE / "kubernetes" / "images")
+    kubernetes = KubernetesSpec(proxy=proxy, images=tuple(map(str, made)))
+    return replace(spec, kube_bin=str(directory.resolve()), kubernetes=kubernetes)
+
+
+def start_agents(lab: Lab, say: Say) -> None:
+    """terwayd as a process of every node, with host ports behind it in the chain. Raises LabError."""
+    say("starting terwayd on each node")
+    started = []
+    for node in lab.nodes:
+        node.install_cni()
+        node.write_config(cni_conf=agent.cni_chain())
+        started.append((node, node.start_agent(wait=Wait.NOTHING)))
+    for node, process in started:
+        follow(node, process, Wait.READY, time.monotonic() + _AGENT_DEADLINE)
+
+
+def start_dns(lab: Lab, say: Say) -> None:
+    """CoreDNS at the cluster's DNS address. Raises LabError."""
+    kubectl.run(lab, ["apply", "-f", str(DNS_MANIFEST)])
+    await_available(lab, "deployments", "kube-system", "coredns", say)
+    say("CoreDNS serves")

@@ -1,0 +1,103 @@
+"""Waiting for a cluster: for its nodes, for the pods of a workload. What holds it up is said meanwhile."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lab.apiserver.port import Say
+from lab.apiserver.programs import KUBE_PROXY, KUBELET
+from lab.client import Lab
+from lab.kube_client import KubeError
+from lab.kubernetes.runtime import CONTAINERD, tail
+from lab.messages import LabError
+from lab.nodes.node import LabNode
+from lab.spec import ProxyMode
+
+_DEADLINE = 60.0
+_POLL = 0.1
+_TOLD_EVERY = 5.0
+
+
+def await_nodes(lab: Lab, say: Say) -> None:
+    """Until every node is Ready, and pods can be made. Raises LabError that says what holds it up."""
+
+    proxied = lab.spec.kubernetes is not None and lab.spec.kubernetes.proxy != ProxyMode.NONE
+    programs = (CONTAINERD, KUBELET, KUBE_PROXY) if proxied else (CONTAINERD, KUBELET)
+
+    def waits_for() -> str:
+        for node in lab.nodes:
+            _check_programs(node, programs)
+        registered = {
+            n["metadata"]["name"]: n for n in lab.kubernetes.request("GET", "/api/v1/nodes")["items"]
+        }
+        for node in lab.nodes:
+            if node.name not in registered:
+                return f"node {node.name} is not registered"
+            if why := not_ready(registered[node.name]):
+                return f"node {node.name}: {why}"
+        lab.kubernetes.request("GET", "/api/v1/namespaces/default/serviceaccounts/default")
+        return ""
+
+    wait_until(waits_for, say)
+    say(f"{len(lab.nodes)} nodes are Ready")
+
+
+def not_ready(node: dict[str, Any]) -> str:
+    """Why a Node object is not Ready, "" if it is."""
+    for condition in node.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready":
+            return "" if condition["status"] == "True" else str(condition.get("message") or "not Ready")
+    return "its kubelet has said nothing yet"
+
+
+def await_available(lab: Lab, kind: str, where: str, name: str, say: Say) -> None:
+    """Until all pods of one of ``deployments`` or ``daemonsets`` serve. Raises LabError."""
+    path = f"/apis/apps/v1/namespaces/{where}/{kind}/{name}"
+
+    def waits_for() -> str:
+        item = lab.kubernetes.request("GET", path)
+        wanted, serving = pods_of(item)
+        observed = item.get("status", {}).get("observedGeneration") == item["metadata"]["generation"]
+        return "" if observed and serving >= wanted else f"{name}: {serving} of {wanted} pods serve"
+
+    wait_until(waits_for, say)
+
+
+def pods_of(item: dict[str, Any]) -> tuple[int, int]:
+    """How many pods a Deployment or DaemonSet wants, and how many of its latest template serve."""
+    status = item.get("status", {})
+    if "desiredNumberScheduled" in status:
+        serving = min(status.get("numberAvailable", 0), status.get("updatedNumberScheduled", 0))
+        return int(status["desiredNumberScheduled"]), serving
+    serving = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0))
+    return int(item["spec"].get("replicas", 1)), serving
+
+
+def wait_until(waits_for: Callable[[], str], say: Say, deadline: float = _DEADLINE) -> None:
+    """Ask until the answer is "". Raises LabError with the last one after ``deadline`` seconds."""
+    begin = told = time.monotonic()
+    while why := _asked(waits_for):
+        now = time.monotonic()
+        if now - begin > deadline:
+            raise LabError(f"after {deadline:.0f} s: {why}")
+        if now - told > _TOLD_EVERY:
+            told = now
+            say(f"  {now - begin:.0f} s: {why}")
+        select.select([], [], [], _POLL)
+
+
+def _asked(waits_for: Callable[[], str]) -> str:
+    try:
+        return waits_for()
+    except KubeError as exc:
+        return str(exc)
+
+
+def _check_programs(node: LabNode, programs: Sequence[str]) -> None:
+    running = {process["label"] for process in node.ask({"verb": "processes"})[0]}
+    for program in programs:
+        if program not in running:
+            raise LabError(f"node {node.name}: {program} has ended: {tail(node, program)}")
