@@ -36,7 +36,11 @@ def test_configuration_is_on_the_node_and_in_kubernetes(lab: Lab, node: LabNode)
     assert found["data"]["eni_conf"] == node.read("/etc/eni/eni_conf")
     assert found["data"]["10-terway.conf"] == node.read("/etc/eni/10-terway.conf")
     node.write_config(cni_conf={"cniVersion": "1.0.0", "name": "chain", "plugins": []})
-    assert node.exec(["ls", "/etc/eni"]).stdout.split() == ["10-terway.conflist", "eni_conf"]
+    assert node.exec(["ls", "/etc/eni"]).stdout.split() == [
+        "10-terway.conflist",
+        "disable_network_policy",
+        "eni_conf",
+    ]
 
 
 def test_it_serves_and_is_found_by_any_client(lab: Lab, node: LabNode) -> None:
