@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from lab.nodes.cgroups import Hierarchy
 from lab.nodes.mounts import Layout, detach_from_machine
 from lab.nodes.syscalls import Namespace
 from lab.statedir import LabDir
+
+_GROUPS_DEADLINE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class Init:
             return False
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+        deadline = time.monotonic() + _GROUPS_DEADLINE
+        cgroups.clear_node(self._setting.groups, self._setting.directory.name, name, deadline=deadline)
         return True
 
     def _reap(self) -> int | None:

@@ -16,7 +16,7 @@ from lab.cli.table import table
 from lab.cli.words import Output, Words
 from lab.client import Lab, take_down
 from lab.nodes.agent import Wait, follow
-from lab.spec import LabSpec, NodeSpec
+from lab.spec import LabSpec, NodeSpec, ProxyMode
 from lab.spec_json import decode_spec
 
 _AGENT_DEADLINE = 60.0
@@ -30,6 +30,11 @@ def declare(words: Words) -> None:
     up.add_argument("--mtu", type=int, metavar="M", help="MTU of the VPC (default: 1500)")
     up.add_argument("--spec", type=Path, metavar="FILE", help="the whole specification as JSON")
     declare_kube_bin(up)
+    up.add_argument(
+        "--kubernetes",
+        action="store_true",
+        help="a whole cluster: nodes of containerd, kubelet and kube-proxy, programs built if they are missing",
+    )
     up.add_argument("--agents", action="store_true", help="start terwayd on each node, CNI installed")
     words.command("down", _down, "End the lab and leave nothing behind; no lab is no error.", "")
     words.on_lab("status", _status, "Show nodes, their ENIs, and pods.", "--json")
@@ -81,7 +86,8 @@ def spec_of(args: argparse.Namespace) -> LabSpec:
 
 
 def _up(args: argparse.Namespace) -> Output:
-    lab = Lab.start(spec_of(args), name=args.name, keep=True, progress=say)
+    spec = _with_kubernetes(spec_of(args)) if args.kubernetes else spec_of(args)
+    lab = Lab.start(spec, name=args.name, keep=True, progress=say)
     try:
         if args.agents:
             start_agents(lab)
@@ -89,6 +95,13 @@ def _up(args: argparse.Namespace) -> Output:
         lab.down()
         raise
     return _status(lab, args)
+
+
+def _with_kubernetes(spec: LabSpec) -> LabSpec:
+    from lab.kubernetes import binaries, cluster  # imports what makes certificates: 50 ms
+
+    proxy = spec.kubernetes.proxy if spec.kubernetes else ProxyMode.NFTABLES
+    return cluster.with_kubernetes(spec, proxy, version=binaries.VERSION, say=say)
 
 
 def start_agents(lab: Lab) -> None:

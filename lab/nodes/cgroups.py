@@ -81,6 +81,18 @@ def make_node(groups: Iterable[Hierarchy], lab: str, node: str) -> None:
             (top / node / _LEAF).mkdir(exist_ok=True)
 
 
+def clear_node(groups: Iterable[Hierarchy], lab: str, node: str, *, deadline: float) -> None:
+    """Remove what a node that has ended made in its groups: pods' groups, which no reboot leaves.
+
+    Waits until ``deadline`` (of time.monotonic) for the last process. Raises OSError EBUSY after that.
+    """
+    for hierarchy in groups:
+        with contextlib.suppress(FileNotFoundError), os.scandir(hierarchy.lab(lab) / node) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    remove(Path(entry.path), deadline=deadline)
+
+
 def _fill_cpuset(path: Path) -> None:
     """A new v1 cpuset is empty and takes no process until it has processors and memory."""
     for name in ("cpuset.cpus", "cpuset.mems"):
