@@ -33,7 +33,7 @@ def declare(words: Words) -> None:
     up.add_argument(
         "--kubernetes",
         action="store_true",
-        help="a whole cluster: nodes of containerd, kubelet and kube-proxy, programs built if they are missing",
+        help="a whole cluster: nodes of containerd, kubelet and kube-proxy; programs are built once",
     )
     up.add_argument("--agents", action="store_true", help="start terwayd on each node, CNI installed")
     words.command("down", _down, "End the lab and leave nothing behind; no lab is no error.", "")
