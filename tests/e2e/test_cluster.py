@@ -1,0 +1,224 @@
+"""A real cluster whose nodes stand in the lab's VPC: what a user of Kubernetes expects of it.
+
+One skip stands for all of it where neither KUBE_BIN nor the cache has Kubernetes' programs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.client import Lab, take_down
+from lab.kubernetes import binaries, cluster, kubectl
+from lab.kubernetes.cluster import Wanted
+from lab.kubernetes.readiness import await_available, await_nodes, not_ready
+from lab.nodes.mounts import KERNEL_WIDE
+from lab.nodes.node import LabNode
+from lab.spec import LabSpec
+from tests.netns.lab.machine import Traces, look, traces
+from tests.netns.lab.waiting import wait_for
+
+_BIN = Path(os.environ.get(binaries.VARIABLE) or binaries.CACHE / "kubernetes" / binaries.VERSION / "bin")
+if absent := binaries.missing(_BIN, binaries.CLUSTER + binaries.DNS):
+    pytest.skip(f"{_BIN} has no {', '.join(absent)}: ./run cluster builds them", allow_module_level=True)
+
+NAME = f"cluster-{os.getpid()}"
+_OTHER_DIRECTORIES = ("/dev", "/dev/shm", "/usr/libexec", "/usr/lib/cni", "/var/lib", "/var/log")
+_SLOW = 60.0
+_PODS = 4
+_WEB = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: {_PODS}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      topologySpreadConstraints:
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: DoNotSchedule
+          labelSelector: {{matchLabels: {{app: web}}}}
+      containers:
+        - name: web
+          image: localhost/busybox:1
+          imagePullPolicy: Never
+          command: [sh, -c]
+          args: ["echo serving; mkdir /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"]
+          readinessProbe: {{httpGet: {{port: 8080, path: /index.html}}, periodSeconds: 1}}
+          livenessProbe: {{tcpSocket: {{port: 8080}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
+"""
+
+
+def quiet(_text: str) -> None:
+    """Nobody waits for these steps."""
+
+
+def other_files() -> dict[str, tuple[str, ...]]:
+    return {d: tuple(sorted(os.listdir(d))) for d in _OTHER_DIRECTORIES if os.path.isdir(d)}
+
+
+def kernel_wide() -> dict[str, str]:
+    return {name: (Path("/proc/sys") / name).read_text() for name in KERNEL_WIDE}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """With a Deployment of four pods and a Service; the machine is the same before and after."""
+    before, files, settings = look(), other_files(), kernel_wide()
+    try:
+        running = cluster.up(Wanted(name=NAME), quiet)
+        kubectl.run(running, ["apply", "-f", "-"], stdin=_WEB)
+        await_available(running, "deployments", "default", "web", quiet)
+        assert kernel_wide() == settings, "a kubelet has written the machine's own settings"
+        yield running
+        running.close()
+    finally:
+        take_down(NAME)
+    assert before.differences(look()) == []
+    assert (other_files(), kernel_wide()) == (files, settings)
+
+
+def pods(lab: Lab) -> list[dict[str, Any]]:
+    """Of the Deployment, those that are not ending, by name."""
+    answer = lab.kubernetes.request("GET", "/api/v1/namespaces/default/pods?labelSelector=app%3Dweb")
+    alive = [p for p in answer["items"] if "deletionTimestamp" not in p["metadata"]]
+    return sorted(alive, key=lambda pod: str(pod["metadata"]["name"]))
+
+
+def on(lab: Lab, node: str) -> dict[str, Any]:
+    """One of the pods of ``node``."""
+    return next(p for p in pods(lab) if p["spec"]["nodeName"] == node)
+
+
+def inside(lab: Lab, pod: dict[str, Any], *words: str) -> str:
+    return kubectl.run(lab, ["exec", pod["metadata"]["name"], "--", *words])
+
+
+def window(node: LabNode, path: str) -> Any:
+    status, body = node.agent_get(path)
+    assert status == 200, body
+    return json.loads(body)
+
+
+def fast_packets(lab: Lab) -> int:
+    rows = [row for node in lab.nodes for row in window(node, "/bpf/endpoints")]
+    return sum(int(row["fast_out_packets"]) for row in rows)
+
+
+def eventually(what: str, condition: Callable[[], bool]) -> None:
+    wait_for(what, condition, timeout=_SLOW)
+
+
+def test_nodes_are_ready_and_known_by_their_enis(lab: Lab) -> None:
+    registered = lab.kubernetes.request("GET", "/api/v1/nodes")["items"]
+    assert [not_ready(node) for node in registered] == ["", ""]
+    seen = {
+        node["metadata"]["name"]: (node["spec"]["providerID"], node["status"]["addresses"][0]["address"])
+        for node in registered
+    }
+    assert seen == {n.name: (f"{lab.spec.region}.{n.instance_id}", n.address) for n in lab.nodes}
+
+
+def test_pods_have_the_addresses_of_their_nodes_enis(lab: Lab) -> None:
+    subnet = LabSpec().vswitches[1].cidr
+    found = pods(lab)
+    assert len(found) == _PODS
+    for pod in found:
+        address = pod["status"]["podIP"]
+        assert IPv4Address(address) in subnet
+        enis = lab.node(pod["spec"]["nodeName"]).status()["enis"]
+        assert address in [a for eni in enis for a in eni["addresses"]], f"{address} is on no ENI of its node"
+
+
+def test_no_container_was_restarted_by_a_probe(lab: Lab) -> None:
+    statuses = [status for pod in pods(lab) for status in pod["status"]["containerStatuses"]]
+    assert [(s["ready"], s["restartCount"]) for s in statuses] == [(True, 0)] * _PODS
+
+
+def test_exec_and_logs_reach_a_pod(lab: Lab) -> None:
+    pod = on(lab, "node2")
+    assert inside(lab, pod, "hostname").strip() == pod["metadata"]["name"]
+    assert kubectl.run(lab, ["logs", pod["metadata"]["name"]]).strip() == "serving"
+
+
+def test_pods_of_two_nodes_talk_by_the_fast_path(lab: Lab) -> None:
+    for node in lab.nodes:
+        assert window(node, "/fastpath")["state"] == "on"
+    one, other = on(lab, "node1"), on(lab, "node2")
+    before = fast_packets(lab)
+    url = f"http://{other['status']['podIP']}:8080/"
+    assert inside(lab, one, "timeout", "5", "wget", "-qO-", url).strip() == other["metadata"]["name"]
+    assert fast_packets(lab) > before + 4
+
+
+def test_a_service_answers_by_its_name_in_a_pod_and_by_its_address_on_a_node(lab: Lab) -> None:
+    names = {pod["metadata"]["name"] for pod in pods(lab)}
+    assert inside(lab, on(lab, "node1"), "timeout", "5", "wget", "-qO-", "http://web/").strip() in names
+    service = lab.kubernetes.request("GET", "/api/v1/namespaces/default/services/web")
+    url = f"http://{service['spec']['clusterIP']}/"
+    answer = lab.node("node2").exec(["busybox", "wget", "-qO-", url], timeout=10.0, check=True)
+    assert answer.stdout.strip() in names
+
+
+def test_a_pod_reaches_the_api_server(lab: Lab) -> None:
+    inside(lab, on(lab, "node2"), "timeout", "5", "nc", "kubernetes.default", "443", "-e", "true")
+
+
+def test_a_killed_node_comes_back_with_its_pods_and_their_addresses(lab: Lab) -> None:
+    node = lab.node("node2")
+    before = {p["metadata"]["name"]: p["status"]["podIP"] for p in pods(lab)}
+    node.reboot()
+    node.start_agent()
+    await_nodes(lab, quiet)
+
+    def back() -> bool:
+        statuses = [s for pod in pods(lab) for s in pod["status"]["containerStatuses"]]
+        restarted = [s for s in statuses if s["restartCount"] > 0]
+        return len(restarted) == _PODS // 2 and all(s["ready"] for s in statuses)
+
+    eventually("node2's pods run again", back)
+    assert {p["metadata"]["name"]: p["status"]["podIP"] for p in pods(lab)} == before
+
+
+def test_deleted_pods_give_their_addresses_back(lab: Lab) -> None:
+    old = {pod["status"]["podIP"] for pod in pods(lab)}
+    kubectl.run(lab, ["scale", "deployment/web", "--replicas=0"])
+    eventually("all pods are gone", lambda: not pods(lab))
+
+    def attached() -> set[str]:
+        return {a for n in lab.nodes for row in window(n, "/bpf/endpoints") for a in row["addresses"]}
+
+    eventually("no endpoint is left", lambda: not attached() & old)
+    for node in lab.nodes:
+        sandboxes = node.exec(["ls", "/run/netns"], check=True).stdout.split()
+        endpoints = window(node, "/bpf/endpoints")
+        assert len(sandboxes) == len(endpoints), f"{node.name}: {sandboxes}, {endpoints}"
+    assert all(ip_address(a) not in LabSpec().vswitches[0].cidr for a in old)
+
+
+def test_a_cluster_whose_warden_is_killed_leaves_nothing(lab: Lab) -> None:
+    """The last of the module: nothing runs after it."""
+    found: Traces = traces(NAME)
+    assert any("containerd-shim" in Path(f"/proc/{p}/cmdline").read_text() for p in found.running())
+    recorded = map(int, json.loads(lab.directory.leftovers.read_text())["processes"])
+    # Of the warden and process 1 of the lab, the first leads their session.
+    os.kill(next(pid for pid in recorded if os.getsid(pid) == pid), signal.SIGKILL)
+    eventually("every process has ended", lambda: not found.running())
+    assert take_down(NAME)
+    assert found.left() == []
