@@ -1,0 +1,206 @@
+"""``./run conformance``: Kubernetes' own network tests against a cluster whose CNI is this one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from datapath.errors import KernelError
+from lab.apiserver.port import Say
+from lab.cli.table import table
+from lab.client import Lab
+from lab.kubernetes import binaries, carried, cluster, suite, suite_images
+from lab.kubernetes.carried import Carried
+from lab.kubernetes.cluster import Wanted
+from lab.kubernetes.readiness import wait_until
+from lab.kubernetes.runtime import import_image
+from lab.kubernetes.suite import Order, Spec
+from lab.messages import LabError
+from lab.nodes.remote import RemoteNode
+from lab.spec import ProxyMode
+
+_TEXT = (
+    "Runs the tests of Kubernetes' network group that a conformant cluster has to pass. It uses the cluster "
+    "that is up, or brings one up for the time of the tests. What they said is kept below .cache/conformance."
+)
+_OUTPUT = binaries.CACHE / "conformance"
+_LONGEST_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    specs: tuple[Spec, ...]
+    seconds: float
+    packets: Carried
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.specs) and all(spec.passed for spec in self.specs)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="run conformance",
+        description=_TEXT,
+        epilog="exit status 0 only if every test passed; example: run conformance --focus 'DNS.*services'",
+    )
+    top.add_argument(
+        "--focus", default=suite.NETWORK, metavar="RE", help="names of the tests (default: %(default)s)"
+    )
+    top.add_argument("--skip", default="", metavar="RE", help="and not these")
+    top.add_argument(
+        "--procs", type=int, default=4, metavar="N", help="so many at once (default: %(default)s)"
+    )
+    top.add_argument(
+        "--minutes", type=int, default=40, metavar="N", help="give up after these (default: %(default)s)"
+    )
+    top.add_argument(
+        "--proxy",
+        type=ProxyMode,
+        choices=(ProxyMode.NFTABLES, ProxyMode.IPTABLES),
+        default=ProxyMode.NFTABLES,
+        help="of a cluster that is brought up (default: nftables)",
+    )
+    top.add_argument("--name", default=cluster.NAME, help="of the cluster (default: %(default)s)")
+    top.add_argument(
+        "--output", type=Path, default=_OUTPUT, metavar="DIR", help="(default: .cache/conformance)"
+    )
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    say = _teller()
+    try:
+        if args.procs < 1 or args.minutes < 1:
+            raise ValueError("--procs and --minutes: allowed are 1 and more")
+        outcome = _run(args, say)
+    except (LabError, KernelError, ValueError, OSError, subprocess.SubprocessError) as exc:
+        print(f"conformance: {' '.join(str(exc).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("conformance: interrupted", file=sys.stderr)
+        return 1
+    text = render(outcome)
+    (args.output / "result.txt").write_text(text)
+    print(text, end="")
+    print(f"reports: {args.output}")
+    return 0 if outcome.passed else 1
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    bin_dir = binaries.ensure(say, suite=True)
+    cache = binaries.CACHE / "kubernetes" / "images"
+    cache.mkdir(parents=True, exist_ok=True)
+    order = Order(
+        bin_dir=bin_dir,
+        registries=cache / "registries.yaml",
+        output=args.output.resolve(),
+        focus=args.focus,
+        skip=args.skip,
+        procs=args.procs,
+        minutes=args.minutes,
+    )
+    suite_images.write_registries(order.registries)
+    names = suite_images.references(bin_dir, order.registries)
+    archive = suite_images.make(bin_dir, cache, names)
+    with _cluster(Wanted(proxy=args.proxy, name=args.name), say) as lab:
+        load(lab, archive, names, say)
+        _await_system(lab, say)
+        return judge(lab, order, say)
+
+
+@contextlib.contextmanager
+def _cluster(wanted: Wanted, say: Say) -> Iterator[Lab]:
+    """The one that is up, which stays, or one for the time of the block."""
+    try:
+        lab = Lab.attach(wanted.name)
+    except LabError:
+        lab = cluster.up(wanted, say)
+        try:
+            yield lab
+        finally:
+            lab.down()
+        return
+    if not lab.spec.kubernetes:
+        raise LabError(f"lab {wanted.name!r} has no Kubernetes; end it, or choose another --name")
+    say(f"using cluster {wanted.name!r}, which is up, with kube-proxy {lab.spec.kubernetes.proxy}")
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+def load(lab: Lab, archive: Path, names: Sequence[str], say: Say) -> None:
+    """The tests' images into every node that lacks one. Raises LabError."""
+    lacking = [node for node in lab.nodes if set(names) - _images(node)]
+    if not lacking:
+        return
+    say(f"loading the tests' images into {', '.join(node.name for node in lacking)}")
+    with ThreadPoolExecutor(max_workers=len(lacking)) as pool:
+        for each in [pool.submit(import_image, node, archive) for node in lacking]:
+            each.result()
+
+
+def _images(node: RemoteNode) -> set[str]:
+    return set(node.exec(["ctr", "-n", "k8s.io", "images", "ls", "-q"], check=True).stdout.split())
+
+
+def _await_system(lab: Lab, say: Say) -> None:
+    """Until every pod of kube-system serves: the suite would wait for that ten minutes, without a word."""
+
+    def waits_for() -> str:
+        for pod in lab.kubernetes.request("GET", "/api/v1/namespaces/kube-system/pods")["items"]:
+            status = pod["status"]
+            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+            if not ready and status.get("phase") != "Succeeded":
+                return f"pod kube-system/{pod['metadata']['name']} is not ready ({status.get('phase')})"
+        return ""
+
+    wait_until(waits_for, say)
+
+
+def judge(lab: Lab, order: Order, say: Say) -> Outcome:
+    """Run the tests, and count on the nodes what their pods send meanwhile."""
+    say(f"the tests run, {order.procs} at once; their log is {order.output / suite.LOG}")
+    before, began = carried.of_nodes(lab.nodes), time.monotonic()
+    specs = suite.run(lab, order, say)
+    return Outcome(specs, time.monotonic() - began, carried.of_nodes(lab.nodes) - before)
+
+
+def render(outcome: Outcome) -> str:
+    """The table of all tests, what the failed ones complained of, and a line that counts."""
+    rows = [
+        ("passed" if spec.passed else "FAILED", f"{spec.seconds:.1f}", spec.name[:_LONGEST_NAME])
+        for spec in sorted(outcome.specs, key=lambda spec: (spec.passed, spec.name))
+    ]
+    lines = [table(("RESULT", "SECONDS", "TEST"), rows), ""]
+    lines += [f"FAILED {spec.name}\n    {spec.failure}\n" for spec in outcome.specs if not spec.passed]
+    reasons = ", ".join(f"{name} {count}" for name, count in outcome.packets.reasons())
+    passed = sum(spec.passed for spec in outcome.specs)
+    lines += [
+        f"{outcome.packets}",
+        *([f"  {reasons}"] if reasons else []),
+        f"{passed} of {len(outcome.specs)} tests passed in {outcome.seconds:.0f} s",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _teller() -> Callable[[str], None]:
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[conformance] {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
+
+    return say
+
+
+if __name__ == "__main__":
+    sys.exit(main())

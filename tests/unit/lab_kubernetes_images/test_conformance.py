@@ -1,0 +1,69 @@
+"""What a run of the tests is summed up as: a table, failures in full, and which way pods' packets went."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.kubernetes import carried, conformance
+from lab.kubernetes.carried import Carried
+from lab.kubernetes.conformance import Outcome
+from lab.kubernetes.suite import Spec
+from lab.messages import LabError
+
+PACKETS = Carried({"fast_local": 60, "fast_eni": 30, "stack_service": 100, "stack_flow": 50, "stack_mtu": 10})
+
+
+def test_shares_of_all_packets_and_of_those_between_pods() -> None:
+    assert (PACKETS.all, PACKETS.fast, PACKETS.between_pods) == (250, 90, 100)
+    assert str(PACKETS) == (
+        "pods sent 250 packets, 36.0 % of them by eBPF; "
+        "of the 100 that are for no Service and no node 90.0 % went by eBPF"
+    )
+
+
+def test_without_a_fast_path_nothing_is_claimed() -> None:
+    assert str(Carried({})) == "pods sent nothing that the fast path saw: it is off or not there"
+
+
+def test_only_services_leave_no_share_between_pods() -> None:
+    assert str(Carried({"stack_service": 5})).endswith(
+        "of the 0 that are for no Service and no node none went by eBPF"
+    )
+
+
+def test_only_what_pods_send_is_counted() -> None:
+    rows = [
+        {"hook": "pod_egress", "reason": "fast_local", "packets": 7},
+        {"hook": "eni_ingress", "reason": "fast_pod", "packets": 9},
+        {"hook": "stack_egress", "reason": "seen_fast", "packets": 9},
+    ]
+    assert carried.of_rows(rows) == {"fast_local": 7}
+
+
+def test_what_came_meanwhile() -> None:
+    before = Carried({"fast_local": 10, "stack_service": 100})
+    assert (PACKETS - before).packets == {"fast_local": 50, "fast_eni": 30, "stack_flow": 50, "stack_mtu": 10}
+
+
+@pytest.mark.parametrize("before", [{"fast_local": 61}, {"fast_local": 1, "drop_kernel": 1}])
+def test_counters_that_began_anew_are_not_subtracted(before: dict[str, int]) -> None:
+    with pytest.raises(LabError, match="started anew"):
+        PACKETS - Carried(before)
+
+
+def test_the_table_has_failures_first_and_in_full() -> None:
+    outcome = Outcome(
+        (Spec("a passes", 1.25), Spec("b fails", 60.0, "timed out after 60 s")), seconds=61.4, packets=PACKETS
+    )
+    lines = conformance.render(outcome).splitlines()
+    assert lines[0].split() == ["RESULT", "SECONDS", "TEST"]
+    assert lines[1].split() == ["FAILED", "60.0", "b", "fails"]
+    assert lines[2].split() == ["passed", "1.2", "a", "passes"]
+    assert lines[4:6] == ["FAILED b fails", "    timed out after 60 s"]
+    assert lines[-1] == "1 of 2 tests passed in 61 s"
+    assert lines[-2] == "  stack_service 100, fast_local 60, stack_flow 50, fast_eni 30, stack_mtu 10"
+    assert not outcome.passed
+
+
+def test_nothing_that_ran_is_no_pass() -> None:
+    assert not Outcome((), 1.0, PACKETS).passed
