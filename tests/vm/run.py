@@ -125,6 +125,7 @@ def _tests(paths: Iterable[str], only: str | None) -> list[Job]:
         "pytest",
         "-p",
         "no:benchmark",
+        "-vv",
         "--tb=short",
         *(["-k", only] if only else []),
     ]
