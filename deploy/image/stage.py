@@ -1,0 +1,113 @@
+"""What the image holds besides the system, laid out as it will lie below /opt/terway.
+
+::
+
+    bin/             terwayd, terway-cli, install-cni
+    cni control datapath
+                     the product's packages; cni/.output/terway is the executable for the node
+    bpf/.output/     the programs of the fast path, compiled
+    site-packages/   pyproject.toml's run-time dependencies at the versions of constraints.txt
+
+Nothing of lab, perf and tests. Byte code is made here, as the image's file system is read-only where it runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.image import base, cache
+from deploy.image.command import run
+from deploy.image.errors import ImageError
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = "/opt/terway"
+PACKAGES = ("cni", "control", "datapath")
+PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
+"""The fabric is the lab's."""
+_BUILT = ("cni/.output/terway", "datapath/ebpf/_libbpf.abi3.so")
+
+_UNUSED = (
+    # The asynchronous client, and the typed one: the agent sends and reads plain JSON.
+    "kubernetes/aio",
+    "kubernetes/client/api/*_api.py",
+    "kubernetes/client/models/v*.py",
+    # control/aliyun/sdk_import.py puts placeholders in their place.
+    "aiohttp",
+    "cryptography",
+    # Compilers, tests, stubs.
+    "numpy/f2py",
+    "numpy/**/tests",
+    "numpy/**/*.pyi",
+    "numpy/_core/include",
+    "numpy/_core/lib/*.a",
+    "numpy/random/lib",
+    "websocket/tests",
+    "bin",
+)
+"""Of the dependencies, what nothing here imports: 100 of 198 MB. A test starts the agent without it."""
+
+
+def dependencies(directory: Path) -> Path:
+    """site-packages without what is not used, from ``directory`` if the wanted ones have not changed."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    constraints = (ROOT / "constraints.txt").read_text()
+    path = directory / f"site-{cache.digest([*wanted, constraints, *_UNUSED, sys.version])}"
+    cache.kept(path, lambda fresh: _install(fresh, wanted))
+    return path
+
+
+def _install(path: Path, wanted: list[str]) -> None:
+    if sys.version_info[:2] != base.PYTHON:
+        raise ImageError(
+            f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, the image's is "
+            f"{base.PYTHON[0]}.{base.PYTHON[1]}: build on Debian 12, with the environment of ./run setup"
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
+    run([*command, "--target", str(path), "--constraint", str(ROOT / "constraints.txt"), *wanted])
+    for pattern in _UNUSED:
+        for found in path.glob(pattern):
+            cache.remove(found)
+    _compile(path, f"{PREFIX}/site-packages")
+
+
+def product(path: Path) -> None:
+    """Lay the product out in ``path``, which is emptied first. Raises ImageError if it is not built."""
+    cache.remove(path)
+    for source in _sources():
+        target = path / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    (path / "cni/.output/terway").chmod(0o755)
+    shutil.copytree(ROOT / "deploy" / "bin", path / "bin")
+    for program in (path / "bin").iterdir():
+        program.chmod(0o755)
+    for package in PACKAGES:
+        _compile(path / package, f"{PREFIX}/{package}")
+
+
+def _sources() -> Iterator[Path]:
+    built = [*_BUILT, *(f"bpf/.output/{name}.bpf.o" for name in PROGRAMS)]
+    for name in built:
+        if not (ROOT / name).is_file():
+            raise ImageError(f"{ROOT / name} is not built: ./run setup builds it")
+        yield ROOT / name
+    for package in PACKAGES:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def _compile(path: Path, place: str) -> None:
+    """Byte code that is never compared with its source: time stamps do not matter, and none is made later."""
+    command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    run([*command, "-s", str(path), "-p", place, str(path)])

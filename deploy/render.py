@@ -1,0 +1,41 @@
+"""python -m deploy.render: the plain manifests, rendered from the chart. A test holds both equal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy import helm
+from lab.messages import LabError
+
+HERE = Path(__file__).resolve().parent
+CHART = HERE / "chart" / "terway"
+MANIFESTS: Mapping[Path, tuple[str, ...]] = {
+    HERE / "terway.yaml": (),
+    HERE / "terway-lab.yaml": ("--values", str(HERE / "lab-values.yaml")),
+}
+"""File, and how the chart is rendered for it."""
+_HEADING = "# Rendered from deploy/chart/terway{} by `python -m deploy.render`; change that.\n"
+
+
+def rendered(tool: Path, manifest: Path) -> str:
+    """What the file ``manifest`` should hold. Raises LabError."""
+    options = MANIFESTS[manifest]
+    values = f" with {Path(options[-1]).name}" if options else ""
+    return _HEADING.format(values) + helm.template(tool, CHART, options)
+
+
+def main() -> int:
+    try:
+        tool = helm.ensure(print)
+        for manifest in MANIFESTS:
+            manifest.write_text(rendered(tool, manifest))
+    except LabError as exc:
+        print(f"deploy.render: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What goes into the image and what does not; nothing is downloaded here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.image import cache, command, stage
+from deploy.image.errors import ImageError
+
+BIN = stage.ROOT / "deploy" / "bin"
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "product"
+    stage.product(path)
+    return path
+
+
+def test_the_product_is_there_and_nothing_else(product: Path) -> None:
+    assert {path.name for path in product.iterdir()} == {"bin", "bpf", "cni", "control", "datapath"}
+    assert sorted(path.name for path in (product / "bpf/.output").iterdir()) == [
+        "eni_ingress.bpf.o",
+        "pod_egress.bpf.o",
+        "stack_egress.bpf.o",
+    ]
+    assert os.access(product / "cni/.output/terway", os.X_OK)
+    left = {path.suffix for path in product.rglob("*") if path.is_file()}
+    assert left == {"", ".o", ".py", ".pyc", ".so"}
+
+
+def test_the_agent_starts_from_it_alone(product: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(product)!r}); import control.daemon.main, control.cli.main; "
+        "import control.daemon.main as m, datapath.ebpf.objects as o; "
+        "print(m.__cached__, o.path('pod_egress'), any(n.startswith('lab') for n in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-Ic", code], cwd="/", capture_output=True, text=True, check=True)
+    cached, found, lab = done.stdout.split()
+    assert cached.startswith(str(product))
+    assert Path(cached).is_file()
+    assert (found, lab) == (str(product / "bpf/.output/pod_egress.bpf.o"), "False")
+
+
+def test_byte_code_names_the_place_in_the_image(product: Path) -> None:
+    compiled = next((product / "control/daemon/__pycache__").glob("main.*.pyc")).read_bytes()
+    assert b"/opt/terway/control/daemon/main.py" in compiled
+    assert str(product).encode() not in compiled
+
+
+def test_two_stagings_are_the_same_bytes(product: Path, tmp_path: Path) -> None:
+    again = tmp_path / "product"
+    stage.product(again)
+    assert contents(again) == contents(product)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_executable_is_installed_by_rename(product: Path, tmp_path: Path) -> None:
+    target = tmp_path / "terway"
+    target.write_text("an older one")
+    (tmp_path / ".terway.new.7").write_text("half of one")
+    held = target.open()
+    for said in ("is installed", "is up to date"):
+        done = subprocess.run(
+            [product / "bin/install-cni", tmp_path], capture_output=True, text=True, check=True
+        )
+        assert said in done.stdout
+    assert held.read() == "an older one"
+    held.close()
+    assert target.read_bytes() == (product / "cni/.output/terway").read_bytes()
+    assert os.access(target, os.X_OK)
+    assert [path.name for path in tmp_path.iterdir()] == ["terway"]
+
+
+def test_what_is_kept_is_made_once_and_replaced_whole(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(path: Path) -> None:
+        made.append(path.name)
+        path.mkdir()
+
+    first, second = tmp_path / "site-1", tmp_path / "site-2"
+    assert cache.kept(first, make)
+    assert not cache.kept(first, make)
+    assert cache.kept(second, make)
+    assert made == ["new-site-1", "new-site-2"]
+    assert list(tmp_path.iterdir()) == [second]
+
+
+def test_what_fails_is_not_kept(tmp_path: Path) -> None:
+    def make(path: Path) -> None:
+        path.mkdir()
+        raise ImageError("no network")
+
+    with pytest.raises(ImageError):
+        cache.kept(tmp_path / "site-1", make)
+    assert not (tmp_path / "site-1").exists()
+
+
+def test_digests_tell_the_parts_apart() -> None:
+    assert cache.digest(["ab", "c"]) != cache.digest(["a", "bc"])
+    assert cache.digest(["ab", b"c"]) == cache.digest([b"ab", "c"])
+
+
+def test_a_program_that_fails_or_is_missing_is_named() -> None:
+    with pytest.raises(ImageError, match=r"(?s)sh -c .* ended with 3.*no such thing"):
+        command.run(["sh", "-c", "echo no such thing; exit 3"])
+    with pytest.raises(ImageError, match="apt-get install"):
+        command.run(["no-such-program"])
