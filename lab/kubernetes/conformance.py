@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -31,7 +32,6 @@ _TEXT = (
     "that is up, or brings one up for the time of the tests. What they said is kept below .cache/conformance."
 )
 _OUTPUT = binaries.CACHE / "conformance"
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    # Whoever ends this by SIGTERM wants it cleaned up as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say = _teller()
     try:
         if args.procs < 1 or args.minutes < 1:
@@ -178,7 +180,7 @@ def judge(lab: Lab, order: Order, say: Say) -> Outcome:
 def render(outcome: Outcome) -> str:
     """The table of all tests, what the failed ones complained of, and a line that counts."""
     rows = [
-        ("passed" if spec.passed else "FAILED", f"{spec.seconds:.1f}", spec.name[:_LONGEST_NAME])
+        ("passed" if spec.passed else "FAILED", f"{spec.seconds:.1f}", spec.name)
         for spec in sorted(outcome.specs, key=lambda spec: (spec.passed, spec.name))
     ]
     lines = [table(("RESULT", "SECONDS", "TEST"), rows), ""]

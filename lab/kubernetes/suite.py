@@ -29,6 +29,8 @@ _PASSED = "•"
 _FAILED = re.compile(rf"{_PASSED} \[(?:FAILED|PANICKED|TIMEDOUT|INTERRUPTED|ABORTED)")
 _SPECS = re.compile(r"Will run (\d+) of \d+ specs")
 _LEAF = re.compile(r"^\[[A-Za-z]+\] ")
+_LABELS = re.compile(r" \[[^][]+, [^][]+\]$")
+"""The runner writes a test's labels behind its name, which has them already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,8 @@ def parse(report: str) -> tuple[Spec, ...]:
     """
     specs = []
     for case in ElementTree.fromstring(report).iter("testcase"):
-        name = _LEAF.sub("", case.get("name", ""))
         kind = case.get("name", "")
+        name = _LABELS.sub("", _LEAF.sub("", kind))
         status = case.get("status", "")
         if status in ("skipped", "pending") or (status == "passed" and not kind.startswith("[It]")):
             continue

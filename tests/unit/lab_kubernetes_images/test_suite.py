@@ -13,7 +13,8 @@ from lab.messages import LabError
 REPORT = """<?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="7370" failures="2"><testsuite name="Kubernetes e2e suite">
 <testcase name="[SynchronizedBeforeSuite]" status="passed" time="2.1"></testcase>
-<testcase name="[It] [sig-network] DNS should be fast [Conformance]" status="passed" time="5.25">
+<testcase name="[It] [sig-network] DNS should be fast [Conformance] [sig-network, Conformance]"
+ status="passed" time="5.25">
 <system-err>&gt; Enter [It]</system-err></testcase>
 <testcase name="[It] [sig-network] Services should serve" status="failed" time="61.5">
 <failure message="timed out&#xA;  after 60 s" type="failed">[FAILED] timed out</failure></testcase>
