@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,7 +29,6 @@ from control.daemon.pod_paths import PodPaths
 from control.daemon.service_prefixes import ServicePrefixes
 from control.model import errors
 from control.model.errors import Cause, RequestError, TerwayError
-from control.model.ids import Mac
 from control.model.pod import EventType, Kubernetes
 from datapath.endpoint import Network
 from datapath.errors import KernelError
@@ -94,14 +92,12 @@ class FastPathSwitch:
         self,
         *,
         companion: Companion,
-        device_of: Callable[[Mac], str],
         journal: Journal,
         kubernetes: Kubernetes,
         settings: Settings,
         host_stack_cidrs: tuple[Network, ...],
     ) -> None:
         self._companion = companion
-        self._device_of = device_of
         self._journal = journal
         self._kubernetes = kubernetes
         self._settings = settings
@@ -227,10 +223,9 @@ class FastPathSwitch:
     def _terms(self) -> Terms:
         enis = self._journal.book.enis.values()
         cidrs = {one for eni in enis for one in (eni.cidr, eni.cidr_v6) if one is not None}
-        names = {self._device_of(eni.mac) for eni in enis} - {""}
         own = map(host_network, self._companion.own_addresses)
         stack = (*(self._services.known() or ()), *self._host_cidrs, *sorted(own, key=str))
-        return Terms(frozenset(cidrs), stack, frozenset(names))
+        return Terms(frozenset(cidrs), stack, self._companion.devices())
 
     def _tell_services(self) -> None:
         try:

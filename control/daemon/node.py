@@ -65,7 +65,6 @@ class Node:
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
-            device_of=self._kernel.device_of,
             journal=self._journal,
             kubernetes=self._kubernetes,
             settings=config.settings,

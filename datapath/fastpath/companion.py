@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from socket import if_indextoname
 from typing import TYPE_CHECKING
 
+from datapath import namespace
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.fastpath import open_fast_path
@@ -45,7 +48,8 @@ class Companion:
         self._fast: FastPath | None = None
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
-        self._enis: dict[int, EniLink] = {}
+        self._ready: dict[int, EniLink] = {}
+        self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
         """The node's own, which the stack answers, as they were at the last look."""
@@ -91,17 +95,22 @@ class Companion:
             raise Unavailable(self._why)
         return self._fast
 
+    def devices(self) -> frozenset[str]:
+        """Names of the ENIs."""
+        with nullcontext() if self._netns is None else namespace.entered(self._netns):
+            return frozenset(filter(None, map(_name_of, self._ready)))
+
     def learn(self) -> bool:
         """Look again for gateways' MACs that are not known; False if some still are not."""
         if self._fast is None:
             return True
         try:
             with self._sockets.borrowed() as socket:
-                for ifindex, eni in self._enis.items():
+                for ifindex, eni in self._unlearned.items():
                     self._tell_eni(self._fast, socket, eni, ifindex)
         except (KernelError, OSError) as exc:
             log.warning("gateways' MACs could not be looked up: %s", exc)
-        return not self._enis
+        return not self._unlearned
 
     # What a mode tells
 
@@ -140,7 +149,8 @@ class Companion:
             log.warning("ENI %s has no fast path for now: %s", eni.mac, exc)
 
     def eni_leaves(self, ifindex: int) -> None:
-        self._enis.pop(ifindex, None)
+        self._ready = _without(self._ready, ifindex)
+        self._unlearned = _without(self._unlearned, ifindex)
         if self._fast is not None:
             self._fast.detach_eni(ifindex)
             self._fast.drop_eni(ifindex)
@@ -196,9 +206,10 @@ class Companion:
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
         fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
-        # Built anew, as another thread may be going through it.
-        others = {index: one for index, one in self._enis.items() if index != ifindex}
-        self._enis = {**others, ifindex: eni} if None in macs else others
+        # Built anew, as another thread may be going through them.
+        self._ready = {**self._ready, ifindex: eni}
+        others = _without(self._unlearned, ifindex)
+        self._unlearned = {**others, ifindex: eni} if None in macs else others
 
     def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
@@ -207,6 +218,17 @@ class Companion:
         own = frozenset(one for one in found if _needs_row(one, told.service))
         fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
         self.own_addresses = own
+
+
+def _name_of(ifindex: int) -> str:
+    try:
+        return if_indextoname(ifindex)
+    except OSError:  # it went a moment ago
+        return ""
+
+
+def _without(enis: dict[int, EniLink], ifindex: int) -> dict[int, EniLink]:
+    return {index: one for index, one in enis.items() if index != ifindex}
 
 
 def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
