@@ -49,11 +49,9 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_parser("down", help="end it and leave nothing behind; no cluster is no error")
     words.add_parser("status", help="nodes and pods")
-    handed = words.add_parser("kubectl", help="kubectl ARGS..., as administrator")
-    handed.add_argument("rest", nargs=argparse.REMAINDER, metavar="ARGS")
+    words.add_parser("kubectl", help="kubectl ARGS..., as administrator", add_help=False)
     node = words.add_parser("node", help="node NAME [CMD...]: run a command in a node; default: a shell")
-    node.add_argument("name")
-    node.add_argument("rest", nargs=argparse.REMAINDER, metavar="CMD")
+    node.add_argument("node", metavar="NAME")
     return top
 
 
@@ -62,9 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("--") and words[0] != "--help"):
         words.insert(0, "up")
-    args = parser().parse_args(words)
     try:
-        return _run(args)
+        if words[0] == "kubectl":
+            # Its options are not ours to read.
+            return kubectl.attach(Lab.attach(cluster.NAME), words[1:])
+        if words[0] == "node" and words[1:] and not words[1].startswith("-"):
+            return _in_node(words[1], words[2:])
+        return _run(parser().parse_args(words))
     except (LabError, KernelError, ValueError, OSError, subprocess.SubprocessError) as exc:
         print(f"cluster: {' '.join(str(exc).split())}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -79,13 +81,12 @@ def _run(args: argparse.Namespace) -> int:
         case "down":
             print("the cluster is down" if take_down(cluster.NAME) else "there is no cluster")
             return 0
-        case "kubectl":
-            return kubectl.attach(Lab.attach(cluster.NAME), args.rest)
-        case "node":
-            node = Lab.attach(cluster.NAME).node(args.name)
-            return attach(node.spawn, args.rest or ["bash"])
         case _:
             return _status(Lab.attach(cluster.NAME))
+
+
+def _in_node(name: str, command: list[str]) -> int:
+    return attach(Lab.attach(cluster.NAME).node(name).spawn, command or ["bash"])
 
 
 def _up(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import binaries, images, kubectl
+from lab.kubernetes import binaries, images, kubectl, product
 from lab.kubernetes.readiness import await_available, await_nodes
 from lab.kubernetes.runtime import CONTAINERD, PLUGINS
 from lab.messages import LabError
@@ -39,6 +39,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Agent(StrEnum):
     """How terwayd comes to the nodes."""
 
+    PODS = "pods"
+    """As an operator installs it: a DaemonSet, with an image of this source tree."""
     PROCESS = "process"
     """From this source tree, as a process of each node: a change is a restart away."""
     NONE = "none"
@@ -57,12 +59,18 @@ class Wanted:
 def up(wanted: Wanted, say: Say) -> Lab:
     """A cluster that stays until ``down``, with nodes Ready and DNS that answers. Raises LabError."""
     nodes = tuple(NodeSpec(f"node{i + 1}") for i in range(wanted.nodes))
+    image = product.archive(say) if wanted.agent == Agent.PODS else None
     spec = with_kubernetes(LabSpec(nodes=nodes), wanted.proxy, version=wanted.version, say=say)
     say(f"a VPC with {wanted.nodes} nodes, and Kubernetes {wanted.version}")
     lab = Lab.start(spec, name=wanted.name, keep=True, progress=say)
     try:
-        if wanted.agent != Agent.NONE:
+        if wanted.agent == Agent.PROCESS:
             start_agents(lab, say)
+        if image is not None:
+            say("importing the product's image into each node")
+            product.load(lab, image)
+            product.install(lab, say)
+        if wanted.agent != Agent.NONE:
             await_nodes(lab, say)
             start_dns(lab, say)
     except BaseException:

@@ -1,0 +1,110 @@
+"""The product as an operator installs it: its image in every node, manifests and configuration.
+
+deploy/terway-lab.yaml is the chart with the values of the lab: where the cloud's API listens, and that nobody
+pulls the image. The ConfigMap eni-config comes of the lab's specification: access key, vSwitches, group.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # as in control/kube/service_cidrs.py: it has no types
+
+from lab.apiserver.port import Say
+from lab.client import Lab
+from lab.kubernetes import binaries, images, kubectl
+from lab.kubernetes.readiness import await_available
+from lab.kubernetes.runtime import import_image
+from lab.messages import LabError
+from lab.nodes import agent
+
+Object = dict[str, Any]
+ROOT = Path(__file__).resolve().parent.parent.parent
+MANIFESTS = ROOT / "deploy" / "terway-lab.yaml"
+NAMESPACE = "kube-system"
+DAEMON_SET = "terway"
+CONFIG_MAP = "eni-config"
+_SCARCE = {"SYS_RESOURCE": 24}
+"""Capabilities, by their bit (linux/capability.h), that a virtual machine or container may lack."""
+_SOURCES = ("bpf", "cni", "control", "datapath", "deploy", "constraints.txt", "pyproject.toml")
+_SOURCE_NAMES = (".py", ".c", ".h", ".txt", ".toml", "Containerfile")
+
+
+def archive(say: Say) -> Path:
+    """The image of this source tree, built if it is older. Raises LabError."""
+    made = binaries.CACHE / "kubernetes" / "terway.tar"
+    if images.stale(made, tuple(_sources())):
+        say("building the product's image (the first time a minute, later seconds)")
+        command = [sys.executable, "-m", "deploy.image", "--output", str(made)]
+        made.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"no image: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+    return made
+
+
+def _sources() -> Iterator[Path]:
+    for name in _SOURCES:
+        path = ROOT / name
+        if path.is_file():
+            yield path
+        for found in path.rglob("*"):
+            if found.name.endswith(_SOURCE_NAMES) and ".output" not in found.parts:
+                yield found
+
+
+def load(lab: Lab, image: Path) -> None:
+    """Into every node's containerd. Raises LabError."""
+    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="import") as pool:
+        for each in [pool.submit(import_image, node, image) for node in lab.nodes]:
+            each.result()
+
+
+def install(lab: Lab, say: Say) -> None:
+    """Apply configuration and manifests; every node's agent is ready then. Raises LabError."""
+    configure(lab)
+    apply(lab)
+    say("waiting for the DaemonSet")
+    await_available(lab, "daemonsets", NAMESPACE, DAEMON_SET, say)
+    say("terwayd is ready on every node")
+
+
+def configure(lab: Lab, **changes: Any) -> None:
+    """eni-config, with ``changes`` of its eni_conf. Agents read it when they start."""
+    data = {
+        "eni_conf": json.dumps(agent.eni_conf(lab.spec, **changes), indent=2),
+        "10-terway.conflist": json.dumps(agent.cni_chain(), indent=2),
+        "disable_network_policy": "true",
+    }
+    lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, data)
+
+
+def apply(lab: Lab) -> None:
+    """Raises LabError with what kubectl complained of."""
+    items = [given(item) for item in yaml.safe_load_all(MANIFESTS.read_text()) if item]
+    objects = {"apiVersion": "v1", "kind": "List", "items": items}
+    words = ["apply", "--server-side", "--force-conflicts", "--filename", "-"]
+    kubectl.run(lab, words, stdin=json.dumps(objects))
+
+
+def given(item: Object, status: str | None = None) -> Object:
+    """A DaemonSet without the capabilities that no process of this machine can be given; others as they are.
+
+    A runtime starts no container that asks for more. ``status`` is a /proc/PID/status, by default our own.
+    """
+    if item["kind"] != "DaemonSet":
+        return item
+    text = Path("/proc/self/status").read_text() if status is None else status
+    bounding = next(int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapBnd:"))
+    for container in item["spec"]["template"]["spec"]["containers"]:
+        wanted = container["securityContext"]["capabilities"]
+        wanted["add"] = [
+            name for name in wanted["add"] if name not in _SCARCE or bounding >> _SCARCE[name] & 1
+        ]
+    return item
