@@ -1,7 +1,8 @@
 """python -m deploy.image --output FILE.tar: the product's image as a docker-archive.
 
-The first build takes about a minute and needs the network: Debian's packages and Python's. A later one takes
-seconds and needs neither. Needs root, and Debian's mmdebstrap, buildah and crun.
+The first build takes a minute or two and needs the network: Debian's packages and Python's. Later ones need
+neither, and take ten seconds if the product has changed and one if not. Needs root, and Debian's mmdebstrap,
+buildah and crun.
 """
 
 from __future__ import annotations
@@ -28,18 +29,39 @@ CACHE = ROOT / ".cache" / "image"
 def build(output: Path, *, tag: str = TAG, directory: Path = CACHE) -> str:
     """Write the archive, and say its version. Raises ImageError."""
     version = _version()
-    with cache.locked(directory):
-        system, packages = base.made(directory), stage.dependencies(directory)
-        with tempfile.TemporaryDirectory(dir=directory, prefix="build-") as scratch:
-            context = Path(scratch) / "context"
-            stage.product(context / "product")
-            shutil.copytree(packages, context / "site-packages", copy_function=_linked)
-            tool = Buildah(Path(scratch))
-            tool.build(system, context, tag, {"VERSION": version})
-            fresh = output.with_name(f".{output.name}.new")
-            tool.save(tag, fresh)
-            fresh.rename(output)
+    with cache.locked(directory), tempfile.TemporaryDirectory(dir=directory, prefix="build-") as made:
+        scratch = Path(made)
+        storage = _storage(directory, scratch)
+        inside = cache.digest([storage.name, stage.product_digest(), version, tag])
+        archive = directory / f"archive-{inside}"
+        cache.kept(archive, lambda path: _archive(path, Buildah(storage, scratch), scratch, (tag, version)))
+        fresh = output.with_name(f".{output.name}.new")
+        shutil.copyfile(archive, fresh)
+        fresh.rename(output)
     return version
+
+
+def _archive(path: Path, tool: Buildah, scratch: Path, name: tuple[str, str]) -> None:
+    tag, version = name
+    stage.product(scratch / "context" / "product")
+    tool.build(scratch / "context", tag, {"VERSION": version})
+    tool.save(tag, path)
+
+
+def _storage(directory: Path, scratch: Path) -> Path:
+    """Buildah's storage with the base image in it, from ``directory`` if its parts have not changed."""
+    system, packages = base.made(directory), stage.dependencies(directory)
+    recipe = (ROOT / "deploy" / "image" / "base.Containerfile").read_text()
+    path = directory / f"storage-{cache.digest([system.name, packages.name, recipe])}"
+
+    def make(fresh: Path) -> None:
+        context = scratch / "base"
+        shutil.copytree(packages, context / "site-packages", copy_function=_linked)
+        (context / "system.tar").hardlink_to(system)
+        Buildah(fresh, scratch).build_base(context)
+
+    cache.kept(path, make)
+    return path
 
 
 def _linked(source: str, target: str) -> None:

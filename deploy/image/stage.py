@@ -97,6 +97,13 @@ def product(path: Path) -> None:
         _compile(path / package, f"{PREFIX}/{package}")
 
 
+def product_digest() -> str:
+    """Another one if anything differs that ``product`` would lay out. Raises ImageError as it does."""
+    programs = sorted((ROOT / "deploy" / "bin").iterdir())
+    found = [*_sources(), *programs, ROOT / "deploy" / "Containerfile"]
+    return cache.digest(part for path in found for part in (str(path.relative_to(ROOT)), path.read_bytes()))
+
+
 def _sources() -> Iterator[Path]:
     built = [*_BUILT, *(f"bpf/.output/{name}.bpf.o" for name in PROGRAMS)]
     for name in built:
