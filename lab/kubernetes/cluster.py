@@ -59,24 +59,30 @@ class Wanted:
 def up(wanted: Wanted, say: Say) -> Lab:
     """A cluster that stays until ``down``, with nodes Ready and DNS that answers. Raises LabError."""
     nodes = tuple(NodeSpec(f"node{i + 1}") for i in range(wanted.nodes))
-    image = product.archive(say) if wanted.agent == Agent.PODS else None
-    spec = with_kubernetes(LabSpec(nodes=nodes), wanted.proxy, version=wanted.version, say=say)
+    more = (product.archive(say),) if wanted.agent == Agent.PODS else ()
+    spec = with_kubernetes(LabSpec(nodes=nodes), wanted.proxy, version=wanted.version, say=say, more=more)
     say(f"a VPC with {wanted.nodes} nodes, and Kubernetes {wanted.version}")
     lab = Lab.start(spec, name=wanted.name, keep=True, progress=say)
     try:
-        if wanted.agent == Agent.PROCESS:
-            start_agents(lab, say)
-        if image is not None:
-            say("importing the product's image into each node")
-            product.load(lab, image)
-            product.install(lab, say)
         if wanted.agent != Agent.NONE:
-            await_nodes(lab, say)
-            start_dns(lab, say)
+            _furnish(lab, wanted.agent, say)
     except BaseException:
         lab.down()
         raise
     return lab
+
+
+def _furnish(lab: Lab, how: Agent, say: Say) -> None:
+    """CNI and DNS. Raises LabError."""
+    kubectl.run(lab, ["apply", "-f", str(DNS_MANIFEST)])
+    if how == Agent.PODS:
+        say("installing terway")
+        product.install(lab, say)
+    else:
+        start_agents(lab, say)
+    await_nodes(lab, say)
+    await_available(lab, "deployments", "kube-system", "coredns", say)
+    say("CoreDNS serves")
 
 
 def check_packages() -> None:
@@ -89,11 +95,16 @@ def check_packages() -> None:
         )
 
 
-def with_kubernetes(spec: LabSpec, proxy: ProxyMode, *, version: str, say: Say) -> LabSpec:
-    """``spec`` with a cluster; its programs and images are made if they are missing. Raises LabError."""
+def with_kubernetes(
+    spec: LabSpec, proxy: ProxyMode, *, version: str, say: Say, more: tuple[Path, ...] = ()
+) -> LabSpec:
+    """``spec`` with a cluster; its programs and images are made if they are missing. Raises LabError.
+
+    ``more`` are images that every node has from its first boot on, besides those of the cluster itself.
+    """
     check_packages()
     directory = binaries.ensure(say, version=version)
-    made = images.base(directory, binaries.CACHE / "kubernetes" / "images")
+    made = (*images.base(directory, binaries.CACHE / "kubernetes" / "images"), *more)
     kubernetes = KubernetesSpec(proxy=proxy, images=tuple(map(str, made)))
     return replace(spec, kube_bin=str(directory.resolve()), kubernetes=kubernetes)
 
@@ -108,10 +119,3 @@ def start_agents(lab: Lab, say: Say) -> None:
         started.append((node, node.start_agent(wait=Wait.NOTHING)))
     for node, process in started:
         follow(node, process, Wait.READY, time.monotonic() + _AGENT_DEADLINE)
-
-
-def start_dns(lab: Lab, say: Say) -> None:
-    """CoreDNS at the cluster's DNS address. Raises LabError."""
-    kubectl.run(lab, ["apply", "-f", str(DNS_MANIFEST)])
-    await_available(lab, "deployments", "kube-system", "coredns", say)
-    say("CoreDNS serves")
