@@ -76,6 +76,7 @@ def test_nothing_is_privileged() -> None:
         "NET_RAW",
         "SYS_RESOURCE",
     }
+    assert "SYS_RESOURCE" not in container(IN_LAB)["securityContext"]["capabilities"]["add"]
     assert "add" not in spec["initContainers"][0]["securityContext"]["capabilities"]
     assert not {"hostPID", "hostIPC"} & set(spec)
     # Kubernetes refuses Bidirectional for a container that is not privileged.
