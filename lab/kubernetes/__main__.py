@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--agent",
         type=Agent,
         choices=tuple(Agent),
-        default=Agent.PROCESS,
+        default=Agent.PODS,
         help="how terwayd comes to the nodes (default: %(default)s)",
     )
     words.add_parser("down", help="end it and leave nothing behind; no cluster is no error")

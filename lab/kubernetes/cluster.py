@@ -52,7 +52,7 @@ class Wanted:
     nodes: int = 2
     proxy: ProxyMode = ProxyMode.NFTABLES
     version: str = binaries.VERSION
-    agent: Agent = Agent.PROCESS
+    agent: Agent = Agent.PODS
     name: str = NAME
 
 

@@ -8,65 +8,27 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.client import Lab, take_down
-from lab.kubernetes import binaries, cluster, kubectl
-from lab.kubernetes.cluster import Wanted
-from lab.kubernetes.readiness import await_available, await_nodes, not_ready
+from lab.kubernetes import cluster, kubectl
+from lab.kubernetes.cluster import Agent, Wanted
+from lab.kubernetes.readiness import await_nodes, not_ready
 from lab.nodes.mounts import KERNEL_WIDE
-from lab.nodes.node import LabNode
 from lab.spec import LabSpec
+from tests.e2e import cluster_site
+from tests.e2e.cluster_site import PODS, deploy, eventually, fast_packets, inside, on, pods, quiet, window
 from tests.netns.lab.machine import Traces, look, traces
-from tests.netns.lab.waiting import wait_for
 
-_BIN = Path(os.environ.get(binaries.VARIABLE) or binaries.CACHE / "kubernetes" / binaries.VERSION / "bin")
-if absent := binaries.missing(_BIN, binaries.CLUSTER + binaries.DNS):
-    pytest.skip(f"{_BIN} has no {', '.join(absent)}: ./run cluster builds them", allow_module_level=True)
+if absent := cluster_site.absence():
+    pytest.skip(absent, allow_module_level=True)
 
 NAME = f"cluster-{os.getpid()}"
 _OTHER_DIRECTORIES = ("/dev", "/dev/shm", "/usr/libexec", "/usr/lib/cni", "/var/lib", "/var/log")
-_SLOW = 60.0
-_PODS = 4
-_WEB = f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: {_PODS}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      topologySpreadConstraints:
-        - maxSkew: 1
-          topologyKey: kubernetes.io/hostname
-          whenUnsatisfiable: DoNotSchedule
-          labelSelector: {{matchLabels: {{app: web}}}}
-      containers:
-        - name: web
-          image: localhost/busybox:1
-          imagePullPolicy: Never
-          command: [sh, -c]
-          args: ["echo serving; mkdir /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"]
-          readinessProbe: {{httpGet: {{port: 8080, path: /index.html}}, periodSeconds: 1}}
-          livenessProbe: {{tcpSocket: {{port: 8080}}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
-"""
-
-
-def quiet(_text: str) -> None:
-    """Nobody waits for these steps."""
 
 
 def other_files() -> dict[str, tuple[str, ...]]:
@@ -82,9 +44,8 @@ def lab() -> Iterator[Lab]:
     """With a Deployment of four pods and a Service; the machine is the same before and after."""
     before, files, settings = look(), other_files(), kernel_wide()
     try:
-        running = cluster.up(Wanted(name=NAME), quiet)
-        kubectl.run(running, ["apply", "-f", "-"], stdin=_WEB)
-        await_available(running, "deployments", "default", "web", quiet)
+        running = cluster.up(Wanted(name=NAME, agent=Agent.PROCESS), quiet)
+        deploy(running)
         assert kernel_wide() == settings, "a kubelet has written the machine's own settings"
         yield running
         running.close()
@@ -92,37 +53,6 @@ def lab() -> Iterator[Lab]:
         take_down(NAME)
     assert before.differences(look()) == []
     assert (other_files(), kernel_wide()) == (files, settings)
-
-
-def pods(lab: Lab) -> list[dict[str, Any]]:
-    """Of the Deployment, those that are not ending, by name."""
-    answer = lab.kubernetes.request("GET", "/api/v1/namespaces/default/pods?labelSelector=app%3Dweb")
-    alive = [p for p in answer["items"] if "deletionTimestamp" not in p["metadata"]]
-    return sorted(alive, key=lambda pod: str(pod["metadata"]["name"]))
-
-
-def on(lab: Lab, node: str) -> dict[str, Any]:
-    """One of the pods of ``node``."""
-    return next(p for p in pods(lab) if p["spec"]["nodeName"] == node)
-
-
-def inside(lab: Lab, pod: dict[str, Any], *words: str) -> str:
-    return kubectl.run(lab, ["exec", pod["metadata"]["name"], "--", *words])
-
-
-def window(node: LabNode, path: str) -> Any:
-    status, body = node.agent_get(path)
-    assert status == 200, body
-    return json.loads(body)
-
-
-def fast_packets(lab: Lab) -> int:
-    rows = [row for node in lab.nodes for row in window(node, "/bpf/endpoints")]
-    return sum(int(row["fast_out_packets"]) for row in rows)
-
-
-def eventually(what: str, condition: Callable[[], bool]) -> None:
-    wait_for(what, condition, timeout=_SLOW)
 
 
 def test_nodes_are_ready_and_known_by_their_enis(lab: Lab) -> None:
@@ -138,7 +68,7 @@ def test_nodes_are_ready_and_known_by_their_enis(lab: Lab) -> None:
 def test_pods_have_the_addresses_of_their_nodes_enis(lab: Lab) -> None:
     subnet = LabSpec().vswitches[1].cidr
     found = pods(lab)
-    assert len(found) == _PODS
+    assert len(found) == PODS
     for pod in found:
         address = pod["status"]["podIP"]
         assert IPv4Address(address) in subnet
@@ -148,7 +78,7 @@ def test_pods_have_the_addresses_of_their_nodes_enis(lab: Lab) -> None:
 
 def test_no_container_was_restarted_by_a_probe(lab: Lab) -> None:
     statuses = [status for pod in pods(lab) for status in pod["status"]["containerStatuses"]]
-    assert [(s["ready"], s["restartCount"]) for s in statuses] == [(True, 0)] * _PODS
+    assert [(s["ready"], s["restartCount"]) for s in statuses] == [(True, 0)] * PODS
 
 
 def test_exec_and_logs_reach_a_pod(lab: Lab) -> None:
@@ -190,7 +120,7 @@ def test_a_killed_node_comes_back_with_its_pods_and_their_addresses(lab: Lab) ->
     def back() -> bool:
         statuses = [s for pod in pods(lab) for s in pod["status"]["containerStatuses"]]
         restarted = [s for s in statuses if s["restartCount"] > 0]
-        return len(restarted) == _PODS // 2 and all(s["ready"] for s in statuses)
+        return len(restarted) == PODS // 2 and all(s["ready"] for s in statuses)
 
     eventually("node2's pods run again", back)
     assert {p["metadata"]["name"]: p["status"]["podIP"] for p in pods(lab)} == before
