@@ -22,7 +22,7 @@ from lab.kubernetes.carried import Carried
 from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.readiness import wait_until
 from lab.kubernetes.runtime import import_image
-from lab.kubernetes.suite import Order, Spec
+from lab.kubernetes.suite import Order, Report
 from lab.messages import LabError
 from lab.nodes.remote import RemoteNode
 from lab.spec import ProxyMode
@@ -36,13 +36,9 @@ _OUTPUT = binaries.CACHE / "conformance"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    specs: tuple[Spec, ...]
+    report: Report
     seconds: float
     packets: Carried
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.specs) and all(spec.passed for spec in self.specs)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     (args.output / "result.txt").write_text(text)
     print(text, end="")
     print(f"reports: {args.output}")
-    return 0 if outcome.passed else 1
+    return 0 if outcome.report.passed else 1
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
@@ -173,26 +169,29 @@ def judge(lab: Lab, order: Order, say: Say) -> Outcome:
     """Run the tests, and count on the nodes what their pods send meanwhile."""
     say(f"the tests run, {order.procs} at once; their log is {order.output / suite.LOG}")
     before, began = carried.of_nodes(lab.nodes), time.monotonic()
-    specs = suite.run(lab, order, say)
-    return Outcome(specs, time.monotonic() - began, carried.of_nodes(lab.nodes) - before)
+    report = suite.run(lab, order, say)
+    return Outcome(report, time.monotonic() - began, carried.of_nodes(lab.nodes) - before)
 
 
 def render(outcome: Outcome) -> str:
-    """The table of all tests, what the failed ones complained of, and a line that counts."""
+    """The table of all tests, what went wrong in full, and a line that counts."""
+    report = outcome.report
     rows = [
-        ("passed" if spec.passed else "FAILED", f"{spec.seconds:.1f}", spec.name)
-        for spec in sorted(outcome.specs, key=lambda spec: (spec.passed, spec.name))
+        ("passed" if spec.passed else "FAILED", f"{spec.seconds:.1f}", spec.name) for spec in report.specs
     ]
+    wrong = [spec for spec in (*report.specs, *report.broken) if not spec.passed]
     lines = [table(("RESULT", "SECONDS", "TEST"), rows), ""]
-    lines += [f"FAILED {spec.name}\n    {spec.failure}\n" for spec in outcome.specs if not spec.passed]
+    lines += [f"FAILED {spec.name}\n    {spec.failure}\n" for spec in wrong]
     reasons = ", ".join(f"{name} {count}" for name, count in outcome.packets.reasons())
-    passed = sum(spec.passed for spec in outcome.specs)
-    lines += [
-        f"{outcome.packets}",
-        *([f"  {reasons}"] if reasons else []),
-        f"{passed} of {len(outcome.specs)} tests passed in {outcome.seconds:.0f} s",
-    ]
+    lines += [str(outcome.packets), *([f"  {reasons}"] if reasons else []), _verdict(outcome)]
     return "\n".join(lines) + "\n"
+
+
+def _verdict(outcome: Outcome) -> str:
+    report = outcome.report
+    left = report.wanted - len(report.specs)
+    rest = f"; {left} did not run" if left else ""
+    return f"{report.succeeded} of {report.wanted} tests passed in {outcome.seconds:.0f} s{rest}"
 
 
 def _teller() -> Callable[[str], None]:

@@ -28,7 +28,8 @@ _END_DEADLINE = 90.0
 _PASSED = "•"
 _FAILED = re.compile(rf"{_PASSED} \[(?:FAILED|PANICKED|TIMEDOUT|INTERRUPTED|ABORTED)")
 _SPECS = re.compile(r"Will run (\d+) of \d+ specs")
-_LEAF = re.compile(r"^\[[A-Za-z]+\] ")
+_TEST = "[It] "
+"""Before the name of a test; before and after all tests the suite has entries of other kinds."""
 _LABELS = re.compile(r" \[[^][]+, [^][]+\]$")
 """The runner writes a test's labels behind its name, which has them already."""
 
@@ -59,8 +60,29 @@ class Spec:
         return not self.failure
 
 
-def run(lab: Lab, order: Order, say: Say) -> tuple[Spec, ...]:
-    """Those that ran, failed ones first. Raises LabError if none did, or if there is no report."""
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``wanted`` tests were to run; ``specs`` are those that did, failed ones first.
+
+    ``broken``: what went wrong in the suite itself, before or after its tests.
+    """
+
+    wanted: int
+    specs: tuple[Spec, ...]
+    broken: tuple[Spec, ...] = ()
+
+    @property
+    def succeeded(self) -> int:
+        return sum(spec.passed for spec in self.specs)
+
+    @property
+    def passed(self) -> bool:
+        """Every one that was wanted, and there was one."""
+        return 0 < self.wanted == self.succeeded and not self.broken
+
+
+def run(lab: Lab, order: Order, say: Say) -> Report:
+    """Raises LabError if no test was chosen, or if there is no report."""
     order.output.mkdir(parents=True, exist_ok=True)
     report, log = order.output / REPORT, order.output / LOG
     report.unlink(missing_ok=True)
@@ -71,10 +93,11 @@ def run(lab: Lab, order: Order, say: Say) -> tuple[Spec, ...]:
         _end(process)
     if not report.exists():
         raise LabError(f"ginkgo ended with {process.returncode} and left no report: {_tail(log)}")
-    specs = parse(report.read_text())
-    if not any(spec.name for spec in specs):
+    found = _SPECS.search(log.read_text(errors="replace"))
+    wanted = int(found[1]) if found else 0
+    if not wanted:
         raise LabError(f"no test's name matches {order.focus!r}")
-    return specs
+    return parse(report.read_text(), wanted)
 
 
 def arguments(order: Order, kubeconfig: Path, nodes: int) -> list[str]:
@@ -153,22 +176,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def parse(report: str) -> tuple[Spec, ...]:
-    """The JUnit report without what was skipped; failed ones first, then by name.
-
-    A setup that failed is an entry too, so that nothing that went wrong looks like a pass.
-    """
-    specs = []
-    for case in ElementTree.fromstring(report).iter("testcase"):
-        kind = case.get("name", "")
-        name = _LABELS.sub("", _LEAF.sub("", kind))
-        status = case.get("status", "")
-        if status in ("skipped", "pending") or (status == "passed" and not kind.startswith("[It]")):
+def parse(junit: str, wanted: int) -> Report:
+    """What ran, of a JUnit report that lists every test there is."""
+    specs: list[Spec] = []
+    broken: list[Spec] = []
+    for case in ElementTree.fromstring(junit).iter("testcase"):
+        name, status = case.get("name", ""), case.get("status", "")
+        is_test = name.startswith(_TEST)
+        if status in ("skipped", "pending") or (status == "passed" and not is_test):
             continue
-        specs.append(
-            Spec(name, float(case.get("time", "0")), "" if status == "passed" else _why(case, status))
-        )
-    return tuple(sorted(specs, key=lambda spec: (spec.passed, spec.name)))
+        failure = "" if status == "passed" else _why(case, status)
+        spec = Spec(_LABELS.sub("", name.removeprefix(_TEST)), float(case.get("time", "0")), failure)
+        (specs if is_test else broken).append(spec)
+    specs.sort(key=lambda spec: (spec.passed, spec.name))
+    return Report(wanted, tuple(specs), tuple(broken))
 
 
 def _why(case: ElementTree.Element, status: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from lab.kubernetes import carried, conformance
 from lab.kubernetes.carried import Carried
 from lab.kubernetes.conformance import Outcome
-from lab.kubernetes.suite import Spec
+from lab.kubernetes.suite import Report, Spec
 from lab.messages import LabError
 
 PACKETS = Carried({"fast_local": 60, "fast_eni": 30, "stack_service": 100, "stack_flow": 50, "stack_mtu": 10})
@@ -51,19 +51,40 @@ def test_counters_that_began_anew_are_not_subtracted(before: dict[str, int]) -> 
         PACKETS - Carried(before)
 
 
+GOOD, BAD = Spec("a passes", 1.25), Spec("b fails", 60.0, "timed out after 60 s")
+
+
 def test_the_table_has_failures_first_and_in_full() -> None:
-    outcome = Outcome(
-        (Spec("a passes", 1.25), Spec("b fails", 60.0, "timed out after 60 s")), seconds=61.4, packets=PACKETS
-    )
-    lines = conformance.render(outcome).splitlines()
+    lines = conformance.render(Outcome(Report(2, (BAD, GOOD)), 61.4, PACKETS)).splitlines()
     assert lines[0].split() == ["RESULT", "SECONDS", "TEST"]
     assert lines[1].split() == ["FAILED", "60.0", "b", "fails"]
     assert lines[2].split() == ["passed", "1.2", "a", "passes"]
     assert lines[4:6] == ["FAILED b fails", "    timed out after 60 s"]
     assert lines[-1] == "1 of 2 tests passed in 61 s"
     assert lines[-2] == "  stack_service 100, fast_local 60, stack_flow 50, fast_eni 30, stack_mtu 10"
-    assert not outcome.passed
 
 
-def test_nothing_that_ran_is_no_pass() -> None:
-    assert not Outcome((), 1.0, PACKETS).passed
+def test_what_never_ran_is_counted() -> None:
+    text = conformance.render(Outcome(Report(4, (GOOD,)), 61.4, PACKETS))
+    assert text.splitlines()[-1] == "1 of 4 tests passed in 61 s; 3 did not run"
+
+
+def test_a_broken_suite_is_told_but_is_no_test() -> None:
+    outcome = Outcome(Report(1, (GOOD,), (Spec("[SynchronizedAfterSuite]", 1.0, "panicked"),)), 61.4, PACKETS)
+    lines = conformance.render(outcome).splitlines()
+    assert "FAILED [SynchronizedAfterSuite]" in lines
+    assert lines[-1] == "1 of 1 tests passed in 61 s"
+
+
+@pytest.mark.parametrize(
+    ("report", "passed"),
+    [
+        (Report(1, (GOOD,)), True),
+        (Report(2, (GOOD, BAD)), False),
+        (Report(2, (GOOD,)), False),
+        (Report(0, ()), False),
+        (Report(1, (GOOD,), (Spec("setup", 1.0, "failed"),)), False),
+    ],
+)
+def test_only_all_of_them_is_a_pass(report: Report, passed: bool) -> None:
+    assert report.passed is passed

@@ -31,17 +31,20 @@ def order(tmp_path: Path) -> Order:
 
 
 def test_only_what_ran_is_reported_failed_ones_first() -> None:
-    assert suite.parse(REPORT.format(more="")) == (
+    report = suite.parse(REPORT.format(more=""), 3)
+    assert report.specs == (
         Spec("[sig-network] HostPort should end", 0.5, "index out of range"),
         Spec("[sig-network] Services should serve", 61.5, "timed out after 60 s"),
         Spec("[sig-network] DNS should be fast [Conformance]", 5.25),
     )
+    assert (report.wanted, report.succeeded, report.broken, report.passed) == (3, 1, (), False)
 
 
 def test_a_failed_setup_is_no_pass() -> None:
     broken = '<testcase name="[SynchronizedBeforeSuite]" status="timedout" time="600"></testcase>'
-    first = suite.parse(REPORT.format(more=broken))[0]
-    assert (first.passed, first.failure, first.seconds) == (False, "timedout", 600.0)
+    report = suite.parse(REPORT.format(more=broken), 3)
+    assert report.broken == (Spec("[SynchronizedBeforeSuite]", 600.0, "timedout"),)
+    assert len(report.specs) == 3
 
 
 def test_progress_counts_what_has_ended() -> None:
