@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from control.aliyun.actions import Action
 from deploy.image import base, cache
 from deploy.image.command import run
 from deploy.image.errors import ImageError
@@ -39,6 +40,7 @@ _UNUSED = (
     "aiohttp",
     "cryptography",
     # Compilers, tests, stubs.
+    "numpy/distutils",
     "numpy/f2py",
     "numpy/**/tests",
     "numpy/**/*.pyi",
@@ -48,14 +50,29 @@ _UNUSED = (
     "websocket/tests",
     "bin",
 )
-"""Of the dependencies, what nothing here imports: 100 of 198 MB. A test starts the agent without it."""
+"""Of the dependencies, what nothing here imports; models of actions that are not called go as well."""
+
+_CHECKS = (
+    "import control.daemon.main, control.cli.main",
+    """
+import importlib
+from control.aliyun import worker
+worker.Sdk(dict(connect_timeout=1, read_timeout=1, http_proxy="", https_proxy="", ca_file=""))
+for action, (package, _) in worker._METHODS.items():
+    models = importlib.import_module(package + ".models")
+    for kind in ("Request", "Response", "ResponseBody"):
+        getattr(models, action + kind)()
+""",
+)
+"""Whether all that the agent and its SDK worker import is still there, where there is nothing else."""
 
 
 def dependencies(directory: Path) -> Path:
     """site-packages without what is not used, from ``directory`` if the wanted ones have not changed."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     constraints = (ROOT / "constraints.txt").read_text()
-    path = directory / f"site-{cache.digest([*wanted, constraints, *_UNUSED, sys.version])}"
+    rules = Path(__file__).read_text()
+    path = directory / f"site-{cache.digest([*wanted, constraints, rules, *Action, sys.version])}"
     cache.kept(path, lambda fresh: _install(fresh, wanted))
     return path
 
@@ -79,7 +96,19 @@ def _install(path: Path, wanted: list[str]) -> None:
     for pattern in _UNUSED:
         for found in path.glob(pattern):
             cache.remove(found)
+    for model in path.glob("alibabacloud_*20*/models/_*.py"):
+        if model.name != "__init__.py" and not _is_called(model.name):
+            model.unlink()
+    for check in _CHECKS:
+        code = f"import sys; sys.path[:0] = sys.argv[1:]\n{check}"
+        run([sys.executable, "-I", "-S", "-B", "-c", code, str(path), str(ROOT)])
     _compile(path, f"{PREFIX}/site-packages")
+
+
+def _is_called(model: str) -> bool:
+    """Of ``_describe_vswitches_response_body.py`` and its like: it belongs to one of the agent's actions."""
+    words = model.replace("_", "")
+    return any(words.startswith((f"{a.lower()}request", f"{a.lower()}response")) for a in Action)
 
 
 def product(path: Path) -> None:
