@@ -109,15 +109,15 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     suite_images.write_registries(order.registries)
     names = suite_images.references(bin_dir, order.registries)
     archive = suite_images.make(bin_dir, cache, names)
-    with _cluster(Wanted(proxy=args.proxy, name=args.name), say) as lab:
+    with judged(Wanted(proxy=args.proxy, name=args.name), say) as lab:
         load(lab, archive, names, say)
         _await_system(lab, say)
         return judge(lab, order, say)
 
 
 @contextlib.contextmanager
-def _cluster(wanted: Wanted, say: Say) -> Iterator[Lab]:
-    """The one that is up, which stays, or one for the time of the block."""
+def judged(wanted: Wanted, say: Say) -> Iterator[Lab]:
+    """The cluster that is up, which stays, or one for the time of the block. Raises LabError."""
     try:
         lab = Lab.attach(wanted.name)
     except LabError:

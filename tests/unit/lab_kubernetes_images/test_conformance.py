@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from lab.kubernetes import carried, conformance
+from lab.client import Lab
+from lab.kubernetes import carried, cluster, conformance
 from lab.kubernetes.carried import Carried
+from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.conformance import Outcome
 from lab.kubernetes.suite import Report, Spec
 from lab.messages import LabError
@@ -88,3 +92,48 @@ def test_a_broken_suite_is_told_but_is_no_test() -> None:
 )
 def test_only_all_of_them_is_a_pass(report: Report, passed: bool) -> None:
     assert report.passed is passed
+
+
+class StandIn:
+    """A lab as far as the choice of a cluster looks at it, with what was done to it."""
+
+    def __init__(self, kubernetes: object = None) -> None:
+        self.spec = SimpleNamespace(kubernetes=kubernetes)
+        self.done: list[str] = []
+
+    def down(self) -> None:
+        self.done.append("down")
+
+    def close(self) -> None:
+        self.done.append("close")
+
+
+def no_lab(name: str) -> StandIn:
+    raise LabError(f"no lab {name!r} is up")
+
+
+def test_a_cluster_of_our_own_is_taken_down_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = StandIn(), Wanted(name="x")
+    monkeypatch.setattr(Lab, "attach", no_lab)
+    monkeypatch.setattr(cluster, "up", lambda wanted, _say: made if wanted is asked else None)
+    block = conformance.judged(asked, print)
+    assert id(block.__enter__()) == id(made)
+    assert made.done == []
+    swallowed = block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not swallowed
+    assert made.done == ["down"]
+
+
+def test_a_cluster_that_is_up_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said = StandIn(SimpleNamespace(proxy="iptables")), list[str]()
+    monkeypatch.setattr(Lab, "attach", lambda _name: found)
+    with conformance.judged(Wanted(name="x"), said.append) as lab:
+        assert id(lab) == id(found)
+    assert found.done == ["close"]
+    assert said == ["using cluster 'x', which is up, with kube-proxy iptables"]
+
+
+def test_a_lab_without_kubernetes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lab, "attach", lambda _name: StandIn())
+    with pytest.raises(LabError, match="lab 'x' has no Kubernetes; end it, or choose another --name"):
+        conformance.judged(Wanted(name="x"), print).__enter__()
