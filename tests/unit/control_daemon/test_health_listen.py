@@ -1,4 +1,4 @@
-"""What kubelet and Prometheus reach over TCP: health, readiness, metrics, and nothing that changes anything."""
+"""What kubelet and Prometheus reach over TCP: health, readiness, metrics; nothing that changes anything."""
 
 from __future__ import annotations
 
