@@ -139,6 +139,8 @@ class KubernetesSpec:
     proxy: ProxyMode = ProxyMode.NFTABLES
     images: tuple[str, ...] = ()
     """Absolute paths of docker-archives that a node has before its kubelet starts, pause among them."""
+    image_store: str = ""
+    """Absolute path of a directory that keeps them unpacked for later labs; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,9 @@ def with_kubernetes(
     """
     check_packages()
     directory = binaries.ensure(say, version=version)
-    made = (*images.base(directory, binaries.CACHE / "kubernetes" / "images"), *more)
-    kubernetes = KubernetesSpec(proxy=proxy, images=tuple(map(str, made)))
+    cache = binaries.CACHE / "kubernetes" / "images"
+    made = tuple(map(str, (*images.base(directory, cache), *more)))
+    kubernetes = KubernetesSpec(proxy=proxy, images=made, image_store=str(cache))
     return replace(spec, kube_bin=str(directory.resolve()), kubernetes=kubernetes)
 
 

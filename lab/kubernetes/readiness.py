@@ -42,7 +42,7 @@ def await_nodes(lab: Lab, say: Say) -> None:
         return ""
 
     wait_until(waits_for, say)
-    say(f"{len(lab.nodes)} nodes are Ready")
+    say(f"Ready: {', '.join(node.name for node in lab.nodes)}")
 
 
 def not_ready(node: dict[str, Any]) -> str:

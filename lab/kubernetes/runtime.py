@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from lab.apiserver.certificates import User
 from lab.apiserver.programs import KUBE_PROXY, KUBELET
 from lab.apiserver.real import RealServer
 from lab.kubernetes import node_config
+from lab.kubernetes.image_store import ImageStore
 from lab.kubernetes.node_config import Host
 from lab.messages import LabError
 from lab.nodes import cgroups
@@ -50,27 +53,41 @@ class NodeRuntime:
         self._wanted: KubernetesSpec = spec.kubernetes
         self._server = server
         self._hosts = hosts
+        self._keeping = threading.Lock()
+        """Taken for good by the first node that keeps its images for later labs."""
 
     def boot(self, node: RemoteNode) -> None:
         """What needs no API server: containerd, with the images. Raises LabError."""
-        fresh = not node.directory.outside("/var/lib/containerd").exists()
         _forward(node)
         _link_plugins(node)
         node.write(f"{node_config.DIRECTORY}/containerd.toml", node_config.containerd())
-        process = _start(node, CONTAINERD, ["--config", f"{node_config.DIRECTORY}/containerd.toml"])
-        _await_socket(node, process)
-        if fresh:
+        store = self._store()
+        directory = node.directory.outside("/var/lib/containerd")
+        has_images = directory.exists() or (store is not None and store.give(directory))
+        _start_containerd(node)
+        if not has_images:
             for image in self._wanted.images:
                 import_image(node, Path(image))
+            if store is not None and self._keeping.acquire(blocking=False):
+                _stop(node, CONTAINERD)
+                store.keep(directory)
+                _start_containerd(node)
+
+    def _store(self) -> ImageStore | None:
+        """None if nobody has named a place for one."""
+        if not self._wanted.image_store:
+            return None
+        return ImageStore(Path(self._wanted.image_store), self._wanted.images)
 
     def join(self, node: RemoteNode) -> None:
         """kubelet and kube-proxy, with their ways into a cluster that serves. Raises LabError."""
         host = self._hosts(node.name)
         self._write_kubelet(node, host)
-        _start(node, self._program(KUBELET), node_config.kubelet_arguments(host))
+        _start(node, self._program(KUBELET), node_config.kubelet_arguments(host)).close()
         if self._wanted.proxy != ProxyMode.NONE:
             self._write_proxy(node, host)
-            _start(node, self._program(KUBE_PROXY), [f"--config={node_config.DIRECTORY}/kube-proxy.json"])
+            config = f"--config={node_config.DIRECTORY}/kube-proxy.json"
+            _start(node, self._program(KUBE_PROXY), [config]).close()
 
     def start(self, nodes: Sequence[RemoteNode], serve: Callable[[], None]) -> None:
         """All nodes of a lab that comes up, while ``serve`` brings up the API server. Raises LabError."""
@@ -154,6 +171,25 @@ def _start(node: RemoteNode, program: str, arguments: Sequence[str]) -> NodeProc
         return node.spawn([program, *arguments], (null, log, log), label=name, detached=True)
     finally:
         messages.close([log, null])
+
+
+def _start_containerd(node: RemoteNode) -> None:
+    """It serves when this returns."""
+    process = _start(node, CONTAINERD, ["--config", f"{node_config.DIRECTORY}/containerd.toml"])
+    try:
+        _await_socket(node, process)
+    finally:
+        process.close()
+
+
+def _stop(node: RemoteNode, program: str) -> None:
+    _, (pidfd,) = node.ask({"verb": "open_process", "label": program})
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if not ended(pidfd, _DEADLINE):
+            raise LabError(f"node {node.name}: {program} does not end")
+    finally:
+        os.close(pidfd)
 
 
 def _await_socket(node: RemoteNode, process: NodeProcess) -> None:
