@@ -23,7 +23,7 @@ REPORT = "junit.xml"
 LOG = "ginkgo.log"
 _TOLD_EVERY = 10.0
 _POLL = 0.2
-_END_DEADLINE = 90.0
+_END_DEADLINE = 60.0
 """Seconds for the runner to delete its namespaces after an interruption."""
 _PASSED = "•"
 _FAILED = re.compile(rf"{_PASSED} \[(?:FAILED|PANICKED|TIMEDOUT|INTERRUPTED|ABORTED)")
@@ -168,7 +168,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Interrupt it if it still runs: it cleans up after itself then. Killed if it does not end."""
     if process.poll() is not None:
         return
-    process.send_signal(signal.SIGINT)
+    # As a terminal does: the runner does not pass it on to the processes of the suite.
+    os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(_END_DEADLINE)
     except subprocess.TimeoutExpired:
