@@ -20,6 +20,7 @@ from datapath.fastpath.path import FastPath
 from datapath.fastpath.tc import Place, Side
 from datapath.fastpath.trace import TraceEvent
 from datapath.netlink.socket import Socket
+from tests.linux import ENI_HOOK
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6
 from tests.netns.fastpath.builds import OTHER, Find, build
@@ -146,7 +147,7 @@ def test_enis_either_way(node: FastNode, tcx: bool, other_build: Find) -> None:
         for index in node.enis.values():
             fast.attach_eni(index)
     ways = {fast.attached()[index] for index in node.enis.values()}
-    assert ways == ({"tcx"} if tcx else {"clsact"})
+    assert ways == {ENI_HOOK if tcx else "clsact"}
     pod = node.pod(ENI1)
     for find in (other_build, None):
         node.fast.close()

@@ -15,6 +15,7 @@ from datapath.ebpf.libbpf import Object
 from datapath.fastpath import tc
 from datapath.fastpath.tc import Place, Side
 from datapath.netlink.socket import Socket
+from tests.linux import COUNTS_INSTRUCTIONS, ENI_HOOK
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6
 from tests.netns.fastpath.builds import OTHER, build
@@ -90,7 +91,7 @@ def test_programs_are_as_bpftool_shows_them(busy: FastNode, window: Opened) -> N
         told = bpftool.ask("prog", "show", "id", str(one["id"]))
         assert (one["name"], one["tag"]) == (told["name"], told["tag"])
         assert (one["jited_bytes"], int(one["loaded"])) == (told["bytes_jited"], told["loaded_at"])
-        assert one["verified_instructions"] > 1000
+        assert (one["verified_instructions"] > 1000) is COUNTS_INSTRUCTIONS
         assert busy.fast.program_fd(one["name"]) >= 0
 
 
@@ -103,11 +104,11 @@ def test_programs_say_where_they_are(node: FastNode, window: Opened) -> None:
     }
     assert places == {
         "pod_egress": {(index, "ingress", "block") for index in pods},
-        "eni_ingress": {(index, "ingress", "tcx") for index in enis},
+        "eni_ingress": {(index, "ingress", ENI_HOOK) for index in enis},
         "stack_egress": {(index, "egress", "block") for index in pods}
-        | {(index, "egress", "tcx") for index in enis},
+        | {(index, "egress", ENI_HOOK) for index in enis},
     }
-    named = {a["device"] for one in window.get("progs") for a in one["attached"] if a["how"] == "tcx"}
+    named = {a["device"] for one in window.get("progs") for a in one["attached"] if a["how"] == ENI_HOOK}
     assert named == {"eni1", "eni2"}
 
 
