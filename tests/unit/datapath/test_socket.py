@@ -53,7 +53,7 @@ def result(request: Message, number: int) -> bytes:
 
 def over(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> tuple[Socket, Kernel]:
     kernel = Kernel(answer)
-    monkeypatch.setattr(socket, "open_raw", lambda _netns: kernel)
+    monkeypatch.setattr(socket, "open_raw", lambda _netns, *, protocol: kernel)
     return Socket(), kernel
 
 
@@ -134,7 +134,8 @@ def test_error_of_a_dump(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pool_reuses_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels: list[Kernel] = []
 
-    def opened(_netns: int | None) -> Kernel:
+    def opened(_netns: int | None, *, protocol: int) -> Kernel:
+        del protocol
         kernels.append(Kernel(lambda r: result(r, 0)))
         return kernels[-1]
 
