@@ -53,7 +53,7 @@ def result(request: Message, number: int) -> bytes:
 
 def over(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> tuple[Socket, Kernel]:
     kernel = Kernel(answer)
-    monkeypatch.setattr(socket, "open_raw", lambda _netns, *, protocol: kernel)
+    monkeypatch.setattr(socket, "open_raw", lambda _netns, **_options: kernel)
     return Socket(), kernel
 
 
