@@ -30,8 +30,8 @@ _FAILED = re.compile(rf"{_PASSED} \[(?:FAILED|PANICKED|TIMEDOUT|INTERRUPTED|ABOR
 _SPECS = re.compile(r"Will run (\d+) of \d+ specs")
 _TEST = "[It] "
 """Before the name of a test; before and after all tests the suite has entries of other kinds."""
-_LABELS = re.compile(r" \[[^][]+, [^][]+\]$")
-"""The runner writes a test's labels behind its name, which has them already."""
+_LABELS = re.compile(r" \[sig-[a-z-]+(?:, [^][]+)?\]$")
+"""The runner writes a test's labels behind its name, which has them already; its group comes first."""
 
 
 @dataclass(frozen=True, slots=True)

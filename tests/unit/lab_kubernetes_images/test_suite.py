@@ -16,7 +16,7 @@ REPORT = """<?xml version="1.0" encoding="UTF-8"?>
 <testcase name="[It] [sig-network] DNS should be fast [Conformance] [sig-network, Conformance]"
  status="passed" time="5.25">
 <system-err>&gt; Enter [It]</system-err></testcase>
-<testcase name="[It] [sig-network] Services should serve" status="failed" time="61.5">
+<testcase name="[It] [sig-network] Services should serve [sig-network]" status="failed" time="61.5">
 <failure message="timed out&#xA;  after 60 s" type="failed">[FAILED] timed out</failure></testcase>
 <testcase name="[It] [sig-network] HostPort should end" status="panicked" time="0.5">
 <error message="index out of range" type="panicked"></error></testcase>
