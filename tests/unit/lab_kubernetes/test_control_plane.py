@@ -58,6 +58,8 @@ def test_nothing_of_a_control_plane_is_kept_outside_its_directory(directory: Kub
     words += arguments.etcd(directory) + arguments.scheduler(directory)
     paths = [word.split("=", 1)[1] for word in words if "=/" in word]
     assert len(paths) > 10
+    # Without this one it makes a directory below /usr/libexec.
+    assert option(words, "flex-volume-plugin-dir") in paths
     assert [path for path in paths if not path.startswith(f"{directory.root}/")] == []
 
 

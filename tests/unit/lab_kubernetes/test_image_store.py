@@ -48,15 +48,16 @@ def test_nothing_is_given_before_something_is_kept(tmp_path: Path, archive: Path
 
 
 def test_layers_are_shared_and_databases_are_not(tmp_path: Path, archive: Path, unpacked: Path) -> None:
+    before = files(unpacked)
     store(tmp_path, archive).keep(unpacked)
     assert store(tmp_path, archive).give(tmp_path / "node")
-    assert files(tmp_path / "node") == files(unpacked)
+    assert files(tmp_path / "node") == before
     shell = "io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs/bin/sh"
     assert (tmp_path / "node" / shell).stat().st_ino == (unpacked / shell).stat().st_ino
     own = tmp_path / "node" / "io.containerd.metadata.v1.bolt" / "meta.db"
     own.write_text("changed by a node")
     assert store(tmp_path, archive).give(tmp_path / "other")
-    assert files(tmp_path / "other") == files(unpacked)
+    assert files(tmp_path / "other") == files(unpacked) == before
 
 
 def test_modes_and_links_are_those_of_the_layer(tmp_path: Path, archive: Path, unpacked: Path) -> None:
