@@ -48,7 +48,9 @@ def ensure(say: Say) -> Path:
         done = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         raise LabError(f"Helm could not be built; the log is {go.log}. It needs a Go module proxy (GOPROXY)")
-    return (directory / "new" / "helm").rename(directory / "helm")
+    made = (directory / "new" / "helm").rename(directory / "helm")
+    made.with_name("new").rmdir()
+    return made
 
 
 def run(helm: Path, arguments: Sequence[str]) -> str:
