@@ -31,6 +31,44 @@ NAME = f"cluster-{os.getpid()}"
 _OTHER_DIRECTORIES = ("/dev", "/dev/shm", "/usr/libexec", "/usr/lib/cni", "/var/lib", "/var/log")
 
 
+_MORE = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: store}
+spec:
+  serviceName: store
+  replicas: 2
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+        - {name: store, image: "localhost/busybox:1", imagePullPolicy: Never, command: [sleep, "1000"]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: store}
+spec: {clusterIP: None, selector: {app: store}, ports: [{port: 1}]}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: ask}
+spec:
+  completions: 4
+  parallelism: 4
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - name: ask
+          image: localhost/busybox:1
+          imagePullPolicy: Never
+          command: [timeout, "20", sh, -c, "until wget -qO- http://web/; do sleep 1; done"]
+"""
+
+
 def other_files() -> dict[str, tuple[str, ...]]:
     return {d: tuple(sorted(os.listdir(d))) for d in _OTHER_DIRECTORIES if os.path.isdir(d)}
 
@@ -108,6 +146,28 @@ def test_a_service_answers_by_its_name_in_a_pod_and_by_its_address_on_a_node(lab
 
 def test_a_pod_reaches_the_api_server(lab: Lab) -> None:
     inside(lab, on(lab, "node2"), "timeout", "5", "nc", "kubernetes.default", "443", "-e", "true")
+
+
+def test_a_stateful_set_and_a_job(lab: Lab) -> None:
+    kubectl.run(lab, ["apply", "-f", "-"], stdin=_MORE)
+
+    def job() -> int:
+        status = lab.kubernetes.request("GET", "/apis/batch/v1/namespaces/default/jobs/ask")["status"]
+        assert not status.get("failed"), kubectl.run(lab, ["logs", "job/ask"])
+        return int(status.get("succeeded", 0))
+
+    def members() -> list[str]:
+        path = "/api/v1/namespaces/default/pods?labelSelector=app%3Dstore"
+        return [p["status"].get("podIP", "") for p in lab.kubernetes.request("GET", path)["items"]]
+
+    name = "store-1.store.default.svc.cluster.local"
+    eventually("four pods of the job have reached the Service", lambda: job() == 4)
+    eventually("both members of the set have addresses", lambda: len(members()) == 2 and all(members()))
+    eventually(
+        "each member has a name of its own",
+        lambda: members()[1] in inside(lab, on(lab, "node1"), "sh", "-c", f"nslookup {name} || true"),
+    )
+    kubectl.run(lab, ["delete", "--wait=true", "-f", "-"], stdin=_MORE)
 
 
 def test_a_killed_node_comes_back_with_its_pods_and_their_addresses(lab: Lab) -> None:
