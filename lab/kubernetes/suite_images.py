@@ -54,6 +54,25 @@ _ACCOUNTS: Mapping[str, bytes] = {
     "etc/nsswitch.conf": images.ACCOUNTS["etc/nsswitch.conf"],
     "etc/passwd": images.ACCOUNTS["etc/passwd"] + b"user-defined-in-image:x:1000:1000::/:/bin/sh\n",
 }
+WGET = b"""#!/bin/sh
+# busybox 1.35 of Debian crashes in `wget -T`.
+limit=900
+words=$#
+while [ "$words" -gt 0 ]; do
+	word=$1
+	shift
+	words=$((words - 1))
+	if [ "$word" = -T ]; then
+		limit=$1
+		shift
+		words=$((words - 1))
+	else
+		set -- "$@" "$word"
+	fi
+done
+exec busybox timeout "$limit" busybox wget "$@"
+"""
+"""Before busybox's own on the PATH."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIBRARY = re.compile(r"(?:^|=>)\s*(/\S+)", re.MULTILINE)
 _TAG = re.compile(rf"{REGISTRY}/(?P<kind>[a-z-]+):\S+")
@@ -132,6 +151,7 @@ def _sources(bin_dir: Path, cache: Path, tools: Mapping[str, Path]) -> dict[str,
         "localhost.key": key,
         "pause": images.pause_program(cache),
         "uploads/.keep": b"",
+        "usr/bin/wget": WGET,
     }
     # busybox's shell runs its own nc whatever the PATH says; tests want OpenBSD's.
     dash = Path("/bin/dash").resolve()

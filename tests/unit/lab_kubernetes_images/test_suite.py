@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,18 @@ def test_missing_tools_are_named_by_their_packages(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(suite_images, "_PATH", str(tmp_path))
     with pytest.raises(LabError, match=r"recommends bash bind9-dnsutils curl iperf iproute2 libc-bin netcat"):
         suite_images.make(tmp_path, tmp_path / "cache", ["localhost/e2e/agnhost:1"])
+
+
+def test_the_limit_of_wget_is_kept_by_another_program(tmp_path: Path) -> None:
+    (tmp_path / "wget").write_bytes(suite_images.WGET)
+    (tmp_path / "busybox").write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    for name in ("wget", "busybox"):
+        (tmp_path / name).chmod(0o755)
+
+    def called(*words: str) -> str:
+        argv = [str(tmp_path / "wget"), *words]
+        path = f"{tmp_path}:/usr/bin:/bin"
+        return subprocess.run(argv, env={"PATH": path}, check=True, capture_output=True, text=True).stdout
+
+    assert called("-q", "-T", "1", "-O", "-", "a b") == "<timeout><1><busybox><wget><-q><-O><-><a b>"
+    assert called("-qO-", "x") == "<timeout><900><busybox><wget><-qO-><x>"
