@@ -31,6 +31,12 @@ def parser() -> argparse.ArgumentParser:
     up = words.add_parser("up", help="bring it up, which is the default; it stays until `down`")
     up.add_argument("--nodes", type=int, default=2, metavar="N", help="how many (default: 2)")
     up.add_argument(
+        "--instance-type",
+        default=Wanted().instance_type,
+        metavar="T",
+        help="ECS type of the nodes, which says how many ENIs and addresses one has (default: %(default)s)",
+    )
+    up.add_argument(
         "--proxy",
         type=ProxyMode,
         choices=tuple(ProxyMode),
@@ -97,7 +103,13 @@ def _up(args: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(f"[cluster] {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
 
-    wanted = Wanted(nodes=args.nodes, proxy=args.proxy, version=args.kubernetes, agent=args.agent)
+    wanted = Wanted(
+        nodes=args.nodes,
+        instance_type=args.instance_type,
+        proxy=args.proxy,
+        version=args.kubernetes,
+        agent=args.agent,
+    )
     lab = cluster.up(wanted, say)
     say("up; try `run cluster kubectl get pods -A -o wide`, and `run cluster down` at the end")
     return _status(lab)

@@ -50,6 +50,7 @@ class Agent(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     nodes: int = 2
+    instance_type: str = NodeSpec("").instance_type
     proxy: ProxyMode = ProxyMode.NFTABLES
     version: str = binaries.VERSION
     agent: Agent = Agent.PODS
@@ -58,7 +59,7 @@ class Wanted:
 
 def up(wanted: Wanted, say: Say) -> Lab:
     """A cluster that stays until ``down``, with nodes Ready and DNS that answers. Raises LabError."""
-    nodes = tuple(NodeSpec(f"node{i + 1}") for i in range(wanted.nodes))
+    nodes = tuple(NodeSpec(f"node{i + 1}", wanted.instance_type) for i in range(wanted.nodes))
     more = (product.archive(say),) if wanted.agent == Agent.PODS else ()
     spec = with_kubernetes(LabSpec(nodes=nodes), wanted.proxy, version=wanted.version, say=say, more=more)
     say(f"a VPC with {wanted.nodes} nodes, and Kubernetes {wanted.version}")
