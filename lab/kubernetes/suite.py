@@ -28,6 +28,8 @@ _END_DEADLINE = 60.0
 _PASSED = "•"
 _FAILED = re.compile(rf"{_PASSED} \[(?:FAILED|PANICKED|TIMEDOUT|INTERRUPTED|ABORTED)")
 _SPECS = re.compile(r"Will run (\d+) of \d+ specs")
+_LONGEST = 500
+"""Characters of a complaint: some quote a whole object. All of it is in the report and in the log."""
 _TEST = "[It] "
 """Before the name of a test; before and after all tests the suite has entries of other kinds."""
 _LABELS = re.compile(r" \[sig-[a-z-]+(?:, [^][]+)?\]$")
@@ -194,12 +196,13 @@ def parse(junit: str, wanted: int) -> Report:
 
 
 def _why(case: ElementTree.Element, status: str) -> str:
-    """The message, and where in the suite it came from."""
+    """The beginning of its message, on one line."""
     for tag in ("failure", "error"):
         found = case.find(tag)
         if found is not None:
             text = found.get("message") or found.text or ""
-            return " ".join(text.split()) or status
+            line = " ".join(text.split()) or status
+            return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
     return status
 
 

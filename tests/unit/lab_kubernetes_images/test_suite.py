@@ -41,6 +41,12 @@ def test_only_what_ran_is_reported_failed_ones_first() -> None:
     assert (report.wanted, report.succeeded, report.broken, report.passed) == (3, 1, (), False)
 
 
+def test_a_long_complaint_is_cut() -> None:
+    case = f'<testcase name="[It] a" status="failed"><failure message="{"x" * 2000}"></failure></testcase>'
+    (spec,) = (spec for spec in suite.parse(REPORT.format(more=case), 4).specs if spec.name == "a")
+    assert spec.failure == "x" * 500 + "..."
+
+
 def test_a_failed_setup_is_no_pass() -> None:
     broken = '<testcase name="[SynchronizedBeforeSuite]" status="timedout" time="600"></testcase>'
     report = suite.parse(REPORT.format(more=broken), 3)
