@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from lab.kubernetes import binaries, cluster, kubectl
 from lab.kubernetes.cluster import Agent, Wanted
 from lab.messages import LabError
 from lab.spec import ProxyMode
+from lab.statedir import LabDir
 
 _TEXT = (
     "Kubernetes on this machine: etcd, API server, controllers and scheduler are a host of the lab's VPC; "
@@ -25,7 +27,7 @@ _TEXT = (
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="run cluster", description=_TEXT, epilog="example: run cluster up --proxy iptables"
+        prog="./run cluster", description=_TEXT, epilog="example: ./run cluster up --proxy iptables"
     )
     words = top.add_subparsers(dest="word", metavar="WORD")
     up = words.add_parser("up", help="bring it up, which is the default; it stays until `down`")
@@ -67,9 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or (words[0].startswith("--") and words[0] != "--help"):
         words.insert(0, "up")
     try:
+        if os.geteuid() != 0 and not {"-h", "--help"} & set(words):
+            raise LabError("a cluster makes namespaces and runs containers: run it as root")
         if words[0] == "kubectl":
             # Its options are not ours to read.
-            return kubectl.attach(Lab.attach(cluster.NAME), words[1:])
+            return kubectl.attach(_cluster(), words[1:])
         if words[0] == "node" and words[1:] and not words[1].startswith("-"):
             return _in_node(words[1], words[2:])
         return _run(parser().parse_args(words))
@@ -88,11 +92,18 @@ def _run(args: argparse.Namespace) -> int:
             print("the cluster is down" if take_down(cluster.NAME) else "there is no cluster")
             return 0
         case _:
-            return _status(Lab.attach(cluster.NAME))
+            return _status(_cluster())
+
+
+def _cluster() -> Lab:
+    """The one that is up. Raises LabError."""
+    if not LabDir.of(cluster.NAME).control.exists():
+        raise LabError("there is no cluster; bring one up with `./run cluster up`")
+    return Lab.attach(cluster.NAME)
 
 
 def _in_node(name: str, command: list[str]) -> int:
-    return attach(Lab.attach(cluster.NAME).node(name).spawn, command or ["bash"])
+    return attach(_cluster().node(name).spawn, command or ["bash"])
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -111,7 +122,7 @@ def _up(args: argparse.Namespace) -> int:
         agent=args.agent,
     )
     lab = cluster.up(wanted, say)
-    say("up; try `run cluster kubectl get pods -A -o wide`, and `run cluster down` at the end")
+    say("up; try `./run cluster kubectl get pods -A -o wide`, and `./run cluster down` at the end")
     return _status(lab)
 
 
