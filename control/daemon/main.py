@@ -103,7 +103,8 @@ class Daemon:
         install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
         self._why = None  # read by the readiness probe's thread: from here on a runtime finds everything
         self._decided.set()
-        log.info("serving on %s", self._config.settings.socket)
+        told = self._config.settings
+        log.info("terwayd %s serves on %s", told.version or "from its source", told.socket)
 
     def why(self) -> str:
         """Why no pod can be served, "" if it can."""
@@ -173,7 +174,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        log.info("terwayd %s on node %s", told.version or "from its source", told.node_name)
         sysctl.net_at(str(told.sysctl_net))
         asyncio.run(Daemon(_configured(told)).run())
     except TerwayError as exc:
