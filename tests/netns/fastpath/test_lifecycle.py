@@ -195,7 +195,11 @@ def test_removed_is_as_if_it_had_never_been(node: FastNode) -> None:
     assert grown["forwarded"] == 2
     node.fast.remove()
     with Socket(node.world.node) as netlink:
-        assert tc.list_clsact(netlink) == {}
+        left = tc.list_clsact(netlink)
+        places = [Place.device(index, side) for index in left for side in Side]
+        assert [tc.program_at(netlink, place) for place in places] == [None] * len(places)
+    # Without tcx the ENIs keep an empty clsact: it may be somebody else's.
+    assert left.keys() == (set() if ENI_HOOK == "tcx" else set(node.enis.values()))
     assert not list(node.pins.iterdir())
     assert node.fast.attached() == {}
     exchange(one.netns, other.netns, other.address(6))
@@ -235,7 +239,8 @@ def test_trace_tells_of_live_packets(node: FastNode) -> None:
         exchange(one.netns, node.far, FAR)
         found: list[TraceEvent] = []
         while len(found) < 4 and (more := trace.read(patience(2.0))):
-            found += more
+            # Links' own multicasts, whose addresses the programs do not come to, are told as well.
+            found += [e for e in more if one.address(4) in (e.source, e.destination)]
     seen = [(event.hook, event.verdict, event.reason) for event in found]
     local, away = ("pod_egress", "peer", "fast_local"), ("pod_egress", "eni", "fast_eni")
     assert seen == [local, local, away, ("eni_ingress", "peer", "fast_pod")]
