@@ -272,20 +272,18 @@ def test_stopped_and_continued_while_waiting(terway: Path, tmp_path: Path) -> No
     """A debugger, a freezer or a checkpoint may stop it wherever it waits."""
     path = tmp_path / "s"
     child = start(terway, add(path))
-    one_at_a_time = threading.Lock()
 
     def stopped() -> bool:
         return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def interrupt() -> None:
         """Seen in /proc: waiting for the child is communicate's, in another thread."""
-        with one_at_a_time:
-            child.send_signal(signal.SIGSTOP)
-            deadline = time.monotonic() + DEADLINE
-            while not stopped():
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-            child.send_signal(signal.SIGCONT)
+        child.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE
+        while not stopped():
+            assert time.monotonic() < deadline, "never stops; did it end before?"
+            time.sleep(0.001)
+        child.send_signal(signal.SIGCONT)
 
     def script(connection: socket.socket, seen: Seen) -> None:
         receive(connection, seen)
@@ -294,8 +292,8 @@ def test_stopped_and_continued_while_waiting(terway: Path, tmp_path: Path) -> No
         interrupt()
         connection.sendall(wire.encode_answer(0, b"ok"))
 
+    interrupt()  # before there is a daemon, since with one it could have ended already
     with daemon(path, script):
-        interrupt()
         stdout, _ = child.communicate(timeout=DEADLINE)
     assert (child.returncode, stdout) == (0, b"ok")
 
