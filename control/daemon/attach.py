@@ -119,7 +119,8 @@ class Attachments:
         try:
             attached = await self._attach(request, pod)
         except TerwayError as exc:
-            self._kubernetes.event(pod, EventType.WARNING, "AllocIPFailed", f"{exc.cause}: {exc}")
+            told = f"{exc.cause}: {exc}"
+            self._kubernetes.event(pod, EventType.WARNING, "AllocIPFailed", told, topic=exc.cause)
             raise
         self._announce(pod, attached.record)
         return attached

@@ -105,14 +105,17 @@ class KubernetesAdapter:
             self._services_wanted = True
             self._service_watcher.start()
 
-    def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
+    def event(
+        self, target: Pod | None, kind: EventType, reason: str, message: str, *, topic: str = ""
+    ) -> None:
         if target is None:
             # The uid by which a kubelet signs its own node's events, and kubectl describe looks for them.
             involved = Involved("Node", "", self._config.node, self._config.node)
         else:
             involved = Involved("Pod", target.key.namespace, target.key.name, target.uid)
         now = self._clock.now()
-        self._outbox.put(EventNote(EventKey(involved, kind, reason, message[:_MESSAGE_LIMIT]), now, now))
+        message = message[:_MESSAGE_LIMIT]
+        self._outbox.put(EventNote(EventKey(involved, kind, reason, topic or message), message, now, now))
 
     def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
         self._outbox.put(PatchNote(PatchKey(pod.key, pod.uid), dict(annotations)))

@@ -1,8 +1,8 @@
 """The two kinds of notes that wait in the outbox, and the requests they become.
 
-Events are core/v1 Events. Repeats of one (object, type, reason, message) within ten minutes count up the
-event that is there, as client-go's recorder does, so that a pool that stays empty is one line in
-``kubectl describe`` and not a thousand objects.
+Events are core/v1 Events. Repeats of one (object, type, reason, topic) within ten minutes count up the
+event that is there, and it says the latest message: a pool that stays empty is one line in ``kubectl
+describe`` with the next try of now, and not a thousand objects that differ by a request id.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ class Involved:
 
 @dataclass(frozen=True, slots=True)
 class EventKey:
+    """``topic``: what the messages of one event have in common; often there is one, and it is the topic."""
+
     involved: Involved
     type: EventType
     reason: str
-    message: str
+    topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,14 @@ class EventNote:
     """``count`` times the same, from ``first`` to ``last`` (seconds since the epoch)."""
 
     key: EventKey
+    message: str
     first: float
     last: float
     count: int = 1
 
     def merged(self, newer: Note) -> EventNote:
         newer = cast(EventNote, newer)
-        return replace(self, last=newer.last, count=self.count + newer.count)
+        return replace(self, message=newer.message, last=newer.last, count=self.count + newer.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,11 @@ class _Known:
     count: int
 
     def request(self, note: EventNote) -> Request:
-        body = {"count": self.count + note.count, "lastTimestamp": _timestamp(note.last)}
+        body = {
+            "count": self.count + note.count,
+            "lastTimestamp": _timestamp(note.last),
+            "message": note.message,
+        }
         namespace = note.key.involved.event_namespace
         path = f"/api/v1/namespaces/{quote(namespace)}/events/{quote(self.name)}"
         return Request("PATCH", path, body=body, content_type=MERGE_PATCH)
@@ -149,7 +156,7 @@ class EventSeries:
             "metadata": {"name": name, "namespace": involved.event_namespace},
             "involvedObject": reference,
             "reason": note.key.reason,
-            "message": note.key.message,
+            "message": note.message,
             "type": note.key.type.value,
             "count": note.count,
             "firstTimestamp": _timestamp(note.first),

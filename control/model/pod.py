@@ -83,8 +83,14 @@ class Kubernetes(Protocol):
         """Watch Services from now on, and have ``call`` called, from any thread, after every change."""
         ...
 
-    def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
-        """An event on ``target``, or on the node if None."""
+    def event(
+        self, target: Pod | None, kind: EventType, reason: str, message: str, *, topic: str = ""
+    ) -> None:
+        """An event on ``target``, or on the node if None.
+
+        Those of one ``topic`` are one event, which counts up and says the latest message; without a topic
+        those of one message are.
+        """
         ...
 
     def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None: ...

@@ -127,7 +127,10 @@ class FakeKubernetes:
     def on_services(self, call: Callable[[], None]) -> None:
         self.services_changed = call
 
-    def event(self, target: Pod | None, kind: EventType, reason: str, message: str) -> None:
+    def event(
+        self, target: Pod | None, kind: EventType, reason: str, message: str, *, topic: str = ""
+    ) -> None:
+        del topic
         self.events.append((str(target.key) if target else "node", reason, f"{kind}: {message}"))
 
     def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:

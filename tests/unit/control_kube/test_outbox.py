@@ -77,6 +77,33 @@ def test_repeated_event_counts_up(cluster: Cluster) -> None:
     assert cluster.count("/events", "POST") == 2
 
 
+def test_events_of_one_topic_are_one_with_the_latest_message(cluster: Cluster) -> None:
+    """aws 3415: a pod that waits for an address is one line, and the line says the next try of now."""
+    adapter = cluster.synced()
+    target = pod(cluster)
+
+    def refuse(message: str, topic: str) -> None:
+        adapter.event(target, EventType.WARNING, "AllocIPFailed", message, topic=topic)
+
+    for turn, seconds in enumerate((5, 10, 20), 1):
+        refuse(f"next try in {seconds} s, request {turn}", "VSwitchFull")
+        eventually(partial(_has_sent, adapter, turn), "it was sent")
+    (event,) = cluster.events()
+    assert (event["count"], event["message"]) == (3, "next try in 20 s, request 3")
+    refuse("next try in 5 s, request 4", "Throttled")
+    eventually(lambda: len(cluster.events()) == 2, "another topic is another event")
+
+
+def test_of_what_waits_under_one_topic_the_latest_message_goes_out(cluster: Cluster) -> None:
+    adapter = cluster.adapter()
+    for seconds in (5, 10):
+        told = f"next try in {seconds} s"
+        adapter.event(None, EventType.WARNING, "AllocIPFailed", told, topic="VSwitchFull")
+    adapter.start()
+    eventually(lambda: adapter.counts().outbox.sent == 1, "it was sent")
+    assert [(e["count"], e["message"]) for e in cluster.events()] == [(2, "next try in 10 s")]
+
+
 def test_event_that_expired_is_made_anew(cluster: Cluster) -> None:
     adapter = cluster.synced()
     target = pod(cluster)
