@@ -35,7 +35,7 @@ class Code(IntEnum):
     VSWITCH_FULL = 100
     ENI_QUOTA = 101
     ADDRESS_QUOTA = 102
-    """No address to be had: the ENIs of the instance type, or the pool's own limit, are full."""
+    """No address to be had: the instance type's ENIs, the pool's own limit or a security group is full."""
     INVALID_REFERENCE = 103
     """A security group or vSwitch of the configuration does not exist or does not fit."""
     DATAPATH = 105
@@ -86,6 +86,7 @@ CODE_OF_CAUSE: Mapping[str, tuple[Code, str]] = MappingProxyType(
         "VSwitchFull": (Code.VSWITCH_FULL, NO_ADDRESS + ": the vSwitch is full"),
         "EniQuotaReached": (Code.ENI_QUOTA, ENI_QUOTA),
         "AddressQuotaReached": (Code.ADDRESS_QUOTA, NO_ADDRESS + ": the ENI is full"),
+        "SecurityGroupFull": (Code.ADDRESS_QUOTA, NO_ADDRESS + ": the security group is full"),
         "PoolAtCapacity": (Code.ADDRESS_QUOTA, NO_ADDRESS + ": the node is full"),
         "InvalidSecurityGroup": (Code.INVALID_REFERENCE, "invalid security group"),
         "InvalidVSwitch": (Code.INVALID_REFERENCE, "invalid vSwitch"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
@@ -36,6 +37,8 @@ class AliyunCloud:
         self, settings: CloudSettings, credentials: CredentialSource, clock: Clock, observers: Observers
     ) -> None:
         self._api = OpenApi(settings, credentials, clock, observers)
+        self._seen: dict[EniId, Subject] = {}
+        """vSwitch and groups of each ENI: what an error says is full is not the ENI."""
 
     @property
     def worker_pid(self) -> int | None:
@@ -79,7 +82,9 @@ class AliyunCloud:
         if request.resource_group:
             parameters["ResourceGroupId"] = request.resource_group
         subject = Subject(vswitch=request.vswitch_id, groups=", ".join(request.security_groups))
-        return await self._api.call(Request(Action.CREATE_ENI, subject, parameters), answers.eni)
+        made = await self._api.call(Request(Action.CREATE_ENI, subject, parameters), answers.eni)
+        self._seen[made.eni_id] = replace(subject, eni=made.eni_id)
+        return made
 
     async def attach_eni(self, eni_id: EniId, instance_id: InstanceId) -> None:
         try:
@@ -103,10 +108,11 @@ class AliyunCloud:
 
     async def delete_eni(self, eni_id: EniId) -> None:
         try:
-            await self._api.call(_of_eni(Action.DELETE_ENI, eni_id, {}), _nothing)
+            await self._api.call(self._of_eni(Action.DELETE_ENI, eni_id, {}), _nothing)
         except CloudError as exc:
             if exc.cause is not Cause.ENI_GONE:
                 raise
+        self._seen.pop(eni_id, None)
 
     async def enis_of_instance(self, instance_id: InstanceId) -> tuple[Eni, ...]:
         return await self._describe(Subject(instance=instance_id), {"InstanceId": instance_id})
@@ -119,11 +125,11 @@ class AliyunCloud:
 
     async def assign_ipv4(self, eni_id: EniId, count: int, token: ClientToken) -> tuple[IPv4Address, ...]:
         parameters = {"SecondaryPrivateIpAddressCount": count, "ClientToken": token}
-        request = _of_eni(Action.ASSIGN_IPV4, eni_id, parameters)
+        request = self._of_eni(Action.ASSIGN_IPV4, eni_id, parameters)
         return await self._api.call(request, _at_least_one(answers.assigned_v4))
 
     async def assign_ipv6(self, eni_id: EniId, count: int, token: ClientToken) -> tuple[IPv6Address, ...]:
-        request = _of_eni(Action.ASSIGN_IPV6, eni_id, {"Ipv6AddressCount": count, "ClientToken": token})
+        request = self._of_eni(Action.ASSIGN_IPV6, eni_id, {"Ipv6AddressCount": count, "ClientToken": token})
         return await self._api.call(request, _at_least_one(answers.assigned_v6))
 
     async def unassign_ipv4(self, eni_id: EniId, addresses: Sequence[IPv4Address]) -> None:
@@ -148,9 +154,14 @@ class AliyunCloud:
                 Request(Action.DESCRIBE_ENIS, subject, parameters), answers.enis
             )
             found += page
+            self._seen.update({eni.eni_id: _of(eni) for eni in page})
             if not following:
                 return tuple(found)
             parameters["NextToken"] = following
+
+    def _of_eni(self, action: Action, eni_id: EniId, parameters: Mapping[str, object]) -> Request:
+        subject = self._seen.get(eni_id) or Subject(eni=eni_id)
+        return Request(action, subject, {"NetworkInterfaceId": eni_id, **parameters})
 
     async def _is(self, eni_id: EniId, instance_id: InstanceId | None, statuses: Sequence[EniStatus]) -> bool:
         """Whether a refused write had its aim already, as after an answer that was lost."""
@@ -163,7 +174,7 @@ class AliyunCloud:
         name = "PrivateIpAddress" if action is Action.UNASSIGN_IPV4 else "Ipv6Address"
         for some in _batches(addresses, _UNASSIGN_AT_ONCE):
             try:
-                await self._api.call(_of_eni(action, eni_id, {name: some}), _nothing)
+                await self._api.call(self._of_eni(action, eni_id, {name: some}), _nothing)
             except CloudError as exc:
                 if exc.cause is Cause.ENI_GONE:
                     return
@@ -178,8 +189,8 @@ def _attachment(action: Action, eni_id: EniId, instance_id: InstanceId) -> Reque
     return Request(action, Subject(eni=eni_id, instance=instance_id), parameters)
 
 
-def _of_eni(action: Action, eni_id: EniId, parameters: Mapping[str, object]) -> Request:
-    return Request(action, Subject(eni=eni_id), {"NetworkInterfaceId": eni_id, **parameters})
+def _of(eni: Eni) -> Subject:
+    return Subject(eni=eni.eni_id, vswitch=eni.vswitch_id, groups=", ".join(eni.security_groups))
 
 
 def _nothing(_body: answers.Body) -> None:

@@ -15,6 +15,9 @@ from types import MappingProxyType
 from control.model.errors import Cause, CloudError
 
 MINUTE = 60.0
+_MESSAGE_LIMIT = 200
+"""Characters of the cloud's own words: a refusal by RAM may come with a page of diagnosis, and an event's
+message ends at 1024."""
 
 
 class Transport(StrEnum):
@@ -40,14 +43,19 @@ class Subject:
     instance_type: str = ""
 
     def __str__(self) -> str:
+        """Groups are what an ENI is made with; of one that exists only a remedy names them."""
         named = (
             ("ENI", self.eni),
             ("instance", self.instance),
             ("vSwitch", self.vswitch),
-            ("security groups", self.groups),
+            (_groups_word(self.groups), "" if self.eni else self.groups),
             ("instance type", self.instance_type),
         )
         return ", ".join(f"{kind} {value}" for kind, value in named if value)
+
+
+def _groups_word(groups: str) -> str:
+    return "security groups" if "," in groups else "security group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +78,21 @@ _CAUSES: Mapping[str, Cause] = MappingProxyType(
         "Throttling": Cause.THROTTLED,
         "ServiceUnavailable.Throttling": Cause.THROTTLED,
         "InvalidVSwitchId.IpNotEnough": Cause.VSWITCH_FULL,
+        # "Don't have enough private IPs in this switch", or in its VPC: another vSwitch is worth a try.
+        "QuotaExceeded.PrivateIpAddress": Cause.VSWITCH_FULL,
         "QuotaExceeded.Eni": Cause.ENI_QUOTA,
         "MaxEniCountExceeded": Cause.ENI_QUOTA,
         "EniPerInstanceLimitExceeded": Cause.ENI_QUOTA,
-        "InvalidOperation.EniCountExceeded": Cause.ENI_QUOTA,
-        "QuotaExceeded.PrivateIpAddress": Cause.IP_QUOTA,
         "InvalidOperation.Ipv4CountExceeded": Cause.IP_QUOTA,
         "InvalidOperation.Ipv6CountExceeded": Cause.IP_QUOTA,
-        "SecurityGroupInstanceLimitExceed": Cause.IP_QUOTA,
+        "SecurityGroupInstanceLimitExceed": Cause.SECURITY_GROUP_FULL,
+        # "The maximum number of eni in a enterprise level security group is exceeded."
+        "InvalidOperation.EniCountExceeded": Cause.SECURITY_GROUP_FULL,
         "InvalidSecurityGroupId": Cause.INVALID_SECURITY_GROUP,
         "InvalidSecurityGroup": Cause.INVALID_SECURITY_GROUP,
+        "InvalidOperation.VpcMismatch": Cause.INVALID_SECURITY_GROUP,
+        "InvalidOperation.MultiGroupType": Cause.INVALID_SECURITY_GROUP,
+        "InvalidOperation.NotSupportEnterpriseGroup": Cause.INVALID_SECURITY_GROUP,
         "InvalidVSwitchId": Cause.INVALID_VSWITCH,
         "InvalidVSwitch": Cause.INVALID_VSWITCH,
         "InvalidOperation.AvailabilityZoneMismatch": Cause.INVALID_VSWITCH,
@@ -103,12 +116,15 @@ _CAUSES: Mapping[str, Cause] = MappingProxyType(
         "InvalidSecurityToken": Cause.CREDENTIALS,
         "MissingSecurityToken": Cause.CREDENTIALS,
         "InvalidAccessKeyId": Cause.CREDENTIALS,
+        "Abs.InvalidAccount": Cause.CREDENTIALS,
         "MissingAccessKeyId": Cause.CREDENTIALS,
         "SignatureDoesNotMatch": Cause.CREDENTIALS,
         "IncompleteSignature": Cause.CREDENTIALS,
         "InvalidTimeStamp": Cause.CREDENTIALS,
         "Forbidden": Cause.FORBIDDEN,
         "NoPermission": Cause.FORBIDDEN,
+        "Forbidden.RegionId": Cause.UNSUPPORTED,
+        "InvalidUserType.NotSupported": Cause.UNSUPPORTED,
         "InvalidInstanceType": Cause.UNSUPPORTED,
         "InvalidAction": Cause.UNSUPPORTED,
         "InvalidVersion": Cause.UNSUPPORTED,
@@ -132,12 +148,14 @@ _REMEDIES: Mapping[Cause, str] = MappingProxyType(
         " raise this API's quota in Quota Center",
         Cause.VSWITCH_FULL: "No available IP addresses: add a vSwitch of this zone to `vswitches` in"
         " eni-config, or free addresses in {vswitch}",
-        Cause.ENI_QUOTA: "QuotaExceeded.Eni: {instance} has as many ENIs as its type allows; use ENI"
-        " multi-IP, a larger instance type, or lower `max_eni`",
+        Cause.ENI_QUOTA: "QuotaExceeded.Eni: {instance} has as many ENIs as its type allows; detach those"
+        " that the agent did not make, use a larger instance type, or lower `max_eni`",
         Cause.IP_QUOTA: "{eni} has as many addresses as the instance type allows; pods beyond that need"
         " another ENI or another node",
+        Cause.SECURITY_GROUP_FULL: "No available IP addresses: {groups} may hold no more; use an advanced"
+        " security group, or another one, in `security_group` of eni-config, or free addresses in it",
         Cause.INVALID_SECURITY_GROUP: "correct `security_group` or `security_groups` in eni-config: {groups}"
-        " must exist and belong to the VPC of {vswitch}",
+        " must exist in this region and belong to the VPC of {vswitch}",
         Cause.INVALID_VSWITCH: "correct `vswitches` in eni-config: {vswitch} must exist in this region and in"
         " the node's zone",
         Cause.ENI_STATE: "the state of {eni} does not allow this now; it is looked at again, and if it stays"
@@ -165,13 +183,15 @@ _REMEDIES: Mapping[Cause, str] = MappingProxyType(
 # Sentences of single codes and transport failures, which go before the one of their cause.
 _SPECIAL: Mapping[str, str] = MappingProxyType(
     {
+        "InvalidOperation.MultiGroupType": "{groups} are basic and advanced ones: give groups of one type in"
+        " `security_groups` of eni-config",
+        "InvalidOperation.NotSupportEnterpriseGroup": "{instance_type} takes no advanced security group:"
+        " give a basic one in `security_group` of eni-config",
         "InvalidVSwitch.Ipv6NotTurnOn": "turn on IPv6 for {vswitch}, or set `ip_stack` of eni-config to ipv4",
         "MaxEniCountExceeded": "QuotaExceeded.Eni: the account's ENI quota here is used up; raise it in"
         " Quota Center or delete ENIs that nothing uses",
         "QuotaExceeded.Eni": "the account's ENI quota of this region is used up; raise it in Quota Center or"
         " delete ENIs that nothing uses",
-        "SecurityGroupInstanceLimitExceed": "{groups} hold as many addresses as a group may; use an advanced"
-        " security group, or another one, in `security_groups` of eni-config",
         "InvalidTimeStamp": "the node's clock is off; set it (NTP)",
         "InvalidAccessKeyId": "no such access key, or it is disabled; check `access_key` in eni-config",
         "SignatureDoesNotMatch": "`access_secret` does not belong to `access_key`; correct it in eni-config",
@@ -229,9 +249,16 @@ def _longest(table: Mapping[str, object], code: str) -> str:
 def _what(refusal: Refusal, action: str, subject: Subject) -> str:
     about = f" of {subject}" if str(subject) else ""
     reason = refusal.code or refusal.transport or f"HTTP {refusal.status}"
-    detail = f" ({refusal.message})" if refusal.message else ""
+    message = _told(refusal.message)
+    detail = f" ({message})" if message else ""
     request = f", request {refusal.request_id}" if refusal.request_id else ""
     return f"{action}{about} failed: {reason}{detail}{request}"
+
+
+def _told(message: str) -> str:
+    """The cloud's own words. A refused signature is answered with the request, and a token may be in that."""
+    words = message.partition("server string to sign is")[0].strip()
+    return words if len(words) <= _MESSAGE_LIMIT else f"{words[:_MESSAGE_LIMIT]}..."
 
 
 def _remedy(refusal: Refusal, cause: Cause, action: str, subject: Subject) -> str:
@@ -242,6 +269,6 @@ def _remedy(refusal: Refusal, cause: Cause, action: str, subject: Subject) -> st
         eni=f"ENI {subject.eni}" if subject.eni else "the ENI",
         instance=f"instance {subject.instance}" if subject.instance else "the instance",
         vswitch=f"vSwitch {subject.vswitch}" if subject.vswitch else "the vSwitch",
-        groups=f"security groups {subject.groups}" if subject.groups else "the security groups",
+        groups=f"{_groups_word(subject.groups)} {subject.groups}" if subject.groups else "the security group",
         instance_type=subject.instance_type or "this instance type",
     )

@@ -133,12 +133,20 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
         work=work,
         cloud=ports.cloud,
         vswitches=vswitches,
-        settings=PoolSettings(place.sizes, place.groups, config.eni.eni_policy, _reclaim(config)),
+        settings=PoolSettings(
+            place.sizes,
+            place.groups,
+            config.eni.eni_policy,
+            _reclaim(config),
+            place.identity.instance_type,
+            config.eni.pool.max_eni,
+        ),
     )
 
     def failed(error: TerwayError) -> None:
         ports.metrics.allocation(ok=False)
-        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", f"{error.cause}: {error}")
+        told = f"{error.cause}: {error}"
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
 
     pool.on_failure = failed
     pool.on_success = partial(ports.metrics.allocation, ok=True)

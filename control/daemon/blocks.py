@@ -8,7 +8,9 @@ from control.model.errors import Cause, TerwayError
 
 FIRST = 5.0
 """Seconds after a first refusal. Doubles up to ``MOST`` while the same thing keeps being refused."""
-MOST = 120.0
+MOST = 30.0
+"""Somebody mends the cause and watches the pod: with the kubelet's 10 to 15 s on top it starts within a
+minute. A call every half minute, and only while a pod waits, is nothing of any API's quota."""
 
 CREATION = "creation of an ENI"
 

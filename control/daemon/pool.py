@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.daemon.blocks import CREATION, Block, Blocks
-from control.daemon.exhausted import exhausted
+from control.daemon.exhausted import Room, exhausted, out_of_patience
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, new_token
+from control.daemon.scarcity import Scarcity
 from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
 from control.ipam.choose import Choice, Wants, choose
@@ -48,6 +49,9 @@ class PoolSettings:
     security_groups: tuple[SecurityGroupId, ...]
     policy: EniPolicy = EniPolicy.MOST_IPS
     reclaim: sizing.ReclaimSettings | None = None
+    instance_type: str = "of this node"
+    max_eni: int = 0
+    """As eni-config has it, 0 for none: for the words of an error."""
 
 
 @dataclass(slots=True)
@@ -92,6 +96,7 @@ class Pool:
         self._stock = Stock(journal.book, settings.sizes)
         self._blocks = Blocks()
         self._release_blocks = Blocks()
+        self._scarcity = Scarcity()
         self._waiters: deque[_Waiter] = deque()
         self._running: dict[ClientToken, Operation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,7 +125,8 @@ class Pool:
             async with asyncio.timeout(ACQUIRE_TIMEOUT):
                 await waiter.done
         except TimeoutError:
-            raise self._exhausted(f"waited {ACQUIRE_TIMEOUT:.0f} s") from None
+            told_no = self._blocks.latest(self._journal.now()) is not None
+            raise (self._exhausted() if told_no else out_of_patience(self.stats(), ACQUIRE_TIMEOUT)) from None
         finally:
             with contextlib.suppress(ValueError):
                 self._waiters.remove(waiter)
@@ -168,6 +174,7 @@ class Pool:
         )
         live = [w for w in self._waiters if not w.done.done()]
         view = self._stock.view(now, self._running.values(), refusals, waiting=len(live))
+        view = replace(view, scarce=self._scarcity.lasts(now))
         growth = sizing.grow(view, self._settings.sizes)
         for step in growth.steps:
             self._begin(step)
@@ -223,9 +230,12 @@ class Pool:
 
     def _failed(self, operation: Operation, exc: TerwayError) -> None:
         log.warning("%s failed: %s", operation.kind, exc)
+        over = operation.token not in self._journal.book.operations
+        if over and self._scarcity.explains(operation, exc, self._journal.now()):
+            return  # one address may still be had: asked for at once
         self._block(operation, exc)
         self.on_failure(exc)
-        if operation.token in self._journal.book.operations:
+        if not over:
             now = self._journal.now()
             block = self._budget(operation).active(self._subject(operation), now)
             left = block.until - now if block else 0.0
@@ -271,11 +281,12 @@ class Pool:
             return
         self._blocks.add(self._subject(operation), exc, now)
 
-    def _exhausted(self, waited: str = "") -> PoolExhausted:
+    def _exhausted(self) -> PoolExhausted:
         now = self._journal.now()
         cooling = self._stock.cooling(now)
         usable_at = self._journal.book.usable_at(cooling[0]) if cooling else None
-        return exhausted(self.stats(), self._blocks.latest(now), usable_at, now=now, waited=waited)
+        room = Room(self._settings.sizes, self._settings.instance_type, self._settings.max_eni)
+        return exhausted(self.stats(), self._blocks.latest(now), usable_at, now=now, room=room)
 
     def blocks(self) -> dict[str, Block]:
         """By what is blocked: an ENI or vSwitch id, or words."""

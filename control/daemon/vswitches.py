@@ -54,27 +54,31 @@ class VSwitches:
         chosen = pick(candidates, self._policy, self._rng, zone=self._zone)
         if chosen is None:
             self._read_at = float("-inf")
-            raise self._none_left()
+            raise self._none_left(blocked)
         return chosen.vswitch_id
 
-    def _none_left(self) -> CloudError:
+    def _none_left(self, blocked: frozenset[VSwitchId]) -> CloudError:
         known = {v.vswitch_id: v for v in self._known}
-        told = ", ".join(
-            f"{i} ({known[i].available} free, zone {known[i].zone})" if i in known else f"{i} (not found)"
-            for i in self._ids
-        )
+
+        def state(id_: VSwitchId) -> str:
+            if id_ not in known:
+                return "not found"
+            free = "refused a moment ago" if id_ in blocked else f"{known[id_].available} free"
+            return f"{free}, zone {known[id_].zone}"
+
+        told = ", ".join(f"{i} ({state(i)})" for i in self._ids)
         if not any(v.zone == self._zone for v in self._known):
             return CloudError(
                 f"none of the vSwitches in eni-config is one of zone {self._zone}: {told}",
                 cause=Cause.INVALID_VSWITCH,
                 action="DescribeVSwitches",
                 code="InvalidVSwitchId.NotFound",
-                remedy=f"correct vswitches in eni-config: give one of this region in zone {self._zone}",
+                remedy=f"correct `vswitches` in eni-config: give one of this region in zone {self._zone}",
             )
         return CloudError(
-            f"No available IP addresses: no vSwitch in zone {self._zone} can take an ENI: {told}",
+            f"No available IP addresses: no vSwitch in zone {self._zone} has one: {told}",
             cause=Cause.VSWITCH_FULL,
             action="DescribeVSwitches",
             code="InvalidVSwitchId.IpNotEnough",
-            remedy="add a vSwitch of this zone to vswitches in eni-config, or free addresses in these",
+            remedy="add a vSwitch of this zone to `vswitches` in eni-config, or free addresses in these",
         )

@@ -101,6 +101,8 @@ class PoolView:
     waiting: int
     """Pods that wait for an address."""
     create_blocked: bool = False
+    scarce: bool = False
+    """There may be fewer addresses than a call would ask for: one at a time, and none to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def wanted(view: PoolView, sizes: PoolSizes) -> int:
     """
     spare = view.usable + view.coming - view.waiting
     if spare < 0:
-        return -spare + sizes.max_pool
+        return -spare + (0 if view.scarce else sizes.max_pool)
     return max(0, sizes.min_pool - spare)
 
 
@@ -141,32 +143,32 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
     """Steps to take now: room on ENIs that serve first, then new ENIs, at most ``BATCH`` per call.
 
     A busy ENI's room counts as found but gets no step: what comes while a call is under way is coalesced
-    into the next call. A new ENI is made only for what no serving ENI has room for.
+    into the next call. A new ENI is made only for what no serving ENI has room for. Where addresses are
+    scarce a call is for one, and the room beside it counts as found too: the next call is for that.
     """
-    need = wanted(view, sizes)
+    need, batch = wanted(view, sizes), 1 if view.scarce else BATCH
     must = max(0, view.waiting - view.usable - view.coming)
     steps: list[Step] = []
     for eni in sorted(view.enis, key=lambda e: (-e.ipv4, e.eni_id)):
         room = sizes.per_eni - _held(eni, sizes)
         if need <= 0 or room <= 0 or eni.blocked:
             continue
-        take = min(need, room, BATCH)
-        if eni.busy:
-            need -= min(need, room)
-            must -= min(must, room)
-            continue
-        steps.append(_assign(eni, take, sizes))
-        need -= take
-        must -= min(must, take)
+        take = min(need, room, batch)
+        if not eni.busy:
+            steps.append(_assign(eni, take, sizes))
+        found = room if eni.busy or view.scarce else take
+        need -= min(need, found)
+        must -= min(must, found)
     free_enis = 0 if view.create_blocked else sizes.max_enis - len(view.enis) - view.leaving
     while free_enis > 0 and must > 0:
-        take = min(max(need, must), sizes.per_eni, BATCH)
+        take = min(max(need, must), sizes.per_eni, batch)
         steps.append(Create(take, take if sizes.dual else 0))
-        need -= take
-        must -= min(must, take)
+        found = sizes.per_eni if view.scarce else take
+        need -= found
+        must -= min(must, found)
         free_enis -= 1
     if not view.waiting and not steps and need > 0 and free_enis > 0:
-        take = min(need, sizes.per_eni, BATCH)
+        take = min(need, sizes.per_eni, batch)
         steps.append(Create(take, take if sizes.dual else 0))
     return Growth(tuple(steps), max(0, must))
 

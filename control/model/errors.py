@@ -29,6 +29,7 @@ class Cause(StrEnum):
     VSWITCH_FULL = "VSwitchFull"
     ENI_QUOTA = "EniQuotaReached"
     IP_QUOTA = "AddressQuotaReached"
+    SECURITY_GROUP_FULL = "SecurityGroupFull"
     INVALID_SECURITY_GROUP = "InvalidSecurityGroup"
     INVALID_VSWITCH = "InvalidVSwitch"
     ENI_STATE = "EniInWrongState"

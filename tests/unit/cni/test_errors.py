@@ -25,6 +25,7 @@ def test_try_again_is_said_of_what_goes_away_by_itself(cause: Cause) -> None:
         (Cause.VSWITCH_FULL, 100, "No available IP addresses"),
         (Cause.ENI_QUOTA, 101, "QuotaExceeded.Eni"),
         (Cause.IP_QUOTA, 102, "No available IP addresses"),
+        (Cause.SECURITY_GROUP_FULL, 102, "the security group is full"),
         (Cause.POOL_LIMIT, 102, "No available IP addresses"),
         (Cause.INVALID_SECURITY_GROUP, 103, "invalid security group"),
         (Cause.INVALID_VSWITCH, 103, "invalid vSwitch"),

@@ -22,12 +22,17 @@ CODES = {
     "InvalidVSwitchId.IpNotEnough": Cause.VSWITCH_FULL,
     "InvalidVSwitchId.NotFound": Cause.INVALID_VSWITCH,
     "InvalidVSwitch.Ipv6NotTurnOn": Cause.INVALID_VSWITCH,
-    "QuotaExceeded.PrivateIpAddress": Cause.IP_QUOTA,
+    "QuotaExceeded.PrivateIpAddress": Cause.VSWITCH_FULL,
     "QuotaExceeded.Eni": Cause.ENI_QUOTA,
     "MaxEniCountExceeded": Cause.ENI_QUOTA,
     "EniPerInstanceLimitExceeded": Cause.ENI_QUOTA,
-    "SecurityGroupInstanceLimitExceed": Cause.IP_QUOTA,
+    "SecurityGroupInstanceLimitExceed": Cause.SECURITY_GROUP_FULL,
+    "InvalidOperation.EniCountExceeded": Cause.SECURITY_GROUP_FULL,
     "InvalidSecurityGroupId.NotFound": Cause.INVALID_SECURITY_GROUP,
+    "InvalidSecurityGroupId.NotVpc": Cause.INVALID_SECURITY_GROUP,
+    "InvalidOperation.VpcMismatch": Cause.INVALID_SECURITY_GROUP,
+    "InvalidOperation.MultiGroupType": Cause.INVALID_SECURITY_GROUP,
+    "InvalidOperation.NotSupportEnterpriseGroup": Cause.INVALID_SECURITY_GROUP,
     "InvalidIp.IpUnassigned": Cause.ADDRESS_GONE,
     "InvalidEniId.NotFound": Cause.ENI_GONE,
     "InvalidEcsId.NotFound": Cause.INSTANCE_GONE,
@@ -35,6 +40,8 @@ CODES = {
     "InvalidOperation.Ipv6CountExceeded": Cause.IP_QUOTA,
     "InvalidOperation.InvalidEniState": Cause.ENI_STATE,
     "Forbidden.RAM": Cause.FORBIDDEN,
+    "Forbidden.RegionId": Cause.UNSUPPORTED,
+    "Abs.InvalidAccount.NotFound": Cause.CREDENTIALS,
     "InvalidAccessKeyId.NotFound": Cause.CREDENTIALS,
     "InvalidAccessKeyId.Inactive": Cause.CREDENTIALS,
     "SignatureDoesNotMatch": Cause.CREDENTIALS,
@@ -117,3 +124,34 @@ def test_the_remedy_names_the_object() -> None:
 def test_words_that_operators_look_for() -> None:
     assert "QuotaExceeded.Eni" in str(error(Refusal(code="EniPerInstanceLimitExceeded")))
     assert "No available IP addresses" in str(error(Refusal(code="InvalidVSwitchId.IpNotEnough")))
+    assert "No available IP addresses" in str(error(Refusal(code="SecurityGroupInstanceLimitExceed")))
+
+
+def test_a_refused_signature_does_not_repeat_the_request_it_was_made_of() -> None:
+    """The gateway answers with the string it signed, in which a role's token stands."""
+    message = (
+        "Specified signature is not matched with our calculation. server string to sign is:GET&%2F&S3CRET"
+    )
+    raised = error(Refusal(code="SignatureDoesNotMatch", status=400, message=message))
+    assert "S3CRET" not in f"{raised} {raised.what}"
+    assert "(Specified signature is not matched with our calculation.)" in raised.what
+
+
+def test_a_page_of_diagnosis_leaves_room_for_what_to_do() -> None:
+    raised = error(Refusal(code="Forbidden.RAM", status=403, message="Denied. " * 500))
+    assert len(str(raised)) < 600
+    assert "grant CreateNetworkInterface" in str(raised)
+
+
+def test_an_eni_is_named_with_its_vswitch_and_its_group_where_that_is_to_blame() -> None:
+    subject = Subject(eni="eni-1", vswitch="vsw-1", groups="sg-1")
+
+    def told(code: str) -> CloudError:
+        return cloud_error(
+            Refusal(code=code, status=403), action="AssignPrivateIpAddresses", subject=subject, now=0.0
+        )
+
+    assert "security group sg-1 may hold no more" in told("SecurityGroupInstanceLimitExceed").remedy
+    assert told("Throttling").what.startswith(
+        "AssignPrivateIpAddresses of ENI eni-1, vSwitch vsw-1 failed: Throttling"
+    )

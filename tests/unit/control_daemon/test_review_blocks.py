@@ -9,7 +9,7 @@ FULL = CloudError("full", cause=Cause.VSWITCH_FULL, action="AssignPrivateIpAddre
 
 
 def test_refusals_in_a_row_wait_longer_and_one_after_a_long_peace_begins_anew() -> None:
-    """Nothing clears a vSwitch's block: full for an hour last week must not cost two minutes today."""
+    """Nothing clears a vSwitch's block: full for an hour last week must not cost half a minute today."""
     blocks, now = Blocks(), 1000.0
     for _ in range(10):
         blocks.add("vsw-1", FULL, now)

@@ -89,6 +89,19 @@ def test_a_blocked_eni_gets_no_step_and_a_blocked_creation_none_either() -> None
     assert sizing.grow(view, _sizes()) == sizing.Growth((), 2)
 
 
+def test_where_addresses_are_scarce_one_is_asked_for_and_none_to_spare() -> None:
+    view = PoolView((EniView(EniId("eni-1"), 6),), leaving=0, usable=0, coming=0, waiting=3, scarce=True)
+    assert sizing.grow(view, _sizes()) == sizing.Growth((Assign(EniId("eni-1"), 1),))
+    cold = PoolView((), leaving=0, usable=0, coming=0, waiting=3, scarce=True)
+    assert sizing.grow(cold, _sizes()) == sizing.Growth((Create(1),)), "one ENI has room for all three"
+
+
+def test_scarcity_does_not_leave_anybody_waiting_for_room_that_is_not_there() -> None:
+    view = PoolView((EniView(EniId("eni-1"), 14),), leaving=0, usable=0, coming=0, waiting=17, scarce=True)
+    one_slot = sizing.grow(view, _sizes(max_enis=2))
+    assert one_slot == sizing.Growth((Assign(EniId("eni-1"), 1), Create(1)), 1)
+
+
 def test_dual_stack_catches_up_with_missing_ipv6() -> None:
     sizes = PoolSizes(3, 15, 0, 5, dual=True)
     growth = sizing.grow(_view(EniView(EniId("eni-1"), 4, 2), waiting=1), sizes)
