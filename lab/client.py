@@ -36,6 +36,7 @@ from lab.sandbox import BARE, LabPod, PodOptions, SandboxRuntime
 from lab.spec import LabSpec, NodeSpec
 from lab.spec_json import decode_spec, encode
 from lab.statedir import DEFAULT_NAME, LabDir
+from lab.supervisor import KEEP
 
 SOURCE = Path(__file__).resolve().parent.parent
 _START_DEADLINE = 60.0
@@ -85,12 +86,17 @@ class Lab:
             warden.wait()
             raise
         lab._warden = warden
+        lab._lifeline = lifeline
         if keep:
-            os.write(lifeline, b"k")
-            os.close(lifeline)
-        else:
-            lab._lifeline = lifeline
+            lab.keep()
         return lab
+
+    def keep(self) -> None:
+        """From now on it outlives this process, which has started it."""
+        if self._lifeline is not None:
+            os.write(self._lifeline, KEEP)
+            os.close(self._lifeline)
+            self._lifeline = None
 
     @classmethod
     def attach(cls, name: str = DEFAULT_NAME) -> Lab:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_NAME = "lab"
+CLUSTER = "cluster"
+"""The name of the lab that `./run cluster` brings up."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 PRIVATE = {

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import binaries, images, kubectl, product
+from lab.kubernetes import asked, binaries, images, manifest, product, room
+from lab.kubernetes.modes import Mode
 from lab.kubernetes.readiness import await_available, await_nodes
 from lab.kubernetes.runtime import CONTAINERD, PLUGINS
 from lab.messages import LabError
 from lab.nodes import agent
 from lab.nodes.agent import Wait, follow
 from lab.spec import KubernetesSpec, LabSpec, NodeSpec, ProxyMode
+from lab.statedir import CLUSTER
 
-NAME = "cluster"
+NAME = CLUSTER
 DNS_MANIFEST = Path(__file__).resolve().parent / "manifests" / "coredns.yaml"
 _AGENT_DEADLINE = 60.0
 PACKAGES = {
@@ -54,33 +58,49 @@ class Wanted:
     proxy: ProxyMode = ProxyMode.NFTABLES
     version: str = binaries.VERSION
     agent: Agent = Agent.PODS
+    mode: Mode = Mode.POLICY_ROUTE
+    host_ports: bool = False
+    """The node's CNI configuration is a chain with portmap: 10-terway.conflist, not 10-terway.conf."""
     name: str = NAME
+
+    @property
+    def cni(self) -> dict[str, Any]:
+        make = agent.cni_chain if self.host_ports else agent.cni_conf
+        return make(eniip_virtual_type=str(self.mode))
 
 
 def up(wanted: Wanted, say: Say) -> Lab:
     """A cluster that stays until ``down``, with nodes Ready and DNS that answers. Raises LabError."""
     nodes = tuple(NodeSpec(f"node{i + 1}", wanted.instance_type) for i in range(wanted.nodes))
+    return bring_up(LabSpec(nodes=nodes), wanted, say)
+
+
+def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
+    """``up`` in a VPC and with nodes of ``spec``. Until it is complete it ends with this process."""
+    room.check(wanted.name)
     more = (product.archive(say),) if wanted.agent == Agent.PODS else ()
-    spec = with_kubernetes(LabSpec(nodes=nodes), wanted.proxy, version=wanted.version, say=say, more=more)
-    say(f"a VPC with {wanted.nodes} nodes, and Kubernetes {wanted.version}")
-    lab = Lab.start(spec, name=wanted.name, keep=True, progress=say)
+    whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say, more=more)
+    say(f"a VPC with {len(spec.nodes)} nodes, and Kubernetes {wanted.version}")
+    lab = Lab.start(whole, name=wanted.name, progress=say)
     try:
+        asked.keep(lab.directory, asdict(wanted))
         if wanted.agent != Agent.NONE:
-            _furnish(lab, wanted.agent, say)
+            _furnish(lab, wanted, say)
+        lab.keep()
     except BaseException:
         lab.down()
         raise
     return lab
 
 
-def _furnish(lab: Lab, how: Agent, say: Say) -> None:
+def _furnish(lab: Lab, wanted: Wanted, say: Say) -> None:
     """CNI and DNS. Raises LabError."""
-    kubectl.run(lab, ["apply", "-f", str(DNS_MANIFEST)])
-    if how == Agent.PODS:
+    manifest.apply(lab, manifest.read(DNS_MANIFEST))
+    if wanted.agent == Agent.PODS:
         say("installing terway")
-        product.install(lab, say)
+        product.install(lab, wanted.cni, say)
     else:
-        start_agents(lab, say)
+        start_agents(lab, wanted.cni, say)
     await_nodes(lab, say)
     await_available(lab, "deployments", "kube-system", "coredns", say)
     say("CoreDNS serves")
@@ -111,13 +131,13 @@ def with_kubernetes(
     return replace(spec, kube_bin=str(directory.resolve()), kubernetes=kubernetes)
 
 
-def start_agents(lab: Lab, say: Say) -> None:
-    """terwayd as a process of every node, with host ports behind it in the chain. Raises LabError."""
+def start_agents(lab: Lab, cni: Mapping[str, Any], say: Say) -> None:
+    """terwayd as a process of every node. Raises LabError."""
     say("starting terwayd on each node")
     started = []
     for node in lab.nodes:
         node.install_cni()
-        node.write_config(cni_conf=agent.cni_chain())
+        node.write_config(cni_conf=cni)
         started.append((node, node.start_agent(wait=Wait.NOTHING)))
     for node, process in started:
         follow(node, process, Wait.READY, time.monotonic() + _AGENT_DEADLINE)

@@ -20,7 +20,7 @@ from lab.client import Lab
 from lab.kubernetes import binaries, carried, cluster, suite, suite_images
 from lab.kubernetes.carried import Carried
 from lab.kubernetes.cluster import Wanted
-from lab.kubernetes.readiness import wait_until
+from lab.kubernetes.readiness import is_ready, wait_until
 from lab.kubernetes.runtime import import_image
 from lab.kubernetes.suite import Order, Report
 from lab.messages import LabError
@@ -156,10 +156,9 @@ def _await_system(lab: Lab, say: Say) -> None:
 
     def waits_for() -> str:
         for pod in lab.kubernetes.request("GET", "/api/v1/namespaces/kube-system/pods")["items"]:
-            status = pod["status"]
-            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
-            if not ready and status.get("phase") != "Succeeded":
-                return f"pod kube-system/{pod['metadata']['name']} is not ready ({status.get('phase')})"
+            phase = pod["status"].get("phase")
+            if not is_ready(pod) and phase != "Succeeded":
+                return f"pod kube-system/{pod['metadata']['name']} is not ready ({phase})"
         return ""
 
     wait_until(waits_for, say)

@@ -16,27 +16,39 @@ from lab.messages import LabError
 KUBECTL = "kubectl"
 
 
+def environment(lab: Lab) -> dict[str, str]:
+    """Of a kubectl there: this process's own, with the way in. What it keeps of the API ends with the lab."""
+    directory = KubeDir(lab.directory.kubernetes)
+    return {
+        **os.environ,
+        "KUBECONFIG": str(directory.kubeconfig("admin")),
+        "KUBECACHEDIR": str(directory.root / "kubectl"),
+        # No file of the user's home with defaults of his own.
+        "KUBERC": "off",
+        "PATH": f"{lab.spec.kube_bin}:{os.environ.get('PATH', os.defpath)}",
+    }
+
+
 @contextmanager
 def _in_cloud(lab: Lab) -> Iterator[dict[str, str]]:
     """In the control plane's network namespace; the environment of a kubectl there."""
     fd = lab.netns_fd("cloud")
     try:
         with namespace.entered(fd):
-            kubeconfig = KubeDir(lab.directory.kubernetes).kubeconfig("admin")
-            yield {**os.environ, "KUBECONFIG": str(kubeconfig)}
+            yield environment(lab)
     finally:
         os.close(fd)
 
 
 def run(lab: Lab, arguments: Sequence[str], *, stdin: str = "") -> str:
     """Its output. Raises LabError with what it complained of."""
-    with _in_cloud(lab) as environment:
+    with _in_cloud(lab) as around:
         done = subprocess.run(
             [_kubectl(lab), *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            env=environment,
+            env=around,
             check=False,
         )
     if done.returncode != 0:
@@ -46,14 +58,25 @@ def run(lab: Lab, arguments: Sequence[str], *, stdin: str = "") -> str:
 
 def attach(lab: Lab, arguments: Sequence[str]) -> int:
     """With this process's terminal and files; its exit status."""
-    with _in_cloud(lab) as environment:
-        process = subprocess.Popen([_kubectl(lab), *arguments], env=environment)
+    return _attached(lab, [_kubectl(lab), *arguments])
+
+
+def shell(lab: Lab, arguments: Sequence[str]) -> int:
+    """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status."""
+    _kubectl(lab)
+    return _attached(lab, ["bash", *arguments])
+
+
+def _attached(lab: Lab, argv: Sequence[str]) -> int:
+    with _in_cloud(lab) as around:
+        process = subprocess.Popen(argv, env=around)
     while True:
         try:
-            return process.wait()
+            status = process.wait()
         except KeyboardInterrupt:
             # It has had the same Ctrl-C, and ends as it sees fit.
             continue
+        return status if status >= 0 else 128 - status
 
 
 def _kubectl(lab: Lab) -> str:

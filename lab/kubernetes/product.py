@@ -13,22 +13,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-import yaml  # type: ignore[import-untyped]  # as in control/kube/service_cidrs.py: it has no types
+from urllib.parse import quote
 
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import binaries, images, kubectl
-from lab.kubernetes.readiness import await_available
+from lab.kubernetes import binaries, images, kubectl, manifest
+from lab.kubernetes.manifest import Object
+from lab.kubernetes.readiness import await_available, is_ready, wait_until
 from lab.kubernetes.runtime import import_image
 from lab.messages import LabError
 from lab.nodes import agent
 
-Object = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent.parent
 MANIFESTS = ROOT / "deploy" / "terway-lab.yaml"
 NAMESPACE = "kube-system"
 DAEMON_SET = "terway"
+SELECTOR = "app=terway"
 CONFIG_MAP = "eni-config"
 _SCARCE = {"SYS_RESOURCE": 24}
 """Capabilities, by their bit (linux/capability.h), that a virtual machine or container may lack."""
@@ -66,31 +66,53 @@ def load(lab: Lab, image: Path) -> None:
             each.result()
 
 
-def install(lab: Lab, say: Say) -> None:
+def install(lab: Lab, cni: Object, say: Say) -> None:
     """Apply configuration and manifests; every node's agent is ready then. Raises LabError."""
-    configure(lab)
+    data = agent.config_map(agent.eni_conf(lab.spec), cni)
+    lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, data)
     apply(lab)
     say("waiting for the DaemonSet")
     await_available(lab, "daemonsets", NAMESPACE, DAEMON_SET, say)
     say("terwayd is ready on every node")
 
 
+def configuration(lab: Lab) -> dict[str, str]:
+    """The data of eni-config. Raises KubeError if there is none."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{CONFIG_MAP}"
+    return dict(lab.kubernetes.request("GET", path)["data"])
+
+
 def configure(lab: Lab, **changes: Any) -> None:
     """eni-config, with ``changes`` of its eni_conf. Agents read it when they start."""
-    data = {
-        "eni_conf": json.dumps(agent.eni_conf(lab.spec, **changes), indent=2),
-        "10-terway.conflist": json.dumps(agent.cni_chain(), indent=2),
-        "disable_network_policy": "true",
-    }
-    lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, data)
+    eni = json.dumps(agent.eni_conf(lab.spec, **changes), indent=2)
+    lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, {**configuration(lab), "eni_conf": eni})
+
+
+def restart(lab: Lab, say: Say) -> None:
+    """Delete the agents' pods, as an operator does after a change of eni-config; new ones serve then.
+
+    Raises LabError.
+    """
+    before = {pod["metadata"]["uid"] for pod in _agents(lab)}
+    kubectl.run(lab, ["delete", "pods", f"--namespace={NAMESPACE}", f"--selector={SELECTOR}"])
+
+    def waits_for() -> str:
+        fresh = [pod for pod in _agents(lab) if pod["metadata"]["uid"] not in before]
+        serving = sum(is_ready(pod) for pod in fresh)
+        return "" if serving == len(lab.nodes) else f"{serving} of {len(lab.nodes)} new agents serve"
+
+    wait_until(waits_for, say)
+
+
+def _agents(lab: Lab) -> list[Object]:
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={quote(SELECTOR)}"
+    items: list[Object] = lab.kubernetes.request("GET", path)["items"]
+    return items
 
 
 def apply(lab: Lab) -> None:
     """Raises LabError with what kubectl complained of."""
-    items = [given(item) for item in yaml.safe_load_all(MANIFESTS.read_text()) if item]
-    objects = {"apiVersion": "v1", "kind": "List", "items": items}
-    words = ["apply", "--server-side", "--force-conflicts", "--filename", "-"]
-    kubectl.run(lab, words, stdin=json.dumps(objects))
+    manifest.apply(lab, [given(item) for item in manifest.read(MANIFESTS)])
 
 
 def given(item: Object, status: str | None = None) -> Object:

@@ -19,6 +19,8 @@ from lab.spec import ProxyMode
 _DEADLINE = 60.0
 _POLL = 0.1
 _TOLD_EVERY = 5.0
+_TOO_OFTEN = 3
+"""Ends of a program since its node has booted; it is started again after each."""
 
 
 def await_nodes(lab: Lab, say: Say) -> None:
@@ -51,6 +53,11 @@ def not_ready(node: dict[str, Any]) -> str:
         if condition["type"] == "Ready":
             return "" if condition["status"] == "True" else str(condition.get("message") or "not Ready")
     return "its kubelet has said nothing yet"
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def await_available(lab: Lab, kind: str, where: str, name: str, say: Say) -> None:
@@ -97,7 +104,25 @@ def _asked(waits_for: Callable[[], str]) -> str:
 
 
 def _check_programs(node: LabNode, programs: Sequence[str]) -> None:
-    running = {process["label"] for process in node.ask({"verb": "processes"})[0]}
+    """Raises LabError for one that does not run and will not again, or ends as often as it is started."""
+    answer = node.ask({"verb": "processes"})[0]
+    running = {process["label"] for process in answer["running"]}
     for program in programs:
-        if program not in running:
+        kept = answer["kept"].get(program)
+        if kept is None and program not in running:
             raise LabError(f"node {node.name}: {program} has ended: {tail(node, program)}")
+        if kept is not None and kept["ends"] >= _TOO_OFTEN:
+            raise LabError(f"node {node.name}: {program} {kept['last']} again: {tail(node, program)}")
+
+
+def restarted(node: LabNode) -> list[str]:
+    """A line for each program of a node that had to be started again since the boot; [] for a node off."""
+    try:
+        kept = node.ask({"verb": "processes"})[0]["kept"]
+    except LabError:
+        return []
+    return [
+        f"{node.name}: {program} was started again {what['ends']} times; last it {what['last']}"
+        for program, what in kept.items()
+        if what["ends"]
+    ]

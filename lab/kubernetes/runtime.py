@@ -1,4 +1,4 @@
-"""containerd, kubelet and kube-proxy in a node of the lab, started at each boot, ended with the node.
+"""containerd, kubelet and kube-proxy in a node of the lab, started at each boot and whenever one ends.
 
 Used by the lab's worker. Everything that the programs keep lies in the node's private directories, and so
 outlives a reboot as on an instance's disk: images, kubelet's state, logs in /var/log.
@@ -36,6 +36,8 @@ _PLUGINS_USED = ("loopback", "portmap")
 """containerd brings up a pod's ``lo`` by the first; the second carries host ports."""
 _DEADLINE = 30.0
 _IMPORT_DEADLINE = 120.0
+_PAUSE = 2.0
+"""Seconds before a program that has ended is started again; kubeadm's units wait 5 to 10."""
 _POLL = 0.02
 
 
@@ -59,19 +61,24 @@ class NodeRuntime:
     def boot(self, node: RemoteNode) -> None:
         """What needs no API server: containerd, with the images. Raises LabError."""
         _forward(node)
-        _link_plugins(node)
+        link_plugins(node, _PLUGINS_USED)
         node.write(f"{node_config.DIRECTORY}/containerd.toml", node_config.containerd())
         store = self._store()
         directory = node.directory.outside("/var/lib/containerd")
         has_images = directory.exists() or (store is not None and store.give(directory))
+        if not has_images and store is not None and self._keeping.acquire(blocking=False):
+            _start_containerd(node, again=False)
+            self._import_images(node)
+            _stop(node, CONTAINERD)
+            store.keep(directory)
+            has_images = True
         _start_containerd(node)
         if not has_images:
-            for image in self._wanted.images:
-                import_image(node, Path(image))
-            if store is not None and self._keeping.acquire(blocking=False):
-                _stop(node, CONTAINERD)
-                store.keep(directory)
-                _start_containerd(node)
+            self._import_images(node)
+
+    def _import_images(self, node: RemoteNode) -> None:
+        for image in self._wanted.images:
+            import_image(node, Path(image))
 
     def _store(self) -> ImageStore | None:
         """None if nobody has named a place for one."""
@@ -150,8 +157,9 @@ def _forward(node: RemoteNode) -> None:
         os.close(fd)
 
 
-def _link_plugins(node: RemoteNode) -> None:
-    for name in _PLUGINS_USED:
+def link_plugins(node: RemoteNode, names: Sequence[str]) -> None:
+    """Some of the machine's plugins into the node's /opt/cni/bin. Raises LabError."""
+    for name in names:
         if not (PLUGINS / name).exists():
             raise LabError(
                 f"no {PLUGINS / name} on this machine; install the package containernetworking-plugins"
@@ -161,21 +169,26 @@ def _link_plugins(node: RemoteNode) -> None:
             link.symlink_to(PLUGINS / name)
 
 
-def _start(node: RemoteNode, program: str, arguments: Sequence[str]) -> NodeProcess:
-    """Detached, with its output appended to its log; its label is its name."""
+def _start(node: RemoteNode, program: str, arguments: Sequence[str], *, again: bool = True) -> NodeProcess:
+    """Detached, with its output appended to its log; its label is its name.
+
+    With ``again`` the node starts it anew whenever it ends, and says so in that log.
+    """
     name = Path(program).name
     path = node.directory.outside(log_of(name))
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    pause = _PAUSE if again else None
     try:
-        return node.spawn([program, *arguments], (null, log, log), label=name, detached=True)
+        return node.spawn([program, *arguments], (null, log, log), label=name, detached=True, again=pause)
     finally:
         messages.close([log, null])
 
 
-def _start_containerd(node: RemoteNode) -> None:
+def _start_containerd(node: RemoteNode, *, again: bool = True) -> None:
     """It serves when this returns."""
-    process = _start(node, CONTAINERD, ["--config", f"{node_config.DIRECTORY}/containerd.toml"])
+    arguments = ["--config", f"{node_config.DIRECTORY}/containerd.toml"]
+    process = _start(node, CONTAINERD, arguments, again=again)
     try:
         _await_socket(node, process)
     finally:

@@ -15,7 +15,7 @@ from datapath import namespace
 from lab.apiserver.files import KubeDir
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import suite_images
+from lab.kubernetes import kubectl, suite_images
 from lab.messages import LabError
 
 NETWORK = r"\[sig-network\].*\[Conformance\]"
@@ -136,7 +136,7 @@ def _start(lab: Lab, order: Order, log: Path) -> subprocess.Popen[bytes]:
                 stdout=out,
                 stderr=out,
                 cwd=order.output,
-                env={**os.environ, suite_images.VARIABLE: str(order.registries)},
+                env={**kubectl.environment(lab), suite_images.VARIABLE: str(order.registries)},
                 # A Ctrl-C of ours reaches it once, by us.
                 start_new_session=True,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from lab.spec import OPENAPI_ADDRESS, SERVICE_CIDR, LabSpec
 LABEL = "terwayd"
 LOG = "/var/log/terwayd.log"
 KUBECONFIG = "/etc/kubernetes/terway.kubeconfig"
+CONF = "10-terway.conf"
+CHAIN = "10-terway.conflist"
 SOCKET = "run/eni/eni.socket"
 WINDOW = "run/eni/eni_debug.socket"
 _POLL = 0.01
@@ -67,11 +70,20 @@ def cni_conf(**changes: Any) -> dict[str, Any]:
     }
 
 
-def cni_chain() -> dict[str, Any]:
+def cni_chain(**changes: Any) -> dict[str, Any]:
     """A 10-terway.conflist whose second plugin carries host ports, as containerd asks it to."""
-    terway = {key: value for key, value in cni_conf().items() if key not in ("cniVersion", "name")}
+    terway = {key: value for key, value in cni_conf(**changes).items() if key not in ("cniVersion", "name")}
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
     return {"cniVersion": "0.4.0", "name": "terway", "plugins": [terway, portmap]}
+
+
+def config_map(eni: Mapping[str, Any], cni: Mapping[str, Any]) -> dict[str, str]:
+    """The data of the ConfigMap eni-config. A ``cni`` with ``plugins`` is a chain: 10-terway.conflist."""
+    return {
+        "eni_conf": json.dumps(eni, indent=2),
+        CHAIN if "plugins" in cni else CONF: json.dumps(cni, indent=2),
+        "disable_network_policy": "true",
+    }
 
 
 def environment(node: str) -> dict[str, str]:

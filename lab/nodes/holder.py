@@ -22,6 +22,7 @@ from typing import Any
 from lab import messages
 from lab.messages import LabError, Value
 from lab.nodes import cgroups, sandboxes, syscalls
+from lab.nodes.kept import KeptPrograms
 from lab.nodes.mounts import Layout, assemble
 from lab.nodes.syscalls import Namespace
 
@@ -32,7 +33,8 @@ _NAMESPACES = {"net": "net", "mount": "mnt", "pid": "pid", "uts": "uts", "ipc": 
 
 @dataclass(slots=True)
 class _Child:
-    connection: socket.socket
+    connection: socket.socket | None
+    """None for a program that was started again: nobody waits for it."""
     detached: bool
     label: str
     argv: list[str]
@@ -65,6 +67,7 @@ class Holder:
         self._listener = listener
         self._children: dict[int, _Child] = {}
         self._selector = selectors.DefaultSelector()
+        self._kept = KeptPrograms(self._spawn)
         self._verbs: Mapping[str, Callable[[Value, list[int]], tuple[Any, list[int]]]] = {
             "hello": lambda _request, _files: ({"pid": os.getpid()}, []),
             "namespaces": self._open_namespaces,
@@ -85,8 +88,9 @@ class Holder:
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(wake_read, selectors.EVENT_READ, lambda: self._woken(wake_read))
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._kept.timeout(time.monotonic())):
                 key.data()
+            self._kept.start_due(time.monotonic())
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -134,8 +138,10 @@ class Holder:
         return list(_NAMESPACES), files
 
     def _list_processes(self, _request: Value, _files: list[int]) -> tuple[Any, list[int]]:
+        """Those that run; and of those that are started again when they end, how often that was needed."""
         self._reap()
-        return [{"pid": pid, "label": c.label, "argv": c.argv} for pid, c in self._children.items()], []
+        running = [{"pid": pid, "label": c.label, "argv": c.argv} for pid, c in self._children.items()]
+        return {"running": running, "kept": self._kept.describe()}, []
 
     def _open_process(self, request: Value, _files: list[int]) -> tuple[Any, list[int]]:
         """A pidfd of the running process that was started with ``label``; one that has ended is none."""
@@ -150,17 +156,23 @@ class Holder:
 
         With ``tty`` (a path below /dev/pts) the terminal becomes its controlling one instead. ``label`` is
         a name by which others find the process; ``detached`` lets it outlive its client. ``sandbox`` names a
-        pod's network namespace for it.
+        pod's network namespace for it. With ``again``, seconds, it is started again that long after each end.
         """
+        pid = self._spawn(request, files)
+        child = self._children[pid]
+        child.connection = connection
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._hung_up(pid))
+        if request.get("again") is not None:
+            self._kept.add(pid, request, files)
+        return {"pid": pid}, [os.pidfd_open(pid)]
+
+    def _spawn(self, request: Value, files: list[int]) -> int:
+        """A child that nobody waits for yet. Raises LabError, OSError."""
         argv = [str(word) for word in request["argv"]]
         env = {str(k): str(v) for k, v in request["env"].items()}
         program = shutil.which(argv[0], path=env.get("PATH", os.defpath))
         if program is None:
             raise LabError(f"no program {argv[0]!r} on this node")
-        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate(files)]
-        if request.get("tty"):
-            actions = [(os.POSIX_SPAWN_OPEN, 0, str(request["tty"]), os.O_RDWR, 0)]
-            actions += [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
         os.chdir(str(request.get("cwd") or "/"))
         started = time.monotonic()
         try:
@@ -169,7 +181,7 @@ class Holder:
                     program,
                     argv,
                     env,
-                    file_actions=actions,
+                    file_actions=_file_actions(request, files),
                     setsid=True,
                     setsigmask=(),
                     setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ),
@@ -178,15 +190,14 @@ class Holder:
             os.chdir("/")
         # A child that has already ended is a zombie until _reap: its pid cannot be another's.
         label = str(request.get("label") or "")
-        child = _Child(connection, bool(request.get("detached")), label, argv, started)
-        self._children[pid] = child
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._hung_up(pid))
-        return {"pid": pid}, [os.pidfd_open(pid)]
+        self._children[pid] = _Child(None, bool(request.get("detached")), label, argv, started)
+        return pid
 
     def _hung_up(self, pid: int) -> None:
         """The client is gone: so is its process, unless it was started to stay."""
         child = self._children[pid]
-        self._selector.unregister(child.connection)
+        if child.connection is not None:
+            self._selector.unregister(child.connection)
         if not child.detached:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -207,11 +218,22 @@ class Holder:
             child = self._children.pop(pid, None)
             if child is not None:
                 self._report(child, os.waitstatus_to_exitcode(status))
+                self._kept.ended(pid, os.waitstatus_to_exitcode(status), time.monotonic())
 
     def _report(self, child: _Child, code: int) -> None:
+        if child.connection is None:
+            return
         seconds = time.monotonic() - child.started
         with contextlib.suppress(KeyError):
             self._selector.unregister(child.connection)
         with contextlib.suppress(OSError):
             messages.send(child.connection, {"ok": {"code": code, "seconds": seconds}})
         child.connection.close()
+
+
+def _file_actions(request: Value, files: list[int]) -> list[Any]:
+    """Standard files of a child: its terminal if it is to have one, else ``files``."""
+    if not request.get("tty"):
+        return [(os.POSIX_SPAWN_DUP2, fd, i) for i, fd in enumerate(files)]
+    terminal = (os.POSIX_SPAWN_OPEN, 0, str(request["tty"]), os.O_RDWR, 0)
+    return [terminal, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import signal
@@ -80,13 +79,8 @@ class LabNode(RemoteNode):
         """
         conf = dict(agent.eni_conf(self._lab.spec) if eni_conf is None else eni_conf)
         cni = dict(agent.cni_conf() if cni_conf is None else cni_conf)
-        name = "10-terway.conflist" if "plugins" in cni else "10-terway.conf"
-        data = {
-            "eni_conf": json.dumps(conf, indent=2),
-            name: json.dumps(cni, indent=2),
-            "disable_network_policy": "true",
-        }
-        for stale in ("10-terway.conf", "10-terway.conflist"):
+        data = agent.config_map(conf, cni)
+        for stale in (agent.CONF, agent.CHAIN):
             if stale not in data:
                 self.directory.outside(f"/etc/eni/{stale}").unlink(missing_ok=True)
         for file, text in data.items():

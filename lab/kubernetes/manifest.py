@@ -1,0 +1,42 @@
+"""Objects of manifests: read from a file, changed for the cluster at hand, applied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # as in control/kube/service_cidrs.py: it has no types
+
+from lab.client import Lab
+from lab.kubernetes import kubectl
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, ProxyMode
+
+Object = dict[str, Any]
+SERVER = {"KUBERNETES_SERVICE_HOST": str(KUBERNETES_ADDRESS), "KUBERNETES_SERVICE_PORT": str(KUBERNETES_PORT)}
+"""By which a process in a pod finds the API server; without them they name the Service ``kubernetes``."""
+
+
+def read(path: Path) -> list[Object]:
+    return [item for item in yaml.safe_load_all(path.read_text()) if item]
+
+
+def apply(lab: Lab, items: Sequence[Object]) -> None:
+    """Raises LabError with what kubectl complained of."""
+    proxied = lab.spec.kubernetes is None or lab.spec.kubernetes.proxy != ProxyMode.NONE
+    given = list(items) if proxied else [by_address(item) for item in items]
+    words = ["apply", "--server-side", "--force-conflicts", "--filename", "-"]
+    kubectl.run(lab, words, stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": given}))
+
+
+def by_address(item: Object) -> Object:
+    """A workload whose containers reach the API server itself: no kube-proxy makes its Service work.
+
+    As the chart does for ``apiServer.host`` and ``apiServer.port``. Other objects as they are.
+    """
+    template = item.get("spec", {}).get("template", {})
+    for container in template.get("spec", {}).get("containers", ()):
+        others = [each for each in container.get("env", ()) if each["name"] not in SERVER]
+        container["env"] = [*others, *({"name": name, "value": value} for name, value in SERVER.items())]
+    return item

@@ -1,0 +1,48 @@
+"""What a machine must have left before a cluster is brought up on it. An error says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lab.client import Lab
+from lab.kubernetes import binaries
+from lab.messages import LabError
+from lab.statedir import LabDir, base
+
+_GIB = 1 << 30
+_STATE = int(1.5 * _GIB)
+"""Bytes on the disk with the lab's state: two nodes' images and what pods write, etcd's files, logs."""
+_FIRST_BUILD = 9 * _GIB
+"""Bytes in the cache while Kubernetes is built: the go command's caches, programs, images."""
+_LATER = 1 * _GIB
+
+
+def check(name: str) -> None:
+    """Raises LabError if lab ``name`` is up, or if a disk is too full."""
+    if LabDir.of(name).control.exists():
+        _refuse_second(name)
+    _check_disk(base(), _STATE, "name a directory of another disk in TERWAY_LAB_DIR")
+    built = (
+        binaries.VARIABLE in os.environ or (binaries.CACHE / "kubernetes" / binaries.VERSION / "bin").exists()
+    )
+    wanted = _LATER if built else _FIRST_BUILD
+    _check_disk(binaries.CACHE, wanted, f"make room there; `rm -rf {binaries.CACHE}/go` costs minutes later")
+
+
+def _refuse_second(name: str) -> None:
+    try:
+        Lab.attach(name).close()
+    except LabError:
+        return  # What a killed one has left is removed when the next one starts.
+    raise LabError(f"a cluster {name!r} is up already; end it with `./run cluster down`")
+
+
+def _check_disk(directory: Path, wanted: int, remedy: str) -> None:
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < wanted:
+        raise LabError(
+            f"{directory} has {free / _GIB:.1f} GiB free, and a cluster wants {wanted / _GIB:.1f}: {remedy}"
+        )
