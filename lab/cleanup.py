@@ -19,6 +19,17 @@ _DEADLINE = 10.0
 _POLL = 0.003
 
 
+def warden_runs(directory: LabDir) -> bool:
+    """Whether somebody holds the lab, though it may not answer: it starts, or it ends."""
+    try:
+        record = json.loads(directory.leftovers.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    # The last one; process 1 of the lab dies with it.
+    *_, (pid, started) = record["processes"].items()
+    return started is not None and start_time(int(pid)) == started
+
+
 def remove(directory: LabDir) -> None:
     """Nothing of the lab is left when this returns. Its shutdown has been asked for, if it can hear.
 

@@ -27,7 +27,7 @@ from typing import Any
 from lab import messages
 from lab.apiserver import access
 from lab.apiserver.files import KubeDir
-from lab.cleanup import remove
+from lab.cleanup import remove, warden_runs
 from lab.cloud_client import CloudClient
 from lab.kube_client import KubeClient
 from lab.messages import LabError
@@ -77,6 +77,11 @@ class Lab:
         if directory.root.exists():
             if _answers(directory):
                 raise LabError(f"lab {name!r} is up already; end it with `terway-lab down --name {name}`")
+            if warden_runs(directory):
+                raise LabError(
+                    f"lab {name!r} is being brought up or taken down; wait for that, or end it with "
+                    f"`terway-lab down --name {name}`"
+                )
             remove(directory)
         warden, lifeline = _launch(directory, spec or LabSpec(), progress)
         try:

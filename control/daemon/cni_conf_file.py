@@ -8,9 +8,11 @@ from pathlib import Path
 
 from control.model.errors import ConfigError
 
+_OTHER = {".conf": ".conflist", ".conflist": ".conf"}
+
 
 def install_cni_conf(source: Path, target: Path) -> None:
-    """Copy ``source`` into the directory ``target`` by rename; a conflist takes a plain conf's place.
+    """Copy ``source`` into the directory ``target`` by rename; conflist and conf take each other's place.
 
     A runtime that reads the directory sees the old file or the new one, never a part. Raises ConfigError.
     """
@@ -23,9 +25,8 @@ def install_cni_conf(source: Path, target: Path) -> None:
         fresh.write_bytes(source.read_bytes())
         fresh.chmod(0o644)
         fresh.rename(destination)
-        if source.suffix == ".conflist":
-            with contextlib.suppress(FileNotFoundError):
-                destination.with_suffix(".conf").unlink()
+        with contextlib.suppress(FileNotFoundError):
+            destination.with_suffix(_OTHER[source.suffix]).unlink()
     except OSError as exc:
         raise ConfigError(
             f"cannot write the CNI configuration to {target}: {exc.strerror}",

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lab.apiserver import programs
+from lab.cli import workloads
 from lab.cli.table import table
-from lab.cli.words import Output, Words
+from lab.cli.words import Output, Words, name_of
 from lab.client import Lab, take_down
 from lab.nodes.agent import Wait, follow
 from lab.spec import LabSpec, NodeSpec, ProxyMode
 from lab.spec_json import decode_spec
+from lab.statedir import CLUSTER, DEFAULT_NAME
 
 _AGENT_DEADLINE = 60.0
 
@@ -33,9 +35,11 @@ def declare(words: Words) -> None:
     up.add_argument(
         "--kubernetes",
         action="store_true",
-        help="a whole cluster: nodes of containerd, kubelet and kube-proxy; programs are built once",
+        help="a whole cluster with terway in it, as `./run cluster` makes it; programs are built once",
     )
-    up.add_argument("--agents", action="store_true", help="start terwayd on each node, CNI installed")
+    up.add_argument(
+        "--agents", action="store_true", help="start terwayd as a process of each node, CNI installed"
+    )
     words.command("down", _down, "End the lab and leave nothing behind; no lab is no error.", "")
     words.on_lab("status", _status, "Show nodes, their ENIs, and pods.", "--json")
     counters = words.on_lab("counters", _counters, "Count frames by what the fabric did and why.", "--ports")
@@ -86,8 +90,9 @@ def spec_of(args: argparse.Namespace) -> LabSpec:
 
 
 def _up(args: argparse.Namespace) -> Output:
-    spec = _with_kubernetes(spec_of(args)) if args.kubernetes else spec_of(args)
-    lab = Lab.start(spec, name=args.name, keep=True, progress=say)
+    if args.kubernetes:
+        return _status(_cluster(args), args)
+    lab = Lab.start(spec_of(args), name=args.name or DEFAULT_NAME, keep=True, progress=say)
     try:
         if args.agents:
             start_agents(lab)
@@ -97,11 +102,22 @@ def _up(args: argparse.Namespace) -> Output:
     return _status(lab, args)
 
 
-def _with_kubernetes(spec: LabSpec) -> LabSpec:
-    from lab.kubernetes import binaries, cluster  # imports what makes certificates: 50 ms
+def _cluster(args: argparse.Namespace) -> Lab:
+    """As `./run cluster up`, in the VPC that the options describe."""
+    from lab.kubernetes import cluster  # imports what makes certificates: 50 ms
 
-    proxy = spec.kubernetes.proxy if spec.kubernetes else ProxyMode.NFTABLES
-    return cluster.with_kubernetes(spec, proxy, version=binaries.VERSION, say=say)
+    if args.kube_bin:
+        raise ValueError("--kube-bin is of a lab without --kubernetes; name the programs in KUBE_BIN")
+    spec = spec_of(args)
+    wanted = cluster.Wanted(
+        nodes=len(spec.nodes),
+        proxy=spec.kubernetes.proxy if spec.kubernetes else ProxyMode.NFTABLES,
+        agent=cluster.Agent.PROCESS if args.agents else cluster.Agent.PODS,
+        name=args.name or CLUSTER,
+    )
+    if spec.nodes:
+        wanted = replace(wanted, instance_type=spec.nodes[0].instance_type)
+    return cluster.bring_up(spec, wanted, say)
 
 
 def start_agents(lab: Lab) -> None:
@@ -116,18 +132,22 @@ def start_agents(lab: Lab) -> None:
 
 
 def _down(args: argparse.Namespace) -> Output:
-    was = take_down(args.name)
-    return Output({"was_up": was}, f"lab {args.name} is down" if was else f"there is no lab {args.name}")
+    name = name_of(args)
+    was = take_down(name)
+    return Output({"was_up": was}, f"lab {name} is down" if was else f"there is no lab {name}")
 
 
 def _status(lab: Lab, _args: argparse.Namespace) -> Output:
     status = lab.status()
     for node in status["nodes"]:
         node["agent_pid"] = lab.node(node["name"]).agent_pid if node["running"] else None
-    parts = [_node_table(status), _eni_table(status)]
+    parts: list[str] = []
+    if lab.spec.kubernetes is not None:
+        parts += workloads.parts(lab, status)
+    parts = [_node_table(status), _eni_table(status), *parts]
     if status["pods"]:
         parts.append(pod_table(status["pods"]))
-    if status["kubernetes"]["kubeconfig"]:
+    if status["kubernetes"]["kubeconfig"] and lab.spec.kubernetes is None:
         parts.append(_kubernetes(lab, status))
     if status["error"]:
         parts.append(f"the fabric lags behind the cloud: {status['error']}")
@@ -153,7 +173,7 @@ def _node_table(status: dict[str, Any]) -> str:
             n["instance"],
             n["type"],
             n["address"],
-            n["agent_pid"],
+            n.get("agent_pod") or n["agent_pid"],
         )
         for n in status["nodes"]
     )

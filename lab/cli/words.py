@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.client import Lab
-from lab.statedir import DEFAULT_NAME
+from lab.statedir import CLUSTER, DEFAULT_NAME, LabDir
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,24 @@ class Words:
             description=text,
             epilog=f"example: {self._prefix} {name} {example}".rstrip(),
         )
-        parser.add_argument("--name", default=DEFAULT_NAME, help="the lab's name (default: %(default)s)")
+        parser.add_argument(
+            "--name", help=f"the lab's name (default: {DEFAULT_NAME}, else {CLUSTER} if it is up)"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON value")
         parser.set_defaults(run=run)
         return parser
 
     def on_lab(self, name: str, run: OnLab, text: str, example: str) -> argparse.ArgumentParser:
         """A command that needs a running lab."""
-        return self.command(name, lambda args: run(Lab.attach(args.name), args), text, example)
+        return self.command(name, lambda args: run(Lab.attach(name_of(args)), args), text, example)
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """Of the lab that is meant: --name, else the usual one, else the cluster if that alone is there."""
+    if args.name is not None:
+        return str(args.name)
+    only_cluster = LabDir.of(CLUSTER).root.exists() and not LabDir.of(DEFAULT_NAME).root.exists()
+    return CLUSTER if only_cluster else DEFAULT_NAME
 
 
 def pairs(words: list[str]) -> dict[str, Any]:

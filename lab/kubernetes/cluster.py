@@ -65,8 +65,9 @@ class Wanted:
 
     @property
     def cni(self) -> dict[str, Any]:
-        make = agent.cni_chain if self.host_ports else agent.cni_conf
-        return make(eniip_virtual_type=str(self.mode))
+        """The node's CNI configuration."""
+        conf = agent.cni_conf(eniip_virtual_type=str(self.mode))
+        return agent.cni_chain(conf) if self.host_ports else conf
 
 
 def up(wanted: Wanted, say: Say) -> Lab:

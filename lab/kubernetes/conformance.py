@@ -17,7 +17,7 @@ from datapath.errors import KernelError
 from lab.apiserver.port import Say
 from lab.cli.table import table
 from lab.client import Lab
-from lab.kubernetes import binaries, carried, cluster, suite, suite_images
+from lab.kubernetes import binaries, carried, cluster, host_ports, suite, suite_images
 from lab.kubernetes.carried import Carried
 from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.readiness import is_ready, wait_until
@@ -109,10 +109,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     suite_images.write_registries(order.registries)
     names = suite_images.references(bin_dir, order.registries)
     archive = suite_images.make(bin_dir, cache, names)
-    with judged(Wanted(proxy=args.proxy, name=args.name), say) as lab:
+    with judged(Wanted(proxy=args.proxy, name=args.name, host_ports=True), say) as lab:
         load(lab, archive, names, say)
-        _await_system(lab, say)
-        return judge(lab, order, say)
+        with host_ports.lent(lab, say):
+            _await_system(lab, say)
+            return judge(lab, order, say)
 
 
 @contextlib.contextmanager

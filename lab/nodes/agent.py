@@ -70,11 +70,12 @@ def cni_conf(**changes: Any) -> dict[str, Any]:
     }
 
 
-def cni_chain(**changes: Any) -> dict[str, Any]:
-    """A 10-terway.conflist whose second plugin carries host ports, as containerd asks it to."""
-    terway = {key: value for key, value in cni_conf(**changes).items() if key not in ("cniVersion", "name")}
+def cni_chain(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """The 10-terway.conflist of a 10-terway.conf: behind it a plugin carries host ports."""
+    head = {key: conf[key] for key in ("cniVersion", "name") if key in conf}
+    terway = {key: value for key, value in conf.items() if key not in head}
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": "terway", "plugins": [terway, portmap]}
+    return {**head, "plugins": [terway, portmap]}
 
 
 def config_map(eni: Mapping[str, Any], cni: Mapping[str, Any]) -> dict[str, str]:

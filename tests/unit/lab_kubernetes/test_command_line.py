@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab.kubernetes import __main__ as command
+from lab.kubernetes import asked as options
 from lab.kubernetes import cluster
 from lab.kubernetes.cluster import Wanted
+from lab.kubernetes.modes import Mode
 from lab.messages import LabError
+from lab.spec import ProxyMode
+from lab.statedir import LabDir
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +49,62 @@ def test_every_option_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = asked(monkeypatch, *words, "--instance-type", "ecs.g7.4xlarge")
     assert (wanted.nodes, wanted.proxy, wanted.agent, wanted.version) == (1, "none", "process", "1.35.9")
     assert wanted.instance_type == "ecs.g7.4xlarge"
+    wanted = asked(monkeypatch, "--name", "other", "--mode", "ipvlan", "--host-ports")
+    assert (wanted.name, wanted.mode, wanted.host_ports) == ("other", "IPvlan", True)
+
+
+def test_the_nodes_cni_configuration_follows_the_options() -> None:
+    assert Wanted().cni == {
+        "cniVersion": "0.4.0",
+        "name": "terway",
+        "type": "terway",
+        "eniip_virtual_type": "PolicyRoute",
+    }
+    chain = Wanted(mode=Mode.IPVLAN, host_ports=True).cni
+    assert [plugin["type"] for plugin in chain["plugins"]] == ["terway", "portmap"]
+    assert chain["plugins"][0]["eniip_virtual_type"] == "IPvlan"
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["kubectl", "-n", "kube-system", "get", "pods"], ["node", "n"]]
+    ("word", "told"),
+    [
+        ("trunking", "trunking is not built yet"),
+        ("VPC", "VPC mode is not built yet"),
+        ("exclusive-eni", "the mode of exclusive ENIs is not built yet"),
+        ("bridge", "bridge is no network mode"),
+    ],
+)
+def test_other_modes_are_refused_in_one_line(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["up", "--mode", word]) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert "choose PolicyRoute (the default) or IPvlan" in said
+    assert said.count("\n") == 1
+
+
+def test_a_cluster_tells_its_options_and_what_differs() -> None:
+    there = json.loads(json.dumps(asdict(Wanted(host_ports=True, proxy=ProxyMode.IPTABLES))))
+    assert options.differences(there, asdict(Wanted(host_ports=True, proxy=ProxyMode.IPTABLES))) == ""
+    assert options.differences(there, asdict(Wanted(nodes=3))) == "--nodes 2, --proxy iptables, --host-ports"
+    assert "--proxy iptables --kubernetes 1.35.4" in options.describe(there)
+
+
+def test_a_lab_that_is_no_cluster_is_no_cluster(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="'lab' is up and is no cluster; end it"):
+        options.of(LabDir("lab", tmp_path))
+
+
+def test_a_full_disk_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=100 << 20))
+    with pytest.raises(LabError, match=r"has 0\.1 GiB free, and a cluster wants .*TERWAY_LAB_DIR"):
+        cluster.up(Wanted(), lambda _text: None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["kubectl", "-n", "kube-system", "get", "pods"], ["node", "n"], ["shell", "-c", "true"]],
 )
 def test_without_a_cluster_they_say_how_to_get_one(
     words: list[str], capsys: pytest.CaptureFixture[str]

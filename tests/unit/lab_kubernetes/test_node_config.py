@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from ipaddress import IPv4Network
+
+import pytest
 
 from lab.kubernetes import node_config
 from lab.kubernetes.node_config import Host
-from lab.nodes.agent import cni_chain
+from lab.nodes.agent import cni_chain, cni_conf
 from lab.spec import ProxyMode
 
 HOST = Host("node7", "cn-hangzhou.i-node7", "ecs.g7.xlarge", "cn-hangzhou", "cn-hangzhou-a", "10.0.0.7")
@@ -34,6 +37,14 @@ def test_a_kubelet_asks_who_comes_and_writes_nothing_of_the_machines() -> None:
     assert config["clusterDNS"] == ["172.21.0.10"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "pods"), [("ecs.g7.xlarge", 110), ("ecs.g7.4xlarge", 7 * 30 + 10), ("ecs.g6.large", 110)]
+)
+def test_a_kubelet_takes_as_many_pods_as_its_type_has_addresses_for(kind: str, pods: int) -> None:
+    host = replace(HOST, instance_type=kind)
+    assert node_config.kubelet(host, unified_cgroups=False)["maxPods"] == pods
+
+
 def test_a_node_says_which_instance_it_is() -> None:
     assert node_config.kubelet(HOST, unified_cgroups=False)["providerID"] == "cn-hangzhou.i-node7"
     arguments = node_config.kubelet_arguments(HOST)
@@ -49,7 +60,7 @@ def test_the_proxy_leaves_conntracks_size_alone() -> None:
 
 
 def test_the_chain_has_terway_first() -> None:
-    chain = cni_chain()
+    chain = cni_chain(cni_conf())
     assert [p["type"] for p in chain["plugins"]] == ["terway", "portmap"]
     assert chain["plugins"][0]["eniip_virtual_type"] == "PolicyRoute"
     assert {"name", "cniVersion"} <= set(chain)
