@@ -9,7 +9,7 @@ class Mode(StrEnum):
     """Values of ``eniip_virtual_type``."""
 
     POLICY_ROUTE = "PolicyRoute"
-    IPVLAN = "IPvlan"
+    IPVLAN = "IPVlan"
     """The agent falls back to policy routing as long as it is not built, and ``terway-cli mode`` says so."""
 
 

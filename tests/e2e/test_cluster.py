@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from lab.cli.main import main as terway_lab
 from lab.client import Lab, take_down
 from lab.kubernetes import cluster, kubectl
 from lab.kubernetes.cluster import Agent, Wanted
 from lab.kubernetes.readiness import await_nodes, not_ready
+from lab.messages import LabError
 from lab.nodes.mounts import KERNEL_WIDE
 from lab.spec import LabSpec
 from tests.e2e import cluster_site
@@ -73,6 +75,17 @@ def other_files() -> dict[str, tuple[str, ...]]:
     return {d: tuple(sorted(os.listdir(d))) for d in _OTHER_DIRECTORIES if os.path.isdir(d)}
 
 
+def restart_counts(lab: Lab) -> dict[str, int]:
+    return {p["metadata"]["name"]: p["status"]["containerStatuses"][0]["restartCount"] for p in pods(lab)}
+
+
+def answers(lab: Lab, pod: str) -> bool:
+    try:
+        return kubectl.run(lab, ["exec", pod, "--", "hostname"]).strip() == pod
+    except LabError:
+        return False
+
+
 def kernel_wide() -> dict[str, str]:
     return {name: (Path("/proc/sys") / name).read_text() for name in KERNEL_WIDE}
 
@@ -117,6 +130,46 @@ def test_pods_have_the_addresses_of_their_nodes_enis(lab: Lab) -> None:
 def test_no_container_was_restarted_by_a_probe(lab: Lab) -> None:
     statuses = [status for pod in pods(lab) for status in pod["status"]["containerStatuses"]]
     assert [(s["ready"], s["restartCount"]) for s in statuses] == [(True, 0)] * PODS
+
+
+def test_the_labs_status_and_kubectl_agree(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert terway_lab(["status", "--name", NAME, "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    enis = {eni["id"]: (n["name"], eni["addresses"]) for n in status["nodes"] for eni in n["enis"]}
+    shown = {}
+    for pod in status["kubernetes"]["pods"]:
+        (eni,), (address,) = pod["enis"], pod["addresses"]
+        node, addresses = enis[eni]
+        assert (node, address in addresses) == (pod["node"], True), pod
+        shown[pod["namespace"], pod["name"]] = (address, node)
+    words = ["get", "pods", "--all-namespaces", "--output=wide", "--no-headers"]
+    rows = [line.split() for line in kubectl.run(lab, words).splitlines()]
+    # NAMESPACE NAME READY STATUS RESTARTS AGE IP NODE NOMINATED-NODE READINESS-GATES
+    assert shown == {(row[0], row[1]): (row[-4], row[-3]) for row in rows}
+    assert len(shown) == PODS + 1
+    known = [entry for node in lab.nodes for entry in window(node, "/bpf/endpoints")]
+    assert {address for address, _ in shown.values()} == {a for entry in known for a in entry["addresses"]}
+
+
+@pytest.mark.parametrize("program", ["kubelet", "containerd", "kube-proxy"])
+def test_a_program_that_ends_is_started_again(
+    lab: Lab, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = lab.node("node1")
+
+    def running() -> dict[str, int]:
+        return {p["label"]: p["pid"] for p in node.ask({"verb": "processes"})[0]["running"]}
+
+    before, restarts = running()[program], restart_counts(lab)
+    node.exec(["kill", "-KILL", str(before)], check=True)
+    eventually(f"another {program} runs", lambda: running().get(program, before) != before)
+    assert f"{program} was killed by SIGKILL; it is started again" in node.read(f"/var/log/{program}.log")
+    await_nodes(lab, quiet)
+    name = on(lab, "node1")["metadata"]["name"]
+    eventually("node1 runs commands in its pods", lambda: answers(lab, name))
+    assert restart_counts(lab) == restarts
+    assert terway_lab(["status", "--name", NAME]) == 0
+    assert f"node1: {program} was started again 1 times" in capsys.readouterr().out
 
 
 def test_exec_and_logs_reach_a_pod(lab: Lab) -> None:

@@ -50,7 +50,7 @@ def test_every_option_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (wanted.nodes, wanted.proxy, wanted.agent, wanted.version) == (1, "none", "process", "1.35.9")
     assert wanted.instance_type == "ecs.g7.4xlarge"
     wanted = asked(monkeypatch, "--name", "other", "--mode", "ipvlan", "--host-ports")
-    assert (wanted.name, wanted.mode, wanted.host_ports) == ("other", "IPvlan", True)
+    assert (wanted.name, wanted.mode, wanted.host_ports) == ("other", "IPVlan", True)
 
 
 def test_the_nodes_cni_configuration_follows_the_options() -> None:
@@ -62,7 +62,7 @@ def test_the_nodes_cni_configuration_follows_the_options() -> None:
     }
     chain = Wanted(mode=Mode.IPVLAN, host_ports=True).cni
     assert [plugin["type"] for plugin in chain["plugins"]] == ["terway", "portmap"]
-    assert chain["plugins"][0]["eniip_virtual_type"] == "IPvlan"
+    assert chain["plugins"][0]["eniip_virtual_type"] == "IPVlan"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_other_modes_are_refused_in_one_line(
     assert command.main(["up", "--mode", word]) == 1
     said = capsys.readouterr().err
     assert told in said
-    assert "choose PolicyRoute (the default) or IPvlan" in said
+    assert "choose PolicyRoute (the default) or IPVlan" in said
     assert said.count("\n") == 1
 
 

@@ -55,12 +55,12 @@ def test_the_chart_does_the_same() -> None:
 
 
 def test_host_ports_are_chained_behind_what_is_there() -> None:
-    before = agent.config_map({"version": "1"}, agent.cni_conf(eniip_virtual_type="IPvlan", mtu=1400))
+    before = agent.config_map({"version": "1"}, agent.cni_conf(eniip_virtual_type="IPVlan", mtu=1400))
     after = chained(before)
     assert set(after) == set(before) - {"10-terway.conf"} | {"10-terway.conflist"}
     chain = json.loads(after["10-terway.conflist"])
     assert (chain["name"], chain["cniVersion"]) == ("terway", "0.4.0")
-    assert chain["plugins"][0] == {"type": "terway", "eniip_virtual_type": "IPvlan", "mtu": 1400}
+    assert chain["plugins"][0] == {"type": "terway", "eniip_virtual_type": "IPVlan", "mtu": 1400}
     assert chain["plugins"][1]["type"] == "portmap"
     assert "10-terway.conf" in before
 
