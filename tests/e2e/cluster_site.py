@@ -31,6 +31,7 @@ spec:
         - maxSkew: 1
           topologyKey: kubernetes.io/hostname
           whenUnsatisfiable: DoNotSchedule
+          nodeTaintsPolicy: Honor
           labelSelector: {{matchLabels: {{app: web}}}}
       containers:
         - name: web

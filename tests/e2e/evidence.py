@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from datapath.fastpath.layout import names_of
 from datapath.fastpath.load import open_table
 from lab.client import Lab
 from lab.nodes.node import LabNode
-from lab.sandbox import LabPod
+from tests.e2e.load import Pod
 
 _SNMP = (
     "InDiscards",
@@ -27,8 +27,27 @@ _SNMP = (
     "SndbufErrors",
 )
 
+_IGNORANT = (
+    "stack_off",
+    "stack_pod_off",
+    "stack_unknown_pod",
+    "stack_no_pod",
+    "stack_other_eni",
+    "stack_no_eni",
+)
 
-def counted(lab: Lab, nodes: Sequence[LabNode], pods: Sequence[LabPod]) -> dict[str, int]:
+
+@contextmanager
+def by_ebpf_alone(*nodes: LabNode) -> Iterator[None]:
+    """No packet took the stack because the programs did not know the pod, or were off."""
+    before = [reasons(node) for node in nodes]
+    yield
+    for node, then in zip(nodes, before, strict=True):
+        grown = {n: now - then[n] for n, now in reasons(node).items() if n.split()[1] in _IGNORANT}
+        assert not {name: by for name, by in grown.items() if by}, node.name
+
+
+def counted(lab: Lab, nodes: Sequence[LabNode], pods: Sequence[Pod]) -> dict[str, int]:
     """All of them, by a name that says whose and what. Those of a map that is not there are left out."""
     found = {f"fabric {name}": count for name, count in lab.counters().items()}
     found |= {f"cpu {i} backlog drops": n for i, n in enumerate(_backlog_drops())}

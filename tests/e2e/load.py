@@ -15,9 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Protocol
 
 from datapath import namespace
-from lab.sandbox import LabPod
 from tests.e2e.witnesses import until
 
 RATE = 6500
@@ -34,12 +34,25 @@ _SO_RCVBUFFORCE = 33
 Evidence = Callable[[], Mapping[str, int]]
 
 
+class Pod(Protocol):
+    """Whoever has a network namespace and addresses in it: a pod of the lab, or of a cluster."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def ipv4(self) -> IPv4Address: ...
+    @property
+    def ipv6(self) -> IPv6Address | None: ...
+    def netns_fd(self) -> int:
+        """The caller's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """Which pod speaks to which, by IPv4 or IPv6."""
 
-    client: LabPod
-    server: LabPod
+    client: Pod
+    server: Pod
     version: int
 
     def __str__(self) -> str:
@@ -50,7 +63,7 @@ class Way:
         assert found is not None, f"{self.server.key} has no IPv{self.version} address"
         return found
 
-    def socket(self, pod: LabPod, kind: socket.SocketKind, stack: ExitStack) -> socket.socket:
+    def socket(self, pod: Pod, kind: socket.SocketKind, stack: ExitStack) -> socket.socket:
         family = socket.AF_INET if self.version == 4 else socket.AF_INET6
         fd = pod.netns_fd()
         try:
@@ -65,6 +78,14 @@ def compiled(directory: Path) -> Path:
     source = Path(__file__).with_name("load.c")
     subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(tool), str(source)], check=True)
     return tool
+
+
+@dataclass(slots=True)
+class Sent:
+    """Datagrams during a block of ``Load.unharmed``, once it has ended; every one has come."""
+
+    datagrams: int = 0
+    seconds: float = 0.0
 
 
 class Load:
@@ -90,7 +111,7 @@ class Load:
         self._stack.close()
 
     @contextmanager
-    def unharmed(self, evidence: Evidence) -> Iterator[None]:
+    def unharmed(self, evidence: Evidence) -> Iterator[Sent]:
         """Nothing of what is sent during the block is lost or doubled, and no stream breaks or stops.
 
         Nor was anything since the block before. ``evidence`` is read before and after; what has grown is
@@ -99,10 +120,12 @@ class Load:
         before = evidence()
         first, began = self._sent(), time.monotonic()
         assert not (lost := self._lost(first, first, 0.0)), f"before this: {'; '.join(lost)}"
-        yield
+        sent = Sent()
+        yield sent
         self.go_on(began + SECONDS - time.monotonic())
         last, elapsed = self._sent(), time.monotonic() - began
-        rate = (sum(last) - sum(first)) / elapsed
+        sent.datagrams, sent.seconds = sum(last) - sum(first), elapsed
+        rate = sent.datagrams / elapsed
         lost = self._lost(first, last, elapsed)
         assert not lost, f"{'; '.join(lost)}; at {rate:.0f} per second; {_grown(before, evidence())}"
         self._streams_go_on()

@@ -22,8 +22,9 @@ from lab.cni_call import CniError
 from lab.sandbox import LabPod
 from tests.e2e import benches, evidence, programs
 from tests.e2e.conftest import Bench
+from tests.e2e.evidence import by_ebpf_alone
 from tests.e2e.fastpath_rows import pins, rows_of_pods
-from tests.e2e.load import Load, Way, compiled
+from tests.e2e.load import Load, Sent, Way, compiled
 from tests.e2e.test_fastpath import ANNOTATION, asked, fast_packets
 from tests.e2e.witnesses import assert_agree, reaches, until
 
@@ -32,15 +33,6 @@ table inet kube-proxy {
     chain filter-forward { type filter hook forward priority -110; ct state invalid drop; }
 }
 """
-
-IGNORANT = (
-    "stack_off",
-    "stack_pod_off",
-    "stack_unknown_pod",
-    "stack_no_pod",
-    "stack_other_eni",
-    "stack_no_eni",
-)
 
 
 @dataclass
@@ -56,7 +48,7 @@ class Site:
     def lab(self) -> Lab:
         return self.benches[0].lab
 
-    def unharmed(self) -> AbstractContextManager[None]:
+    def unharmed(self) -> AbstractContextManager[Sent]:
         nodes = [one.node for one in self.benches]
         return self.load.unharmed(lambda: evidence.counted(self.lab, nodes, self.pods))
 
@@ -73,16 +65,6 @@ class Site:
         for bench in self.benches:
             assert asked(bench.node, "/mode")["in_force"]["bpf"]
             assert_agree(self.lab, bench.node)
-
-
-@contextmanager
-def by_ebpf_alone(bench: Bench) -> Iterator[None]:
-    """No packet took the stack because the programs did not know the pod, or were off."""
-    before = evidence.reasons(bench.node)
-    yield
-    after = evidence.reasons(bench.node)
-    grown = {name: after[name] - before[name] for name in after if name.split()[1] in IGNORANT}
-    assert not {name: by for name, by in grown.items() if by}
 
 
 @pytest.fixture
@@ -122,7 +104,7 @@ def test_killed_for_ten_seconds_and_back_with_other_programs(site: Site) -> None
     before = programs.running(bench.node)
     assert len(before) == 3, "a program per hook"
     leaving = bench.pod("leaving")
-    with site.unharmed(), by_ebpf_alone(bench), ThreadPoolExecutor() as runtime:
+    with site.unharmed(), by_ebpf_alone(bench.node), ThreadPoolExecutor() as runtime:
         for one in site.benches:
             one.node.stop_agent(signal.SIGKILL)
         site.load.go_on(10.0)
@@ -146,7 +128,7 @@ def test_a_hundred_swaps(site: Site) -> None:
     """By whatever opens the fast path in the node's namespaces, while no agent runs."""
     node = site.benches[0].node
     given = [programs.given_to(node, site.objects[name]) for name in ("other", "same")]
-    with site.unharmed(), by_ebpf_alone(site.benches[0]):
+    with site.unharmed(), by_ebpf_alone(site.benches[0].node):
         node.stop_agent(signal.SIGKILL)
         assert programs.swapped(node, 100, *given) == 2
         site.start(site.benches[0])
@@ -162,7 +144,7 @@ def test_a_layout_comes_and_goes(site: Site, build: str) -> None:
     bench = site.benches[0]
     for wanted, version in ((build, build.split()[1]), ("", "1")):
         rows, counts = rows_of_pods(bench.node), _counts(site)
-        unaware = by_ebpf_alone(bench) if build == "layout 2" else nullcontext()
+        unaware = by_ebpf_alone(bench.node) if build == "layout 2" else nullcontext()
         with site.unharmed(), unaware:
             site.restart(bench, wanted)
         assert {name.split("/")[0] for name in pins(bench.node)} == {"links", f"v{version}"}

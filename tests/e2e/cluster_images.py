@@ -1,0 +1,92 @@
+"""Images of the product to update to: of the commit before, and of one that carries packets otherwise.
+
+Each is built by ``deploy.image`` of a source tree of its own, in a scratch directory on the file system of
+this one; the system below the product is the one that is cached here, unless that tree wants another.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datapath.fastpath.layout import PROGRAMS
+from tests.netns.fastpath import builds
+
+ROOT = Path(__file__).resolve().parents[2]
+_CACHE = Path(".cache", "image")
+_LEFT_OUT = (".git", ".cache", "__pycache__", "tests", "docs")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    archive: Path
+    tag: str
+    version: str
+    """What an agent of it calls itself."""
+
+
+class NoHistoryError(Exception):
+    """This tree does not know the commit before."""
+
+
+def previous(scratch: Path, tag: str) -> Image:
+    """HEAD~1, with its C parts compiled as its own ``./run setup`` would. Raises NoHistoryError."""
+    tree = scratch / "previous"
+    told = _git("rev-parse", "--verify", "--quiet", "HEAD~1^{commit}")
+    if told.returncode != 0:
+        raise NoHistoryError(f"git knows no HEAD~1 of {ROOT}: a shallow clone, or none {told.stderr.strip()}")
+    commit = told.stdout.strip()
+    _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(tree)], scratch)
+    _run(["git", "checkout", "--quiet", "--detach", commit], tree)
+    _run(["make", "-s", "-C", "cni"], tree)
+    _run(["make", "-s", "-C", "bpf"], tree)
+    _run([sys.executable, "-m", "datapath.ebpf.build_libbpf"], tree)
+    return _image(tree, tag)
+
+
+def other(scratch: Path, tag: str) -> Image:
+    """This tree as a later version: rows of pods are longer, and the programs have other instructions."""
+    tree = scratch / "other"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    for name, old, new in (*builds.OTHER, *builds.LAYOUT_2):
+        text = (tree / "bpf" / name).read_text()
+        assert old in text, f"{name} has no {old!r} any more"
+        (tree / "bpf" / name).write_text(text.replace(old, new))
+    project = tree / "pyproject.toml"
+    text = project.read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("version = "))
+    project.write_text(text.replace(line, 'version = "99.0"'))
+    _run(["make", "-s", "-C", "bpf", *(f".output/{name}.bpf.o" for name in PROGRAMS)], tree)
+    return _image(tree, tag)
+
+
+def _image(tree: Path, tag: str) -> Image:
+    """What is cached is linked and not shared: a tree that wants another system replaces its own only."""
+    cache = tree / _CACHE
+    cache.mkdir(parents=True)
+    for made in (*(ROOT / _CACHE).glob("base-*"), *(ROOT / _CACHE).glob("site-*")):
+        if made.is_dir():
+            shutil.copytree(made, cache / made.name, copy_function=os.link)
+        else:
+            os.link(made, cache / made.name)
+    output = tree.with_suffix(".tar")
+    said = _run([sys.executable, "-m", "deploy.image", "--output", str(output), "--tag", tag], tree)
+    return Image(output, tag, said.split()[1])
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+
+
+def _run(command: list[str], tree: Path) -> str:
+    """Its output. In ``tree``, whose modules are found first. Fails with the end of what it said."""
+    environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(tree)}
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).strip()[-1000:]
+    assert done.returncode == 0, f"{' '.join(command)} in {tree} ended with {done.returncode}: {said}"
+    return done.stdout
