@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -68,6 +68,26 @@ class KubeClient:
         if status >= 400:
             raise KubeError(f"{method} {path}: {value.get('message', text)}", status)
         return value
+
+    def watch(self, path: str, *, silence: float) -> Generator[Object, None, None]:
+        """Events of the watch at ``path``, each when it comes, until the server ends it.
+
+        Over a connection of its own, which ends with the iterator. Raises KubeError: a refusal, or
+        ``silence`` seconds without an event.
+        """
+        connection = _Connection(self._netns, self._tls)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise KubeError(f"GET {path}: {response.read().decode()}", response.status)
+            connection.sock.settimeout(silence)
+            while line := response.readline():
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException) as exc:
+            raise KubeError(f"GET {path}: the watch ended: {exc}", 0) from exc
+        finally:
+            connection.close()
 
     def not_ready(self) -> str:
         """ "" if the server says that it is ready, else why not."""

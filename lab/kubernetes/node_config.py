@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
+from lab.cloud.instance_types import instance_type
 from lab.kubernetes.images import PAUSE
 from lab.spec import DNS_SERVICE, ProxyMode
 
@@ -17,6 +18,10 @@ KUBELET_KUBECONFIG = f"{DIRECTORY}/kubelet.kubeconfig"
 PROXY_KUBECONFIG = f"{DIRECTORY}/kube-proxy.kubeconfig"
 RESOLV_CONF = f"{DIRECTORY}/resolv.conf"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+_FEWEST_PODS = 110
+"""A kubelet's own default."""
+_ON_THE_HOST = 10
+"""Pods with the node's own network, which a kubelet counts and which need no address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ def kubelet(host: Host, *, unified_cgroups: bool) -> Object:
         "failSwapOn": False,
         "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": False,
+        "maxPods": most_pods(host.instance_type),
         "providerID": host.provider_id,
         "registerNode": True,
         "resolvConf": RESOLV_CONF,
@@ -106,6 +112,16 @@ def kubelet(host: Host, *, unified_cgroups: bool) -> Object:
         # The default is below /usr, which is the machine's.
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     }
+
+
+def most_pods(type_name: str) -> int:
+    """As many as the type has addresses for, on every ENI but the primary one, and those of the host.
+
+    Never less than Kubernetes' default: on a small type it is terwayd that refuses a pod and says why, where
+    a scheduler would say no more than "Too many pods". Raises ValueError for a type the lab does not know.
+    """
+    kind = instance_type(type_name)
+    return max(_FEWEST_PODS, (kind.eni - 1) * kind.ipv4_per_eni + _ON_THE_HOST)
 
 
 def kubelet_arguments(host: Host) -> list[str]:

@@ -1,0 +1,192 @@
+"""Many pods at once in a real cluster: ``./run perf pods [--pods N] [--rounds N] [--cloud-delay S]``.
+
+Two clusters beside each other, one with terway as its DaemonSet and one with containernetworking's ptp and
+host-local, take turns. Before a round each node is as empty as its CNI leaves it, so that terway has at most
+``max_pool_size`` addresses in store and gets all others from the cloud. Pods have one pause container, no
+probe, no token; grace period 2 s. kubelet's own limits are the same for both: it looks at its containers once
+per second, and its API client is limited to 50 requests per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.client import Lab, take_down
+from lab.kubernetes import cluster, product, stand_in
+from lab.kubernetes.cluster import Agent, Wanted
+from lab.kubernetes.readiness import await_available, await_nodes, wait_until
+from lab.messages import LabError
+from perf import pods_table, remains
+from perf.add import machine
+from perf.burst import Burst, Moments
+
+TYPE = "ecs.g7.4xlarge"
+TERWAY, PTP = "terway", "ptp"
+MOST_IDLE = 5
+_DRAINED = 240.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """``cpu``: seconds of all processors that creation and deletion took. ``calls``: of the cloud's API."""
+
+    moments: Moments
+    cpu: tuple[float, float]
+    calls: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})
+    left: tuple[str, ...] = ()
+
+
+@dataclass
+class Contestant:
+    name: str
+    lab: Lab
+    per_node: int
+    before: dict[str, remains.Counts] = field(default_factory=dict)
+
+    def round(self) -> Round:
+        """Create, delete, and wait until nodes are empty again. Raises LabError."""
+        self.lab.cloud.reset_calls()
+        self.before = self._counts()
+        marks = [_busy()]
+        created: Counter[str] = Counter()
+
+        def between() -> None:
+            marks.append(_busy())
+            created.update(self.lab.cloud.calls())
+
+        moments = Burst(self.lab, self.per_node).run(between)
+        marks.append(_busy())
+        left = self._await_empty()
+        calls = Counter(self.lab.cloud.calls())
+        cpu = (marks[1] - marks[0], marks[2] - marks[1])
+        return Round(moments, cpu, (created, calls - created), left)
+
+    def _counts(self) -> dict[str, remains.Counts]:
+        counts = {node.name: dict(remains.of_node(node)) for node in self.lab.nodes}
+        if self.name == TERWAY:
+            for node in self.lab.nodes:
+                counts[node.name].update(remains.of_agent(node))
+        return dict(counts)
+
+    def _left(self) -> tuple[str, ...]:
+        """Where a node has other counts than before."""
+        return tuple(
+            f"{node}: {count - self.before[node][what]:+d} {what}"
+            for node, counts in self._counts().items()
+            for what, count in counts.items()
+            if count != self.before[node][what]
+        )
+
+    def _await_empty(self) -> tuple[str, ...]:
+        """Until nothing is left and the pool is small again; what was left after four minutes."""
+        try:
+            wait_until(lambda: "; ".join(self._left() + self._undrained()), quiet, _DRAINED)
+        except LabError:
+            return self._left() + self._undrained()
+        return ()
+
+    def _undrained(self) -> tuple[str, ...]:
+        if self.name != TERWAY:
+            return ()
+        found = {n.name: remains.undrained(remains.state(n), MOST_IDLE) for n in self.lab.nodes}
+        beyond = {n.name: remains.in_cloud(self.lab, n) - MOST_IDLE for n in self.lab.nodes}
+        return (
+            *(f"{name}: {what}" for name, what in found.items() if what),
+            *(f"{name}: {more} addresses in the cloud" for name, more in beyond.items() if more > 0),
+        )
+
+
+def quiet(_text: str) -> None:
+    """Nobody waits for these steps."""
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _busy() -> float:
+    """Seconds that all processors together have been busy since the machine's start."""
+    user, nice, system, _idle, _iowait, irq, softirq = Path("/proc/stat").read_text().split()[1:8]
+    return sum(map(int, (user, nice, system, irq, softirq))) / _TICKS
+
+
+def terway(lab: Lab) -> None:
+    """As an operator installs it; what is too much goes back sooner than by default. Raises LabError."""
+    product.load(lab, product.archive(say))
+    product.configure(lab, max_pool_size=MOST_IDLE, ip_pool_sync_period="10s")
+    product.apply(lab)
+    await_nodes(lab, quiet)
+    await_available(lab, "daemonsets", product.NAMESPACE, product.DAEMON_SET, quiet)
+
+
+def slow_cloud(lab: Lab, seconds: float) -> None:
+    """Every API call takes that long, and so does what it caused until each witness shows it."""
+    if seconds:
+        lab.cloud.add_fault(latency=seconds)
+        lab.cloud.set_delays(metadata=seconds, device=seconds, attach=seconds)
+
+
+def contestants(stack: ExitStack, args: argparse.Namespace) -> Sequence[Contestant]:
+    """Both clusters, up and Ready; they end with ``stack``."""
+    made = []
+    for name in (TERWAY, PTP):
+        say(f"a cluster with {name}")
+        wanted = Wanted(
+            nodes=args.nodes, instance_type=args.type, agent=Agent.NONE, name=f"perf-{name}-{os.getpid()}"
+        )
+        stack.callback(take_down, wanted.name)
+        lab = cluster.up(wanted, quiet)
+        stack.callback(lab.close)
+        if name == TERWAY:
+            terway(lab)
+            slow_cloud(lab, args.cloud_delay)
+        else:
+            stand_in.install(lab, quiet)
+        made.append(Contestant(name, lab, args.pods))
+    return made
+
+
+def measure(runners: Sequence[Contestant], rounds: int) -> Mapping[str, Sequence[Round]]:
+    """In turns, and in turns the other one first."""
+    found: dict[str, list[Round]] = {runner.name: [] for runner in runners}
+    for number in range(rounds):
+        for runner in runners if number % 2 == 0 else tuple(reversed(runners)):
+            done = runner.round()
+            found[runner.name].append(done)
+            say(f"round {number + 1}: {runner.name:7} {pods_table.summary(done.moments)}")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="./run perf pods", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--pods", type=int, default=100, metavar="N", help="on each node, default %(default)s"
+    )
+    parser.add_argument("--nodes", type=int, default=2, metavar="N", help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default %(default)s")
+    parser.add_argument("--type", default=TYPE, metavar="T", help="ECS type, default %(default)s")
+    parser.add_argument(
+        "--cloud-delay",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="seconds that each call of the cloud takes, and its effect to be seen; default %(default)s",
+    )
+    args = parser.parse_args(argv)
+    print(f"{machine()}; {args.nodes} nodes of {args.type}, {args.pods} pods on each at once")
+    try:
+        with ExitStack() as stack:
+            found = measure(contestants(stack, args), args.rounds)
+    except LabError as exc:
+        print(f"perf pods: {' '.join(str(exc).split())}", file=sys.stderr)
+        return 1
+    print("\n".join(pods_table.lines(found[TERWAY], found[PTP], pods=args.pods * args.nodes)))
+    return 0
