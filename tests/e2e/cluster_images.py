@@ -66,17 +66,26 @@ def other(scratch: Path, tag: str) -> Image:
 
 
 def _image(tree: Path, tag: str) -> Image:
-    """What is cached is linked and not shared: a tree that wants another system replaces its own only."""
-    cache = tree / _CACHE
-    cache.mkdir(parents=True)
-    for made in (*(ROOT / _CACHE).glob("base-*"), *(ROOT / _CACHE).glob("site-*")):
-        if made.is_dir():
-            shutil.copytree(made, cache / made.name, copy_function=os.link)
-        else:
-            os.link(made, cache / made.name)
+    """Trees of one scratch directory share what they build upon."""
+    place = tree / _CACHE
+    place.parent.mkdir()
+    place.symlink_to(_cache(tree.parent / "image"))
     output = tree.with_suffix(".tar")
     said = _run([sys.executable, "-m", "deploy.image", "--output", str(output), "--tag", tag], tree)
     return Image(output, tag, said.split()[1])
+
+
+def _cache(place: Path) -> Path:
+    """What is cached in this tree is linked: who wants another system replaces it in ``place`` only."""
+    if place.exists():
+        return place
+    place.mkdir()
+    for made in (*(ROOT / _CACHE).glob("base-*"), *(ROOT / _CACHE).glob("site-*")):
+        if made.is_dir():
+            shutil.copytree(made, place / made.name, copy_function=os.link)
+        else:
+            os.link(made, place / made.name)
+    return place
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[str]:

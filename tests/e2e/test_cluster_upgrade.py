@@ -18,13 +18,13 @@ import pytest
 from lab.client import Lab, take_down
 from lab.kubernetes import cluster, kubectl, product
 from lab.kubernetes.cluster import Agent, Wanted
-from lab.kubernetes.readiness import await_nodes
+from lab.kubernetes.readiness import await_available, await_nodes
 from lab.nodes.node import LabNode
 from tests.e2e import cluster_images, cluster_site, programs
 from tests.e2e.cluster_held import held
 from tests.e2e.cluster_images import Image, NoHistoryError
 from tests.e2e.cluster_load import Traffic, flowing
-from tests.e2e.cluster_site import PODS, deploy, eventually, pods, quiet, window
+from tests.e2e.cluster_site import PODS, SLOW, deploy, eventually, pods, quiet, window
 from tests.e2e.load import compiled
 from tests.e2e.witnesses import assert_agree, settled, until
 
@@ -39,6 +39,20 @@ THIS = "localhost/terway:dev"
 _IN_SYSTEM = "--namespace=kube-system"
 _DAEMON_SET = "/apis/apps/v1/namespaces/kube-system/daemonsets/terway"
 _AGENTS = "/api/v1/namespaces/kube-system/pods?labelSelector=app%3Dterway"
+_BESIDE = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: 4
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+        - {{name: main, image: "localhost/busybox:1", imagePullPolicy: Never, command: [sleep, "1000"]}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +152,34 @@ def test_another_version_comes_and_goes(
     assert [programs.running(node) for node in lab.nodes] == before
 
 
+def test_pods_come_and_go_during_an_update(traffic: Traffic) -> None:
+    """Whatever is asked for while no agent serves waits, or is asked for again; nothing is left of it."""
+    lab = traffic.lab
+    start(lab, "early")
+    await_available(lab, "deployments", "default", "early", quiet)
+    with traffic.unharmed("rollout restart, pods coming and going"):
+        kubectl.run(lab, ["rollout", "restart", _IN_SYSTEM, "daemonset/terway"])
+        kubectl.run(lab, ["delete", "deployment", "early"])
+        start(lab, "late")
+        kubectl.run(lab, ["rollout", "status", _IN_SYSTEM, "daemonset/terway", "--timeout=120s"])
+        await_available(lab, "deployments", "default", "late", quiet)
+        until(partial(in_ledgers, lab, "early-"), operator.not_, seconds=SLOW)
+    assert in_ledgers(lab, "late-") == 4
+    kubectl.run(lab, ["delete", "deployment", "late"])
+    until(partial(in_ledgers, lab, "late-"), operator.not_, seconds=SLOW)
+    for node in lab.nodes:
+        assert_agree(lab, node)
+
+
+def start(lab: Lab, name: str) -> None:
+    kubectl.run(lab, ["apply", "-f", "-"], stdin=_BESIDE.format(name=name))
+
+
+def in_ledgers(lab: Lab, prefix: str) -> int:
+    """Attachments of pods with such names, whatever their state."""
+    return sum(name.startswith(prefix) for node in lab.nodes for name, _, _ in held(lab, node).ledger)
+
+
 def test_deleted_agents_are_not_missed(traffic: Traffic) -> None:
     with traffic.unharmed("delete pods -l app=terway"):
         delete_agents(traffic.lab)
@@ -195,23 +237,20 @@ def addresses_of(lab: Lab) -> dict[str, str]:
     return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods(lab)}
 
 
-def without_web(ledger: list[tuple[str, str, str]]) -> bool:
-    return not any(name.startswith("web-") for name, _, _ in ledger)
-
-
 def test_a_drained_node_gives_everything_back(lab: Lab) -> None:
     node = lab.node("node2")
-    before = held(lab, node)
+    before, free = held(lab, node), idle(node)
     kubectl.run(lab, ["drain", node.name, "--ignore-daemonsets", "--force"])
     eventually("its pods have come elsewhere", all_serve(lab, where={"node1"}))
     nothing = until(lambda: held(lab, node), lambda now: not now.ledger and not now.namespaces)
     assert not nothing.routes | nothing.rules | nothing.rows
     assert "cali" not in nothing.links
-    assert nothing.cloud == before.cloud, "the pool has them"
+    assert nothing.cloud == before.cloud
+    assert idle(node) == free + len(before.ledger), "the pool has them"
     assert assert_agree(lab, node)["attachments"] == []
     kubectl.run(lab, ["uncordon", node.name])
     kubectl.run(lab, ["scale", "deployment/web", "--replicas=0"])
-    until(lambda: [row for each in lab.nodes for row in held(lab, each).ledger], without_web)
+    until(partial(in_ledgers, lab, "web-"), operator.not_, seconds=SLOW)
     kubectl.run(lab, ["scale", "deployment/web", f"--replicas={PODS}"])
     eventually("it has pods again", all_serve(lab, where={"node1", "node2"}))
     for each in lab.nodes:
