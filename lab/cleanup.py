@@ -5,18 +5,43 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from lab.messages import LabError
+from lab.nodes import cgroups
 from lab.statedir import LabDir
-from lab.supervisor import clean, start_time
 
 _GRACE = 3.0
 """Seconds for the lab to end by itself before it is killed."""
 _DEADLINE = 10.0
+_GROUPS_DEADLINE = 10.0
 _POLL = 0.003
+
+
+def start_time(pid: int) -> int | None:
+    """Of ``pid`` in clock ticks since boot, None if it does not run: with it a pid names one process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *rest = stat.rsplit(")", 1)[1].split()
+    return None if state in "ZX" else int(rest[18])
+
+
+def clean(directory: LabDir, tops: Sequence[str]) -> None:
+    """Remove control groups and files of a lab whose processes are dead or dying."""
+    deadline = time.monotonic() + _GROUPS_DEADLINE
+    for top in tops:
+        cgroups.remove(Path(top), deadline=deadline)
+    shutil.rmtree(directory.root, ignore_errors=True)
+    # The base is ours too, but other labs may be in it.
+    if not os.environ.get("TERWAY_LAB_DIR"):
+        with contextlib.suppress(OSError):
+            directory.root.parent.rmdir()
 
 
 def warden_runs(directory: LabDir) -> bool:

@@ -30,13 +30,12 @@ from lab.apiserver.files import KubeDir
 from lab.cleanup import remove, warden_runs
 from lab.cloud_client import CloudClient
 from lab.kube_client import KubeClient
-from lab.messages import LabError
+from lab.messages import KEEP, LabError
 from lab.nodes.node import LabNode
 from lab.sandbox import BARE, LabPod, PodOptions, SandboxRuntime
 from lab.spec import LabSpec, NodeSpec
 from lab.spec_json import decode_spec, encode
 from lab.statedir import DEFAULT_NAME, LabDir
-from lab.supervisor import KEEP
 
 SOURCE = Path(__file__).resolve().parent.parent
 _START_DEADLINE = 60.0
@@ -136,7 +135,7 @@ class Lab:
     # --- asking ---
 
     def call(self, verb: str, **arguments: Any) -> Any:
-        """The lab's answer to one verb of ``lab.verbs``."""
+        """The lab's answer to one verb of ``lab.engine.verbs``."""
         value, files = self.call_with_files(verb, **arguments)
         messages.close(files)
         return value
@@ -299,7 +298,7 @@ def _launch(
     theirs, lifeline = os.pipe2(os.O_CLOEXEC)
     ready, told = os.pipe2(os.O_CLOEXEC)
     order = json.dumps({"name": directory.name, "spec": encode(spec)}).encode()
-    argv = [sys.executable, "-m", "lab.supervisor", "--lifeline", str(theirs), "--ready", str(told)]
+    argv = [sys.executable, "-m", "lab.engine.supervisor", "--lifeline", str(theirs), "--ready", str(told)]
     try:
         warden = subprocess.Popen(
             argv,

@@ -25,6 +25,9 @@ _LONGEST_PATH = 100
 
 Value = dict[str, Any]
 
+KEEP = b"k"
+"""On the lifeline between client and warden: the lab shall outlive its client."""
+
 
 class LabError(Exception):
     """The lab refused or is not there. The text is one line for its user."""

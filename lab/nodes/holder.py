@@ -1,6 +1,6 @@
 """Process 1 of a node: it holds the node's namespaces, runs what it is told in them, and reaps.
 
-Forked (never exec'd) by ``lab.init``, so that a node costs no Python start-up. One thread, one loop: a
+Forked (never exec'd) by ``lab.engine.init``, so that a node costs no Python start-up. One thread, one loop: a
 listening socket in the node's state directory, and SIGCHLD. Whoever connects sends one request of
 ``lab.messages``; ``exec`` keeps the connection open until its process has ended. When this process ends, for
 whatever reason, the kernel ends every process of the node, and with the last one its mounts and namespaces.

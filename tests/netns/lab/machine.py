@@ -9,9 +9,9 @@ import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from lab.cleanup import start_time
 from lab.nodes.cgroups import hierarchies
 from lab.statedir import LabDir
-from lab.supervisor import start_time
 
 _QUERIES = (
     ("ip", "-d", "link", "show"),

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 from lab.clock import LabClock
+from lab.engine.reconcile import Reconciler
 from lab.fabric.view import FabricView
-from lab.reconcile import Reconciler
 
 _DEADLINE = 10.0
 

@@ -8,37 +8,12 @@ import os
 import signal
 import socket
 import sys
-import threading
 import traceback
-from typing import Any
 
-from lab import messages
+from lab.engine.nursery import Nursery
 from lab.messages import LabError
 from lab.spec_json import decode_spec
 from lab.statedir import LabDir
-
-
-class Nursery:
-    """Starts and ends nodes, by asking process 1 of the lab. Safe to call from several threads."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
-        self._lock = threading.Lock()
-
-    def _ask(self, **request: Any) -> Any:
-        with self._lock:
-            return messages.ask(self._channel, request)[0]
-
-    def start(self, name: str) -> None:
-        """Fork the node; it is ready once it answers on its socket. Raises LabError."""
-        self._ask(verb="start_node", name=name)
-
-    def stop(self, name: str) -> bool:
-        """Kill everything of the node and wait for its end. False if it did not run."""
-        return bool(self._ask(verb="stop_node", name=name))
-
-    def running(self) -> frozenset[str]:
-        return frozenset(self._ask(verb="nodes"))
 
 
 def work(directory: LabDir, spec_value: object, channel: socket.socket, ready: int) -> None:
@@ -54,10 +29,13 @@ def work(directory: LabDir, spec_value: object, channel: socket.socket, ready: i
         nursery = Nursery(channel)
         for node in spec.nodes:
             nursery.start(node.name)
-        from lab.running import RunningLab
+        from lab.engine.control import ControlServer
+        from lab.engine.running import RunningLab
+        from lab.engine.verbs import registry
 
         lab = RunningLab(spec, directory, nursery, client.say)
         lab.start()
+        ControlServer(directory.control, registry(lab)).start()
     except Exception as exc:  # noqa: BLE001  # whatever it is, the client has to hear of it
         traceback.print_exc()
         client.end({"error": _one_line(exc)})

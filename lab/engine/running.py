@@ -1,7 +1,7 @@
 """A lab that runs: the cloud, its servers, the fabric and the nodes, in one process of many threads.
 
 This process is in the lab's pid and mount namespace, and its network namespace is the cloud's: what listens
-here listens in the VPC. ``lab.verbs`` is what others may ask of it.
+here listens in the VPC. ``lab.engine.verbs`` is what others may ask of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from lab.clock import LabClock
 from lab.cloud.metadata import MetadataServer
 from lab.cloud.openapi import OpenApiServer
 from lab.cloud.state import CloudState
-from lab.control import ControlServer
+from lab.engine.nursery import Nursery
+from lab.engine.outside import serve_echo
+from lab.engine.reconcile import Reconciler
 from lab.fabric.errors import PlugError
 from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind
@@ -30,8 +32,6 @@ from lab.messages import LabError, Value
 from lab.nodes import network
 from lab.nodes.network import FAR_GATEWAYS, HostNetwork, Interface
 from lab.nodes.remote import RemoteNode
-from lab.outside import serve_echo
-from lab.reconcile import Reconciler
 from lab.spec import (
     KUBERNETES_ADDRESS,
     METADATA_ADDRESS,
@@ -43,7 +43,6 @@ from lab.spec import (
     gateway_of,
 )
 from lab.statedir import LabDir
-from lab.worker import Nursery
 
 if TYPE_CHECKING:
     from lab.kubernetes.node_config import Host
@@ -97,8 +96,6 @@ class RunningLab:
 
     def start(self) -> None:
         """Everything up and reachable when this returns. The nodes' processes have been forked before."""
-        from lab.verbs import registry
-
         for node in self.spec.nodes:
             self._namespaces[node.name] = self._enter(node.name)
         serve_echo(self._namespaces[OUTSIDE])
@@ -113,7 +110,6 @@ class RunningLab:
             self._runtime.start([self.node(n.name) for n in self.spec.nodes], self.kubernetes.start)
         for node in self.spec.nodes:
             self._register(node)
-        ControlServer(self.directory.control, registry(self)).start()
 
     def wait(self) -> None:
         """Until somebody asks for ``shutdown``."""

@@ -1,8 +1,8 @@
 """Process 1 of a lab: starts and ends nodes for the supervisor's worker, and reaps.
 
-It stays small and has one thread, because every node is a fork of it. The worker (``lab.running``) is its
-first child and asks over a socket pair; when the worker ends, or the warden (``lab.supervisor``) does, this
-process ends, and the kernel ends all that is left of the lab.
+It stays small and has one thread, because every node is a fork of it. The worker (``lab.engine.worker``) is
+its first child and asks over a socket pair; when the worker ends, or the warden (``lab.engine.supervisor``)
+does, this process ends, and the kernel ends all that is left of the lab.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 
 from lab import messages
 from lab.cloud.faults import Fault, MetadataFault
-from lab.control import Answer, Call, Handler
+from lab.engine.control import Answer, Call, Handler
+from lab.engine.offloads import make_wire_like
+from lab.engine.running import RunningLab
 from lab.fabric.capture import write_pcap
 from lab.messages import LabError
-from lab.offloads import make_wire_like
-from lab.running import RunningLab
 from lab.spec import RuleSpec
 from lab.spec_json import decode, decode_node, encode
 

@@ -1,8 +1,9 @@
-"""The warden of a lab: the one process of it in the machine's namespaces. ``python -m lab.supervisor``.
+"""The warden of a lab: the one process of it in the machine's namespaces.
 
-It reads {"name": ..., "spec": ...} on stdin, forks process 1 of the lab (``lab.init``) into a pid namespace
-and waits. When that ends, or when the client lets go of the lifeline, it ends what is left and removes the
-state directory and the control groups. It imports next to nothing, so that its own start costs little.
+It reads {"name": ..., "spec": ...} on stdin, forks process 1 of the lab (``lab.engine.init``) into a pid
+namespace and waits. When that ends, or when the client lets go of the lifeline, it ends what is left and
+removes the state directory and the control groups. It imports next to nothing, so that its own start costs
+little.
 
 Should the warden be killed itself, process 1 dies with it and everything of the lab with that; what lies in
 the state directory then says what ``down`` has to remove (``leftovers.json``).
@@ -15,46 +16,21 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab.init import Setting, run
+from lab.cleanup import clean, start_time
+from lab.engine.init import Setting, run
+from lab.messages import KEEP
 from lab.nodes import cgroups, syscalls
 from lab.nodes.syscalls import Namespace
 from lab.statedir import LabDir
 
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).resolve().parent.parent.parent
 """Where this product's packages lie."""
-KEEP = b"k"
-"""On the lifeline: the lab shall outlive its client."""
-_GROUPS_DEADLINE = 10.0
-
-
-def start_time(pid: int) -> int | None:
-    """Of ``pid`` in clock ticks since boot, None if it does not run: with it a pid names one process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    state, *rest = stat.rsplit(")", 1)[1].split()
-    return None if state in "ZX" else int(rest[18])
-
-
-def clean(directory: LabDir, tops: Sequence[str]) -> None:
-    """Remove control groups and files of a lab whose processes are dead or dying."""
-    deadline = time.monotonic() + _GROUPS_DEADLINE
-    for top in tops:
-        cgroups.remove(Path(top), deadline=deadline)
-    shutil.rmtree(directory.root, ignore_errors=True)
-    # The base is ours too, but other labs may be in it.
-    if not os.environ.get("TERWAY_LAB_DIR"):
-        with contextlib.suppress(OSError):
-            directory.root.parent.rmdir()
 
 
 class Warden:
@@ -99,7 +75,7 @@ class Warden:
 
     def _work(self, spec: object) -> Callable[[socket.socket], None]:
         def work(channel: socket.socket) -> None:
-            from lab.worker import work as run_worker
+            from lab.engine.worker import work as run_worker
 
             run_worker(self._directory, spec, channel, self._ready)
 
@@ -137,7 +113,7 @@ def _end(pid: int, pidfd: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lab.supervisor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lab.engine.supervisor", description=__doc__)
     parser.add_argument("--lifeline", type=int, required=True, help="pipe whose end is the lab's end")
     parser.add_argument("--ready", type=int, required=True, help="pipe for one line of JSON once it is up")
     options = parser.parse_args(argv)
