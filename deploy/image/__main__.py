@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.image import base, cache, stage
@@ -29,8 +30,7 @@ CACHE = ROOT / ".cache" / "image"
 def build(output: Path, *, tag: str = TAG, directory: Path = CACHE) -> str:
     """Write the archive, and say its version. Raises ImageError."""
     version = _version()
-    with cache.locked(directory), tempfile.TemporaryDirectory(dir=directory, prefix="build-") as made:
-        scratch = Path(made)
+    with cache.locked(directory), _scratch(directory) as scratch:
         storage = _storage(directory, scratch)
         inside = cache.digest([storage.name, stage.product_digest(), version, tag])
         archive = directory / f"archive-{inside}"
@@ -39,6 +39,15 @@ def build(output: Path, *, tag: str = TAG, directory: Path = CACHE) -> str:
         shutil.copyfile(archive, fresh)
         fresh.rename(output)
     return version
+
+
+@contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """Of one build, which holds the lock; those of builds that were killed go."""
+    for old in directory.glob("build-*"):
+        cache.remove(old)
+    with tempfile.TemporaryDirectory(dir=directory, prefix="build-") as made:
+        yield Path(made)
 
 
 def _archive(path: Path, tool: Buildah, scratch: Path, name: tuple[str, str]) -> None:

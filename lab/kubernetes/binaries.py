@@ -62,6 +62,8 @@ def ensure(say: Say, *, suite: bool = False, version: str = VERSION) -> Path:
     """
     wanted = CLUSTER + DNS + (SUITE if suite else ())
     if named := os.environ.get(VARIABLE):
+        if version != VERSION:
+            raise LabError(f"{VARIABLE} names built programs; unset it to have Kubernetes {version} built")
         return _given(Path(named), wanted)
     if not re.fullmatch(r"1\.\d+\.\d+", version):
         raise LabError(f"{version!r} is no version of Kubernetes; one looks like {VERSION}")

@@ -79,8 +79,9 @@ def up(wanted: Wanted, say: Say) -> Lab:
 def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
     """``up`` in a VPC and with nodes of ``spec``. Until it is complete it ends with this process."""
     room.check(wanted.name)
-    more = (product.archive(say),) if wanted.agent == Agent.PODS else ()
-    whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say, more=more)
+    whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say)
+    if wanted.agent == Agent.PODS:
+        whole = _with_image(whole, product.archive(say))
     say(f"a VPC with {len(spec.nodes)} nodes, and Kubernetes {wanted.version}")
     lab = Lab.start(whole, name=wanted.name, progress=say)
     try:
@@ -117,19 +118,21 @@ def check_packages() -> None:
         )
 
 
-def with_kubernetes(
-    spec: LabSpec, proxy: ProxyMode, *, version: str, say: Say, more: tuple[Path, ...] = ()
-) -> LabSpec:
-    """``spec`` with a cluster; its programs and images are made if they are missing. Raises LabError.
-
-    ``more`` are images that every node has from its first boot on, besides those of the cluster itself.
-    """
+def with_kubernetes(spec: LabSpec, proxy: ProxyMode, *, version: str, say: Say) -> LabSpec:
+    """``spec`` with a cluster; its programs and images are made if they are missing. Raises LabError."""
     check_packages()
     directory = binaries.ensure(say, version=version)
     cache = binaries.CACHE / "kubernetes" / "images"
-    made = tuple(map(str, (*images.base(directory, cache), *more)))
+    made = tuple(map(str, images.base(directory, cache)))
     kubernetes = KubernetesSpec(proxy=proxy, images=made, image_store=str(cache))
     return replace(spec, kube_bin=str(directory.resolve()), kubernetes=kubernetes)
+
+
+def _with_image(spec: LabSpec, image: Path) -> LabSpec:
+    """Every node has ``image`` from its first boot on, besides those of the cluster itself."""
+    assert spec.kubernetes is not None
+    given = (*spec.kubernetes.images, str(image))
+    return replace(spec, kubernetes=replace(spec.kubernetes, images=given))
 
 
 def start_agents(lab: Lab, cni: Mapping[str, Any], say: Say) -> None:

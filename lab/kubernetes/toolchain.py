@@ -6,6 +6,7 @@ a build leaves nothing elsewhere. GOCACHE and GOMODCACHE of the environment go b
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -60,8 +61,9 @@ class Go:
                 raise
         if process.returncode != 0:
             raise LabError(
-                f"`go {arguments[0]}` in {cwd} ended with {process.returncode}: {_tail(self.log)}; "
-                f"the whole log is {self.log}. It needs a Go module proxy in reach (GOPROXY)"
+                f"`go {' '.join(arguments[:2])}` in {cwd} ended with {process.returncode}: "
+                f"{_complaint(output) or _tail(self.log)}; the whole log is {self.log}. It needs a Go module "
+                "proxy in reach (GOPROXY), or name a directory of built programs in KUBE_BIN"
             )
         return output
 
@@ -140,6 +142,14 @@ def _version(command: str) -> tuple[int, int]:
 
 def _dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
+
+
+def _complaint(output: str) -> str:
+    """What a command that answers in JSON says is wrong, "" for others."""
+    try:
+        return str(json.loads(output)["Error"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _lines(log: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.kubernetes import binaries
+from lab.kubernetes import binaries, toolchain
 from lab.messages import LabError
 
 PUBLISHED = """module k8s.io/kubernetes
@@ -178,3 +178,42 @@ def test_staging_modules_are_those_published_with_the_version() -> None:
     assert "replace k8s.io/api => k8s.io/api v0.36.1\n" in text
     assert "replace k8s.io/kubelet => k8s.io/kubelet v0.36.1\n" in text
     assert "tool k8s.io/kubernetes/cmd/kubelet\n" in text
+
+
+def test_without_a_module_proxy_the_modules_own_complaint_is_told(machine: Machine) -> None:
+    machine.install_go()
+    go = machine.root / "bin" / "go"
+    error = "dial tcp: lookup proxy.golang.org: no such host"
+    go.write_text(go.read_text().replace("mod) echo", f'mod) echo \'{{"Error": "{error}"}}\'; exit 1; echo'))
+    with pytest.raises(LabError, match=r"`go mod download`.*: dial tcp: .*no such host; .*GOPROXY.*KUBE_BIN"):
+        machine.ensure()
+
+
+def test_another_version_is_not_among_given_programs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(binaries.VARIABLE, str(machine.root))
+    with pytest.raises(
+        LabError, match=r"KUBE_BIN names built programs; unset it to have Kubernetes 1\.34\.1"
+    ):
+        binaries.ensure(machine.said.append, version="1.34.1")
+
+
+def test_an_interrupted_build_ends_the_go_command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "_TOLD_EVERY", 0.1)
+    machine.install_go()
+    go = machine.root / "bin" / "go"
+    go.write_text(
+        go.read_text().replace("mod) echo", f"mod) echo $$ >{machine.root}/pid; exec sleep 60; echo")
+    )
+
+    class Interrupted(BaseException):
+        pass
+
+    def say(text: str) -> None:
+        if text.startswith("  "):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        binaries.ensure(say)
+    assert not Path(f"/proc/{(machine.root / 'pid').read_text().strip()}").exists()
