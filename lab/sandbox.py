@@ -15,16 +15,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_interface
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import cni_call
 from lab.cni_call import Attachment, CniError, Json, Network
+from lab.connection import Connection
 from lab.messages import LabError
+from lab.nodes.node import LabNode
 from lab.nodes.process import NodeProcess, Scratch
-
-if TYPE_CHECKING:
-    from lab.client import Lab
-    from lab.nodes.node import LabNode
 
 Address = IPv4Address | IPv6Address
 NETNS_DIR = "/var/run/netns"
@@ -175,7 +173,7 @@ class LabPod:
 
 
 class SandboxRuntime:
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Connection) -> None:
         self._lab = lab
 
     def add_pod(
@@ -258,7 +256,7 @@ class SandboxRuntime:
 
     def _pod(self, record: Json) -> LabPod:
         known = PodRecord(**record)
-        return LabPod(self, self._lab.node(known.node), known)
+        return LabPod(self, LabNode(self._lab, known.node), known)
 
 
 def _pod_object(node: str, namespace: str, name: str, options: PodOptions) -> Json:

@@ -8,16 +8,14 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lab.connection import Connection
 from lab.messages import LabError
 from lab.nodes import agent
 from lab.nodes.agent import Wait
 from lab.nodes.process import NodeProcess
 from lab.nodes.remote import SOURCE, RemoteNode
-
-if TYPE_CHECKING:
-    from lab.client import Lab
 
 CNI_EXECUTABLE = SOURCE / "cni" / ".output" / "terway"
 
@@ -28,7 +26,7 @@ PYTHONPATH={shlex.quote(str(SOURCE))} exec {shlex.quote(sys.executable)} -m cont
 
 
 class LabNode(RemoteNode):
-    def __init__(self, lab: Lab, name: str) -> None:
+    def __init__(self, lab: Connection, name: str) -> None:
         super().__init__(name, lab.directory.node(name))
         self._lab = lab
 
