@@ -6,5 +6,5 @@
     init         process 1 of the lab: small, forks the nodes
     worker       its first child: running is the lab, verbs what may be asked of it, control the socket
 
-Clients (``lab.connection``, ``lab.client``, ``lab.cli``, tests) speak to it over the control socket, and import none of it.
+Clients (``lab.client``, ``lab.cli``, tests) speak to it over the control socket, and import none of it.
 """
