@@ -39,7 +39,9 @@ def previous(scratch: Path, tag: str) -> Image:
     tree = scratch / "previous"
     told = _git("rev-parse", "--verify", "--quiet", "HEAD~1^{commit}")
     if told.returncode != 0:
-        raise NoHistoryError(f"git knows no HEAD~1 of {ROOT}: a shallow clone, or none {told.stderr.strip()}")
+        raise NoHistoryError(
+            f"git knows no HEAD~1 of {ROOT}: a shallow clone, or none. {told.stderr}".strip()
+        )
     commit = told.stdout.strip()
     _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(tree)], scratch)
     _run(["git", "checkout", "--quiet", "--detach", commit], tree)
