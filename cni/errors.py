@@ -114,10 +114,14 @@ Temporary causes, and only they, are TRY_AGAIN. The seed's error texts stand at 
 def failure(cause: str, details: str, *, msg: str = "") -> CniError:
     """The error for one cause. ``msg`` replaces the table's, TRUNKING_UNSUPPORTED for one.
 
-    A cause that is not in the table is TRY_AGAIN with the cause as message.
+    A cause that is not in the table is TRY_AGAIN with the cause as message. The runtime shows message and
+    details in one line: what the first says is taken out of the second.
     """
     code, usual = CODE_OF_CAUSE.get(cause, (Code.TRY_AGAIN, cause))
-    return CniError(code, msg or usual, details)
+    told = msg or usual
+    if told.startswith(NO_ADDRESS):
+        details = details.replace(f"{NO_ADDRESS}: ", "", 1)
+    return CniError(code, told, details)
 
 
 def incompatible(named: str, *, supported: Sequence[str] = SUPPORTED, for_what: str = "") -> CniError:

@@ -28,6 +28,9 @@ class Action(StrEnum):
 
 READS = frozenset({Action.DESCRIBE_ENIS, Action.DESCRIBE_INSTANCE_TYPES, Action.DESCRIBE_VSWITCHES})
 
+OF_VPC = frozenset({Action.DESCRIBE_VSWITCHES})
+"""Asked of the VPC's API; the others of ECS's."""
+
 DEFAULT_PER_MINUTE = 500
 
 PER_MINUTE: Mapping[Action, int] = MappingProxyType(

@@ -41,6 +41,8 @@ class Subject:
     vswitch: str = ""
     groups: str = ""
     instance_type: str = ""
+    endpoint: str = ""
+    """Host of the API. For the words of a remedy only."""
 
     def __str__(self) -> str:
         """Groups are what an ENI is made with; of one that exists only a remedy names them."""
@@ -172,8 +174,8 @@ _REMEDIES: Mapping[Cause, str] = MappingProxyType(
         " check the node's clock and its RAM role",
         Cause.FORBIDDEN: "grant {action} to the access key's user or to the node's RAM role",
         Cause.UNSUPPORTED: "the cloud does not offer this for {instance_type} in this region",
-        Cause.UNREACHABLE: "check the node's route and security group towards the OpenAPI endpoint",
-        Cause.TIMEOUT: "check the node's route to the OpenAPI endpoint; it is tried again by itself",
+        Cause.UNREACHABLE: "check the node's route and security group towards {endpoint}",
+        Cause.TIMEOUT: "check the node's route and security group towards {endpoint}",
         Cause.INTERNAL: "the cloud has a fault; it is tried again by itself",
         Cause.CONFIG: "correct `region_id` in eni-config; without it the metadata service's is used",
         Cause.REQUEST: "report this with the request id: the agent sent what the cloud does not take",
@@ -195,8 +197,8 @@ _SPECIAL: Mapping[str, str] = MappingProxyType(
         "InvalidTimeStamp": "the node's clock is off; set it (NTP)",
         "InvalidAccessKeyId": "no such access key, or it is disabled; check `access_key` in eni-config",
         "SignatureDoesNotMatch": "`access_secret` does not belong to `access_key`; correct it in eni-config",
-        Transport.REFUSED: "nothing listens at the OpenAPI endpoint; check its address and scheme",
-        Transport.DNS: "check the node's resolver (/etc/resolv.conf) and the endpoint's name",
+        Transport.REFUSED: "nothing listens at {endpoint}; check its address and scheme",
+        Transport.DNS: "check the node's resolver (/etc/resolv.conf) and the name of {endpoint}",
         Transport.TLS: "check the node's clock, its CA certificates, and proxies in between",
         Transport.WORKER: "it is started again by itself; if it stays so, look for an out-of-memory kill",
     }
@@ -271,4 +273,5 @@ def _remedy(refusal: Refusal, cause: Cause, action: str, subject: Subject) -> st
         vswitch=f"vSwitch {subject.vswitch}" if subject.vswitch else "the vSwitch",
         groups=f"{_groups_word(subject.groups)} {subject.groups}" if subject.groups else "the security group",
         instance_type=subject.instance_type or "this instance type",
+        endpoint=f"the OpenAPI endpoint {subject.endpoint}".rstrip(),
     )

@@ -9,10 +9,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from control.aliyun.actions import Action
+from control.aliyun.actions import OF_VPC, Action
 from control.aliyun.answers import Body
 from control.aliyun.credentials import Credentials, CredentialSource
 from control.aliyun.errors import Refusal, Subject, cloud_error
@@ -45,6 +45,7 @@ class OpenApi:
     ) -> None:
         self.process = SdkProcess(settings, clock)
         self._region = settings.region
+        self._endpoints = settings.endpoints()
         self._patience = settings.patience
         self._credentials = credentials
         self._clock = clock
@@ -73,7 +74,8 @@ class OpenApi:
             await asyncio.sleep(delay)
 
     def error(self, request: Request, refusal: Refusal) -> CloudError:
-        return cloud_error(refusal, action=request.action, subject=request.subject, now=self._clock.now())
+        subject = replace(request.subject, endpoint=self._endpoints[request.action in OF_VPC])
+        return cloud_error(refusal, action=request.action, subject=subject, now=self._clock.now())
 
     async def _attempt(self, request: Request) -> Body:
         closed = self._limiter.closed_for(request.action)

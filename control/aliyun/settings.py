@@ -45,12 +45,18 @@ class CloudSettings:
     rate_limit: Mapping[str, int] = field(default_factory=dict)
     """API name -> calls per minute, as `rate_limit` of eni-config gives it; the others keep their default."""
 
+    def endpoints(self) -> tuple[str, str]:
+        """Of the ECS and of the VPC API."""
+        ecs = self.ecs_endpoint or f"ecs-vpc.{self.region}.aliyuncs.com"
+        return ecs, self.vpc_endpoint or f"vpc-vpc.{self.region}.aliyuncs.com"
+
     def for_worker(self) -> dict[str, object]:
         """The first frame of ``frames``."""
+        ecs, vpc = self.endpoints()
         return {
             "region": self.region,
-            "ecs_endpoint": self.ecs_endpoint or f"ecs-vpc.{self.region}.aliyuncs.com",
-            "vpc_endpoint": self.vpc_endpoint or f"vpc-vpc.{self.region}.aliyuncs.com",
+            "ecs_endpoint": ecs,
+            "vpc_endpoint": vpc,
             "scheme": self.scheme,
             "http_proxy": self.http_proxy,
             "https_proxy": self.https_proxy,

@@ -13,6 +13,8 @@ MOST = 30.0
 minute. A call every half minute, and only while a pod waits, is nothing of any API's quota."""
 
 CREATION = "creation of an ENI"
+EVERYTHING = "every call"
+"""The cloud does not answer, or does not know us: what another ENI is asked for would fail as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Block:
 
 
 class Blocks:
-    """By name: an ENI id, a vSwitch id or ``CREATION``."""
+    """By name: an ENI id, a vSwitch id, ``CREATION`` or ``EVERYTHING``."""
 
     def __init__(self) -> None:
         self._blocks: dict[str, Block] = {}

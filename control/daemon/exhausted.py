@@ -40,18 +40,18 @@ def exhausted(
     """
     if refusal is not None:
         return _refused(stats, refusal, now)
-    lead = f"No available IP addresses on this node ({_state(stats)})"
+    lead = f"No available IP addresses: {_state(stats)} on this node"
     if usable_at is not None:
         left = max(0.0, usable_at - now)
         return PoolExhausted(
-            f"{lead}: every address that is not in use was released a moment ago",
+            f"{lead}, and what is not in use was released a moment ago",
             cause=Cause.COOLING,
             remedy=f"nothing to do: the next one may be used in {left:.0f} s{_at(usable_at)}; {_KUBELET}",
             retry_after=left,
         )
     larger = "a larger instance type or `max_eni`" if room.max_eni else "a larger instance type"
     return PoolExhausted(
-        f"{lead}: {room}",
+        f"{lead}, and {room}",
         cause=Cause.POOL_LIMIT,
         remedy=f"end another pod of this node, have this one run elsewhere, or use {larger}; {_KUBELET}",
     )

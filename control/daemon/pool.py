@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from control.daemon.blocks import CREATION, Block, Blocks
+from control.daemon.blocks import CREATION, EVERYTHING, Block, Blocks
 from control.daemon.exhausted import Room, exhausted, out_of_patience
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, new_token
@@ -28,7 +28,7 @@ from control.model.cloud import Cloud
 from control.model.errors import Cause, CloudError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
 from control.model.policies import EniPolicy
-from control.model.records import AddressRecord, EniRecord, Operation, OperationKind
+from control.model.records import AddressRecord, Operation, OperationKind
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ RESUME_AFTER = 0.5
 
 FROZEN_KEPT = 600.0
 """Seconds a frozen address that nobody holds may take to be seen again before it is given up."""
+
+
+_OF_EVERY_CALL = frozenset({Cause.UNREACHABLE, Cause.CREDENTIALS, Cause.CREDENTIALS_EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ class Pool:
     def _grow(self) -> None:
         now = self._journal.now()
         refusals = Refusals(
-            lambda eni: self._eni_blocked(eni, now), self._blocks.active(CREATION, now) is not None
+            lambda eni: self._blocked(now, str(eni.eni_id), str(eni.vswitch_id)),
+            self._blocked(now, CREATION),
         )
         live = [w for w in self._waiters if not w.done.done()]
         view = self._stock.view(now, self._running.values(), refusals, waiting=len(live))
@@ -215,6 +219,7 @@ class Pool:
                 operation = await self._prepare(operation)
             await self._work.run(operation, resumed=not fresh)
             self._budget(operation).clear(self._subject(operation))
+            self._blocks.clear(EVERYTHING)
             self.on_success()
         except TerwayError as exc:
             self._failed(operation, exc)
@@ -241,9 +246,8 @@ class Pool:
             left = block.until - now if block else 0.0
             asyncio.get_running_loop().call_later(left + RESUME_AFTER, self._resume_later)
 
-    def _eni_blocked(self, eni: EniRecord, now: float) -> bool:
-        names = (str(eni.eni_id), str(eni.vswitch_id))
-        return any(self._blocks.active(name, now) is not None for name in names)
+    def _blocked(self, now: float, *names: str) -> bool:
+        return any(self._blocks.active(name, now) is not None for name in (EVERYTHING, *names))
 
     def _budget(self, operation: Operation) -> Blocks:
         """Giving back has its own: a full vSwitch must not stop it, nor its failure an assignment."""
@@ -265,7 +269,10 @@ class Pool:
         return str(operation.eni_id) if operation.kind is not OperationKind.CREATE_ENI else CREATION
 
     def _block(self, operation: Operation, exc: TerwayError) -> None:
-        """A full vSwitch blocks itself and every ENI in it, anything else only what was tried."""
+        """A full vSwitch blocks itself and every ENI in it, a cloud that is away everything.
+
+        Anything else blocks only what was tried.
+        """
         now = self._journal.now()
         if self._budget(operation) is self._release_blocks:
             self._release_blocks.add(self._subject(operation), exc, now)
@@ -280,6 +287,10 @@ class Pool:
                 self._blocks.add(self._subject(operation), exc, now)
             return
         self._blocks.add(self._subject(operation), exc, now)
+        # A creation may also time out because its ENI is not seen, which says nothing about other calls.
+        silent = exc.cause is Cause.TIMEOUT and operation.kind is OperationKind.ASSIGN
+        if silent or exc.cause in _OF_EVERY_CALL:
+            self._blocks.add(EVERYTHING, exc, now)
 
     def _exhausted(self) -> PoolExhausted:
         now = self._journal.now()

@@ -63,8 +63,9 @@ class VSwitches:
         def state(id_: VSwitchId) -> str:
             if id_ not in known:
                 return "not found"
-            free = "refused a moment ago" if id_ in blocked else f"{known[id_].available} free"
-            return f"{free}, zone {known[id_].zone}"
+            if known[id_].zone != self._zone:
+                return f"zone {known[id_].zone}"
+            return "refused a moment ago" if id_ in blocked else f"{known[id_].available} free"
 
         told = ", ".join(f"{i} ({state(i)})" for i in self._ids)
         if not any(v.zone == self._zone for v in self._known):
@@ -76,7 +77,7 @@ class VSwitches:
                 remedy=f"correct `vswitches` in eni-config: give one of this region in zone {self._zone}",
             )
         return CloudError(
-            f"No available IP addresses: no vSwitch in zone {self._zone} has one: {told}",
+            f"No available IP addresses: no vSwitch of zone {self._zone} has one: {told}",
             cause=Cause.VSWITCH_FULL,
             action="DescribeVSwitches",
             code="InvalidVSwitchId.IpNotEnough",

@@ -57,7 +57,7 @@ def test_full_vswitch_stops_addresses_and_heals(node: Bench, full: Callable[[], 
 def test_full_vswitch_stops_the_first_eni_and_heals(node: Bench, full: Callable[[], int]) -> None:
     node.start()
     full()
-    assert_refused(node, "web", 100, f"{PODS} (0 free, zone cn-hangzhou-a)", "add a vSwitch of this zone")
+    assert_refused(node, "web", 100, f"{PODS} (0 free)", "add a vSwitch of this zone")
     node.lab.cloud.release(PODS)
     node.advance(BLOCKED)
     served(node, "web")
@@ -71,7 +71,7 @@ def test_full_vswitch_stops_the_first_eni_and_heals(node: Bench, full: Callable[
             103,
             ["InvalidSecurityGroupId.NotFound", "sg-none", "`security_group`"],
         ),
-        ({"vswitches": {"cn-hangzhou-a": ["vsw-none"]}}, 103, ["vsw-none (not found)", "correct vswitches"]),
+        ({"vswitches": {"cn-hangzhou-a": ["vsw-none"]}}, 103, ["vsw-none (not found)", "`vswitches`"]),
         ({"vswitches": {"cn-hangzhou-a": ["vsw-none", PODS]}}, 0, []),
     ],
     ids=["security group", "vSwitch", "one vSwitch of two"],
