@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab.client import Lab, take_down
+from lab.kubernetes import host_ports, product
 from lab.kubernetes.product import ROOT
 from tests.e2e import cluster_site
 from tests.e2e.cluster_site import eventually
@@ -136,6 +137,22 @@ def test_a_mode_that_is_not_built_is_asked_for_and_said(tmp_path: Path) -> None:
     told = shell(POD, MODE)
     assert "IPVlan is asked for and not built yet: pods are routed (PolicyRoute)" in told
     assert told.index("eniip_virtual_type: IPVlan") < told.index("eniip_virtual_type: PolicyRoute")
+
+
+def test_host_ports_are_lent_and_taken_back(lab: Lab) -> None:
+    """As ``./run conformance`` does where they are missing."""
+    said: list[str] = []
+    before = product.configuration(lab)
+    with host_ports.lent(lab, said.append):
+        assert typed("node", "node1", "ls", "/etc/cni/net.d").split() == ["10-terway.conflist"]
+        with host_ports.lent(lab, said.append):
+            assert sum("wanted" in line for line in said) == 1, "those that are there are not lent again"
+    assert typed("node", "node1", "ls", "/etc/cni/net.d").split() == ["10-terway.conf"]
+    assert product.configuration(lab) == before
+    assert [line.partition(":")[0] for line in said if line[0] != " "] == [
+        "host ports are wanted",
+        "back to 10-terway.conf",
+    ]
 
 
 def test_a_sample_workload_runs(lab: Lab, tmp_path: Path) -> None:
