@@ -189,7 +189,7 @@ def test_another_configuration(traffic: Traffic, monkeypatch: pytest.MonkeyPatch
     """Edited in place by whatever KUBE_EDITOR names, as kubectl would open for an operator."""
     lab = traffic.lab
     sizes = (
-        f's/"{name}_pool_size": [0-9]+/"{name}_pool_size": {n}/' for name, n in (("max", 20), ("min", 9))
+        f's/"{name}_pool_size": [0-9]+/"{name}_pool_size": {n}/' for name, n in (("max", 30), ("min", 20))
     )
     monkeypatch.setenv("KUBE_EDITOR", f"sed -E -i '{';'.join(sizes)}'")
     with traffic.unharmed("edit configmap and delete pods"):
@@ -197,8 +197,8 @@ def test_another_configuration(traffic: Traffic, monkeypatch: pytest.MonkeyPatch
         delete_agents(lab)
     for node in lab.nodes:
         shown = dict(window(node, "/resources/resource_pool/eniip")["config"])
-        assert (shown["max_idle"], shown["min_idle"]) == ("20", "9")
-        until(partial(idle, node), partial(operator.eq, 9))
+        assert (shown["max_idle"], shown["min_idle"]) == ("30", "20")
+        until(partial(idle, node), partial(operator.eq, 20))
         assert_agree(lab, node)
 
 
