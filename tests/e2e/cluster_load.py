@@ -98,7 +98,8 @@ class Traffic:
         counted = partial(evidence.counted, self.lab, nodes, self.pods)
         with self.load.unharmed(counted) as sent, evidence.by_ebpf_alone(*nodes):
             yield sent
-        assert [p.identity for p in pods(self.lab)] == [p.identity for p in self.pods]
+        then, now = ({pod.identity for pod in some} for some in (self.pods, pods(self.lab)))
+        assert then == now, f"{then - now} became {now - then}"
         print(f"{what}: {sent.datagrams} datagrams in {sent.seconds:.1f} s, all came")
 
 

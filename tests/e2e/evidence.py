@@ -44,7 +44,8 @@ def by_ebpf_alone(*nodes: LabNode) -> Iterator[None]:
     yield
     for node, then in zip(nodes, before, strict=True):
         grown = {n: now - then[n] for n, now in reasons(node).items() if n.split()[1] in _IGNORANT}
-        assert not {name: by for name, by in grown.items() if by}, node.name
+        past = {name: by for name, by in grown.items() if by}
+        assert not past, f"{node.name}: packets took the stack, {past}"
 
 
 def counted(lab: Lab, nodes: Sequence[LabNode], pods: Sequence[Pod]) -> dict[str, int]:
