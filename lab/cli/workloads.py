@@ -10,7 +10,6 @@ from typing import Any
 from lab.cli.table import table
 from lab.client import Lab
 from lab.kube_client import KubeError
-from lab.statedir import CLUSTER
 
 Row = dict[str, Any]
 _HOST = "the node's"
@@ -19,10 +18,10 @@ _HOST = "the node's"
 def parts(lab: Lab, status: dict[str, Any]) -> list[str]:
     """Texts for below the tables of nodes and ENIs; ``status`` gets its ``pods`` of Kubernetes and agents."""
     from lab.kubernetes.readiness import restarted  # imports what makes certificates: 50 ms
+    from lab.kubernetes.room import typed
 
     told = status["kubernetes"]
-    reach = "./run cluster" + ("" if lab.name == CLUSTER else f" --name {lab.name}")
-    texts = [f"{told['server']} at {told['url']}\n  {reach} kubectl get pods -A -o wide"]
+    texts = [f"{told['server']} at {told['url']}\n  {typed(lab.name, 'kubectl get pods -A -o wide')}"]
     try:
         items = lab.kubernetes.request("GET", "/api/v1/pods")["items"]
     except KubeError as exc:

@@ -18,6 +18,7 @@ from lab.kubernetes import asked, binaries, cluster, kubectl
 from lab.kubernetes.cluster import Agent, Wanted
 from lab.kubernetes.modes import Mode, mode_of
 from lab.kubernetes.readiness import restarted
+from lab.kubernetes.room import typed
 from lab.messages import LabError
 from lab.spec import ProxyMode
 from lab.statedir import LabDir, check_name
@@ -127,7 +128,7 @@ def _run(args: argparse.Namespace) -> int:
 def _cluster(name: str) -> Lab:
     """The one that is up. Raises LabError."""
     if not LabDir.of(name).control.exists():
-        raise LabError("there is no cluster; bring one up with `./run cluster up`")
+        raise LabError(f"there is no cluster; bring one up with `{typed(name, 'up')}`")
     return Lab.attach(name)
 
 
@@ -156,7 +157,9 @@ def _same(wanted: Wanted) -> Lab:
     """The one that is up. Raises LabError if it is another than is wanted."""
     lab = Lab.attach(wanted.name)
     if other := asked.differences(asked.of(lab.directory), asdict(wanted)):
-        raise LabError(f"a cluster is up already, with {other}; end it with `./run cluster down` first")
+        raise LabError(
+            f"a cluster is up already, with {other}; end it with `{typed(wanted.name, 'down')}` first"
+        )
     return lab
 
 
@@ -169,7 +172,8 @@ def _fresh(wanted: Wanted) -> Lab:
         print(f"[cluster] {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
 
     lab = cluster.up(wanted, say)
-    say("up; try `./run cluster kubectl get pods -A -o wide`, and `./run cluster down` at the end")
+    name = wanted.name
+    say(f"up; try `{typed(name, 'kubectl get pods -A -o wide')}`, and `{typed(name, 'down')}` at the end")
     return lab
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.client import Lab
 from lab.kubernetes import binaries
 from lab.messages import LabError
-from lab.statedir import LabDir, base
+from lab.statedir import CLUSTER, LabDir, base
 
 _GIB = 1 << 30
 _STATE = int(1.5 * _GIB)
@@ -19,13 +19,19 @@ _FIRST_BUILD = 9 * _GIB
 _LATER = 1 * _GIB
 
 
+def typed(name: str, word: str) -> str:
+    """What a user types for a word about cluster ``name``."""
+    return " ".join(["./run cluster", *([f"--name {name}"] if name != CLUSTER else []), word])
+
+
 def check(name: str) -> None:
     """Raises LabError if lab ``name`` is up, or if a disk is too full."""
     if LabDir.of(name).control.exists():
         _refuse_second(name)
     _check_disk(base(), _STATE, "name a directory of another disk in TERWAY_LAB_DIR")
     built = (
-        binaries.VARIABLE in os.environ or (binaries.CACHE / "kubernetes" / binaries.VERSION / "bin").exists()
+        os.environ.get(binaries.VARIABLE)
+        or (binaries.CACHE / "kubernetes" / binaries.VERSION / "bin").exists()
     )
     wanted = _LATER if built else _FIRST_BUILD
     _check_disk(binaries.CACHE, wanted, f"make room there; `rm -rf {binaries.CACHE}/go` costs minutes later")
@@ -36,7 +42,7 @@ def _refuse_second(name: str) -> None:
         Lab.attach(name).close()
     except LabError:
         return  # What a killed one has left is removed when the next one starts.
-    raise LabError(f"a cluster {name!r} is up already; end it with `./run cluster down`")
+    raise LabError(f"a cluster {name!r} is up already; end it with `{typed(name, 'down')}`")
 
 
 def _check_disk(directory: Path, wanted: int, remedy: str) -> None:

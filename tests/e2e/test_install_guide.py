@@ -34,12 +34,16 @@ _MOST = 600.0
 _SAYS = {
     "get nodes": "node2",
     "get pods": "coredns",
+    "cluster status": "up with --nodes 2",
     "get configmap": "eni_conf",
+    "net.d/10-terway.conf": "PolicyRoute",
     "terway-cli mode": "eBPF",
     "show factory": "eni_max",
     "show resource_pool": "capacity",
     "delete pods": "deleted",
     "rollout status": "successfully rolled out",
+    "| grep terway": "1/1",
+    "lab status": "kube-system/coredns",
     "cluster down": "the cluster is down",
 }
 """A part of a command, and what is to be in its answer."""

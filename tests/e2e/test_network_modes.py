@@ -184,8 +184,6 @@ def test_up_again_says_that_it_is_up(lab: Lab) -> None:
     argv = [sys.executable, "-m", "lab.kubernetes", "--name", NAME, "up", "--nodes", "2"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "cluster: a cluster is up already, with --nodes 1; end it with `./run cluster down` first\n"
-    )
+    told = f"with --nodes 1; end it with `./run cluster --name {NAME} down` first"
+    assert done.stderr == f"cluster: a cluster is up already, {told}\n"
     assert lab.status()["name"] == NAME

@@ -15,6 +15,7 @@ from control.aliyun.worker import _METHODS
 from control.cli.main import _parser as terway_cli
 from control.config import eni_conf
 from deploy.render import CHART, HERE
+from lab.cli.main import parser as terway_lab
 from lab.cloud.instance_types import INSTANCE_TYPES
 from lab.kubernetes.__main__ import parser as run_cluster
 from tests.unit.deploy import loaded
@@ -67,12 +68,26 @@ def test_pods_of_a_node() -> None:
 
 @pytest.mark.parametrize("command", lab_commands(), ids=" ".join)
 def test_the_labs_commands_are_commands(command: list[str]) -> None:
+    if command[:2] == ["./run", "lab"]:
+        terway_lab().parse_args(command[2:])
+        return
     assert command[:2] == ["./run", "cluster"]
     words = command[2:] or ["up"]
     if words[0] != "kubectl":
-        run_cluster().parse_args(words)
+        # What follows is another program's.
+        own = {"shell": 1, "node": 2}.get(words[0], len(words))
+        run_cluster().parse_args(words[:own])
     if "terway-cli" in words:
         terway_cli().parse_args(words[words.index("terway-cli") + 1 :])
+
+
+def test_the_options_of_the_cluster_are_all_told() -> None:
+    table = TEXT.split("Options of `up`:")[1].split("\nkubelet")[0]
+    told = set(re.findall(r"--[a-z][a-z-]+", table))
+    (words,) = (action for action in run_cluster()._actions if isinstance(action.choices, dict))
+    assert isinstance(words.choices, dict)
+    up = words.choices["up"]
+    assert told == {option for action in up._actions for option in action.option_strings} - {"-h", "--help"}
 
 
 def test_what_it_links_to_is_there() -> None:
