@@ -19,6 +19,7 @@ from tests.netns.fabric.net import ADDRESS, GATEWAY, MAC, A, B, Net, changed, un
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 GATEWAYS = {4: "10.0.1.253", 6: "2001:db8:10:1:ffff:ffff:ffff:fffd"}
 AMOUNT = 4 << 20
+IFA_F_NODAD = 2
 SOL_PACKET, PACKET_VNET_HDR = 263, 15
 GSO_TCPV4, GSO_TCPV6, NEEDS_CHECKSUM = 1, 4, 1
 
@@ -30,10 +31,11 @@ def hosts(net: Net) -> Iterator[Net]:
         net.set_mtu(name, 1500)
         with namespace.entered(net.namespaces[name]), IPRoute() as netlink:
             sysctl("net/ipv6/conf/eth0/disable_ipv6", 0)
-            sysctl("net/ipv6/conf/eth0/accept_dad", 0)
             index = netlink.link_lookup(ifname="eth0")[0]
             for family, length in ((4, 24), (6, 64)):
-                netlink.addr("add", index=index, address=ADDRESS[name, family], prefixlen=length)
+                # Without the flag an address can be bound to only once the kernel's worker has looked at it.
+                flags = IFA_F_NODAD if family == 6 else 0
+                netlink.addr("add", index=index, address=ADDRESS[name, family], prefixlen=length, flags=flags)
                 gateway = {"gateway": GATEWAYS[family], "family": FAMILY[family]}
                 netlink.route("add", dst="default", oif=index, **gateway)
     yield net
