@@ -18,11 +18,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.client import Lab, take_down
-from lab.kubernetes import cluster, product, stand_in
-from lab.kubernetes.cluster import Agent, Wanted
+from lab.client import Lab
+from lab.kubernetes import binaries, cluster, product, stand_in
 from lab.kubernetes.readiness import await_available, await_nodes, wait_until
 from lab.messages import LabError
+from lab.nodes import agent
+from lab.spec import LabSpec, NodeSpec, ProxyMode
 from perf import pods_table, remains
 from perf.add import machine
 from perf.burst import Burst, Moments
@@ -121,7 +122,10 @@ def _busy() -> float:
 def terway(lab: Lab) -> None:
     """As an operator installs it; what is too much goes back sooner than by default. Raises LabError."""
     product.load(lab, product.archive(say))
-    product.configure(lab, max_pool_size=MOST_IDLE, ip_pool_sync_period="10s")
+    conf = agent.eni_conf(lab.spec, max_pool_size=MOST_IDLE, ip_pool_sync_period="10s")
+    lab.kubernetes.put_config_map(
+        product.NAMESPACE, product.CONFIG_MAP, agent.config_map(conf, agent.cni_conf())
+    )
     product.apply(lab)
     await_nodes(lab, quiet)
     await_available(lab, "daemonsets", product.NAMESPACE, product.DAEMON_SET, quiet)
@@ -135,16 +139,11 @@ def slow_cloud(lab: Lab, seconds: float) -> None:
 
 
 def contestants(stack: ExitStack, args: argparse.Namespace) -> Sequence[Contestant]:
-    """Both clusters, up and Ready; they end with ``stack``."""
+    """Both clusters, up and Ready, without DNS; they end with ``stack``."""
     made = []
     for name in (TERWAY, PTP):
         say(f"a cluster with {name}")
-        wanted = Wanted(
-            nodes=args.nodes, instance_type=args.type, agent=Agent.NONE, name=f"perf-{name}-{os.getpid()}"
-        )
-        stack.callback(take_down, wanted.name)
-        lab = cluster.up(wanted, quiet)
-        stack.callback(lab.close)
+        lab = stack.enter_context(empty_cluster(name, args.nodes, args.type))
         if name == TERWAY:
             terway(lab)
             slow_cloud(lab, args.cloud_delay)
@@ -152,6 +151,13 @@ def contestants(stack: ExitStack, args: argparse.Namespace) -> Sequence[Contesta
             stand_in.install(lab, quiet)
         made.append(Contestant(name, lab, args.pods))
     return made
+
+
+def empty_cluster(name: str, nodes: int, kind: str) -> Lab:
+    """Without a CNI: no node is Ready. It ends with this process. Raises LabError."""
+    plain = LabSpec(nodes=tuple(NodeSpec(f"node{i + 1}", kind) for i in range(nodes)))
+    spec = cluster.with_kubernetes(plain, ProxyMode.NFTABLES, version=binaries.VERSION, say=say)
+    return Lab.start(spec, name=f"perf-{name}-{os.getpid()}")
 
 
 def measure(runners: Sequence[Contestant], rounds: int) -> Mapping[str, Sequence[Round]]:

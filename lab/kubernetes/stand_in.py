@@ -2,7 +2,6 @@
 
 The least that makes a node Ready: a veth pair per pod and an address of the node's own range, from a file of
 the node. The VPC knows nothing of these addresses, so pods reach their node, each other on it, and no more.
-Host ports are in the chain as they are behind terway.
 """
 
 from __future__ import annotations
@@ -35,5 +34,4 @@ def chain(pods: IPv4Network) -> dict[str, Any]:
     """A node's network configuration list, whose pods have addresses of ``pods``."""
     ipam = {"type": "host-local", "ranges": [[{"subnet": str(pods)}]], "routes": [{"dst": "0.0.0.0/0"}]}
     ptp = {"type": "ptp", "mtu": 1500, "ipam": ipam}
-    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": "stand-in", "plugins": [ptp, portmap]}
+    return {"cniVersion": "0.4.0", "name": "stand-in", "plugins": [ptp]}
