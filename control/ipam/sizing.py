@@ -143,8 +143,9 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
     """Steps to take now: room on ENIs that serve first, then new ENIs, at most ``BATCH`` per call.
 
     A busy ENI's room counts as found but gets no step: what comes while a call is under way is coalesced
-    into the next call. A new ENI is made only for what no serving ENI has room for. Where addresses are
-    scarce a call is for one, and the room beside it counts as found too: the next call is for that.
+    into the next call. A new ENI is made only for what no ENI has room for, those of these steps included:
+    what one call cannot bring the next one on the same ENI does, which is sooner than attaching another.
+    Where addresses are scarce a call is for one, and nothing is asked for on several ENIs at once.
     """
     need, batch = wanted(view, sizes), 1 if view.scarce else BATCH
     must = max(0, view.waiting - view.usable - view.coming)
@@ -156,16 +157,14 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
         take = min(need, room, batch)
         if not eni.busy:
             steps.append(_assign(eni, take, sizes))
-        found = room if eni.busy or view.scarce else take
-        need -= min(need, found)
-        must -= min(must, found)
+        need -= min(need, room if eni.busy or view.scarce else take)
+        must -= min(must, room)
     free_enis = 0 if view.create_blocked else sizes.max_enis - len(view.enis) - view.leaving
     while free_enis > 0 and must > 0:
         take = min(max(need, must), sizes.per_eni, batch)
         steps.append(Create(take, take if sizes.dual else 0))
-        found = sizes.per_eni if view.scarce else take
-        need -= found
-        must -= min(must, found)
+        need -= sizes.per_eni if view.scarce else take
+        must -= min(must, sizes.per_eni)
         free_enis -= 1
     if not view.waiting and not steps and need > 0 and free_enis > 0:
         take = min(need, sizes.per_eni, batch)

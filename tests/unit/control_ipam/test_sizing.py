@@ -76,6 +76,20 @@ def test_more_waiting_than_the_busy_eni_can_ever_hold_makes_a_second_eni() -> No
     assert growth.steps == (Create(8),)
 
 
+def test_room_that_one_call_does_not_fill_is_for_the_next_call_and_not_for_another_eni() -> None:
+    sizes = _sizes(per_eni=30, max_enis=7)
+    growth = sizing.grow(_view(EniView(EniId("eni-1"), 6), waiting=24), sizes)
+    assert growth == sizing.Growth((Assign(EniId("eni-1"), 10),))
+    cold = sizing.grow(_view(waiting=100), sizes)
+    assert cold == sizing.Growth((Create(10),) * 4)
+
+
+def test_serving_enis_are_asked_at_once_each_for_a_part() -> None:
+    enis = (EniView(EniId("eni-1"), 6), EniView(EniId("eni-2"), 5))
+    growth = sizing.grow(_view(*enis, waiting=12), _sizes(per_eni=30))
+    assert growth.steps == (Assign(EniId("eni-1"), 10), Assign(EniId("eni-2"), 7))
+
+
 def test_at_capacity_the_waiting_are_told_at_once() -> None:
     full = tuple(EniView(EniId(f"eni-{i}"), 15) for i in range(3))
     growth = sizing.grow(_view(*full, waiting=4), _sizes())
