@@ -16,6 +16,7 @@ from pyroute2 import IPRoute
 
 from datapath import namespace
 from lab.client import Lab
+from lab.messages import LabError
 from lab.nodes.node import LabNode
 from tests.e2e import cluster_site, evidence
 from tests.e2e.load import Load, Sent, Way
@@ -73,7 +74,10 @@ def by_address(node: LabNode) -> dict[str, str]:
     """
     found = {}
     for name in node.exec(["ls", "/run/netns"], check=True).stdout.split():
-        fd = node.sandbox_fd(name)
+        try:
+            fd = node.sandbox_fd(name)
+        except LabError:
+            continue  # removed meanwhile
         try:
             with namespace.entered(fd), IPRoute() as netlink:
                 links = netlink.get_addr(family=socket.AF_INET, label="eth0")
