@@ -7,6 +7,9 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from ipaddress import IPv6Address
+from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -33,11 +36,11 @@ def hosts(net: Net) -> Iterator[Net]:
             sysctl("net/ipv6/conf/eth0/disable_ipv6", 0)
             index = netlink.link_lookup(ifname="eth0")[0]
             for family, length in ((4, 24), (6, 64)):
-                # Without the flag an address can be bound to only once the kernel's worker has looked at it.
                 flags = IFA_F_NODAD if family == 6 else 0
                 netlink.addr("add", index=index, address=ADDRESS[name, family], prefixlen=length, flags=flags)
                 gateway = {"gateway": GATEWAYS[family], "family": FAMILY[family]}
                 netlink.route("add", dst="default", oif=index, **gateway)
+            wait_for(partial(receives, ADDRESS[name, 6]), f"{name} to receive by IPv6")
     yield net
     net.fabric.wire(False)
     for name in (A, B):
@@ -47,6 +50,12 @@ def hosts(net: Net) -> Iterator[Net]:
 
 
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def receives(address: str) -> bool:
+    """An address gets its local route from a worker of the kernel, some time after it was added."""
+    routes = Path("/proc/thread-self/net/ipv6_route").read_text()
+    return f"{IPv6Address(address).packed.hex()} 80 " in routes
 
 
 def sysctl(name: str, value: int) -> None:
