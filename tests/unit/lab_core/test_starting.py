@@ -29,26 +29,31 @@ class Launched(Exception):
 
 
 @pytest.fixture(autouse=True)
-def launch(monkeypatch: pytest.MonkeyPatch) -> None:
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[LabDir]:
+    """What is removed, and was to be: the process that the tests name as a warden is their own."""
+    seen: list[LabDir] = []
+
     def launch(*_: object) -> None:
         raise Launched
 
     monkeypatch.setattr(client, "_launch", launch)
+    monkeypatch.setattr(client, "remove", seen.append)
+    return seen
 
 
 def record(directory: LabDir, **processes: int | None) -> None:
     directory.leftovers.write_text(json.dumps({"processes": processes, "groups": []}))
 
 
-def test_a_lab_whose_warden_runs_stays(directory: LabDir) -> None:
+def test_a_lab_whose_warden_runs_stays(directory: LabDir, removed: list[LabDir]) -> None:
     record(directory, **{"1": None, str(os.getpid()): start_time(os.getpid())})
     with pytest.raises(LabError, match="'x' is being brought up or taken down; wait for that, or end it"):
         Lab.start(LabSpec(), name="x")
-    assert directory.root.exists()
+    assert removed == []
 
 
-def test_what_a_dead_one_left_is_removed(directory: LabDir) -> None:
+def test_what_a_dead_one_left_is_removed(directory: LabDir, removed: list[LabDir]) -> None:
     record(directory, **{"1": None, str(os.getpid()): 1})
     with pytest.raises(Launched):
         Lab.start(LabSpec(), name="x")
-    assert not directory.root.exists()
+    assert removed == [directory]
