@@ -180,7 +180,14 @@ def _start(node: RemoteNode, program: str, arguments: Sequence[str], *, again: b
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     pause = _PAUSE if again else None
     try:
-        return node.spawn([program, *arguments], (null, log, log), label=name, detached=True, again=pause)
+        return node.spawn(
+            [program, *arguments],
+            (null, log, log),
+            label=name,
+            detached=True,
+            group=cgroups.SYSTEM,
+            again=pause,
+        )
     finally:
         messages.close([log, null])
 

@@ -18,6 +18,9 @@ from pathlib import Path
 from lab.nodes.syscalls import Mount, Namespace, mount, unshare
 
 ROOT = "/sys/fs/cgroup"
+SYSTEM = "system.slice"
+"""Where a node's own programs are, as systemd has it. Beside kubelet's group for pods they have one share of
+the processors together; in the node's root each of their threads would have as much as a processor's pods."""
 _LEAF = "init"
 """On v2 a node's processes start in a leaf, so that its root may hand controllers to children (kubelet's)."""
 _REMOVE_RETRY = 0.005
@@ -117,6 +120,20 @@ def enter_node(groups: Iterable[Hierarchy], lab: str, node: str) -> None:
     for hierarchy in groups:
         if hierarchy.unified:
             (hierarchy.lab(lab) / node / _LEAF / "cgroup.procs").write_text("0")
+
+
+def join(group: str, pid: int) -> None:
+    """Move a process into ``group`` of the node that this process is of; it is made if it is missing.
+
+    A process that has ended meanwhile is no error.
+    """
+    for hierarchy in hierarchies():
+        path = hierarchy.mount / group
+        path.mkdir(exist_ok=True)
+        if "cpuset" in hierarchy.controllers.split(","):
+            _fill_cpuset(path)
+        with contextlib.suppress(ProcessLookupError):
+            (path / "cgroup.procs").write_text(str(pid))
 
 
 def mount_in_node(groups: Iterable[Hierarchy]) -> None:

@@ -156,7 +156,8 @@ class Holder:
 
         With ``tty`` (a path below /dev/pts) the terminal becomes its controlling one instead. ``label`` is
         a name by which others find the process; ``detached`` lets it outlive its client. ``sandbox`` names a
-        pod's network namespace for it. With ``again``, seconds, it is started again that long after each end.
+        pod's network namespace for it, ``group`` its control group in the node. With ``again``, seconds, it
+        is started again that long after each end.
         """
         pid = self._spawn(request, files)
         child = self._children[pid]
@@ -189,6 +190,8 @@ class Holder:
         finally:
             os.chdir("/")
         # A child that has already ended is a zombie until _reap: its pid cannot be another's.
+        if group := request.get("group"):
+            cgroups.join(str(group), pid)
         label = str(request.get("label") or "")
         self._children[pid] = _Child(None, bool(request.get("detached")), label, argv, started)
         return pid

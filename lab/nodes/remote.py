@@ -82,8 +82,8 @@ class RemoteNode:
     def spawn(self, argv: Sequence[str], files: Sequence[int], **options: Any) -> NodeProcess:
         """Start ``argv`` with ``files`` as stdin, stdout and stderr.
 
-        Options of the holder's ``exec``: ``env``, ``cwd``, ``label``, ``detached``, ``tty``, ``sandbox`` and
-        ``again``.
+        Options of the holder's ``exec``: ``env``, ``cwd``, ``label``, ``detached``, ``tty``, ``sandbox``,
+        ``group`` and ``again``.
         """
         request = {"verb": "exec", "argv": list(argv), **options}
         request["env"] = environment(options.get("env"))
