@@ -73,6 +73,10 @@ class CloudClient:
         faults: dict[str, dict[str, Any]] = self._ask("ecs.faults")
         return faults
 
+    def remove_fault(self, number: int) -> None:
+        """One of the OpenAPI's. Nothing happens if it is gone."""
+        self._ask("ecs.remove_fault", number=number)
+
     def clear_faults(self) -> None:
         self._ask("ecs.clear_faults")
 

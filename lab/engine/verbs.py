@@ -187,11 +187,19 @@ def _fault_verbs(lab: RunningLab) -> Mapping[str, Handler]:
             "metadata": {str(n): asdict(f) for n, f in cloud.metadata_faults.listing().items()},
         }
 
+    def remove(call: Call) -> Any:
+        cloud.faults.remove(int(call.number("number")))
+
     def clear(_call: Call) -> Any:
         cloud.faults.clear()
         cloud.metadata_faults.clear()
 
-    return {"ecs.add_fault": add, "ecs.faults": listing, "ecs.clear_faults": clear}
+    return {
+        "ecs.add_fault": add,
+        "ecs.faults": listing,
+        "ecs.remove_fault": remove,
+        "ecs.clear_faults": clear,
+    }
 
 
 def _fabric_verbs(lab: RunningLab) -> Mapping[str, Handler]:

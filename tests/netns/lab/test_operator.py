@@ -43,6 +43,9 @@ def test_calls_are_counted_and_faults_injected(lab: Lab) -> None:
     assert sum(lab.cloud.metadata_calls().values()) == 2
     number = lab.cloud.add_fault(action="DescribeInstances", code="InternalError", status=500)
     assert lab.cloud.faults()["openapi"][str(number)]["action"] == "DescribeInstances"
+    other = lab.cloud.add_fault(action="DescribeVSwitches", code="InternalError", status=500)
+    lab.cloud.remove_fault(other)
+    assert set(lab.cloud.faults()["openapi"]) == {str(number)}
     lab.cloud.clear_faults()
     assert lab.cloud.faults() == {"openapi": {}, "metadata": {}}
     lab.cloud.reset_calls()
