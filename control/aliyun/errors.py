@@ -172,7 +172,8 @@ _REMEDIES: Mapping[Cause, str] = MappingProxyType(
         Cause.CREDENTIALS: "check `access_key` and `access_secret`, or the RAM role bound to the instance",
         Cause.CREDENTIALS_EXPIRED: "a new token is read from the metadata service by itself; if it stays so,"
         " check the node's clock and its RAM role",
-        Cause.FORBIDDEN: "grant {action} to the access key's user or to the node's RAM role",
+        Cause.FORBIDDEN: "grant {action} to the access key's user or to the node's RAM role; docs/install.md"
+        " has the whole policy",
         Cause.UNSUPPORTED: "the cloud does not offer this for {instance_type} in this region",
         Cause.UNREACHABLE: "check the node's route and security group towards {endpoint}",
         Cause.TIMEOUT: "check the node's route and security group towards {endpoint}",

@@ -24,6 +24,8 @@ class Room:
     sizes: PoolSizes
     instance_type: str
     max_eni: int
+    enis: int = 0
+    """That it has now."""
 
     def __str__(self) -> str:
         limits = f"{self.instance_type} with `max_eni` {self.max_eni}" if self.max_eni else self.instance_type
@@ -39,7 +41,7 @@ def exhausted(
     ``usable_at`` is when the next cooling address may be used, None if none is cooling.
     """
     if refusal is not None:
-        return _refused(stats, refusal, now)
+        return _refused(stats, refusal, now, room)
     lead = f"No available IP addresses: {_state(stats)} on this node"
     if usable_at is not None:
         left = max(0.0, usable_at - now)
@@ -66,10 +68,12 @@ def out_of_patience(stats: PoolStats, waited: float) -> PoolExhausted:
     )
 
 
-def _refused(stats: PoolStats, block: Block, now: float) -> PoolExhausted:
+def _refused(stats: PoolStats, block: Block, now: float, room: Room) -> PoolExhausted:
     error = block.error
     left = max(0.0, block.until - now)
     remedy = f"{error.remedy}; " if error.remedy else ""
+    if error.cause is Cause.VSWITCH_FULL and room.enis >= room.sizes.max_enis:
+        remedy += "this node has all the ENIs it may have, so that another vSwitch serves other nodes only; "
     return PoolExhausted(
         error.what,
         cause=error.cause,

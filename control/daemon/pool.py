@@ -296,7 +296,8 @@ class Pool:
         now = self._journal.now()
         cooling = self._stock.cooling(now)
         usable_at = self._journal.book.usable_at(cooling[0]) if cooling else None
-        room = Room(self._settings.sizes, self._settings.instance_type, self._settings.max_eni)
+        told, enis = self._settings, len(self._journal.book.enis)
+        room = Room(told.sizes, told.instance_type, told.max_eni, enis)
         return exhausted(self.stats(), self._blocks.latest(now), usable_at, now=now, room=room)
 
     def blocks(self) -> dict[str, Block]:

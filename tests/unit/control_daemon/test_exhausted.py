@@ -49,3 +49,11 @@ def test_a_full_node_names_what_limits_it() -> None:
 
 def test_a_cloud_that_is_slow_is_not_a_node_that_is_full() -> None:
     assert out_of_patience(STATS, 100.0).temporary
+
+
+def test_another_vswitch_is_no_help_to_a_node_without_room_for_an_eni() -> None:
+    full = CloudError("full", cause=Cause.VSWITCH_FULL, action="AssignPrivateIpAddresses", remedy="add one")
+    for enis, expected in ((1, False), (2, True)):
+        room = Room(PoolSizes(2, 6), "ecs.g7.large", 0, enis)
+        told = str(exhausted(STATS, Block(NOON + 5, 5.0, full), None, now=NOON, room=room))
+        assert ("another vSwitch serves other nodes only" in told) == expected
