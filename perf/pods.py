@@ -2,9 +2,9 @@
 
 Two clusters beside each other, one with terway as its DaemonSet and one with containernetworking's ptp and
 host-local, take turns, after a round of one pod. Before a round each node is as empty as its CNI leaves it:
-terway has at most ``max_pool_size`` addresses in store and gets all others from the cloud. Pods have one pause
-container, no probe, no token; grace period 2 s. kubelet's own limits are the same for both: it looks at its
-containers once per second, and its API client is limited to 50 requests per second.
+terway has at most ``max_pool_size`` addresses in store and gets all others from the cloud. Pods have one
+pause container, no probe, no token; grace period 2 s. kubelet's own limits are the same for both: it looks at
+its containers once per second, and its API client is limited to 50 requests per second.
 """
 
 from __future__ import annotations

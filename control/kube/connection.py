@@ -49,9 +49,10 @@ class KubernetesConfig:
     """How long one watch lasts before it is renewed; up to a tenth is taken off at random."""
     backoff_first: float = 0.2
     backoff_cap: float = 30.0
-    calm: float = 0.05
-    """Events and patches are sent once no new one has come for so long ..."""
-    calm_limit: float = 0.25
+    calm: float = 0.5
+    """Events and patches are sent once no new one has come for so long: a kubelet that starts many pods at once
+    makes several per second, and has no processor to spare ..."""
+    calm_limit: float = 1.0
     """... or, one at a time, after so long at most."""
     service_cidrs: tuple[Network, ...] = ()
     """ClusterIP ranges that the configuration names; (): the cluster is asked."""
