@@ -64,7 +64,9 @@ def attach(lab: Lab, arguments: Sequence[str]) -> int:
 def shell(lab: Lab, arguments: Sequence[str]) -> int:
     """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status."""
     _kubectl(lab)
-    return _attached(lab, ["bash", *arguments])
+    start = KubeDir(lab.directory.kubernetes).root / "bashrc"
+    start.write_text(f'[ ! -f ~/.bashrc ] || . ~/.bashrc\nPS1="({lab.name}) $PS1"\n')
+    return _attached(lab, ["bash", "--rcfile", str(start), *arguments])
 
 
 def _attached(lab: Lab, argv: Sequence[str]) -> int:

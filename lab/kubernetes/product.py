@@ -72,7 +72,7 @@ def install(lab: Lab, cni: Object, say: Say) -> None:
     lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, data)
     apply(lab)
     say("waiting for the DaemonSet")
-    await_available(lab, "daemonsets", NAMESPACE, DAEMON_SET, say)
+    await_available(lab, "daemonsets", NAMESPACE, DAEMON_SET, say, least=len(lab.nodes))
     say("terwayd is ready on every node")
 
 

@@ -60,13 +60,17 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def await_available(lab: Lab, kind: str, where: str, name: str, say: Say) -> None:
-    """Until all pods of one of ``deployments`` or ``daemonsets`` serve. Raises LabError."""
+def await_available(lab: Lab, kind: str, where: str, name: str, say: Say, *, least: int = 0) -> None:
+    """Until all pods of one of ``deployments`` or ``daemonsets`` serve. Raises LabError.
+
+    ``least``: so many, though the API server may not yet know the nodes that a DaemonSet is for.
+    """
     path = f"/apis/apps/v1/namespaces/{where}/{kind}/{name}"
 
     def waits_for() -> str:
         item = lab.kubernetes.request("GET", path)
-        wanted, serving = pods_of(item)
+        told, serving = pods_of(item)
+        wanted = max(told, least)
         observed = item.get("status", {}).get("observedGeneration") == item["metadata"]["generation"]
         return "" if observed and serving >= wanted else f"{name}: {serving} of {wanted} pods serve"
 
