@@ -31,7 +31,7 @@ def await_nodes(lab: Lab, say: Say) -> None:
 
     def waits_for() -> str:
         for node in lab.nodes:
-            _check_programs(node, programs)
+            check_programs(node, programs)
         registered = {
             n["metadata"]["name"]: n for n in lab.kubernetes.request("GET", "/api/v1/nodes")["items"]
         }
@@ -107,7 +107,7 @@ def _asked(waits_for: Callable[[], str]) -> str:
         return str(exc)
 
 
-def _check_programs(node: LabNode, programs: Sequence[str]) -> None:
+def check_programs(node: LabNode, programs: Sequence[str]) -> None:
     """Raises LabError for one that does not run and will not again, or ends as often as it is started."""
     answer = node.ask({"verb": "processes"})[0]
     running = {process["label"] for process in answer["running"]}

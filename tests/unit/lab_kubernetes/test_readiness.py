@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lab.kube_client import KubeError
 from lab.kubernetes import cluster
-from lab.kubernetes.readiness import not_ready, pods_of, wait_until
+from lab.kubernetes.readiness import check_programs, not_ready, pods_of, restarted, wait_until
 from lab.messages import LabError
+from lab.nodes.node import LabNode
 
 
 def node(status: str, message: str = "") -> dict[str, Any]:
@@ -58,3 +59,43 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "PACKAGES", {"busybox-static": "sh", "containerd": "no-such-program"})
     with pytest.raises(LabError, match=r"install --no-install-recommends containerd`"):
         cluster.check_packages()
+
+
+class _Node:
+    """A node whose process 1 answers; there is no log to read."""
+
+    name = "node1"
+
+    def __init__(self, running: tuple[str, ...], ends: dict[str, int]) -> None:
+        self._answer = {
+            "running": [{"label": label, "pid": 7, "argv": []} for label in running],
+            "kept": {label: {"ends": n, "last": "ended with status 1"} for label, n in ends.items()},
+        }
+
+    def ask(self, request: dict[str, Any]) -> tuple[Any, list[int]]:
+        assert request == {"verb": "processes"}
+        return self._answer, []
+
+    def read(self, path: str) -> str:
+        return f"the end of {path}\n"
+
+
+def node_with(running: tuple[str, ...], ends: dict[str, int]) -> LabNode:
+    return cast(LabNode, _Node(running, ends))
+
+
+def test_a_program_that_ends_again_and_again_is_an_error() -> None:
+    programs = ("containerd", "kubelet")
+    check_programs(node_with(programs, {"containerd": 0, "kubelet": 2}), programs)
+    check_programs(node_with(("containerd",), {"containerd": 0, "kubelet": 2}), programs)
+    with pytest.raises(
+        LabError, match=r"node1: kubelet ended with status 1 again: the end of .*kubelet\.log"
+    ):
+        check_programs(node_with(programs, {"containerd": 0, "kubelet": 3}), programs)
+    with pytest.raises(LabError, match="node1: kubelet has ended: the end of"):
+        check_programs(node_with(("containerd",), {}), programs)
+
+
+def test_only_what_was_started_again_is_told() -> None:
+    told = restarted(node_with((), {"containerd": 0, "kubelet": 2}))
+    assert told == ["node1: kubelet was started again 2 times; last it ended with status 1"]
