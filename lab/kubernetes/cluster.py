@@ -78,7 +78,7 @@ def up(wanted: Wanted, say: Say) -> Lab:
 
 def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
     """``up`` in a VPC and with nodes of ``spec``. Until it is complete it ends with this process."""
-    room.check(wanted.name)
+    room.check(wanted.name, say)
     whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say)
     if wanted.agent == Agent.PODS:
         whole = _with_image(whole, product.archive(say))

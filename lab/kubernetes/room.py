@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lab.apiserver.port import Say
 from lab.client import Lab
 from lab.kubernetes import binaries
 from lab.messages import LabError
@@ -17,6 +18,7 @@ _STATE = int(1.5 * _GIB)
 _FIRST_BUILD = 9 * _GIB
 """Bytes in the cache while Kubernetes is built: the go command's caches, programs, images."""
 _LATER = 1 * _GIB
+_MEMORY = 1 * _GIB
 
 
 def typed(name: str, word: str) -> str:
@@ -24,8 +26,8 @@ def typed(name: str, word: str) -> str:
     return " ".join(["./run cluster", *([f"--name {name}"] if name != CLUSTER else []), word])
 
 
-def check(name: str) -> None:
-    """Raises LabError if lab ``name`` is up, or if a disk is too full."""
+def check(name: str, say: Say) -> None:
+    """Raises LabError if lab ``name`` is up, or if a disk is too full. Little memory is only said."""
     if LabDir.of(name).control.exists():
         _refuse_second(name)
     _check_disk(base(), _STATE, "name a directory of another disk in TERWAY_LAB_DIR")
@@ -33,8 +35,17 @@ def check(name: str) -> None:
         os.environ.get(binaries.VARIABLE)
         or (binaries.CACHE / "kubernetes" / binaries.VERSION / "bin").exists()
     )
+    free = available(Path("/proc/meminfo").read_text())
+    if free < _MEMORY:
+        say(f"{free / _GIB:.1f} GiB of memory are available, and a cluster takes {_MEMORY / _GIB:.1f}")
     wanted = _LATER if built else _FIRST_BUILD
     _check_disk(binaries.CACHE, wanted, f"make room there; `rm -rf {binaries.CACHE}/go` costs minutes later")
+
+
+def available(meminfo: str) -> int:
+    """Bytes that new processes may have, by the text of /proc/meminfo."""
+    (line,) = (line for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) << 10
 
 
 def _refuse_second(name: str) -> None:
