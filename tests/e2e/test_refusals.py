@@ -63,6 +63,17 @@ def test_full_vswitch_stops_the_first_eni_and_heals(node: Bench, full: Callable[
     served(node, "web")
 
 
+@pytest.mark.usefixtures("full")
+def test_the_last_addresses_of_a_vswitch_go_to_pods(node: Bench) -> None:
+    """A call that also asks for idle addresses is refused whole where a pod's own are free."""
+    node.configure(max_pool_size=5)
+    node.start()
+    node.lab.cloud.occupy(PODS, leave=2)
+    served(node, "web")
+    served(node, "second")
+    assert_refused(node, "third", 100, PODS, "next try in")
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
