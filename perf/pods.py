@@ -119,10 +119,14 @@ def _busy() -> float:
     return sum(map(int, (user, nice, system, irq, softirq))) / _TICKS
 
 
-def terway(lab: Lab) -> None:
-    """As an operator installs it; what is too much goes back sooner than by default. Raises LabError."""
+def terway(lab: Lab, **settings: str) -> None:
+    """As an operator installs it; what is too much goes back sooner than by default. Raises LabError.
+
+    ``settings`` of eni_conf come on top.
+    """
     product.load(lab, product.archive(say))
-    conf = agent.eni_conf(lab.spec, max_pool_size=MOST_IDLE, ip_pool_sync_period="10s")
+    kept = {"max_pool_size": MOST_IDLE, "ip_pool_sync_period": "10s"}
+    conf = agent.eni_conf(lab.spec, **{**kept, **settings})
     lab.kubernetes.put_config_map(
         product.NAMESPACE, product.CONFIG_MAP, agent.config_map(conf, agent.cni_conf())
     )

@@ -50,8 +50,8 @@ class KubernetesConfig:
     backoff_first: float = 0.2
     backoff_cap: float = 30.0
     calm: float = 0.5
-    """Events and patches are sent once no new one has come for so long: a kubelet that starts many pods at once
-    makes several per second, and has no processor to spare ..."""
+    """Events and patches are sent once no new one has come for so long: a kubelet that starts many pods at
+    once makes several per second, and has no processor to spare ..."""
     calm_limit: float = 1.0
     """... or, one at a time, after so long at most."""
     service_cidrs: tuple[Network, ...] = ()
