@@ -39,6 +39,12 @@ def test_codes_and_the_words_of_network_modes(cause: Cause, code: int, words: st
     assert words in error.msg
 
 
+def test_what_the_message_says_the_details_do_not_repeat() -> None:
+    """A runtime prints both in one line, which is long enough."""
+    error = failure(Cause.VSWITCH_FULL, "Assign failed; No available IP addresses: add a vSwitch")
+    assert error.details == "Assign failed; add a vSwitch"
+
+
 def test_message_of_the_caller_and_unknown_causes() -> None:
     error = failure(Cause.UNSUPPORTED, "ecs.t5", msg=TRUNKING_UNSUPPORTED)
     assert (error.code, error.msg) == (106, "Trunking not supported on instance type")

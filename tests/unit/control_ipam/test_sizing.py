@@ -106,6 +106,9 @@ def test_a_blocked_eni_gets_no_step_and_a_blocked_creation_none_either() -> None
 def test_where_addresses_are_scarce_one_is_asked_for_and_none_to_spare() -> None:
     view = PoolView((EniView(EniId("eni-1"), 6),), leaving=0, usable=0, coming=0, waiting=3, scarce=True)
     assert sizing.grow(view, _sizes()) == sizing.Growth((Assign(EniId("eni-1"), 1),))
+    pair = (EniView(EniId("eni-1"), 6), EniView(EniId("eni-2"), 5))
+    two = PoolView(pair, leaving=0, usable=0, coming=0, waiting=3, scarce=True)
+    assert sizing.grow(two, _sizes()).steps == (Assign(EniId("eni-1"), 1),), "a refusal tells of both"
     cold = PoolView((), leaving=0, usable=0, coming=0, waiting=3, scarce=True)
     assert sizing.grow(cold, _sizes()) == sizing.Growth((Create(1),)), "one ENI has room for all three"
 
