@@ -50,6 +50,8 @@ class Contestant:
     name: str
     lab: Lab
     per_node: int
+    ignored: frozenset[str] = frozenset()
+    """What is not waited for, of ``perf.remains``."""
     before: dict[str, remains.Counts] = field(default_factory=dict)
 
     def round(self) -> Round:
@@ -83,7 +85,7 @@ class Contestant:
             f"{node}: {count - self.before[node][what]:+d} {what}"
             for node, counts in self._counts().items()
             for what, count in counts.items()
-            if count != self.before[node][what]
+            if what not in self.ignored and count != self.before[node][what]
         )
 
     def _await_empty(self) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from lab.client import Lab
 from lab.nodes.node import LabNode
 
 Counts = Mapping[str, int]
+ENDED = "containers"
+"""Those that have ended are among them until the kubelet removes them, once a minute."""
 _LINKS_OF_THE_NODE = ("lo", "eth")
 
 
@@ -19,7 +21,8 @@ def of_node(node: LabNode) -> Counts:
     routes = [r for r in _table(node, "route", "show", "table", "all") if r.get("dev") in links]
     rules = [r for r in _table(node, "rule", "show") if r.get("src") != "all"]
     return {
-        "containers": len(_said(node, "ctr", "--namespace=k8s.io", "containers", "list", "-q").split()),
+        ENDED: len(_said(node, "ctr", "--namespace=k8s.io", "containers", "list", "-q").split()),
+        "running containers": len(_said(node, "ctr", "--namespace=k8s.io", "tasks", "list", "-q").split()),
         "network namespaces": len(_said(node, "ls", "/run/netns").split()),
         "links": len(links),
         "routes": len(routes),
