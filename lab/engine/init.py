@@ -24,7 +24,7 @@ from lab.nodes.mounts import Layout, detach_from_machine
 from lab.nodes.syscalls import Namespace
 from lab.statedir import LabDir
 
-_GROUPS_DEADLINE = 5.0
+_GROUPS_DEADLINE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,8 +97,11 @@ def test_a_kernel_that_has_none_is_a_node_that_routes(node: Bench) -> None:
     mode = asked(node.node, "/mode")
     assert not mode["in_force"]["bpf"]
     assert any("no eBPF fast path" in line for line in mode["because"])
-    events = node.lab.kubernetes.events("default")
-    assert any(e["reason"] == "FastPathOff" and "pods are routed" in e["message"] for e in events)
+
+    def told(events: list[dict[str, Any]]) -> bool:
+        return any(e["reason"] == "FastPathOff" and "pods are routed" in e["message"] for e in events)
+
+    until(lambda: node.lab.kubernetes.events("default"), told)
     assert reaches(pods[0], str(pods[1].ipv4))
     assert reaches(pods[0], str(OUTSIDE_ADDRESS))
     with pytest.raises(Exception, match="no eBPF fast path"):

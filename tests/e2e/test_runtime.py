@@ -203,7 +203,7 @@ def test_failure_is_announced_with_cause_and_remedy(dry: Bench) -> None:
     assert refused(dry, "denied").code == 108
     (event,) = until(lambda: events(dry, "denied"), lambda found: len(found) > 0)
     assert (event["type"], event["reason"]) == ("Warning", "AllocIPFailed")
-    assert "ForbiddenByRam: No available IP addresses" in event["message"]
+    assert event["message"].startswith("ForbiddenByRam: AssignPrivateIpAddresses of ENI eni-")
     assert "grant AssignPrivateIpAddresses" in event["message"]
     where = "/api/v1/namespaces/default/events"
 

@@ -1,7 +1,8 @@
-"""UDP at a rate that counts, each datagram numbered, so that one that is lost is known by name.
+"""UDP at a rate that counts: how many datagrams were sent, and how many of them came.
 
-The sender is a process of its own: ``python -m tests.netns.fastpath.flood DESCRIPTOR RATE`` sends by the
-socket it inherits until its standard input ends, and then prints how many it sent.
+Sender and receiver are one process of their own, which takes from the receiving socket whenever it has sent:
+``python -m tests.netns.fastpath.flood SOURCE SINK RATE`` goes on until its standard input ends, waits for
+what is still on its way, and prints both numbers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tests.pace import SLOWER, patience
 _ROOT = Path(__file__).resolve().parents[3]
 _SO_RCVBUFFORCE = 33
 _ROOM = 400 << 20
+"""Bytes, for the seconds in which the process itself does not run."""
 PATIENCE = patience(10.0)
 RATE = int(24_000 / SLOWER)
 
@@ -31,26 +33,26 @@ class Flood:
     def __init__(self, client: int, server: int, address: Address, *, rate: int = RATE) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         self._stack = ExitStack()
-        with namespace.entered(server):
-            self._sink = self._stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-        self._sink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
-        self._sink.bind((str(address), 0))
-        self._sink.settimeout(PATIENCE)
-        with namespace.entered(client):
-            source = socket.socket(family, socket.SOCK_DGRAM)
-        with source:
-            source.connect(self._sink.getsockname()[:2])
-            command = [sys.executable, "-m", __spec__.name, str(source.fileno()), str(rate)]
-            self._sender = subprocess.Popen(
-                command,
+        with ExitStack() as ends:
+            with namespace.entered(server):
+                sink = ends.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            sink.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+            sink.bind((str(address), 0))
+            with namespace.entered(client):
+                source = ends.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            source.connect(sink.getsockname()[:2])
+            fds = [source.fileno(), sink.fileno()]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __spec__.name, *map(str, fds), str(rate)],
                 cwd=_ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=[source.fileno()],
+                text=True,
+                pass_fds=fds,
             )
         self._stack.callback(self._end)
-        self._seen: set[int] = set()
-        self._sink.recv(16)  # it runs
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "the first one has come\n"
         self._began = time.monotonic()
 
     def __enter__(self) -> Flood:
@@ -62,40 +64,60 @@ class Flood:
     def stop(self) -> tuple[int, float, int]:
         """How many were sent, how many per second, and how many of them were lost."""
         elapsed = time.monotonic() - self._began
-        out, _ = self._sender.communicate()
-        sent = int(out)
-        received = 1  # the first one was taken by the constructor
-        self._sink.settimeout(patience(1.0))
-        try:
-            while received < sent:
-                self._sink.recv(16)
-                received += 1
-        except TimeoutError:
-            pass
+        out, _ = self._process.communicate()
+        sent, received = map(int, out.split())
         return sent, sent / elapsed, sent - received
 
     def _end(self) -> None:
-        if self._sender.poll() is None:
-            self._sender.kill()
-            self._sender.wait()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
 
 
-def send(descriptor: int, rate: int) -> int:
-    """At ``rate`` per second, in bursts of what is due, until standard input has ended."""
+def flow(source: socket.socket, sink: socket.socket, rate: int) -> tuple[int, int]:
+    """At ``rate`` per second, in bursts of what is due, until standard input has ended: sent and received."""
     os.set_blocking(0, False)
-    with socket.socket(fileno=descriptor) as source:
-        sent, began = 0, time.monotonic()
-        while True:
-            due = int((time.monotonic() - began) * rate) - sent
-            for number in range(sent, sent + max(due, 1)):
-                source.send(number.to_bytes(8, "big"))
-            sent += max(due, 1)
-            try:
-                if os.read(0, 1) == b"":
-                    return sent
-            except BlockingIOError:
-                time.sleep(0.001)
+    sent, received, began = 0, 0, time.monotonic()
+    while not _stdin_ended():
+        due = max(int((time.monotonic() - began) * rate) - sent, 1)
+        for _ in range(due):
+            source.send(b"datagram")
+        if not received:
+            sink.settimeout(PATIENCE)
+            sink.recv(16)
+            received = 1
+            print("the first one has come", flush=True)
+        sent += due
+        received += _take(sink, sent - received)
+        time.sleep(0.001)
+    sink.settimeout(patience(1.0))
+    try:
+        while received < sent:
+            sink.recv(16)
+            received += 1
+    except TimeoutError:
+        pass
+    return sent, received
+
+
+def _take(sink: socket.socket, most: int) -> int:
+    """What has come so far, but no more than ``most``."""
+    sink.setblocking(False)
+    for number in range(most):
+        try:
+            sink.recv(16)
+        except BlockingIOError:
+            return number
+    return most
+
+
+def _stdin_ended() -> bool:
+    try:
+        return os.read(0, 1) == b""
+    except BlockingIOError:
+        return False
 
 
 if __name__ == "__main__":
-    print(send(int(sys.argv[1]), int(sys.argv[2])))
+    with socket.socket(fileno=int(sys.argv[1])) as ours, socket.socket(fileno=int(sys.argv[2])) as theirs:
+        print(*flow(ours, theirs, int(sys.argv[3])))
