@@ -75,14 +75,6 @@ CASES = (
         refused(GRANT_ALL, "SecurityGroupInstanceLimitExceed", "The maximum number is exceeded."),
     ),
     Case(
-        "rights",
-        "node1",
-        Cause.FORBIDDEN,
-        ("Forbidden.RAM", "grant CreateNetworkInterface to the access key's user or to the node's RAM role"),
-        refused(GRANT_ALL, "Forbidden.RAM", "User not authorized to operate."),
-        tries=2,
-    ),
-    Case(
         "group-elsewhere",
         "node2",
         Cause.INVALID_SECURITY_GROUP,
@@ -93,6 +85,14 @@ CASES = (
             f"the VPC of vSwitch {PODS_VSWITCH}",
         ),
         refused(GRANT_ALL[1:], "InvalidOperation.VpcMismatch", "They are not in the same VPC."),
+    ),
+    Case(
+        "rights",
+        "node2",
+        Cause.FORBIDDEN,
+        ("Forbidden.RAM", "grant CreateNetworkInterface to the access key's user or to the node's RAM role"),
+        refused(GRANT_ALL, "Forbidden.RAM", "User not authorized to operate."),
+        tries=2,
     ),
     Case(
         "instance-limit",
