@@ -19,16 +19,16 @@ from control.daemon.blocks import CREATION, EVERYTHING, Block, Blocks
 from control.daemon.exhausted import Room, exhausted, out_of_patience
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, new_token
-from control.daemon.scarcity import Scarcity
+from control.daemon.scarcity import GROUP, Scarcity
 from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
 from control.ipam.choose import Choice, Wants, choose
-from control.ipam.stock import PoolStats, Refusals, Stock
+from control.ipam.stock import GROWS, PoolStats, Refusals, Stock
 from control.model.cloud import Cloud
 from control.model.errors import Cause, CloudError, PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, SecurityGroupId, VSwitchId
 from control.model.policies import EniPolicy
-from control.model.records import AddressRecord, Operation, OperationKind
+from control.model.records import AddressRecord, EniRecord, EniState, Operation, OperationKind
 
 log = logging.getLogger(__name__)
 
@@ -175,10 +175,11 @@ class Pool:
         refusals = Refusals(
             lambda eni: self._blocked(now, str(eni.eni_id), str(eni.vswitch_id)),
             self._blocked(now, CREATION),
+            lambda eni: self._scarcity.most(now, str(eni.eni_id), str(eni.vswitch_id), GROUP),
+            self._scarcity.most(now, CREATION, GROUP),
         )
         live = [w for w in self._waiters if not w.done.done()]
         view = self._stock.view(now, self._running.values(), refusals, waiting=len(live))
-        view = replace(view, scarce=self._scarcity.lasts(now))
         growth = sizing.grow(view, self._settings.sizes)
         for step in growth.steps:
             self._begin(step)
@@ -220,6 +221,8 @@ class Pool:
             await self._work.run(operation, resumed=not fresh)
             self._budget(operation).clear(self._subject(operation))
             self._blocks.clear(EVERYTHING)
+            if operation.kind in GROWS:
+                self._scarcity.answered(operation, self._eni_of(operation))
             self.on_success()
         except TerwayError as exc:
             self._failed(operation, exc)
@@ -236,12 +239,12 @@ class Pool:
     def _failed(self, operation: Operation, exc: TerwayError) -> None:
         log.warning("%s failed: %s", operation.kind, exc)
         over = operation.token not in self._journal.book.operations
-        if over and self._scarcity.explains(operation, exc, self._journal.now()):
+        grows, now = operation.kind in GROWS, self._journal.now()
+        if over and grows and self._scarcity.refused(operation, self._eni_of(operation), exc, now):
             return  # one address may still be had: asked for at once
         self._block(operation, exc)
         self.on_failure(exc)
         if not over:
-            now = self._journal.now()
             block = self._budget(operation).active(self._subject(operation), now)
             left = block.until - now if block else 0.0
             asyncio.get_running_loop().call_later(left + RESUME_AFTER, self._resume_later)
@@ -257,13 +260,22 @@ class Pool:
     async def _prepare(self, operation: Operation) -> Operation:
         """Put the intent into the ledger; for a new ENI choose its vSwitch first."""
         if operation.kind is OperationKind.CREATE_ENI:
-            operation = replace(operation, vswitch_id=await self._vswitches.choose(self._blocked_vswitches()))
+            operation = await self._with_vswitch(operation)
             self._running[operation.token] = operation
         self._journal.record(transitions.begin_operation(operation))
         return operation
 
-    def _blocked_vswitches(self) -> frozenset[VSwitchId]:
-        return frozenset(VSwitchId(n) for n in self._blocks.all(self._journal.now()))
+    async def _with_vswitch(self, operation: Operation) -> Operation:
+        """One that has refused nothing, else one that may still have an address: it is asked for no more."""
+        now = self._journal.now()
+        refusals = {VSwitchId(n): b.error for n, b in self._blocks.all(now).items()}
+        chosen = await self._vswitches.choose(refusals, last=self._scarcity.scarce(now))
+        most = self._scarcity.most(self._journal.now(), str(chosen))
+        ipv4, ipv6 = min(operation.ipv4_count, most), min(operation.ipv6_count, most)
+        return replace(operation, vswitch_id=chosen, ipv4_count=ipv4, ipv6_count=ipv6)
+
+    def _eni_of(self, operation: Operation) -> EniRecord | None:
+        return self._journal.book.enis.get(operation.eni_id) if operation.eni_id else None
 
     def _subject(self, operation: Operation) -> str:
         return str(operation.eni_id) if operation.kind is not OperationKind.CREATE_ENI else CREATION
@@ -296,7 +308,8 @@ class Pool:
         now = self._journal.now()
         cooling = self._stock.cooling(now)
         usable_at = self._journal.book.usable_at(cooling[0]) if cooling else None
-        told, enis = self._settings, len(self._journal.book.enis)
+        told = self._settings
+        enis = sum(eni.state is not EniState.RELEASING for eni in self._journal.book.enis.values())
         room = Room(told.sizes, told.instance_type, told.max_eni, enis)
         return exhausted(self.stats(), self._blocks.latest(now), usable_at, now=now, room=room)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from control.model.clock import Clock
 from control.model.cloud import Cloud, VSwitch
-from control.model.errors import Cause, CloudError
+from control.model.errors import Cause, CloudError, TerwayError
 from control.model.ids import VSwitchId
 from control.model.policies import VSwitchPolicy
 
@@ -45,19 +45,27 @@ class VSwitches:
         self._read_at = float("-inf")
         self._rng = random.Random()
 
-    async def choose(self, blocked: frozenset[VSwitchId]) -> VSwitchId:
-        """Raises CloudError naming the vSwitches if none can take an ENI."""
+    async def choose(
+        self, refusals: Mapping[VSwitchId, TerwayError], *, last: Collection[str] = ()
+    ) -> VSwitchId:
+        """One that has refused nothing; those of ``last`` only if there is no other.
+
+        Raises CloudError naming the vSwitches if none can take an ENI: what they have refused with, if one
+        of the node's zone has (``refusals``, the latest at the end).
+        """
         if self._clock.now() - self._read_at > CACHE_SECONDS:
             self._known = await self._cloud.vswitches(self._ids)
             self._read_at = self._clock.now()
-        candidates = [v for v in self._known if v.vswitch_id not in blocked]
-        chosen = pick(candidates, self._policy, self._rng, zone=self._zone)
-        if chosen is None:
-            self._read_at = float("-inf")
-            raise self._none_left(blocked)
-        return chosen.vswitch_id
+        able = [v for v in self._known if v.vswitch_id not in refusals]
+        plenty = [v for v in able if v.vswitch_id not in last]
+        for candidates in (plenty, able):
+            chosen = pick(candidates, self._policy, self._rng, zone=self._zone)
+            if chosen is not None:
+                return chosen.vswitch_id
+        self._read_at = float("-inf")
+        raise self._none_left(refusals)
 
-    def _none_left(self, blocked: frozenset[VSwitchId]) -> CloudError:
+    def _none_left(self, refusals: Mapping[VSwitchId, TerwayError]) -> CloudError:
         known = {v.vswitch_id: v for v in self._known}
 
         def state(id_: VSwitchId) -> str:
@@ -65,9 +73,12 @@ class VSwitches:
                 return "not found"
             if known[id_].zone != self._zone:
                 return f"zone {known[id_].zone}"
-            return "refused a moment ago" if id_ in blocked else f"{known[id_].available} free"
+            return "refused a moment ago" if id_ in refusals else f"{known[id_].available} free"
 
         told = ", ".join(f"{i} ({state(i)})" for i in self._ids)
+        ours = [e for i, e in refusals.items() if i in known and known[i].zone == self._zone]
+        if ours and isinstance(ours[-1], CloudError):
+            return _again(ours[-1], "" if all(i in ours[-1].what for i in self._ids) else told)
         if not any(v.zone == self._zone for v in self._known):
             return CloudError(
                 f"none of the vSwitches in eni-config is one of zone {self._zone}: {told}",
@@ -83,3 +94,16 @@ class VSwitches:
             code="InvalidVSwitchId.IpNotEnough",
             remedy="add a vSwitch of this zone to `vswitches` in eni-config, or free addresses in these",
         )
+
+
+def _again(refusal: CloudError, others: str) -> CloudError:
+    """What a vSwitch has refused with, for an ENI that found no other one."""
+    return CloudError(
+        f"{refusal.what}; vSwitches of eni-config: {others}" if others else refusal.what,
+        cause=refusal.cause,
+        action=refusal.action,
+        code=refusal.code,
+        request_id=refusal.request_id,
+        remedy=refusal.remedy,
+        retry_after=refusal.retry_after,
+    )

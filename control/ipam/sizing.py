@@ -87,6 +87,12 @@ class EniView:
     """An operation on it is under way: another one now would conflict."""
     blocked: bool = False
     """Its vSwitch or quota said no a moment ago."""
+    most: int = BATCH
+    """Addresses that one call may ask for; less than ``BATCH`` where the cloud had too few a moment ago."""
+
+    @property
+    def scarce(self) -> bool:
+        return self.most < BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,8 @@ class PoolView:
     waiting: int
     """Pods that wait for an address."""
     create_blocked: bool = False
-    scarce: bool = False
-    """There may be fewer addresses than a call would ask for: one at a time, and none to spare."""
+    create_most: int = BATCH
+    """As an ENI's ``most``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ Step = Assign | Create
 class Growth:
     steps: tuple[Step, ...] = ()
     short: int = 0
-    """Waiting pods that neither the pool, what is coming nor these steps will serve."""
+    """Waiting pods for whom there is no room either, on ENIs that are there or may be made."""
 
 
 def wanted(view: PoolView, sizes: PoolSizes) -> int:
@@ -135,7 +141,7 @@ def wanted(view: PoolView, sizes: PoolSizes) -> int:
     """
     spare = view.usable + view.coming - view.waiting
     if spare < 0:
-        return -spare + (0 if view.scarce else sizes.max_pool)
+        return -spare + sizes.max_pool
     return max(0, sizes.min_pool - spare)
 
 
@@ -145,31 +151,34 @@ def grow(view: PoolView, sizes: PoolSizes) -> Growth:
     A busy ENI's room counts as found but gets no step: what comes while a call is under way is coalesced
     into the next call. A new ENI is made only for what no ENI has room for, those of these steps included:
     what one call cannot bring the next one on the same ENI does, which is sooner than attaching another.
-    Where addresses are scarce a call is for one, and nothing is asked for on several ENIs at once.
+    Where addresses are scarce they are asked for last, for pods alone, and of one ENI at a time.
     """
-    need, batch = wanted(view, sizes), 1 if view.scarce else BATCH
+    need = wanted(view, sizes)
     must = max(0, view.waiting - view.usable - view.coming)
     steps: list[Step] = []
-    for eni in sorted(view.enis, key=lambda e: (-e.ipv4, e.eni_id)):
-        room = sizes.per_eni - _held(eni, sizes)
-        if need <= 0 or room <= 0 or eni.blocked:
+    for eni in sorted(view.enis, key=lambda e: (e.scarce, -e.ipv4, e.eni_id)):
+        asked, room = must if eni.scarce else need, sizes.per_eni - _held(eni, sizes)
+        if asked <= 0 or room <= 0 or eni.blocked:
             continue
-        take = min(need, room, batch)
+        take = min(asked, room, eni.most)
         if not eni.busy:
             steps.append(_assign(eni, take, sizes))
-        need -= min(need, room if eni.busy or view.scarce else take)
+        need -= min(need, room if eni.busy or eni.scarce else take)
         must -= min(must, room)
     free_enis = 0 if view.create_blocked else sizes.max_enis - len(view.enis) - view.leaving
     while free_enis > 0 and must > 0:
-        take = min(max(need, must), sizes.per_eni, batch)
-        steps.append(Create(take, take if sizes.dual else 0))
-        need -= sizes.per_eni if view.scarce else take
+        take = min(max(need, must), sizes.per_eni, view.create_most)
+        steps.append(_create(take, sizes))
+        need -= take if view.create_most >= BATCH else sizes.per_eni
         must -= min(must, sizes.per_eni)
         free_enis -= 1
     if not view.waiting and not steps and need > 0 and free_enis > 0:
-        take = min(need, sizes.per_eni, batch)
-        steps.append(Create(take, take if sizes.dual else 0))
+        steps.append(_create(min(need, sizes.per_eni, view.create_most), sizes))
     return Growth(tuple(steps), max(0, must))
+
+
+def _create(take: int, sizes: PoolSizes) -> Create:
+    return Create(take, take if sizes.dual else 0)
 
 
 def _held(eni: EniView, sizes: PoolSizes) -> int:

@@ -39,6 +39,9 @@ class Refusals:
 
     eni: Callable[[EniRecord], bool]
     creation: bool
+    most: Callable[[EniRecord], int]
+    """Addresses that a call for the ENI may ask for."""
+    create_most: int
 
 
 def brings(operation: Operation) -> int:
@@ -108,11 +111,8 @@ class Stock:
                 continue
             unseen = eni.state is not EniState.SERVING and eni.eni_id not in pending
             v4, v6 = self._sizes_of(eni.eni_id, pending.get(eni.eni_id))
-            enis.append(
-                sizing.EniView(
-                    eni.eni_id, v4, v6, busy=eni.eni_id in busy, blocked=unseen or refusals.eni(eni)
-                )
-            )
+            blocked = unseen or refusals.eni(eni)
+            enis.append(sizing.EniView(eni.eni_id, v4, v6, eni.eni_id in busy, blocked, refusals.most(eni)))
         return sizing.PoolView(
             enis=tuple(enis),
             leaving=sum(1 for e in self._book.enis.values() if e.state is EniState.RELEASING),
@@ -120,6 +120,7 @@ class Stock:
             coming=sum(map(brings, under_way)),
             waiting=waiting,
             create_blocked=refusals.creation,
+            create_most=refusals.create_most,
         )
 
     def _sizes_of(self, eni_id: EniId, operation: Operation | None) -> tuple[int, int]:

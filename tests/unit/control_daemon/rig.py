@@ -37,6 +37,7 @@ NODE = NodeIdentity(
 )
 LIMITS = InstanceLimits("ecs.g7.xlarge", 4, 15, 15, 6, True)
 PODS_VSWITCH = VSwitchId("vsw-pods")
+NODES_VSWITCH = VSwitchId("vsw-nodes")
 TAGS = (("creator", "terway"),)
 
 
@@ -151,6 +152,7 @@ class Rig:
     min_pool: int = 0
     max_pool: int = 5
     dual: bool = False
+    vswitches: tuple[VSwitchId, ...] = (PODS_VSWITCH,)
     account: FakeAccount | None = None
     cloud: FakeCloud = field(init=False)
 
@@ -185,7 +187,7 @@ class Rig:
             work=self.work,
             cloud=self.cloud,
             vswitches=VSwitches(
-                self.cloud, self.clock, [PODS_VSWITCH], zone=NODE.zone, policy=VSwitchPolicy.MOST
+                self.cloud, self.clock, self.vswitches, zone=NODE.zone, policy=VSwitchPolicy.MOST
             ),
             settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
         )
@@ -233,6 +235,7 @@ class Rig:
             min_pool=self.min_pool,
             max_pool=self.max_pool,
             dual=self.dual,
+            vswitches=self.vswitches,
             account=self.account,
         )
         await new.recovery.run("boot-2" if reboot else "boot-1")

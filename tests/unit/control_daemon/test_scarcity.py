@@ -8,7 +8,7 @@ import pytest
 
 from control.aliyun.actions import Action
 from control.model.errors import Cause, PoolExhausted
-from tests.unit.control_daemon.rig import PODS_VSWITCH, Rig
+from tests.unit.control_daemon.rig import NODES_VSWITCH, PODS_VSWITCH, Rig
 from tests.unit.control_daemon.test_use_cases import run
 
 
@@ -80,5 +80,63 @@ def test_plenty_is_asked_for_again_after_a_while() -> None:
         await rig.add("second")
         await rig.settle()
         assert rig.pool.stats().idle == 5
+
+    run(scenario())
+
+
+def calls(rig: Rig) -> int:
+    return rig.cloud.count(Action.ASSIGN_IPV4) + rig.cloud.count(Action.CREATE_ENI)
+
+
+@pytest.mark.parametrize("leaving", [0, 2])
+def test_a_vswitch_with_little_left_does_not_slow_the_other_one_down(leaving: int) -> None:
+    """The other one makes the next ENI, and is asked for as many as ever."""
+
+    async def scenario() -> None:
+        rig = Rig(vswitches=(PODS_VSWITCH, NODES_VSWITCH))
+        for i in range(15):
+            await rig.add(f"old-{i}")
+        await rig.settle()
+        _fill(rig, leaving)
+        before = calls(rig)
+        await asyncio.gather(*(rig.add(f"new-{i}") for i in range(12)))
+        await rig.settle()
+        assert calls(rig) - before <= 3, "refused, ten, and what is left"
+        first, second = rig.journal.book.enis.values()
+        assert (first.vswitch_id, second.vswitch_id) == (PODS_VSWITCH, NODES_VSWITCH)
+        assert rig.pool.stats().idle > 0
+        rig.assert_agree()
+
+    run(scenario())
+
+
+def test_after_each_answer_twice_as_many_are_asked_for() -> None:
+    """An ENI that has fewer addresses left than we count is no reason for thirty calls."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        for i in range(6):
+            await rig.add(f"idle-{i}")
+        await rig.settle()
+        rig.cloud.fail(Action.ASSIGN_IPV4, "InvalidOperation.Ipv4CountExceeded")
+        before = calls(rig)
+        await asyncio.gather(*(rig.add(f"web-{i}") for i in range(9)))
+        assert calls(rig) - before <= 5, "refused, then 1, 2, 4 and what is left"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("code", ["InvalidVSwitchId.NotFound", "InvalidVSwitch.Ipv6NotTurnOn"])
+def test_what_a_vswitch_has_refused_with_is_what_the_pod_is_told(code: str) -> None:
+    """Not that it is full, which is only what is left of vSwitches without this one."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        rig.cloud.fail(Action.CREATE_ENI, code, times=9)
+        with pytest.raises(PoolExhausted) as told:
+            await rig.add("web")
+        assert told.value.cause is Cause.INVALID_VSWITCH
+        assert code in str(told.value)
+        assert "vsw-pods" in str(told.value)
 
     run(scenario())

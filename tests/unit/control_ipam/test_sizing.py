@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -104,17 +105,25 @@ def test_a_blocked_eni_gets_no_step_and_a_blocked_creation_none_either() -> None
 
 
 def test_where_addresses_are_scarce_one_is_asked_for_and_none_to_spare() -> None:
-    view = PoolView((EniView(EniId("eni-1"), 6),), leaving=0, usable=0, coming=0, waiting=3, scarce=True)
-    assert sizing.grow(view, _sizes()) == sizing.Growth((Assign(EniId("eni-1"), 1),))
-    pair = (EniView(EniId("eni-1"), 6), EniView(EniId("eni-2"), 5))
-    two = PoolView(pair, leaving=0, usable=0, coming=0, waiting=3, scarce=True)
-    assert sizing.grow(two, _sizes()).steps == (Assign(EniId("eni-1"), 1),), "a refusal tells of both"
-    cold = PoolView((), leaving=0, usable=0, coming=0, waiting=3, scarce=True)
-    assert sizing.grow(cold, _sizes()) == sizing.Growth((Create(1),)), "one ENI has room for all three"
+    one, two = (EniView(EniId(f"eni-{i}"), 7 - i, most=1) for i in (1, 2))
+    assert sizing.grow(_view(one, waiting=3), _sizes()) == sizing.Growth((Assign(EniId("eni-1"), 1),))
+    both = sizing.grow(_view(one, two, waiting=3), _sizes())
+    assert both.steps == (Assign(EniId("eni-1"), 1),), "a refusal tells of both"
+    assert sizing.grow(_view(replace(one, most=4), waiting=3), _sizes()).steps == (Assign(EniId("eni-1"), 3),)
+    cold = sizing.grow(replace(_view(waiting=3), create_most=1), _sizes())
+    assert cold == sizing.Growth((Create(1),)), "one ENI has room for all three"
+
+
+def test_an_eni_whose_vswitch_has_plenty_is_asked_first_and_as_ever() -> None:
+    scarce, plenty = EniView(EniId("eni-1"), 9, most=1), EniView(EniId("eni-2"), 2)
+    growth = sizing.grow(_view(scarce, plenty, waiting=2), _sizes())
+    assert growth.steps == (Assign(EniId("eni-2"), 7),)
+    many = sizing.grow(_view(scarce, plenty, waiting=14), _sizes())
+    assert many.steps == (Assign(EniId("eni-2"), 10), Assign(EniId("eni-1"), 1))
 
 
 def test_scarcity_does_not_leave_anybody_waiting_for_room_that_is_not_there() -> None:
-    view = PoolView((EniView(EniId("eni-1"), 14),), leaving=0, usable=0, coming=0, waiting=17, scarce=True)
+    view = replace(_view(EniView(EniId("eni-1"), 14, most=1), waiting=17), create_most=1)
     one_slot = sizing.grow(view, _sizes(max_enis=2))
     assert one_slot == sizing.Growth((Assign(EniId("eni-1"), 1), Create(1)), 1)
 
