@@ -52,8 +52,8 @@ class KubernetesConfig:
     calm: float = 0.5
     """Events and patches are sent once no new one has come for so long: a kubelet that starts many pods at
     once makes several per second, and has no processor to spare ..."""
-    calm_limit: float = 1.0
-    """... or, one at a time, after so long at most."""
+    calm_limit: float = 2.0
+    """... or after so long at most."""
     service_cidrs: tuple[Network, ...] = ()
     """ClusterIP ranges that the configuration names; (): the cluster is asked."""
     outbox_size: int = 512

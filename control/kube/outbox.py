@@ -1,10 +1,10 @@
 """What the agent tells the API server: events and annotations, off every caller's path.
 
 A bounded queue and one thread. What waits is merged: the same event counts up, patches of one pod become
-one patch. While ADDs come thick and fast the thread holds back (``calm`` of the configuration): its mail is
-for people, and the interpreter is better spent on pods. While the server is away the thread waits with
-growing pauses, and beyond the bound the oldest entry is dropped and counted. Nothing here ever raises into
-a caller.
+one patch. While ADDs come thick and fast the thread holds back (``calm`` of the configuration) and then sends
+all that has come: its mail is for people, and the interpreter is better spent on pods. While the server is
+away the thread waits with growing pauses, and beyond the bound the oldest entry is dropped and counted.
+Nothing here ever raises into a caller.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Outbox:
         self._counts = OutboxCounts()
         self._stopping = False
         self._put_at = 0.0
+        self._due = 0
+        """Entries that go before the next wait for calm."""
         self._backoff = Backoff(config.backoff_first, config.backoff_cap)
         self._thread = threading.Thread(target=self._run, name="kube-outbox", daemon=True)
 
@@ -121,8 +123,12 @@ class Outbox:
             while not self._waiting:
                 if self._stopping:
                     return None
+                self._due = 0
                 self._changed.wait()
-            self._await_calm()
+            if self._due <= 0:
+                self._await_calm()
+                self._due = len(self._waiting)
+            self._due -= 1
             return self._waiting.popitem(last=False)[1]
 
     def _await_calm(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -276,3 +277,15 @@ def test_what_is_denied_for_good_is_given_up_and_holds_nothing_up(cluster: Clust
         outbox.stop()
     assert len(bodies) == 16
     assert outbox.counts.sent == 0
+
+
+def test_what_waits_goes_together_though_it_is_never_calm(cluster: Cluster) -> None:
+    """A hundred pods that are refused again and again: each one's event once waited for the others'."""
+    with answering(*[200] * 500) as (url, _bodies):
+        config = replace(cluster.config(url=url), calm=60.0, calm_limit=0.5)
+        outbox = Outbox(config, Connection(config))
+        for i in range(40):
+            outbox.put(PatchNote(PatchKey(key(f"p-{i}"), "u"), {"a": "b"}))
+        outbox.start()
+        eventually(lambda: outbox.counts.sent == 40, "all were sent")
+        outbox.stop()
