@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,11 @@ from kubernetes import client
 
 from lab.kube.server import KubeServer
 from lab.kube.store import Store
+from tests import kube_programs
 from tests.contract.kube.kube import Kube
-from tests.contract.kube.real import BINARIES, RealServer
+from tests.contract.kube.real import RealServer
 
-_SERVERS = ["small", "real"] if os.environ.get(BINARIES) else ["small"]
+_SERVERS = ["small", "real"] if kube_programs.directory() else ["small"]
 
 
 @pytest.fixture(scope="session", params=_SERVERS)
@@ -38,7 +38,7 @@ def _small() -> Iterator[Kube]:
 
 def _real(directory: Path) -> Iterator[Kube]:
     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    real = RealServer(Path(os.environ[BINARIES]), directory)
+    real = RealServer(Path(kube_programs.directory()), directory)
     try:
         real.start()
         yield Kube(real.client(), real.compact)

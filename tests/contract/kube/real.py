@@ -11,8 +11,6 @@ from pathlib import Path
 
 from kubernetes import client
 
-BINARIES = "TERWAY_KUBE_BIN"
-"""Environment variable: a directory with ``etcd`` and ``kube-apiserver``."""
 _TOKEN = "contract"
 _READY_SECONDS = 90.0
 

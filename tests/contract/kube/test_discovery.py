@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from kubernetes import client
 
+from tests import kube_programs
 from tests.contract.kube.kube import Kube
-from tests.contract.kube.real import BINARIES
 
 
 def test_a_real_server_is_held_to_it_too() -> None:
     """One skip stands for all that a real server would be asked."""
-    directory = os.environ.get(BINARIES)
-    if not directory:
-        pytest.skip(f"{BINARIES} does not name a directory with etcd and kube-apiserver")
-    for name in ("etcd", "kube-apiserver"):
-        assert os.access(Path(directory) / name, os.X_OK)
+    if not kube_programs.directory():
+        pytest.skip(kube_programs.ABSENCE)
 
 
 def test_version(server: Kube) -> None:

@@ -1,6 +1,6 @@
 """A lab whose Kubernetes API is a real etcd and kube-apiserver; its agent has the rights a cluster gives it.
 
-One skip stands for all of it where TERWAY_KUBE_BIN names no directory with the two programs.
+One skip stands for all of it where there are no such programs (``tests.kube_programs``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import pytest
 
 from lab.apiserver import audit
 from lab.apiserver.files import KubeDir
-from lab.apiserver.programs import VARIABLE
 from lab.client import Lab
 from lab.cni_call import CniError
 from lab.kube_client import KubeClient, KubeError
@@ -25,12 +24,13 @@ from lab.messages import LabError
 from lab.nodes.node import LabNode
 from lab.spec import LabSpec, NodeSpec
 from lab.statedir import LabDir
+from tests import kube_programs
 from tests.netns.lab.conftest import fresh_name
 from tests.netns.lab.machine import traces
 from tests.netns.lab.waiting import wait_for
 
-if not os.environ.get(VARIABLE):
-    pytest.skip(f"{VARIABLE} does not name a directory with etcd and kube-apiserver", allow_module_level=True)
+if not kube_programs.directory():
+    pytest.skip(kube_programs.ABSENCE, allow_module_level=True)
 
 ACCOUNT = "system:serviceaccount:kube-system:terway"
 POD_IPS = "k8s.aliyun.com/pod-ips"
@@ -38,7 +38,7 @@ _SLOW = 60.0
 
 
 def spec(*nodes: str) -> LabSpec:
-    return LabSpec(nodes=tuple(NodeSpec(n) for n in nodes), kube_bin=os.environ[VARIABLE])
+    return LabSpec(nodes=tuple(NodeSpec(n) for n in nodes), kube_bin=kube_programs.directory())
 
 
 @pytest.fixture(scope="module")
