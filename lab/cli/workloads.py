@@ -10,6 +10,7 @@ from typing import Any
 from lab.cli.table import table
 from lab.client import Lab
 from lab.kube_client import KubeError
+from lab.kubernetes.commands import typed
 
 Row = dict[str, Any]
 _HOST = "the node's"
@@ -18,7 +19,6 @@ _HOST = "the node's"
 def parts(lab: Lab, status: dict[str, Any]) -> list[str]:
     """Texts for below the tables of nodes and ENIs; ``status`` gets its ``pods`` of Kubernetes and agents."""
     from lab.kubernetes.readiness import restarted  # imports what makes certificates: 50 ms
-    from lab.kubernetes.room import typed
 
     told = status["kubernetes"]
     texts = [f"{told['server']} at {told['url']}\n  {typed(lab.name, 'kubectl get pods -A -o wide')}"]

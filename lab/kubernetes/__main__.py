@@ -14,11 +14,11 @@ from dataclasses import asdict
 from datapath.errors import KernelError
 from lab.cli.terminal import attach
 from lab.client import Lab, take_down
-from lab.kubernetes import asked, binaries, cluster, kubectl
+from lab.kubernetes import binaries, cluster, kubectl, options
 from lab.kubernetes.cluster import Agent, Wanted
+from lab.kubernetes.commands import typed
 from lab.kubernetes.modes import Mode, mode_of
 from lab.kubernetes.readiness import restarted
-from lab.kubernetes.room import typed
 from lab.messages import LabError
 from lab.spec import ProxyMode
 from lab.statedir import LabDir, check_name
@@ -156,7 +156,7 @@ def _up(args: argparse.Namespace) -> int:
 def _same(wanted: Wanted) -> Lab:
     """The one that is up. Raises LabError if it is another than is wanted."""
     lab = Lab.attach(wanted.name)
-    if other := asked.differences(asked.of(lab.directory), asdict(wanted)):
+    if other := options.differences(options.of(lab.directory), asdict(wanted)):
         raise LabError(
             f"a cluster is up already, with {other}; end it with `{typed(wanted.name, 'down')}` first"
         )
@@ -178,7 +178,7 @@ def _fresh(wanted: Wanted) -> Lab:
 
 
 def _status(lab: Lab) -> int:
-    print(f"up with {asked.describe(asked.of(lab.directory))}\n")
+    print(f"up with {options.describe(options.of(lab.directory))}\n")
     for what in (["nodes"], ["pods", "--all-namespaces"]):
         print(kubectl.run(lab, ["get", *what, "--output=wide"]))
     for node in lab.nodes:

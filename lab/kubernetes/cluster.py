@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import asked, binaries, images, manifest, product, room
+from lab.kubernetes import binaries, images, manifest, options, preflight, product
 from lab.kubernetes.modes import Mode
 from lab.kubernetes.readiness import await_available, await_nodes
 from lab.kubernetes.runtime import CONTAINERD, PLUGINS
@@ -78,14 +78,14 @@ def up(wanted: Wanted, say: Say) -> Lab:
 
 def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
     """``up`` in a VPC and with nodes of ``spec``. Until it is complete it ends with this process."""
-    room.check(wanted.name, say)
+    preflight.check(wanted.name, say)
     whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say)
     if wanted.agent == Agent.PODS:
         whole = _with_image(whole, product.archive(say))
     say(f"a VPC with {len(spec.nodes)} nodes, and Kubernetes {wanted.version}")
     lab = Lab.start(whole, name=wanted.name, progress=say)
     try:
-        asked.keep(lab.directory, asdict(wanted))
+        options.keep(lab.directory, asdict(wanted))
         if wanted.agent != Agent.NONE:
             _furnish(lab, wanted, say)
         lab.keep()

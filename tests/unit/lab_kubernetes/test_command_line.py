@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from lab.kubernetes import __main__ as command
-from lab.kubernetes import asked as options
-from lab.kubernetes import cluster, room
+from lab.kubernetes import cluster, options, preflight
 from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.modes import Mode
 from lab.messages import LabError
@@ -132,10 +131,10 @@ def test_only_root_may(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_little_memory_is_said_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=100 << 30))
-    monkeypatch.setattr(room, "available", lambda _text: 512 << 20)
-    room.check("cluster", said.append)
+    monkeypatch.setattr(preflight, "available", lambda _text: 512 << 20)
+    preflight.check("cluster", said.append)
     assert said == ["0.5 GiB of memory are available, and a cluster takes 1.0"]
 
 
 def test_what_meminfo_says() -> None:
-    assert room.available("MemTotal: 8000 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n") == 2 << 20
+    assert preflight.available("MemTotal: 8000 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n") == 2 << 20

@@ -9,8 +9,9 @@ from pathlib import Path
 from lab.apiserver.port import Say
 from lab.client import Lab
 from lab.kubernetes import binaries
+from lab.kubernetes.commands import typed
 from lab.messages import LabError
-from lab.statedir import CLUSTER, LabDir, base
+from lab.statedir import LabDir, base
 
 _GIB = 1 << 30
 _STATE = int(1.5 * _GIB)
@@ -19,11 +20,6 @@ _FIRST_BUILD = 9 * _GIB
 """Bytes in the cache while Kubernetes is built: the go command's caches, programs, images."""
 _LATER = 1 * _GIB
 _MEMORY = 1 * _GIB
-
-
-def typed(name: str, word: str) -> str:
-    """What a user types for a word about cluster ``name``."""
-    return " ".join(["./run cluster", *([f"--name {name}"] if name != CLUSTER else []), word])
 
 
 def check(name: str, say: Say) -> None:

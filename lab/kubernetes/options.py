@@ -1,4 +1,4 @@
-"""What a cluster was asked to be, kept with it as long as it is up."""
+"""The options that a cluster was brought up with, kept with it as long as it is up."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lab.statedir import LabDir
 _FILE = "cluster.json"
 
 
-def keep(directory: LabDir, asked: Mapping[str, Any]) -> None:
-    """``asked``: plain values by the names of ``cluster.Wanted``."""
-    (directory.root / _FILE).write_text(json.dumps(asked))
+def keep(directory: LabDir, given: Mapping[str, Any]) -> None:
+    """``given``: plain values by the names of ``cluster.Wanted``."""
+    (directory.root / _FILE).write_text(json.dumps(given))
 
 
 def of(directory: LabDir) -> dict[str, Any]:
