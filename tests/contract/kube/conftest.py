@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import urllib3
 from kubernetes import client
 
 from lab.kube.server import KubeServer
@@ -37,7 +36,6 @@ def _small() -> Iterator[Kube]:
 
 
 def _real(directory: Path) -> Iterator[Kube]:
-    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     real = RealServer(Path(kube_programs.directory()), directory)
     try:
         real.start()

@@ -9,7 +9,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+import urllib3
 from kubernetes import client
+
+from tests.contract.kube.kube import Kube
 
 _TOKEN = "contract"
 _READY_SECONDS = 90.0
@@ -22,6 +25,7 @@ class RealServer:
         self._binaries = binaries
         self._directory = directory
         self._etcd_port, self._peer_port, self._port = _free_ports(3)
+        self._certificate = directory / "certificates" / "apiserver.crt"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -48,7 +52,7 @@ class RealServer:
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             f"--secure-port={self._port}",
-            f"--cert-dir={self._directory / 'certificates'}",
+            f"--cert-dir={self._certificate.parent}",
             f"--token-auth-file={tokens}",
             "--authorization-mode=AlwaysAllow",
             # The account's token comes from a controller manager, which is not here.
@@ -75,7 +79,7 @@ class RealServer:
 
     def client(self) -> client.ApiClient:
         configuration = client.Configuration(host=f"https://127.0.0.1:{self._port}")
-        configuration.verify_ssl = False
+        configuration.ssl_ca_cert = str(self._certificate)  # which it has signed itself
         configuration.api_key["BearerToken"] = f"Bearer {_TOKEN}"
         return client.ApiClient(configuration)
 
@@ -98,18 +102,25 @@ class RealServer:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        core = client.CoreV1Api(self.client())
-        while True:
-            for process in self._processes:
-                if process.poll() is not None:
-                    raise RuntimeError(f"{process.args!r} ended with {process.returncode}; see its log")
+        while why := self._lacks():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no ready API server after {_READY_SECONDS} s: {why}")
+            time.sleep(0.2)
+
+    def _lacks(self) -> str:
+        """ "" once it says that it is ready and has its first namespace."""
+        for process in self._processes:
+            if process.poll() is not None:
+                raise RuntimeError(f"{process.args!r} ended with {process.returncode}; see its log")
+        if not self._certificate.exists():
+            return "it has made no certificate"
+        with self.client() as api:
             try:
-                core.read_namespace("default", _request_timeout=5)
-                return
-            except Exception as exc:  # any error means "not yet", until the deadline
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"no ready API server after {_READY_SECONDS} s: {exc}") from exc
-                time.sleep(0.2)
+                answer = Kube(api, self.compact).raw("GET", "/readyz", None, "application/json")
+                client.CoreV1Api(api).read_namespace("default", _request_timeout=5)
+            except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as exc:
+                return str(exc)
+        return "" if answer.status == 200 else str(answer.read())
 
 
 def _free_ports(count: int) -> list[int]:

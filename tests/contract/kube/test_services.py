@@ -118,7 +118,7 @@ def kubeconfig(kube: Kube, directory: Path) -> str:
     configuration = kube.api.configuration
     cluster: Json = {"server": configuration.host}
     if configuration.host.startswith("https"):
-        cluster["insecure-skip-tls-verify"] = True
+        cluster["certificate-authority"] = configuration.ssl_ca_cert
     token = configuration.api_key.get("BearerToken", "Bearer none").removeprefix("Bearer ")
     path = directory / "kubeconfig"
     config = {
