@@ -17,13 +17,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from lab.client import Lab
 from lab.kubernetes import binaries, cluster, product, stand_in
 from lab.kubernetes.readiness import await_available, await_nodes
 from lab.messages import LabError
-from lab.nodes import agent
+from lab.nodes import agent, cgroups
 from lab.spec import LabSpec, NodeSpec, ProxyMode
 from perf import pods_table, remains
 from perf.add import machine
@@ -35,12 +34,11 @@ MOST_IDLE = 5
 _DRAINED = 240.0
 _PAUSE = 1.0
 """Each look at what is left starts ten programs."""
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """``cpu``: seconds of all processors that creation and deletion took. ``calls``: of the cloud's API."""
+    """``cpu``: seconds of processor that the nodes took to create and to delete. ``calls``: of the cloud's API."""
 
     moments: Moments
     cpu: tuple[float, float]
@@ -61,15 +59,15 @@ class Contestant:
         """Create, delete, and wait until nodes are empty again. Raises LabError."""
         self.lab.cloud.reset_calls()
         self.before = self._counts()
-        marks = [_busy()]
+        marks = [_spent(self.lab)]
         created: Counter[str] = Counter()
 
         def between() -> None:
-            marks.append(_busy())
+            marks.append(_spent(self.lab))
             created.update(self.lab.cloud.calls())
 
         moments = Burst(self.lab, self.per_node).run(between)
-        marks.append(_busy())
+        marks.append(_spent(self.lab))
         left = self._await_empty()
         calls = Counter(self.lab.cloud.calls())
         cpu = (marks[1] - marks[0], marks[2] - marks[1])
@@ -117,10 +115,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _busy() -> float:
-    """Seconds that all processors together have been busy since the machine's start."""
-    user, nice, system, _idle, _iowait, irq, softirq = Path("/proc/stat").read_text().split()[1:8]
-    return sum(map(int, (user, nice, system, irq, softirq))) / _TICKS
+def _spent(lab: Lab) -> float:
+    """Seconds of processor that the nodes have used, by their control group: containerd, kubelet, CNI, pods.
+
+    Neither the control plane nor the cloud, nor what others do on the machine. Raises LabError.
+    """
+    for hierarchy in cgroups.hierarchies():
+        group = hierarchy.lab(lab.name)
+        if "cpuacct" in hierarchy.controllers.split(","):
+            return int((group / "cpuacct.usage").read_text()) / 1e9
+        if hierarchy.unified and (group / "cpu.stat").exists():
+            return int((group / "cpu.stat").read_text().split()[1]) / 1e6
+    raise LabError("no control group counts the processor time of nodes")
 
 
 def terway(lab: Lab, **settings: str) -> None:

@@ -44,11 +44,11 @@ def summary(moments: Moments) -> str:
 
 def lines(mine: Sequence[Round], other: Sequence[Round], *, pods: int) -> Iterator[str]:
     """Medians of the rounds, and the median of the rounds' ratios with its 95 % interval."""
-    yield f"{'':22} {'terway':>9} {'ptp':>9}   terway/ptp"
+    yield f"{'':24} {'terway':>9} {'ptp':>9}   terway/ptp"
     for title, figure in _figures():
         ours, theirs = ([figure(r) for r in rounds] for rounds in (mine, other))
         medians = f"{statistics.median(ours):7.2f} s {statistics.median(theirs):7.2f} s"
-        yield f"{title:22} {medians}   {Ratio.of(ours, theirs)}"
+        yield f"{title:24} {medians}   {Ratio.of(ours, theirs)}"
     for which, title in ((0, "to create"), (1, "to delete")):
         yield f"cloud calls {title}: {_calls([r.calls[which] for r in mine], pods)}"
     left = [line for r in (*mine, *other) for line in r.left]
@@ -60,8 +60,8 @@ def _figures() -> Iterator[tuple[str, Callable[[Round], float]]]:
         yield f"create to Ready, {name}", lambda r, q=q: q(r.moments.ready)  # type: ignore[misc]
     for name, q in QUANTILES.items():
         yield f"delete to gone, {name}", lambda r, q=q: q(r.moments.gone)  # type: ignore[misc]
-    yield "CPU, all creations", lambda r: r.cpu[0]
-    yield "CPU, all deletions", lambda r: r.cpu[1]
+    yield "CPU of nodes, creation", lambda r: r.cpu[0]
+    yield "CPU of nodes, deletion", lambda r: r.cpu[1]
 
 
 def _calls(rounds: Sequence[Mapping[str, int]], pods: int) -> str:

@@ -49,12 +49,12 @@ def test_a_quantile_is_one_of_the_figures(q: float, figure: float) -> None:
 def test_the_ratio_is_of_each_round_and_the_median_of_them() -> None:
     mine = [Round(moments(f), (10.0, 4.0)) for f in (1.0, 11.0, 3.0)]
     other = [Round(moments(f), (20.0, 2.0)) for f in (1.0, 1.0, 1.0)]
-    rows = {line[:22].strip(): line[22:] for line in pods_table.lines(mine, other, pods=100)}
+    rows = {line[:24].strip(): line[24:] for line in pods_table.lines(mine, other, pods=100)}
     assert rows["create to Ready, p95"].split()[:4] == ["97.00", "s", "95.00", "s"]
     assert rows["create to Ready, p95"].split()[4] == f"{97 / 95:.3f}"
     assert rows["delete to gone, p50"].split()[0] == "26.00"
-    assert rows["CPU, all creations"].split()[4] == "0.500"
-    assert rows["CPU, all deletions"].split()[4] == "2.000"
+    assert rows["CPU of nodes, creation"].split()[4] == "0.500"
+    assert rows["CPU of nodes, deletion"].split()[4] == "2.000"
 
 
 def test_calls_are_per_pod_and_what_is_left_is_named() -> None:
