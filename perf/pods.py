@@ -38,7 +38,7 @@ _PAUSE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """``cpu``: seconds of processor that the nodes took to create and to delete. ``calls``: of the cloud's API."""
+    """``cpu``: seconds of processor that the nodes took to create and to delete. ``calls``: to the cloud."""
 
     moments: Moments
     cpu: tuple[float, float]
