@@ -189,11 +189,10 @@ class Holder:
                 )
         finally:
             os.chdir("/")
-        # A child that has already ended is a zombie until _reap: its pid cannot be another's.
-        if group := request.get("group"):
-            cgroups.join(str(group), pid)
         label = str(request.get("label") or "")
         self._children[pid] = _Child(None, bool(request.get("detached")), label, argv, started)
+        if group := request.get("group"):
+            _join(str(group), pid)
         return pid
 
     def _hung_up(self, pid: int) -> None:
@@ -232,6 +231,17 @@ class Holder:
         with contextlib.suppress(OSError):
             messages.send(child.connection, {"ok": {"code": code, "seconds": seconds}})
         child.connection.close()
+
+
+def _join(group: str, pid: int) -> None:
+    """Move a new child into ``group``; one that cannot be there is ended. Raises OSError."""
+    # A child that has already ended is a zombie until it is reaped: its pid cannot be another's.
+    try:
+        cgroups.join(group, pid)
+    except OSError:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        raise
 
 
 def _file_actions(request: Value, files: list[int]) -> list[Any]:

@@ -248,3 +248,15 @@ def reaches_metadata(node: LabNode) -> bool:
     url = "http://100.100.100.200/latest/meta-data/instance-id"
     said = node.python(f"import urllib.request as r; print(r.urlopen('{url}', timeout=5).read().decode())")
     return said.strip() == f"i-{node.name}"
+
+
+def test_a_program_that_cannot_be_in_its_group_does_not_run(lab: Lab) -> None:
+    node = lab.node("node1")
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with pytest.raises(LabError, match="No such file"):
+            node.spawn(["sleep", "987"], [null] * 3, detached=True, label="lost", group="missing/below")
+    finally:
+        os.close(null)
+    wait_for("it has ended", lambda: "sleep 987" not in sh(node, "ps -eo args"))
+    assert "lost" not in [each["label"] for each in node.ask({"verb": "processes"})[0]["running"]]
