@@ -23,8 +23,9 @@ def lent(lab: Lab, say: Say) -> Iterator[None]:
         yield
         return
     say(f"host ports are wanted: {CONF} in eni-config becomes {CHAIN}, and the agents start anew")
-    _put(lab, chained(before), say)
+    lending = chained(before)
     try:
+        _put(lab, lending, say)
         yield
     finally:
         say(f"back to {CONF}")
