@@ -6,6 +6,7 @@ Made here from programs that are here; no registry is asked. Pods name them with
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,16 +65,21 @@ def pause_program(cache: Path) -> Path:
     program = cache / "pause"
     if program.exists() and program.stat().st_mtime >= _PAUSE_SOURCE.stat().st_mtime:
         return program
-    temporary = cache / ".pause.new"
-    argv = [*_COMPILER, "-o", str(temporary), str(_PAUSE_SOURCE)]
+    # Its own place: two first clusters may compile at once.
+    with tempfile.TemporaryDirectory(dir=cache, prefix="pause-") as scratch:
+        _compile(Path(scratch, "pause"))
+        Path(scratch, "pause").rename(program)
+    return program
+
+
+def _compile(output: Path) -> None:
+    argv = [*_COMPILER, "-o", str(output), str(_PAUSE_SOURCE)]
     try:
         result = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError as exc:
         raise LabError(f"{_COMPILER[0]} does not start ({exc.strerror}); install musl-tools") from exc
     if result.returncode != 0:
         raise LabError(f"{_PAUSE_SOURCE} does not compile: {result.stderr.strip()}")
-    temporary.rename(program)
-    return program
 
 
 def busybox() -> Path:

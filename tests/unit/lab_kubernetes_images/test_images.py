@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,19 @@ def test_the_sandbox_process_ends_by_signal(pause: Path, number: signal.Signals)
 
 def test_the_sandbox_process_needs_no_library(pause: Path) -> None:
     assert b"/ld-" not in pause.read_bytes()
+
+
+def test_two_first_clusters_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def compile_(argv: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
+        output = Path(argv[argv.index("-o") + 1])
+        output.touch()
+        both.wait(10)
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr("subprocess.run", compile_)
+    with ThreadPoolExecutor(2) as pool:
+        made = [each.result(20) for each in [pool.submit(images.pause_program, tmp_path) for _ in range(2)]]
+    assert made == [tmp_path / "pause"] * 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "pause"]
