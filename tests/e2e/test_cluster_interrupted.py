@@ -15,7 +15,7 @@ from lab.kubernetes.product import ROOT
 from lab.statedir import LabDir
 from tests.e2e import cluster_site
 from tests.e2e.cluster_site import eventually
-from tests.netns.lab.machine import look, traces
+from tests.netns.lab.machine import Machine, look, traces
 
 if absent := cluster_site.absence():
     pytest.skip(absent, allow_module_level=True)
@@ -24,8 +24,9 @@ NAME = f"stopped-{os.getpid()}"
 
 
 @pytest.fixture
-def coming_up() -> Iterator[subprocess.Popen[str]]:
-    """Nodes and control plane are there; CNI and DNS are being installed."""
+def coming_up() -> Iterator[tuple[Machine, subprocess.Popen[str]]]:
+    """The machine before; nodes and control plane are there, CNI and DNS are being installed."""
+    before = look()
     argv = [
         sys.executable,
         "-m",
@@ -42,7 +43,7 @@ def coming_up() -> Iterator[subprocess.Popen[str]]:
     try:
         ready = LabDir.of(NAME).control
         eventually("the lab answers", lambda: ready.exists() or process.poll() is not None)
-        yield process
+        yield before, process
     finally:
         process.kill()
         process.communicate()
@@ -50,11 +51,12 @@ def coming_up() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
-def test_nothing_is_left(number: signal.Signals, coming_up: subprocess.Popen[str]) -> None:
-    found, before = traces(NAME), look()
-    coming_up.send_signal(number)
-    _, said = coming_up.communicate(timeout=60)
-    assert coming_up.returncode == (-number if number == signal.SIGKILL else 1)
+def test_nothing_is_left(number: signal.Signals, coming_up: tuple[Machine, subprocess.Popen[str]]) -> None:
+    before, process = coming_up
+    found = traces(NAME)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (-number if number == signal.SIGKILL else 1)
     if number != signal.SIGKILL:
         assert said.splitlines()[-1] == "cluster: interrupted"
         assert found.left() == []
