@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.image import base, cache, stage
+from deploy.image import base, cache, ingredients, stage
 from deploy.image.buildah import Buildah
 from deploy.image.errors import ImageError
 from deploy.image.stage import ROOT
@@ -32,7 +32,7 @@ def build(output: Path, *, tag: str = TAG, directory: Path = CACHE) -> str:
     version = _version()
     with cache.locked(directory), _scratch(directory) as scratch:
         storage = _storage(directory, scratch)
-        inside = cache.digest([storage.name, stage.product_digest(), version, tag])
+        inside = cache.digest([ingredients.image(), version, tag])
         archive = directory / f"archive-{inside}"
         cache.kept(archive, lambda path: _archive(path, Buildah(storage, scratch), scratch, (tag, version)))
         fresh = output.with_name(f".{output.name}.new")
@@ -60,8 +60,7 @@ def _archive(path: Path, tool: Buildah, scratch: Path, name: tuple[str, str]) ->
 def _storage(directory: Path, scratch: Path) -> Path:
     """Buildah's storage with the base image in it, from ``directory`` if its parts have not changed."""
     system, packages = base.made(directory), stage.dependencies(directory)
-    recipe = (ROOT / "deploy" / "image" / "base.Containerfile").read_text()
-    path = directory / f"storage-{cache.digest([system.name, packages.name, recipe])}"
+    path = directory / f"storage-{ingredients.below()}"
 
     def make(fresh: Path) -> None:
         context = scratch / "base"

@@ -40,10 +40,14 @@ _NAMES = (
 
 def made(directory: Path) -> Path:
     """The tar, from ``directory`` if its ingredients have not changed. Raises ImageError."""
-    hooks = _hooks()
-    path = directory / f"base-{cache.digest([SUITE, *PACKAGES, *hooks])}"
-    cache.kept(path, lambda fresh: _make(fresh, hooks))
+    path = directory / name()
+    cache.kept(path, lambda fresh: _make(fresh, _hooks()))
     return path
+
+
+def name() -> str:
+    """Of the tar: another one if its ingredients are others."""
+    return f"base-{cache.digest([SUITE, *PACKAGES, *_hooks()])}"
 
 
 def _hooks() -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from deploy.image.errors import ImageError
 
+TOOLS = ("mmdebstrap", "buildah", "crun")
+"""What a build runs besides make; each is a Debian package of that name."""
 _TAIL = 8
 
 
@@ -15,7 +17,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
     """Standard output. Raises ImageError."""
     if shutil.which(command[0]) is None:
         raise ImageError(
-            f"{command[0]} is not installed; on Debian: apt-get install mmdebstrap buildah crun, and make"
+            f"{command[0]} is not installed; on Debian: apt-get install {' '.join(TOOLS)}, and make"
         )
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:

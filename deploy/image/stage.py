@@ -69,12 +69,20 @@ for action, (package, _) in worker._METHODS.items():
 
 def dependencies(directory: Path) -> Path:
     """site-packages without what is not used, from ``directory`` if the wanted ones have not changed."""
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    path = directory / dependencies_name()
+    cache.kept(path, lambda fresh: _install(fresh, _wanted()))
+    return path
+
+
+def dependencies_name() -> str:
+    """Of that directory: another one if the wanted ones, or what is left of them, are others."""
     constraints = (ROOT / "constraints.txt").read_text()
     rules = Path(__file__).read_text()
-    path = directory / f"site-{cache.digest([*wanted, constraints, rules, *Action, sys.version])}"
-    cache.kept(path, lambda fresh: _install(fresh, wanted))
-    return path
+    return f"site-{cache.digest([*_wanted(), constraints, rules, *Action, sys.version])}"
+
+
+def _wanted() -> list[str]:
+    return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
 
 
 def _install(path: Path, wanted: list[str]) -> None:

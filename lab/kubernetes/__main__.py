@@ -21,7 +21,7 @@ from lab.kubernetes.modes import Mode, mode_of
 from lab.kubernetes.readiness import restarted
 from lab.messages import LabError
 from lab.spec import ProxyMode
-from lab.statedir import LabDir, check_name
+from lab.statedir import check_name
 
 _TEXT = (
     "Kubernetes on this machine: etcd, API server, controllers and scheduler are a host of the lab's VPC; "
@@ -127,9 +127,18 @@ def _run(args: argparse.Namespace) -> int:
 
 def _cluster(name: str) -> Lab:
     """The one that is up. Raises LabError."""
-    if not LabDir.of(name).control.exists():
+    lab = _running(name)
+    if lab is None:
         raise LabError(f"there is no cluster; bring one up with `{typed(name, 'up')}`")
-    return Lab.attach(name)
+    return lab
+
+
+def _running(name: str) -> Lab | None:
+    """None if nobody answers: a killed one has left its socket."""
+    try:
+        return Lab.attach(name)
+    except LabError:
+        return None
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -145,22 +154,21 @@ def _up(args: argparse.Namespace) -> int:
         host_ports=args.host_ports,
         name=args.name,
     )
-    if LabDir.of(wanted.name).control.exists():
-        lab = _same(wanted)
-        print("[cluster] it is up already, with these options", file=sys.stderr)
-    else:
+    lab = _running(wanted.name)
+    if lab is None:
         lab = _fresh(wanted)
+    else:
+        _check_same(lab, wanted)
+        print("[cluster] it is up already, with these options", file=sys.stderr)
     return _status(lab)
 
 
-def _same(wanted: Wanted) -> Lab:
-    """The one that is up. Raises LabError if it is another than is wanted."""
-    lab = Lab.attach(wanted.name)
+def _check_same(lab: Lab, wanted: Wanted) -> None:
+    """Raises LabError if the one that is up is another than is wanted."""
     if other := options.differences(options.of(lab.directory), asdict(wanted)):
         raise LabError(
             f"a cluster is up already, with {other}; end it with `{typed(wanted.name, 'down')}` first"
         )
-    return lab
 
 
 def _fresh(wanted: Wanted) -> Lab:

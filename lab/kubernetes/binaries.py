@@ -75,6 +75,13 @@ def ensure(say: Say, *, suite: bool = False, version: str = VERSION) -> Path:
     return root / "bin"
 
 
+def are_built(version: str = VERSION) -> bool:
+    """Whether a cluster of ``version`` needs no build; a KUBE_BIN is never built in."""
+    if os.environ.get(VARIABLE):
+        return True
+    return not missing(CACHE / "kubernetes" / version / "bin", CLUSTER + DNS)
+
+
 def missing(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:
     """Those of ``wanted`` that are no executable file in ``directory``."""
     return tuple(

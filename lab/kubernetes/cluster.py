@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from deploy.image.command import TOOLS
 from lab.apiserver.port import Say
 from lab.client import Lab
 from lab.kubernetes import binaries, images, manifest, options, preflight, product
@@ -78,7 +79,8 @@ def up(wanted: Wanted, say: Say) -> Lab:
 
 def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
     """``up`` in a VPC and with nodes of ``spec``. Until it is complete it ends with this process."""
-    preflight.check(wanted.name, say)
+    preflight.check(wanted.name, say, version=wanted.version)
+    check_packages(image=wanted.agent == Agent.PODS and product.needs_build())
     whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say)
     if wanted.agent == Agent.PODS:
         whole = _with_image(whole, product.archive(say))
@@ -108,12 +110,13 @@ def _furnish(lab: Lab, wanted: Wanted, say: Say) -> None:
     say("CoreDNS serves")
 
 
-def check_packages() -> None:
-    """Raises LabError that names the packages to install."""
-    missing = [p for p, program in PACKAGES.items() if shutil.which(program, path=_PATH) is None]
+def check_packages(*, image: bool = False) -> None:
+    """Raises LabError that names the packages to install; with ``image`` also those that build one."""
+    wanted = {**PACKAGES, **({tool: tool for tool in TOOLS} if image else {})}
+    missing = [p for p, program in wanted.items() if shutil.which(program, path=_PATH) is None]
     if missing:
         raise LabError(
-            "a cluster's nodes need programs that this machine lacks; "
+            "a cluster needs programs that this machine lacks; "
             f"install them with `apt-get install --no-install-recommends {' '.join(missing)}`"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -22,19 +21,18 @@ _LATER = 1 * _GIB
 _MEMORY = 1 * _GIB
 
 
-def check(name: str, say: Say) -> None:
-    """Raises LabError if lab ``name`` is up, or if a disk is too full. Little memory is only said."""
+def check(name: str, say: Say, *, version: str = binaries.VERSION) -> None:
+    """Raises LabError if lab ``name`` is up, or if a disk is too full. Little memory is only said.
+
+    ``version`` of Kubernetes takes more room if it is not built yet.
+    """
     if LabDir.of(name).control.exists():
         _refuse_second(name)
     _check_disk(base(), _STATE, "name a directory of another disk in TERWAY_LAB_DIR")
-    built = (
-        os.environ.get(binaries.VARIABLE)
-        or (binaries.CACHE / "kubernetes" / binaries.VERSION / "bin").exists()
-    )
     free = available(Path("/proc/meminfo").read_text())
     if free < _MEMORY:
         say(f"{free / _GIB:.1f} GiB of memory are available, and a cluster takes {_MEMORY / _GIB:.1f}")
-    wanted = _LATER if built else _FIRST_BUILD
+    wanted = _LATER if binaries.are_built(version) else _FIRST_BUILD
     _check_disk(binaries.CACHE, wanted, f"make room there; `rm -rf {binaries.CACHE}/go` costs minutes later")
 
 

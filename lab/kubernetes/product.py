@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from deploy.image import cache, ingredients
+from deploy.image.errors import ImageError
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import binaries, images, kubectl, manifest
+from lab.kubernetes import binaries, kubectl, manifest
 from lab.kubernetes.manifest import Object
 from lab.kubernetes.readiness import await_available, is_ready, wait_until
 from lab.kubernetes.runtime import import_image
@@ -32,31 +33,52 @@ SELECTOR = "app=terway"
 CONFIG_MAP = "eni-config"
 _SCARCE = {"SYS_RESOURCE": 24}
 """Capabilities, by their bit (linux/capability.h), that a virtual machine or container may lack."""
-_SOURCES = ("bpf", "cni", "control", "datapath", "deploy", "constraints.txt", "pyproject.toml")
-_SOURCE_NAMES = (".py", ".c", ".h", ".txt", ".toml", "Containerfile")
 
 
 def archive(say: Say) -> Path:
-    """The image of this source tree, built if it is older. Raises LabError."""
-    made = binaries.CACHE / "kubernetes" / "terway.tar"
-    if images.stale(made, tuple(_sources())):
-        say("building the product's image (the first time a minute, later seconds)")
-        command = [sys.executable, "-m", "deploy.image", "--output", str(made)]
-        made.parent.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise LabError(f"no image: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+    """The image of this source tree, built if that was another one. Raises LabError."""
+    made = _archive()
+    with cache.locked(made.parent):
+        wanted = _ingredients()
+        if not _is_of(made, wanted):
+            say("building the product's image (the first time a minute, later seconds)")
+            _told(made).unlink(missing_ok=True)
+            _build(made)
+            _told(made).write_text(wanted)
     return made
 
 
-def _sources() -> Iterator[Path]:
-    for name in _SOURCES:
-        path = ROOT / name
-        if path.is_file():
-            yield path
-        for found in path.rglob("*"):
-            if found.name.endswith(_SOURCE_NAMES) and ".output" not in found.parts:
-                yield found
+def needs_build() -> bool:
+    """Whether ``archive`` would run programs to build. Raises LabError."""
+    return not _is_of(_archive(), _ingredients())
+
+
+def _archive() -> Path:
+    return binaries.CACHE / "kubernetes" / "terway.tar"
+
+
+def _told(made: Path) -> Path:
+    """What ``made`` is made of, in a file beside it."""
+    return made.with_suffix(".ingredients")
+
+
+def _is_of(made: Path, wanted: str) -> bool:
+    told = _told(made)
+    return made.exists() and told.exists() and told.read_text() == wanted
+
+
+def _ingredients() -> str:
+    try:
+        return ingredients.image()
+    except ImageError as exc:
+        raise LabError(f"no image: {exc}") from exc
+
+
+def _build(made: Path) -> None:
+    command = [sys.executable, "-m", "deploy.image", "--output", str(made)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"no image: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
 
 
 def load(lab: Lab, image: Path) -> None:

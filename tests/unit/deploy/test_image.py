@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from deploy.image import cache, command, stage
+from deploy.image import cache, command, ingredients, stage
 from deploy.image.errors import ImageError
 
 BIN = stage.ROOT / "deploy" / "bin"
@@ -115,3 +116,43 @@ def test_a_program_that_fails_or_is_missing_is_named() -> None:
         command.run(["sh", "-c", "echo no such thing; exit 3"])
     with pytest.raises(ImageError, match="apt-get install"):
         command.run(["no-such-program"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "deploy/bin/terwayd",
+        "deploy/Containerfile",
+        "deploy/image/base.Containerfile",
+        "deploy/image/buildah.py",
+        "constraints.txt",
+        "bpf/.output/pod_egress.bpf.o",
+        "cni/fields.py",
+    ],
+)
+def test_another_file_is_another_image(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bpf/.output", "cni", "control", "datapath", "deploy"):
+        shutil.copytree(stage.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("constraints.txt", "pyproject.toml"):
+        shutil.copy(stage.ROOT / name, tmp_path)
+    for module in (stage, ingredients):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    before = ingredients.image()
+    assert ingredients.image() == before
+    path = tmp_path / changed
+    path.write_bytes(path.read_bytes() + b"# another\n")
+    after = ingredients.image()
+    assert after != before
+
+
+def test_a_file_that_is_gone_is_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(stage.ROOT / "cni", tmp_path / "cni")
+    monkeypatch.setattr(stage, "PACKAGES", ("cni",))
+    monkeypatch.setattr(stage, "ROOT", tmp_path)
+    monkeypatch.setattr(stage, "_BUILT", ())
+    monkeypatch.setattr(stage, "PROGRAMS", ())
+    shutil.copytree(BIN, tmp_path / "deploy/bin")
+    (tmp_path / "deploy/Containerfile").touch()
+    before = stage.product_digest()
+    (tmp_path / "cni/fields.py").unlink()
+    assert stage.product_digest() != before

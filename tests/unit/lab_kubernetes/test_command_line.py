@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,18 @@ from types import SimpleNamespace
 import pytest
 
 from lab.kubernetes import __main__ as command
-from lab.kubernetes import cluster, options, preflight
-from lab.kubernetes.cluster import Wanted
+from lab.kubernetes import binaries, cluster, options, preflight, product
+from lab.kubernetes.cluster import Agent, Wanted
 from lab.kubernetes.modes import Mode
 from lab.messages import LabError
 from lab.spec import ProxyMode
 from lab.statedir import LabDir
+
+LACKING = ("ethtool", "mmdebstrap", "buildah", "crun")
+
+
+def quiet(_text: str) -> None:
+    """Nobody waits for these steps."""
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +145,52 @@ def test_little_memory_is_said_and_no_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_meminfo_says() -> None:
     assert preflight.available("MemTotal: 8000 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n") == 2 << 20
+
+
+def leave_socket(name: str) -> None:
+    """As a warden that was killed."""
+    path = LabDir.of(name).control
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def test_what_a_killed_one_left_is_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_socket("cluster")
+    assert asked(monkeypatch, "up") == Wanted()
+    capsys.readouterr()
+    assert command.main(["status"]) == 1
+    assert capsys.readouterr().err == "cluster: there is no cluster; bring one up with `./run cluster up`\n"
+
+
+def test_a_build_of_the_wanted_version_needs_its_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(binaries.VARIABLE, raising=False)
+    monkeypatch.setattr(binaries, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=5 << 30))
+    bin_dir = tmp_path / "cache" / "kubernetes" / binaries.VERSION / "bin"
+    bin_dir.mkdir(parents=True)
+    for name in binaries.CLUSTER:
+        (bin_dir / name).touch(0o755)
+    with pytest.raises(LabError, match=r"wants 9\.0"):
+        preflight.check("cluster", quiet)  # CoreDNS is not built
+    (bin_dir / "coredns").touch(0o755)
+    preflight.check("cluster", quiet)
+    with pytest.raises(LabError, match=r"wants 9\.0"):
+        preflight.check("cluster", quiet, version="1.34.1")
+
+
+@pytest.mark.parametrize(("agent", "built"), [("pods", False), ("pods", True), ("process", False)])
+def test_what_builds_an_image_is_wanted_where_one_is_built(
+    agent: str, built: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "check", lambda *_args, **_options: None)
+    monkeypatch.setattr(product, "needs_build", lambda: not built)
+    monkeypatch.setattr("shutil.which", lambda program, **_options: None if program in LACKING else program)
+    with pytest.raises(LabError) as caught:
+        cluster.up(Wanted(agent=Agent(agent)), lambda _text: None)
+    wanted = "ethtool mmdebstrap buildah crun" if (agent, built) == ("pods", False) else "ethtool"
+    assert str(caught.value).endswith(f"`apt-get install --no-install-recommends {wanted}`")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from lab.kubernetes import product
+import pytest
+
+from deploy.image import ingredients
+from lab.kubernetes import binaries, product
 
 _ALL = "Name:\tpython\nCapBnd:\t000001ffffffffff\n"
 _WITHOUT_SYS_RESOURCE = "Name:\tpython\nCapBnd:\t000001fffeffffff\n"
+
+
+def quiet(_text: str) -> None:
+    """Nobody waits for these steps."""
 
 
 def daemon_set(*capabilities: str) -> dict[str, Any]:
@@ -28,3 +36,49 @@ def test_a_machine_that_has_all_of_them_gives_all() -> None:
 def test_other_objects_stay_as_they_are() -> None:
     item = {"kind": "ServiceAccount", "metadata": {"name": "terway"}}
     assert product.given(dict(item), _WITHOUT_SYS_RESOURCE) == item
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Archives as they are built; what they are made of is the text of a file."""
+    made: list[Path] = []
+
+    def build(path: Path) -> None:
+        made.append(path)
+        path.touch()
+
+    monkeypatch.setattr(binaries, "CACHE", tmp_path)
+    monkeypatch.setattr(product, "_build", build)
+    monkeypatch.setattr(ingredients, "image", (tmp_path / "sources").read_text)
+    (tmp_path / "sources").write_text("one")
+    return made
+
+
+def test_an_image_is_built_again_when_it_would_be_another(builds: list[Path], tmp_path: Path) -> None:
+    assert product.needs_build()
+    assert product.archive(quiet) == product.archive(quiet) == builds[0]
+    assert not product.needs_build()
+    (tmp_path / "sources").write_text("other")
+    assert product.needs_build()
+    product.archive(quiet)
+    assert len(builds) == 2
+    builds[0].unlink()
+    assert product.needs_build()
+
+
+def test_an_interrupted_build_is_done_again(
+    builds: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product.archive(quiet)
+    (tmp_path / "sources").write_text("other")
+    with monkeypatch.context() as patch:
+        patch.setattr(product, "_build", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            product.archive(quiet)
+    (tmp_path / "sources").write_text("one")
+    product.archive(quiet)
+    assert len(builds) == 2
+
+
+def interrupt(_path: Path) -> None:
+    raise KeyboardInterrupt
