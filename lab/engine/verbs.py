@@ -154,7 +154,7 @@ def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
         cloud.reset_calls()
 
     def settle(call: Call) -> Any:
-        lab.reconciler.settle(call.number("timeout", 10.0))
+        lab.reconciler.settle(call.number("timeout", 30.0))
 
     return {
         "ecs.state": lambda _call: cloud.describe_state(),
