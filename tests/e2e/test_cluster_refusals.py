@@ -169,14 +169,15 @@ def test_a_pod_of_a_full_node_starts_when_another_has_ended(lab: Lab, lanes: dic
     lanes["throttled"].result()
     others = [f"filler-{i}" for i in range(10)]
     create(lab, "node3", *others)
-    held = {await_address(lab, name) for name in others}
+    held = {name: await_address(lab, name) for name in others}
     create(lab, "node3", "one-more")
     eventually("it is told", lambda: told(lab, "one-more", Cause.POOL_LIMIT))
     assert_told(
         lab, "one-more", Cause.POOL_LIMIT, "12 of 12 addresses in use", f"{TYPE} gives pods 2 ENIs of 6"
     )
     kubectl.run(lab, ["delete", "pod", others[0], "--wait=true"])
-    assert await_address(lab, "one-more") in held
+    # That one's address or another: with max_pool_size 0 a pool sync may have given it back meanwhile.
+    assert await_address(lab, "one-more") not in [held[name] for name in others[1:]]
     causes = Counter(event["message"].partition(":")[0] for event in warnings(lab, "one-more"))
     assert causes.keys() <= {Cause.POOL_LIMIT, Cause.COOLING}
     assert set(causes.values()) == {1}
