@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deploy.image.command import TOOLS
 from lab.client import Lab
 from lab.kubernetes import binaries, kubectl
 from lab.kubernetes.readiness import await_available
@@ -49,12 +51,15 @@ spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
 """
 
 
-def absence() -> str:
-    """Why no cluster can be had here, "" if one can."""
+def absence(*, image: bool = False) -> str:
+    """Why no cluster can be had here, "" if one can; with ``image`` one whose agents are pods."""
     named = os.environ.get(binaries.VARIABLE)
     directory = Path(named or binaries.CACHE / "kubernetes" / binaries.VERSION / "bin")
     lacking = binaries.missing(directory, binaries.CLUSTER + binaries.DNS)
-    return f"{directory} has no {', '.join(lacking)}: ./run cluster builds them" if lacking else ""
+    if lacking:
+        return f"{directory} has no {', '.join(lacking)}: ./run cluster builds them"
+    tools = [tool for tool in TOOLS if image and shutil.which(tool) is None]
+    return f"no {', '.join(tools)}: the product's image cannot be built" if tools else ""
 
 
 def quiet(_text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -16,11 +15,8 @@ from tests.e2e import cluster_site
 from tests.e2e.cluster_site import quiet
 from tests.e2e.witnesses import assert_agree
 
-if absent := cluster_site.absence():
+if absent := cluster_site.absence(image=True):
     pytest.skip(absent, allow_module_level=True)
-for program in ("mmdebstrap", "buildah"):
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program}: the product's image cannot be built", allow_module_level=True)
 
 PER_NODE = 15
 UNTIMELY = frozenset({remains.ENDED})

@@ -7,7 +7,6 @@ aws 59, cilium 21747 (an ENI that cannot be attached is not left behind), terway
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,11 +37,8 @@ from tests.e2e.cluster_refusals import (
 )
 from tests.e2e.cluster_site import quiet
 
-if absent := cluster_site.absence():
+if absent := cluster_site.absence(image=True):
     pytest.skip(absent, allow_module_level=True)
-for program in ("mmdebstrap", "buildah"):
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program}: the product's image cannot be built", allow_module_level=True)
 
 NAME = f"refusals-{os.getpid()}"
 NODES = ("node1", "node2", "node3")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -28,11 +27,8 @@ from tests.e2e.cluster_site import PODS, SLOW, deploy, eventually, pods, quiet, 
 from tests.e2e.load import compiled
 from tests.e2e.witnesses import assert_agree, settled, state, until
 
-if absent := cluster_site.absence():
+if absent := cluster_site.absence(image=True):
     pytest.skip(absent, allow_module_level=True)
-for program in ("mmdebstrap", "buildah"):
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program}: the product's image cannot be built", allow_module_level=True)
 
 NAME = f"upgrade-{os.getpid()}"
 THIS = "localhost/terway:dev"

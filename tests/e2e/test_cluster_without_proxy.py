@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -15,11 +14,8 @@ from lab.spec import ProxyMode
 from tests.e2e import cluster_site
 from tests.e2e.cluster_site import deploy, inside, on, quiet
 
-if absent := cluster_site.absence():
+if absent := cluster_site.absence(image=True):
     pytest.skip(absent, allow_module_level=True)
-for program in ("mmdebstrap", "buildah"):
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program}: the product's image cannot be built", allow_module_level=True)
 
 NAME = f"bare-{os.getpid()}"
 

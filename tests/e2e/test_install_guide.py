@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -22,11 +21,8 @@ from lab.kubernetes import cluster
 from tests.e2e import cluster_site
 from tests.unit.deploy.test_install_guide import GUIDE, lab_commands
 
-if absent := cluster_site.absence():
+if absent := cluster_site.absence(image=True):
     pytest.skip(absent, allow_module_level=True)
-for program in ("mmdebstrap", "buildah"):
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program}: the product's image cannot be built", allow_module_level=True)
 if (statedir.base() / cluster.NAME).exists():
     pytest.skip("./run cluster is up on this machine, and the guide's commands would take it down")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,11 +21,8 @@ from lab.kubernetes.product import ROOT
 from tests.e2e import cluster_site
 from tests.e2e.cluster_site import eventually
 
-if absent := cluster_site.absence():
+if absent := cluster_site.absence(image=True):
     pytest.skip(absent, allow_module_level=True)
-for program in ("mmdebstrap", "buildah"):
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program}: the product's image cannot be built", allow_module_level=True)
 
 NAME = f"modes-{os.getpid()}"
 _MOST = 180.0
