@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -98,12 +99,19 @@ class SqliteLedger:
             raise self._error("open", exc) from exc
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        if isinstance(exc, sqlite3.Error):
+        if self._is_read_only():  # which SQLite may call an I/O error
+            number = sqlite3.SQLITE_READONLY
+        elif isinstance(exc, sqlite3.Error):
             number = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
         else:
             number = _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
         remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
+
+    def _is_read_only(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(os.statvfs(self._path.parent).f_flag & os.ST_RDONLY)
+        return False
 
     def _prepare(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
