@@ -420,3 +420,33 @@ def test_the_windows_socket_cannot_be_reached_before_it_is_roots_alone(
     monkeypatch.setattr(Path, "chmod", watched)
     with window(f"unix://{tmp_path}/w"):
         assert seen == ["refused"]
+
+
+def test_no_descriptor_left_for_http_is_one_line_and_no_spinning(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with caplog.at_level(logging.WARNING), say(port, GOOD) as held, say(port, b"") as waiting:
+        assert held.recv(100)
+        used = max(map(int, os.listdir("/proc/self/fd"))) + 2
+        client = socket.socket()
+        hogs = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+            with suppress(OSError):
+                while True:
+                    hogs.append(os.dup(0))
+            client.connect(("127.0.0.1", port))
+            before = time.process_time()
+            time.sleep(1.0)
+            spent = time.process_time() - before
+        finally:
+            for hog in hogs:
+                os.close(hog)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        client.sendall(GOOD)
+        assert b"200" in client.recv(100), "who waited is served"
+        client.close()
+        assert spent < 0.5, "it rests in between"
+        waiting.close()
+    assert [r.message for r in caplog.records] == ["cannot accept a request: [Errno 24] Too many open files"]
