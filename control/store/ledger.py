@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import logging
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +26,12 @@ from control.model.errors import LedgerError
 from control.model.records import Changes, Snapshot
 from control.store import rows
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
+
+MEMORY = "/dev/shm"
+"""Where a file goes that no disk is needed for."""
 
 SCHEMA_VERSION = 1
 
@@ -88,18 +97,64 @@ class SqliteLedger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        """Where a ledger that cannot be written where it is has been read; writes go nowhere then."""
+        self._lock = -1
+        """Of the directory: a disk that cannot be written has no other lock."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=0, cached_statements=64)
+            self._lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._open(path)
+        except (OSError, sqlite3.Error) as exc:
+            taken = isinstance(exc, BlockingIOError)
+            if taken or not (self._is_read_only() and path.exists()):
+                self._unlock()
+                raise self._error("open", exc) from exc
+            log.error("pods cannot be added: %s", self._error("open", exc))
+            self._read_copy()
+
+    def _open(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=0, cached_statements=64)
+        try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _read_copy(self) -> None:
+        """A disk that turned read-only: what is on it is still known, and pods can be deleted."""
+        try:
+            memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+            self._copy = tempfile.TemporaryDirectory(prefix="terway-ledger-", dir=memory)
+            for suffix in ("", "-wal"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy(f"{self._path}{suffix}", self._copy.name)
+            self._open(Path(self._copy.name) / self._path.name)
         except (OSError, sqlite3.Error) as exc:
-            raise self._error("open", exc) from exc
+            raise self._error("read", exc) from exc
+
+    def _leave_copy(self) -> None:
+        """Go on in the file itself, if it can be written by now. Raises LedgerError."""
+        if self._copy is None:
+            return
+        copy = self._db
+        try:
+            self._open(self._path)
+        except (OSError, sqlite3.Error) as exc:
+            self._db = copy
+            raise self._error("write", exc) from exc
+        copy.close()
+        self._copy.cleanup()
+        self._copy = None
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        if self._is_read_only():  # which SQLite may call an I/O error
+        if isinstance(exc, BlockingIOError):
+            number = sqlite3.SQLITE_BUSY
+        elif self._is_read_only():  # which SQLite may call an I/O error
             number = sqlite3.SQLITE_READONLY
         elif isinstance(exc, sqlite3.Error):
             number = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
@@ -145,6 +200,7 @@ class SqliteLedger:
             raise self._error("read", exc) from exc
 
     def write(self, changes: Changes) -> None:
+        self._leave_copy()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -183,6 +239,7 @@ class SqliteLedger:
             self._db.execute(statement, row)
 
     def remember(self, fact: str, value: str) -> None:
+        self._leave_copy()
         try:
             self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (fact, value))
         except sqlite3.Error as exc:
@@ -190,3 +247,11 @@ class SqliteLedger:
 
     def close(self) -> None:
         self._db.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
