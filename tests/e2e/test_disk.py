@@ -215,7 +215,7 @@ def test_metadata_away_at_the_first_add(lab: Lab, fault: dict[str, float]) -> No
         assert error.code == 11
         assert "the instance metadata service failed" in str(error), error
         assert "100.100.100.200" in str(error), error
-        assert made.lab.cloud.calls() == {}
+        assert not {"AssignPrivateIpAddresses", "CreateNetworkInterface"} & made.lab.cloud.calls().keys()
         assert cloud_enis(made.lab, made.node) == before
         assert state(made.node)["pool"]["frozen"] == 0
         made.lab.cloud.clear_faults()
