@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -155,15 +156,26 @@ class FastPathSwitch:
         filters = self._filters
         if filters is None:
             return
-        while True:
-            try:
-                await self._round(filters)
-            except (TerwayError, KernelError) as exc:
-                log.warning("the fast path is as it was: %s", exc)
-                await asyncio.sleep(SOON)
-            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
-                log.exception("looking after the fast path failed in a way nobody foresaw")
-                await asyncio.sleep(SOON)
+        with self._following_links():
+            while True:
+                try:
+                    await self._round(filters)
+                except (TerwayError, KernelError) as exc:
+                    log.warning("the fast path is as it was: %s", exc)
+                    await asyncio.sleep(SOON)
+                except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+                    log.exception("looking after the fast path failed in a way nobody foresaw")
+                    await asyncio.sleep(SOON)
+
+    @contextlib.contextmanager
+    def _following_links(self) -> Iterator[None]:
+        """Within the block it is noted at once which pods' links go down and up."""
+        loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
+        loop.add_reader(fd, self._companion.links_changed)
+        try:
+            yield
+        finally:
+            loop.remove_reader(fd)
 
     def close(self) -> None:
         if self._filters is not None:

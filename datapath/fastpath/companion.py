@@ -12,12 +12,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from socket import if_indextoname
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from datapath import namespace
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.fastpath import open_fast_path
+from datapath.fastpath.carriers import CarrierWatch
 from datapath.fastpath.errors import Unavailable
 from datapath.fastpath.rows import Eni, Pod
 from datapath.netlink import address, neighbour
@@ -49,6 +51,8 @@ class Companion:
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
         self._ready: dict[int, EniLink] = {}
+        self._carriers: CarrierWatch | None = None
+        self._following = Lock()
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
@@ -67,6 +71,8 @@ class Companion:
         except Unavailable as exc:
             self._why = exc.reason
             raise
+        self._carriers = CarrierWatch(self._netns)
+        self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
         """Other prefixes from now on. Raises KernelError if they do not all fit."""
@@ -83,6 +89,9 @@ class Companion:
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
+        if self._carriers is not None:
+            self._carriers.close()
+            self._carriers = None
         if self._fast is not None:
             self._fast.close()
             self._fast = None
@@ -111,6 +120,15 @@ class Companion:
         except (KernelError, OSError) as exc:
             log.warning("gateways' MACs could not be looked up: %s", exc)
         return not self._unlearned
+
+    def links_fd(self) -> int:
+        """Readable when pods' links may have gone up or down: call ``links_changed`` then. -1 for none."""
+        return -1 if self._carriers is None else self._carriers.fileno()
+
+    def links_changed(self) -> None:
+        """Note which pods' links are up, so that what is for those that are not is dropped with a reason."""
+        if self._fast is not None:
+            self._follow_carriers(self._fast)
 
     # What a mode tells
 
@@ -163,6 +181,7 @@ class Companion:
             self._tell_prefixes(self._fast)
             self._mend_enis(self._fast, present, done)
             self._mend_pods(self._fast, present, done)
+            self._follow_carriers(self._fast, anew=True)
         except (KernelError, OSError) as exc:
             log.warning("the fast path could not be mended; the next time tries again: %s", exc)
         return done
@@ -187,7 +206,7 @@ class Companion:
             before = rows.get(ifindex)
             wanted = _pod(endpoint, applied, before)
             if before != wanted:
-                fast.put_endpoint(wanted)
+                self._put_or_detach(fast, wanted, attached=ifindex in attached)
                 found = "no row" if before is None else str(before)
                 done.append(Difference(f"fast path of {endpoint.host_link}", found))
             if ifindex not in attached:
@@ -200,6 +219,29 @@ class Companion:
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
         fast.attach_pod(applied.host_ifindex)
+
+    def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
+        """Where the program is and the row cannot be, it would drop all that the pod sends."""
+        try:
+            fast.put_endpoint(pod)
+        except KernelError:
+            if attached:
+                fast.detach_pod(pod.host_ifindex)
+            raise
+
+    def _follow_carriers(self, fast: FastPath, *, anew: bool = False) -> None:
+        """``anew``: of all links, whatever events said. May be called from several threads."""
+        carriers = self._carriers
+        if carriers is None:
+            return
+        try:
+            with self._following:
+                found = carriers.all() if anew else carriers.changes()
+                for ifindex, carrier in found.items():
+                    if fast.set_pod_down(ifindex, not carrier):
+                        log.info("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
+        except (KernelError, OSError) as exc:
+            log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
 
     def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
