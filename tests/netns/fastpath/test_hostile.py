@@ -133,9 +133,7 @@ def test_a_guest_without_permanent_neighbours_finds_its_gateway(
         reader.neigh("del", dst=gateway, ifindex=index)
         with node.counting("fast_answer") as grown:
             exchange(guest.netns, other.netns, other.address(version))
-        (learned,) = (
-            one for one in reader.get_neighbours(ifindex=index) if str(one.get("dst")) == gateway
-        )
+        (learned,) = (one for one in reader.get_neighbours(ifindex=index) if str(one.get("dst")) == gateway)
         assert learned.get("lladdr") == guest.applied.host_mac
     assert grown["fast_answer"] >= 1
 
