@@ -83,7 +83,7 @@ static __noinline enum fabric_reason nd_decide(struct __sk_buff *skb, const stru
 
 	if (packet->icmp_type != ND_SOLICIT)
 		return PASS_CONTROL;
-	if (packet->transport != ND_AT ||
+	if (packet->transport != ND_AT || !packet_holds(packet, sizeof(message) - 8) ||
 	    bpf_skb_load_bytes(skb, ND_AT, &message, sizeof(message) - 8))
 		return DROP_MALFORMED;
 	if (!source->word[0] && !source->word[1] && !source->word[2] && !source->word[3])

@@ -1,4 +1,4 @@
-"""A pod with root takes its link down, away, or gives it another MAC: what is for it is not lost without a reason."""
+"""A pod with root takes its link down, or away, or changes its MAC: what is for it is lost with a reason."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_link_that_is_up_again(node: FastNode, watch: CarrierWatch, version: i
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_link_with_another_mac(node: FastNode, version: int, way: str) -> None:
-    """What is for it arrives: nobody looks at the MAC behind the redirect. What it sends is dropped with a reason."""
+    """What is for it arrives: nobody looks at the MAC behind the redirect. What it sends is dropped."""
     one, other = node.pod(ENI1), node.pod(ENI2)
     set_link(other, address="06:00:00:00:00:42")
     with udp_socket(other.netns, version) as ear:
