@@ -52,6 +52,9 @@ PATIENCE = 3.0
 CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
 
+LINKS_CALM = 0.05
+"""Seconds from a link's event to the look at it: an ADD makes several, and is not to wait for that."""
+
 
 class State(StrEnum):
     ON = "on"
@@ -169,13 +172,26 @@ class FastPathSwitch:
 
     @contextlib.contextmanager
     def _following_links(self) -> Iterator[None]:
-        """Within the block it is noted at once which pods' links go down and up."""
+        """Within the block it is noted which pods' links go down and up."""
         loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
-        loop.add_reader(fd, self._companion.links_changed)
+        later: asyncio.TimerHandle | None = None
+
+        def readable() -> None:
+            nonlocal later
+            loop.remove_reader(fd)
+            later = loop.call_later(LINKS_CALM, read)
+
+        def read() -> None:
+            loop.add_reader(fd, readable)
+            self._companion.links_changed()
+
+        loop.add_reader(fd, readable)
         try:
             yield
         finally:
             loop.remove_reader(fd)
+            if later is not None:
+                later.cancel()
 
     def close(self) -> None:
         if self._filters is not None:
