@@ -89,7 +89,7 @@ class PolicyRoute:
             ifindex = self._ifindex_of(socket, mac) if prepared is None else prepared.ifindex
             if ifindex is not None:
                 self._shortcut.eni_leaves(ifindex)
-                node.forget_eni(socket, ifindex)
+                node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
 
     # Endpoints
 
@@ -151,9 +151,11 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._removing:
             observed = seen.observe(socket)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
-            found = repair.node_steps(observed, self._families)
-            for prepared in tuple(self._enis.values()):
-                found += repair.eni_steps(prepared, node.look(socket, prepared))
+            looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
+            names = [state.link.name for _, state in looks if state.link is not None]
+            found = repair.node_steps(observed, self._families, names)
+            for prepared, state in looks:
+                found += repair.eni_steps(prepared, state)
             found += repair.steps(observed, endpoints, enis, remove_unknown=remove_unknown)
             done = [step.difference for step in found if _attempt(socket, step)]
             done += self._shortcut.mend(self._present(observed, endpoints))
@@ -183,6 +185,13 @@ class PolicyRoute:
             return prepared.ifindex
         found = node.look_for(socket, mac)
         return None if found is None else found.index
+
+    def _name_of(self, socket: Socket, mac: str, prepared: PreparedEni | None) -> str:
+        """Of an ENI's link now, or what it was when it was made ready; "" if nobody knows."""
+        found = node.look_for(socket, mac)
+        if found is not None:
+            return found.name
+        return "" if prepared is None else prepared.name
 
     def _write(self, socket: Socket, endpoint: Endpoint, netns: int, place: Place, *, fresh: bool) -> None:
         """The pod's side, then the host's with its proof, then wait until the pod can send and receive."""
