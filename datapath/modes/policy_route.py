@@ -18,6 +18,7 @@ from datapath import host_side, inspection, namespace, node, pod_side, repair
 from datapath import observed as seen
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
+from datapath.guard import Guard
 from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.socket import Pool, Socket
@@ -46,6 +47,8 @@ class PolicyRoute:
         self._netns = None if netns is None else os.dup(netns)
         self._shortcut = shortcut
         self._sockets = Pool(self._netns)
+        self.guard = Guard(self._netns)
+        """What refuses that pods send as somebody else; it says itself whether it is in force."""
         self._reaper = Reaper(self._netns)
         self._pairs = PairMaker(self._reaper, self._retire_old)
         self._enis: dict[str, PreparedEni] = {}
@@ -57,6 +60,7 @@ class PolicyRoute:
         """Wait for the reaper and give all descriptors back. What was set up stays."""
         self._reaper.close()
         self._sockets.close()
+        self.guard.close()
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
@@ -71,6 +75,7 @@ class PolicyRoute:
         addresses = tuple(host_addresses)
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
+        self.guard.stand(self._eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
@@ -79,6 +84,7 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._inside():
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
         self._enis[eni.mac.lower()] = prepared
+        self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
         return prepared.ifindex
 
@@ -90,6 +96,7 @@ class PolicyRoute:
             if ifindex is not None:
                 self._shortcut.eni_leaves(ifindex)
                 node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
+        self.guard.stand(self._eni_names())
 
     # Endpoints
 
@@ -158,6 +165,7 @@ class PolicyRoute:
                 found += repair.eni_steps(prepared, state)
             found += repair.steps(observed, endpoints, enis, remove_unknown=remove_unknown)
             done = [step.difference for step in found if _attempt(socket, step)]
+            done += self.guard.stand(names)
             done += self._shortcut.mend(self._present(observed, endpoints))
         if observed.doomed or remove_unknown:
             self._reaper.wake()
@@ -178,6 +186,9 @@ class PolicyRoute:
     def _inside(self) -> AbstractContextManager[None]:
         """The node's namespace for this thread, for sysctls."""
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
+
+    def _eni_names(self) -> list[str]:
+        return [prepared.name for prepared in tuple(self._enis.values())]
 
     def _ifindex_of(self, socket: Socket, mac: str) -> int | None:
         prepared = self._enis.get(mac.lower())
