@@ -9,10 +9,10 @@
     2048      from POD lookup 1000+ifindex         ours and upstream's, one per pod: away from pods
     32766     from all lookup main                 kernel
 
-An address that the cloud gave to an ENI and that no pod has (idle, cooling, just released) still draws packets
-to this node. Rule 1024 ends them here; by the main table they would leave again and, sent by a pod, come back
-until their TTL is over. What a pod sends to where no packet leaves a link for (169.254.0.0/16, 240.0.0.0/4) ends
-in its ENI's table, at the routes of ``NOT_BEYOND_A_LINK``.
+An address that the cloud gave to an ENI and that no pod has (idle, cooling, just released) still draws
+packets to this node. Rule 1024 ends them here; by the main table they would leave again and, sent by a pod,
+come back until their TTL is over. What a pod sends to where no packet leaves a link for (169.254.0.0/16,
+240.0.0.0/4) ends in its ENI's table, at the routes of ``NOT_BEYOND_A_LINK``.
 
 Upstream keeps the pods' /32 routes in the main table behind one rule per pod, so that a look-up walks two
 rules per pod; here one rule leads to a table of its own, whose size does not matter to a look-up.

@@ -81,9 +81,9 @@ class EniState:
     objects: tuple[Object, ...]
 
 
-def has_ipv6(socket: Socket) -> bool:
+def has_ipv6() -> bool:
     """Whether the kernel has IPv6: not if it was built or started (``ipv6.disable=1``) without."""
-    return bool(rule.list_all(socket, AF_INET6)) or os.path.isdir(sysctl.path("net/ipv6"))
+    return os.path.isdir(sysctl.path("net/ipv6/conf"))
 
 
 def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]:
@@ -103,6 +103,18 @@ def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]
         *map(address.add, plan.node_addresses()),
     )
     return families
+
+
+def mend_settings(families: Iterable[int]) -> tuple[str, ...]:
+    """What ``prepare`` set for all links and somebody has set otherwise: put right, and named.
+
+    Of the reverse path filter the greater of ``all`` and the link's own counts: 2 there makes the pods'
+    strict one loose, and 1 refuses what the VPC brings by any ENI but the node's.
+    """
+    wanted = _settings("ipv4", "all", {"forwarding": "1", "rp_filter": "0"})
+    if AF_INET6 in families:
+        wanted |= _settings("ipv6", "all", {"forwarding": "1"})
+    return sysctl.ensure(wanted)
 
 
 def prepare_eni(socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...]) -> PreparedEni:
@@ -194,7 +206,7 @@ def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, 
 
 
 _ENI_V4 = {"rp_filter": "0", "forwarding": "1", "accept_local": "1"}
-"""accept_local: what the node itself sends to an address that no pod has comes back by the ENI, with the node's
-own source. The kernel would drop it as martian, and the sender never hear that there is nobody."""
+"""accept_local: what the node itself sends to an address that no pod has comes back by the ENI, with the
+node's own source. The kernel would drop it as martian, and the sender never hear that there is nobody."""
 _ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
 """Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

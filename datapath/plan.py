@@ -20,7 +20,6 @@ from datapath.netlink.route import MAIN, Path, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, everywhere, family_of, host_network
 
-
 HOST_LINK_SETTINGS = {
     Devconf.RP_FILTER: 1,
     Devconf.ACCEPT_SOURCE_ROUTE: 0,
@@ -29,9 +28,9 @@ HOST_LINK_SETTINGS = {
     Devconf.ARP_ACCEPT: 0,
     Devconf.DROP_GRATUITOUS_ARP: 1,
 }
-"""What a pod may not do to the node through its host link. The reverse path filter is strict: the only way back
-to a pod's address is its own link. It is asked for ARP as well, so that a sender who is made up, or is another
-pod, makes no neighbour entry; a claim that nobody asked for makes none either."""
+"""What a pod may not do to the node through its host link. The reverse path filter is strict: the only way
+back to a pod's address is its own link. The kernel asks it about ARP as well, so that a sender who is made up,
+or is another pod, makes no neighbour entry; a claim that nobody asked for makes none either."""
 
 LOOPBACK = 1
 """The loopback is the first link of every namespace."""
@@ -106,7 +105,7 @@ def pods_rule(family: int) -> Rule:
 
 
 def node_addresses() -> tuple[Assigned, ...]:
-    """What ARP for the pods' gateway is answered with. Of scope host, so that the node never sends from it."""
+    """The pods' gateway, for ARP. Of scope host, so that the node never sends from it."""
     return (Assigned(layout.POD_GATEWAY, 32, LOOPBACK, SCOPE_HOST, device="lo"),)
 
 
@@ -145,7 +144,7 @@ def _families(endpoint: Endpoint) -> tuple[int, ...]:
 
 
 def _host_addresses(endpoint: Endpoint, place: Place) -> tuple[Assigned, ...]:
-    """Extra routes make the gateway a real address of the host's end, as upstream does; IPv6 has it so always."""
+    """Extra routes make the gateway an address of the host's end, as upstream does; IPv6 always."""
     found = []
     if any(isinstance(extra, IPv4Network) for extra in endpoint.extra_routes):
         found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link))

@@ -1,7 +1,7 @@
 """A table of nf_tables of our own, which refuses what a pod may not send. With eBPF and without.
 
-It has static rules, by the prefix of pods' host links: no ADD writes here. Whose a source address is the rules ask
-of the routes (``fib``), so that nothing has to be kept in step with the pods. From the top:
+Its rules are static and go by the prefix of pods' host links, so no ADD writes here. Whose a source address
+is they ask of the routes (``fib``), so nothing has to be kept in step with the pods. From the top:
 
     guard       keeps the table as it should be, reads its counters
     ruleset     what should be in it, pure

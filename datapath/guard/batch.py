@@ -87,7 +87,7 @@ def comment_bytes(comment: str) -> bytes:
 
 
 def comment_of(data: bytes) -> str:
-    """"" if there is none."""
+    """ "" if there is none."""
     return data[2:].split(b"\0")[0].decode(errors="replace") if data[:1] == b"\0" else ""
 
 

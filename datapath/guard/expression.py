@@ -1,7 +1,7 @@
 """What a rule of nf_tables consists of, into bytes. Pure; ``datapath.firewall.expression`` reads the same.
 
-An expression loads a field of the packet into a register, compares a register and ends the rule if it differs, or
-acts. Only the first register is used, which has 16 bytes.
+An expression loads a field of the packet into a register, compares a register and ends the rule if it
+differs, or acts. Only the first register is used, which has 16 bytes.
 Source: linux/netfilter/nf_tables.h. Integers are in network byte order, data as the register has it.
 """
 

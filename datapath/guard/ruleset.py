@@ -1,18 +1,26 @@
 """What the guard's table holds. Pure: names of the ENIs in, chains and rules out.
 
-    prerouting (before conntrack)   from a pod's host link: from_pod
-    from_pod                        IPv6: from_pod_6. To 127.0.0.0/8, from an address whose route is not the link it
-                                    came by, to the pods' gateway and not ICMP: dropped
-    from_pod_6                      router advertisements and redirects: dropped. From a link-local address:
-                                    link_local_6; from "::": unspecified_6; as above else
-    link_local_6                    only neighbour discovery and MLD, and of what makes a neighbour entry for its
-                                    sender (NS, RS) so many a minute by each link
-    unspecified_6                   only what a node that has no address yet says: DAD, RS, MLD
-    arrivals (after destination NAT)  from an ENI: from_eni
-    from_eni                        counts what is for no pod and not for the node. No verdict: rule 1024 of
-                                    ``datapath.layout`` ends it, with an error to its sender
+    chain          packets                            what becomes of them
+    prerouting     from a pod's host link, before     go to from_pod
+                   conntrack
+    from_pod       IPv6                               go to from_pod_6
+                   to 127.0.0.0/8                     dropped
+                   from an address whose route is     dropped
+                   not the link they came by
+                   to the gateway, no ICMP            dropped
+    from_pod_6     router advertisements, redirects   dropped
+                   from a link-local address          go to link_local_6
+                   from ::                            go to unspecified_6
+                   from an address as above           dropped
+    link_local_6   NS and RS, which make a neighbour  dropped beyond so many a minute by each link
+                   entry for their sender
+                   no neighbour discovery, no MLD     dropped
+    unspecified_6  neither DAD nor RS nor MLD         dropped
+    arrivals       from an ENI, after DNAT            go to from_eni
+    from_eni       for no pod, nor for the node       counted: rule 1024 of ``datapath.layout`` ends them,
+                                                      with an error to their sender
 
-A sender of IPv4 may be 0.0.0.0 only to everybody (DHCP): the kernel's own rule.
+An IPv4 packet from 0.0.0.0 passes only to everybody (DHCP), by the kernel's own word.
 """
 
 from __future__ import annotations
@@ -122,9 +130,7 @@ def ruleset(enis: Iterable[str]) -> Ruleset:
 def _from_pod() -> list[Rule]:
     chain = "from_pod"
     return [
-        _rule(
-            chain, "IPv6", x.load_meta(Meta.NFPROTO), x.equal(bytes([AF_INET6])), _goto("from_pod_6")
-        ),
+        _rule(chain, "IPv6", x.load_meta(Meta.NFPROTO), x.equal(bytes([AF_INET6])), _goto("from_pod_6")),
         _drop(chain, Reason.LOOPBACK, x.load_network(16, 1), x.equal(b"\x7f")),
         _drop(chain, Reason.SOURCE, *_not_its_own()),
         _drop(

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from datapath import host_side, inspection, namespace, node, pod_side, repair
 from datapath import observed as seen
@@ -67,6 +68,11 @@ class PolicyRoute:
 
     # Node and ENIs
 
+    def has_ipv6(self) -> bool:
+        """Whether the kernel knows IPv6. If not, nothing is made, listed or removed that is of it."""
+        with self._inside():
+            return node.has_ipv6()
+
     def prepare_node(self, host_addresses: Iterable[Address], *, home: int = 0) -> None:
         """Sysctls, the rule to ``TABLE_PODS``, and an end to links that a crash left doomed.
 
@@ -82,6 +88,8 @@ class PolicyRoute:
     def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:
         """Make the ENI's link and table ready; its index. KernelError with ENODEV: no link has the MAC."""
         with self._sockets.borrowed() as socket, self._inside():
+            if eni.gateway_v6 is not None and not node.has_ipv6():
+                eni = replace(eni, gateway_v6=None)
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
         self._enis[eni.mac.lower()] = prepared
         self.guard.stand(self._eni_names())
@@ -102,6 +110,8 @@ class PolicyRoute:
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         """See ``Mode.setup``. The ENI must have been prepared."""
+        if endpoint.ipv6 is not None and not self.has_ipv6():
+            raise _no_ipv6(endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
@@ -157,6 +167,7 @@ class PolicyRoute:
         """
         with self._sockets.borrowed() as socket, self._removing:
             observed = seen.observe(socket)
+            endpoints = self._of_families_here(endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
             looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
             names = [state.link.name for _, state in looks if state.link is not None]
@@ -166,6 +177,7 @@ class PolicyRoute:
             found += repair.steps(observed, endpoints, enis, remove_unknown=remove_unknown)
             done = [step.difference for step in found if _attempt(socket, step)]
             done += self.guard.stand(names)
+            done += self._mend_settings()
             done += self._shortcut.mend(self._present(observed, endpoints))
         if observed.doomed or remove_unknown:
             self._reaper.wake()
@@ -186,6 +198,21 @@ class PolicyRoute:
     def _inside(self) -> AbstractContextManager[None]:
         """The node's namespace for this thread, for sysctls."""
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
+
+    def _of_families_here(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """Without IPv6 if the kernel has none: the ledger may know of it from an earlier boot."""
+        if self.has_ipv6():
+            return list(endpoints)
+        return [replace(one, ipv6=None) for one in endpoints if one.ipv4 is not None]
+
+    def _mend_settings(self) -> list[Difference]:
+        try:
+            with self._inside():
+                changed = node.mend_settings(self._families)
+        except KernelError as exc:
+            log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
+            return []
+        return [Difference(f"sysctl {name}", "set otherwise by somebody") for name in changed]
 
     def _eni_names(self) -> list[str]:
         return [prepared.name for prepared in tuple(self._enis.values())]
@@ -241,6 +268,15 @@ class PolicyRoute:
         free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
         self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
+
+
+def _no_ipv6(endpoint: Endpoint) -> KernelError:
+    return KernelError(
+        "set up a pod",
+        errno=errno.EAFNOSUPPORT,
+        object=f"{endpoint.host_link} with {endpoint.ipv6}",
+        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
+    )
 
 
 def _no_eni(endpoint: Endpoint) -> KernelError:

@@ -67,7 +67,7 @@ def arp(sender_mac: str, sender: Address, target: Address, *, reply: bool = Fals
 
 def checksum(data: bytes) -> int:
     padded = data + b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -1,12 +1,12 @@
-"""What a pod with root may try on a node without eBPF. Each attack is followed by something honest by the same way,
-so that no test has to wait for what must not come.
+"""What a pod with root may try on a node without eBPF.
+
+Each attack is followed by something honest by the same way, so that no test waits for what must not come.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -48,7 +48,9 @@ VERSIONS = pytest.mark.parametrize("version", [4, 6])
 GATEWAY, GATEWAY_V6 = IPv4Address("169.254.1.1"), IPv6Address("fe80::1")
 FORGED: dict[int, tuple[Address, ...]] = {
     4: tuple(map(IPv4Address, (HOST, OUTSIDE, "100.100.100.200", "172.21.0.1", "127.0.0.1", "169.254.1.1"))),
-    6: tuple(map(IPv6Address, (HOST_V6, OUTSIDE_V6, "fd00:21::1", "2001:db8:dead::1", "fe80::bad", "fe80::1"))),
+    6: tuple(
+        map(IPv6Address, (HOST_V6, OUTSIDE_V6, "fd00:21::1", "2001:db8:dead::1", "fe80::bad", "fe80::1"))
+    ),
 }
 TAGS = pytest.mark.parametrize("tags", [0, 1, 2], ids=["untagged", "vid0", "vid0-twice"])
 PORT = 4242
@@ -81,13 +83,13 @@ class Pod:
 
 
 @pytest.fixture
-def pods(world: World, mode: PolicyRoute) -> Iterator[tuple[Pod, Pod, Pod]]:
+def pods(world: World, mode: PolicyRoute) -> tuple[Pod, Pod, Pod]:
     """Attacker, the neighbour that is faked, and who is attacked."""
     made = []
     for card in (ENI1, ENI1, ENI2):
         endpoint, netns = world.endpoint(card), world.namespace()
         made.append(Pod(netns, endpoint, mode.setup(endpoint, netns)))
-    yield made[0], made[1], made[2]
+    return made[0], made[1], made[2]
 
 
 @pytest.fixture(params=["nft", "routes alone"])
@@ -255,9 +257,7 @@ def test_invented_nd_senders_make_few_neighbours(
     assert sum(dropped(mode).values()) >= 2 * FLOOD - 30
 
 
-def test_a_pods_claims_change_no_neighbour(
-    checked_by: str, world: World, pods: tuple[Pod, Pod, Pod]
-) -> None:
+def test_a_pods_claims_change_no_neighbour(checked_by: str, world: World, pods: tuple[Pod, Pod, Pod]) -> None:
     """Nor do those about the pod itself: its entry is permanent."""
     del checked_by
     attacker, neighbour, _ = pods
