@@ -29,8 +29,8 @@ HOST_LINK_SETTINGS = {
     Devconf.DROP_GRATUITOUS_ARP: 1,
 }
 """What a pod may not do to the node through its host link. The reverse path filter is strict: the only way
-back to a pod's address is its own link. The kernel asks it about ARP as well, so that a sender who is made up,
-or is another pod, makes no neighbour entry; a claim that nobody asked for makes none either."""
+back to a pod's address is its own link. The kernel asks it about ARP as well, so that a sender who is
+made up, or is another pod, makes no neighbour entry; a claim that nobody asked for makes none either."""
 
 LOOPBACK = 1
 """The loopback is the first link of every namespace."""
