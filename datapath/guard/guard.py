@@ -70,15 +70,17 @@ class Guard:
                 if found is not None:
                     _write(self._socket, wanted)
         except (KernelError, OSError) as exc:
-            self.lacking = f"nf_tables refused the table inet {TABLE}: {exc}"
-            log.warning("%s", self.lacking)
+            lacking = f"nf_tables refused the table inet {TABLE}: {exc}"
+            if lacking != self.lacking:
+                log.warning("%s", lacking)
+            self.lacking = lacking
             return ()
         self.lacking = ""
         return () if found is None else (found,)
 
     def drops(self) -> list[Drops]:
         """One per reason; none while the table is not there. Raises KernelError."""
-        if self._socket is None:
+        if self._socket is None or self.lacking:
             return []
         body = batch.head() + wire.attribute_text(1, TABLE)
         request = _dump(Nft.GETOBJ, body, "list counters of")

@@ -129,6 +129,7 @@ class PolicyRoute:
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``Mode.check``."""
+        endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             return inspection.check(socket, endpoint, netns, eni)

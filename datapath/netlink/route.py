@@ -159,7 +159,9 @@ def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
     absent = _NO_FAMILY | {errno.ENOENT}
     request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)
-    found = (decode(message) for message in socket.dump(request) if message.kind == Kind.NEWROUTE)
+    # A kernel without the family answers with the routes of others.
+    dumped = (one for one in socket.dump(request) if one.kind == Kind.NEWROUTE and one.body[0] == family)
+    found = map(decode, dumped)
     return [route for route in found if route is not None and route.table == table]
 
 

@@ -1,4 +1,4 @@
-"""What the stack refuses hostile pods under terwayd, with eBPF and without, and where packets for no pod end."""
+"""What the stack refuses hostile pods under terwayd, and where packets for no pod end; with and without eBPF."""
 
 from __future__ import annotations
 
