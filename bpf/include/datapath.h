@@ -65,7 +65,7 @@ enum reason {
 	STACK_NO_POD = 7,
 	/* The destination is a pod of another ENI than the one the packet came in by. */
 	STACK_OTHER_ENI = 8,
-	/* The pod's ENI is not known. */
+	/* The pod's ENI is not known, or its link is down. */
 	STACK_NO_ENI = 9,
 	/* Neither ARP nor IPv4 nor IPv6, and it did not come from a pod. */
 	STACK_NOT_IP = 10,

@@ -169,15 +169,15 @@ static __always_inline enum reason away_decide(struct __sk_buff *skb, const stru
 }
 
 /* The veth's carrier is back: a frame came by it. The agent may not have heard of it, or not be there. */
-static __noinline int pod_is_up(struct pod *pod)
+static __noinline int pod_is_up(struct pod *pod, __u32 ifindex)
 {
 	struct endpoint *v4 = bpf_map_lookup_elem(&endpoints, &pod->v4);
 	struct endpoint *v6 = bpf_map_lookup_elem(&endpoints, &pod->v6);
 
 	pod->flags &= ~ENDPOINT_DOWN;
-	if (v4)
+	if (v4 && v4->host_ifindex == ifindex)
 		v4->flags &= ~ENDPOINT_DOWN;
-	if (v6)
+	if (v6 && v6->host_ifindex == ifindex)
 		v6->flags &= ~ENDPOINT_DOWN;
 	return 0;
 }
@@ -222,7 +222,7 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 		return DROP_UNKNOWN_POD;
 	decision->from_slot = pod->slot;
 	if (pod->flags & ENDPOINT_DOWN)
-		pod_is_up(pod);
+		pod_is_up(pod, ifindex);
 	eth = frame_header(skb);
 	if (!eth)
 		return DROP_MALFORMED;

@@ -7,7 +7,7 @@ refuses a row or an attachment is routed as well, and the next ``mend`` tries ag
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,8 @@ class Companion:
         self._ready: dict[int, EniLink] = {}
         self._carriers: CarrierWatch | None = None
         self._following = Lock()
+        self._dark: frozenset[int] = frozenset()
+        """ENIs that have no carrier, or were taken down: the stack tells the pods."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
@@ -237,17 +239,31 @@ class Companion:
         try:
             with self._following:
                 found = carriers.all() if anew else carriers.changes()
+                self._follow_enis(fast, found)
                 for ifindex, carrier in found.items():
                     if fast.set_pod_down(ifindex, not carrier):
-                        log.info("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
+                        log.debug("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
         except (KernelError, OSError) as exc:
             log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
+
+    def _follow_enis(self, fast: FastPath, carriers: Mapping[int, bool]) -> None:
+        """A redirect loses packets for an ENI that is down as silently; without a row the stack gets them."""
+        dark = {ifindex for ifindex, carrier in carriers.items() if not carrier}
+        before, self._dark = self._dark, ((self._dark - carriers.keys()) | dark) & self._ready.keys()
+        changed = {one: eni for one, eni in self._ready.items() if (one in before) != (one in self._dark)}
+        if changed:
+            with self._sockets.borrowed() as socket:
+                for ifindex, eni in changed.items():
+                    self._tell_eni(fast, socket, eni, ifindex)
 
     def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+        if ifindex in self._dark:
+            fast.drop_eni(ifindex)
+        else:
+            fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
         # Built anew, as another thread may be going through them.
         self._ready = {**self._ready, ifindex: eni}
         others = _without(self._unlearned, ifindex)

@@ -20,6 +20,7 @@ import pytest
 from datapath import namespace
 from lab.client import Lab
 from lab.sandbox import LabPod
+from lab.spec import OUTSIDE_ADDRESS
 from tests.e2e.benches import bench
 from tests.e2e.conftest import Bench
 from tests.e2e.hostile_frames import (
@@ -236,3 +237,24 @@ def test_a_hostile_pod_that_takes_its_link_down_loses_nothing_unsaid(node: Bench
     node.node.start_agent(["-bpf", "on"])
     settled(node.node)
     until(is_down, bool)
+
+
+@pytest.mark.parametrize("mode", ["on"], indirect=True)
+def test_what_is_for_an_eni_that_is_down_is_the_stacks(node: Bench) -> None:
+    """Somebody took it down: a redirect would lose the packets, and call them fast."""
+    victim = pod(node, "victim")
+    assert reaches(victim, str(OUTSIDE_ADDRESS))
+
+    def rows() -> int:
+        return len(asked(node.node, "/bpf/map/enis"))
+
+    before = rows()
+    node.node.exec(["ip", "link", "set", "eth1", "down"], check=True)
+    until(rows, lambda found: found == before - 1)
+    counts = counted(node)
+    assert not reaches(victim, str(OUTSIDE_ADDRESS))
+    grown = counted(node) - counts
+    assert grown["stack_no_eni"] >= 1
+    assert not grown["fast_eni"] + grown["fast_neigh"]
+    node.node.exec(["ip", "link", "set", "eth1", "up"], check=True)
+    until(rows, lambda found: found == before)

@@ -195,5 +195,7 @@ def test_datagrams_that_are_made_of_segments_are_measured_one_by_one(
     with udp_socket(pod.netns, 4) as one, node.counting("fast_eni", "fast_neigh", "stack_mtu") as grown:
         one.setsockopt(SOL_UDP, UDP_SEGMENT, segment)
         one.sendto(bytes(3 * segment), (str(FAR), 9000))
-    assert grown["stack_mtu"] == (1 if on and not fits else 0)
-    assert grown["fast_eni"] + grown["fast_neigh"] == (1 if on and fits else 0)
+    # Three where the veth takes no such frames (before Linux 5.18): the pod's own stack makes them.
+    fast, by_stack = grown["fast_eni"] + grown["fast_neigh"], grown["stack_mtu"]
+    assert (fast in (1, 3), by_stack) == (True, 0) if on and fits else fast == 0
+    assert by_stack in ((1, 3) if on and not fits else (0,))
