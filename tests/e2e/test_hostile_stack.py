@@ -1,4 +1,4 @@
-"""What the stack refuses hostile pods under terwayd, and where packets for no pod end; with and without eBPF."""
+"""What the stack refuses hostile pods under terwayd, and where packets for no pod end: with eBPF and not."""
 
 from __future__ import annotations
 
