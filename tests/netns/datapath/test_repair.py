@@ -84,7 +84,7 @@ def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> 
     with witness(world.node) as reader:
         (link,) = reader.link_lookup(ifname=endpoint.host_link)
         reader.addr("del", index=1, address="169.254.1.1", prefixlen=32)
-        reader.addr("del", index=link, address="fe80::1", prefixlen=64)
+        reader.addr("del", index=link, address="fe80::1", prefixlen=128)
         for family in (2, 10):
             reader.rule("del", family=family, priority=1024, iifname="eni1", action="unreachable")
         table = 1000 + index_of(world, "eni1")
@@ -99,7 +99,7 @@ def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> 
     assert mode.check(endpoint, pod) != ()
     assert {one.what for one in mode.repair([endpoint])} >= {
         "address 169.254.1.1/32 dev lo",
-        f"address fe80::1/64 dev {endpoint.host_link}",
+        f"address fe80::1/128 dev {endpoint.host_link}",
         "rule 1024: from all iif eni1 unreachable",
         "rule 1024: from all iif eni1 unreachable (IPv6)",
         f"route unreachable 240.0.0.0/4 table {table}",
