@@ -35,6 +35,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cache
 from socket import AF_INET6
 
 from datapath import layout
@@ -141,8 +142,13 @@ PRIORITY = _RAW
 
 def ruleset(enis: Iterable[str]) -> Ruleset:
     """``enis``: names of the links of the ENIs that pods use."""
-    made = [
-        *_prerouting(enis),
+    return Ruleset(CHAINS, (*_of_every_node(), *map(_arrivals, sorted(enis))))
+
+
+@cache
+def _of_every_node() -> tuple[Rule, ...]:
+    return (
+        *_prerouting(),
         *_from_pod(),
         *_from_pod_6(),
         *_link_local_6(),
@@ -150,20 +156,22 @@ def ruleset(enis: Iterable[str]) -> Ruleset:
         *_from_eni(),
         _rule("input", "what a pod sends to the node", *_by_pod(), _goto("to_node")),
         *_to_node(),
-    ]
-    return Ruleset(CHAINS, tuple(made))
+    )
 
 
-def _prerouting(enis: Iterable[str]) -> Iterator[Rule]:
+def _prerouting() -> Iterator[Rule]:
     chain, right = "prerouting", "found right a short time ago"
     accept = x.verdict(Verdict.ACCEPT)
     yield _rule(chain, right, *_is_ipv6(no=True), *_sender(), x.in_set(SEEN), accept)
     yield _rule(chain, right, *_is_ipv6(), *_sender_6(), x.in_set(SEEN_6), accept)
     yield _rule(chain, "what a pod sends", *_by_pod(), _goto("from_pod"))
-    for name in sorted(enis):
-        device = name.encode().ljust(_IFNAME, b"\0")
-        which = (x.load_meta(Meta.IIFNAME), x.equal(device))
-        yield _rule(chain, f"what ENI {name} brings", *which, _goto("from_eni"))
+
+
+def _arrivals(eni: str) -> Rule:
+    """Behind the others in its chain."""
+    device = eni.encode().ljust(_IFNAME, b"\0")
+    which = (x.load_meta(Meta.IIFNAME), x.equal(device))
+    return _rule("prerouting", f"what ENI {eni} brings", *which, _goto("from_eni"))
 
 
 def _from_pod() -> list[Rule]:
