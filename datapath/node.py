@@ -163,7 +163,8 @@ def look_for(socket: Socket, mac: str) -> Link | None:
 def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
     """Remove the table's routes and every rule of ours that leads to it or is about the link of this name.
 
-    The name may be another device's next, so a rule about it must not stay.
+    The name may be another device's next, so a rule about it must not stay. "": nobody knows it any more, and
+    repair finds the rule.
     """
     table = layout.eni_table(ifindex)
     for family in FAMILIES:
@@ -171,7 +172,7 @@ def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
             one
             for one in rule.list_all(socket, family)
             if (one.by_address and one.priority == layout.PRIORITY_FROM_POD and one.table == table)
-            or one == plan.no_pod_rule(family, name)
+            or (name and one == plan.no_pod_rule(family, name))
         ]
         routes = route.list_table(socket, family, table)
         # The default route leans on the route to its gateway, so the way of writing is taken backwards.

@@ -69,8 +69,8 @@ class Link:
     """A link as the kernel shows it.
 
     ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
-    index is of another namespace. ``running`` means up with carrier, and the stack acts on it. ``ipv4``: its
-    settings of IPv4 in the order of their numbers, from 1 on; empty if the kernel did not say.
+    index is of another namespace. ``running`` means up with carrier, and the stack acts on it. ``families``:
+    its settings of IPv4 and IPv6 as the kernel told them, read by ``has`` alone.
     """
 
     index: int
@@ -84,12 +84,13 @@ class Link:
     group: int = 0
     lower: int = 0
     lower_elsewhere: bool = False
-    ipv4: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    families: bytes = field(default=b"", compare=False, repr=False)
 
     def has(self, wanted: Settings) -> bool:
         """Its settings of IPv4 are these, as far as the kernel knows of them."""
-        known = len(self.ipv4)
-        return all(self.ipv4[one - 1] == value for one, value in wanted.items() if one <= known)
+        found = wire.attributes(wire.attributes(self.families).get(AF_INET, b"")).get(IFLA_INET_CONF, b"")
+        values = struct.unpack(f"={len(found) // 4}i", found)
+        return all(values[one - 1] == value for one, value in wanted.items() if one <= len(values))
 
     @property
     def stacked(self) -> bool:
@@ -208,7 +209,7 @@ def decode(message: Message) -> Link:
         group=wire.u32(found.get(IFLA_GROUP, b"")),
         lower=wire.u32(found.get(IFLA_LINK, b"")),
         lower_elsewhere=IFLA_LINK_NETNSID in found,
-        ipv4=_ipv4_settings(found.get(IFLA_AF_SPEC, b"")),
+        families=found.get(IFLA_AF_SPEC, b""),
     )
 
 
@@ -220,11 +221,6 @@ def carrier_of(message: Message) -> tuple[int, bool]:
     """
     _, _, index, flags, _ = _IFINFOMSG.unpack_from(message.body)
     return index, bool(flags & IFF_LOWER_UP)
-
-
-def _ipv4_settings(families: bytes) -> tuple[int, ...]:
-    values = wire.attributes(wire.attributes(families).get(AF_INET, b"")).get(IFLA_INET_CONF, b"")
-    return struct.unpack(f"={len(values) // 4}i", values)
 
 
 def find(socket: Socket, name_or_index: str | int) -> Link | None:

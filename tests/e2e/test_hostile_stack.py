@@ -1,4 +1,4 @@
-"""What the stack refuses hostile pods under terwayd, and where packets for no pod end; with and without eBPF."""
+"""What the stack refuses hostile pods under terwayd, and where packets for no pod end: with eBPF and not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,21 @@ from tests.e2e import benches
 from tests.e2e.conftest import Bench
 from tests.e2e.test_fastpath import asked
 from tests.e2e.witnesses import reaches, settled, until
-from tests.netns.datapath.frames import ETH_IP, ETH_IPV6, Address, ethernet, heard, raw, udp
+from tests.netns.datapath.frames import (
+    BROADCAST,
+    ETH_ARP,
+    ETH_IP,
+    ETH_IPV6,
+    Address,
+    arp,
+    ethernet,
+    group_mac,
+    heard,
+    raw,
+    solicitation,
+    udp,
+)
+from tests.netns.datapath.test_hostile import GATEWAY, GATEWAY_V6, answers
 from tests.netns.datapath.test_nobody import UNREACHABLE, refusal
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
@@ -111,6 +125,22 @@ def test_an_address_without_a_pod(bench: Bench, lab: Lab, version: int) -> None:
             assert refusal(netns, target) in UNREACHABLE, place
             assert sum(left_by(eni, target) for eni in enis) <= 1, f"{place}: it goes round and round"
     assert not bench.drops()
+
+
+@VERSIONS
+def test_a_guest_with_a_stack_of_its_own_is_answered(bench: Bench, version: int) -> None:
+    """Kata's and gVisor's ask for the gateway, where a pod's kernel has a permanent neighbour."""
+    pod = bench.pod("guest")
+    own = address(pod, version)
+    with inside(pod) as guest, raw(guest.netns) as wire:
+        if isinstance(own, IPv4Address):
+            wire.send(ethernet(BROADCAST, guest.mac, ETH_ARP, arp(guest.mac, own, GATEWAY)))
+        else:
+            asked_for = solicitation(own, guest.mac, GATEWAY_V6)
+            wire.send(ethernet(group_mac(GATEWAY_V6), guest.mac, ETH_IPV6, asked_for))
+        answer = heard(wire, lambda frame: answers(frame, version))
+    assert answer[6:12] == bytes.fromhex(guest.gateway.replace(":", ""))
+    assert reaches(pod, str(OUTSIDE_ADDRESS if version == 4 else OUTSIDE_ADDRESS_V6))
 
 
 def devices(netns: int) -> list[str]:

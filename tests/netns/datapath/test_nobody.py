@@ -12,6 +12,7 @@ import pytest
 
 from datapath import namespace
 from datapath.endpoint import Endpoint
+from datapath.guard.ruleset import Reason
 from datapath.modes.policy_route import PolicyRoute
 from tests.netns.datapath.frames import ETH_IPV6, ethernet, heard, raw, udp
 from tests.netns.datapath.test_node import eni_rules
@@ -88,11 +89,11 @@ def address(endpoint: Endpoint, version: int) -> Address:
 
 @VERSIONS
 def test_from_outside(world: World, mode: PolicyRoute, version: int) -> None:
-    del mode
     source: Address = OUTSIDE if version == 4 else OUTSIDE_V6
     with passes(world, IDLE[version]) as grown:
         assert refusal(world.router, IDLE[version], source) in UNREACHABLE
     assert grown == [0]
+    assert {one.reason: one.packets for one in mode.guard.drops()}[Reason.NO_POD] == 1
 
 
 @VERSIONS

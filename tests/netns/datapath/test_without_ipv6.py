@@ -1,8 +1,8 @@
 """A kernel without IPv6 has no objects of it, and everything else works.
 
 ``python -m tests.vm.run --kernel 6.1 --append ipv6.disable=1 tests/netns/datapath/test_without_ipv6.py``
-runs this on such a kernel. Elsewhere the kernel's answers are stood in for, as that one has been seen to give them:
-``test_the_kernel_says_so`` holds them against the real one wherever there is one.
+runs this on such a kernel. Elsewhere the kernel's answers are stood in for, as that one has been seen to give
+them: ``test_the_kernel_says_so`` holds them against the real one wherever there is one.
 """
 
 from __future__ import annotations

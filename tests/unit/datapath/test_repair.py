@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from socket import AF_INET
 
 from datapath import layout
 from datapath.endpoint import Endpoint, EniLink
+from datapath.netlink import wire
 from datapath.netlink.link import Devconf, Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
@@ -104,14 +107,18 @@ def test_down_and_wrong_mtu() -> None:
 
 
 def test_what_a_pod_may_do_to_the_node_is_shut_off_again() -> None:
-    settings = [0] * 33
-    for number, value in HOST_LINK_SETTINGS.items():
-        settings[number - 1] = value
-    shut = replace(LINK, ipv4=tuple(settings))
-    assert found(replace(GOOD, links=(shut,)), POD) == []
-    settings[Devconf.RP_FILTER - 1] = 0
-    (step,) = found(replace(GOOD, links=(replace(LINK, ipv4=tuple(settings)),)), POD)
+    assert found(replace(GOOD, links=(replace(LINK, families=settings(HOST_LINK_SETTINGS)),)), POD) == []
+    open_again = settings({**HOST_LINK_SETTINGS, Devconf.RP_FILTER: 0})
+    (step,) = found(replace(GOOD, links=(replace(LINK, families=open_again),)), POD)
     assert step.difference.found == "not shut off"
+
+
+def settings(values: Mapping[Devconf, int]) -> bytes:
+    """As the kernel tells a link's settings: all in a row."""
+    row = [0] * 33
+    for number, value in values.items():
+        row[number - 1] = value
+    return wire.nested(AF_INET, wire.attribute(1, struct.pack("=33i", *row)))
 
 
 def test_node_rule_and_doomed_links() -> None:
