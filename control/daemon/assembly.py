@@ -137,7 +137,7 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
             place.sizes,
             place.groups,
             config.eni.eni_policy,
-            _reclaim(config),
+            reclaim_settings(config),
             place.identity.instance_type,
             config.eni.pool.max_eni,
         ),
@@ -153,8 +153,9 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
     return pool
 
 
-def _reclaim(config: NodeConfig) -> ReclaimSettings | None:
+def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:
+    """None: idle addresses stay, which is what a duration or a batch of nothing asks for."""
     pool = config.eni.pool
-    if pool.reclaim_after is None:
+    if pool.reclaim_after is None or not pool.reclaim_batch_size:
         return None
     return ReclaimSettings(pool.reclaim_after, pool.reclaim_interval, pool.reclaim_batch_size)

@@ -177,7 +177,7 @@ class Node:
             asyncio.create_task(self._switch.run(), name="fastpath"),
         )
         because = self._say(limits, place)
-        self._inspector = self._inspector_of(assembly, cloud, place, host, because)
+        self._inspector = self._inspector_of(assembly, cloud, (place, limits), host, because)
 
     @property
     def service(self) -> CniService:
@@ -233,6 +233,9 @@ class Node:
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
         for warning in self._config.warnings:
             log.warning("configuration: %s", warning)
+        for reason in mode.sizes_changed(self._config, limits, place.sizes):
+            log.warning("configuration: %s", reason)
+            self._kubernetes.event(None, EventType.WARNING, "PoolSizeChanged", reason)
         if self._config.wants_policy:
             because.append(mode.POLICY)
             self._say_once(mode.POLICY, "NetworkPolicyNotEnforced")
@@ -249,10 +252,11 @@ class Node:
         self,
         assembly: Assembly,
         cloud: AliyunCloud,
-        place: Place,
+        found: tuple[Place, InstanceLimits],
         host: Sequence[Address],
         because: Sequence[str],
     ) -> Inspector:
+        place, limits = found
         told, sizes = self._config.settings, place.sizes
         facts = NodeFacts(
             config_path=str(told.eni_conf),
@@ -265,7 +269,10 @@ class Node:
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
             mode=lambda: mode.describe(self._config, place, host, because, self._switch.status()),
-            warnings=self._config.warnings,
+            warnings=(
+                *self._config.warnings,
+                *mode.sizes_changed(self._config, limits, sizes),
+            ),
         )
         return Inspector(
             journal=self._journal,

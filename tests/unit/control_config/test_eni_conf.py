@@ -166,6 +166,13 @@ def test_zero_is_the_whole_share_and_no_reclaim_is_the_default() -> None:
     assert (found.cap_ratio, found.reclaim_after, found.cool_down) == (1.0, None, 30.0)
 
 
+@pytest.mark.parametrize("word", ["", "0", "0s", "0h0m", None])
+def test_no_time_to_reclaim_after_is_no_reclaim(word: str | None) -> None:
+    """As upstream has it: what has no duration is off, and not at once."""
+    assert read(idle_ip_reclaim_after=word).pool.reclaim_after is None
+    assert read(idle_ip_reclaim_after="1ms").pool.reclaim_after == 0.001
+
+
 @pytest.mark.parametrize(
     ("keys", "trunk"),
     [
@@ -227,7 +234,7 @@ def test_warnings(keys: dict[str, object], words: list[str]) -> None:
             'idle_ip_reclaim_after is "soon", allowed: a duration such as 30s',
         ),
         ({"idle_ip_reclaim_interval": "-1m"}, 'idle_ip_reclaim_interval is "-1m"'),
-        ({"idle_ip_reclaim_batch_size": 0}, "idle_ip_reclaim_batch_size is 0"),
+        ({"idle_ip_reclaim_batch_size": -1}, "idle_ip_reclaim_batch_size is -1"),
         ({"idle_ip_reclaim_jitter_factor": "much"}, 'idle_ip_reclaim_jitter_factor is "much"'),
         ({"idle_ip_reclaim_jitter_factor": "nan"}, 'idle_ip_reclaim_jitter_factor is "nan"'),
         ({"idle_ip_reclaim_jitter_factor": True}, "idle_ip_reclaim_jitter_factor is true"),
