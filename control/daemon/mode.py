@@ -43,7 +43,9 @@ def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) 
     enis = "1 ENI" if sizes.max_enis == 1 else f"{sizes.max_enis} ENIs"
     node = f"instance type {limits.instance_type}" + (f" with max_eni {pool.max_eni}" if pool.max_eni else "")
     if pool.min_eni > sizes.max_enis:
-        reasons.append(f"min_eni {pool.min_eni} is more than the {enis} for pods of {node}, and counts as that")
+        reasons.append(
+            f"min_eni {pool.min_eni} is more than the {enis} for pods of {node}, and counts as that"
+        )
     if sizes.max_pool > pool.max_pool_size >= pool.min_pool_size:
         reasons.append(
             f"min_eni {pool.min_eni} holds {sizes.min_pool} idle addresses on {node}, more than max_pool_size "
