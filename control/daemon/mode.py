@@ -49,7 +49,8 @@ def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) 
     if sizes.max_pool > pool.max_pool_size >= pool.min_pool_size:
         reasons.append(
             f"min_eni {pool.min_eni} holds {sizes.min_pool} idle addresses on {node}, more than "
-            f"max_pool_size {pool.max_pool_size}, which counts as {sizes.max_pool}: raise max_pool_size or lower min_eni"
+            f"max_pool_size {pool.max_pool_size}, which counts as {sizes.max_pool}: "
+            "raise max_pool_size or lower min_eni"
         )
     if pool.min_pool_size > sizes.capacity:
         reasons.append(
