@@ -55,6 +55,8 @@ class Endpoint:
     extra_routes: tuple[Network, ...] = ()
     fast: bool | None = field(default=True, compare=False)
     """Whether its packets may pass by the host's stack, where something lets them; None: as it is."""
+    hooked: bool = field(default=True, compare=False)
+    """Whether programs may be attached to its host link. False leaves the place to another plugin's qdisc."""
 
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)

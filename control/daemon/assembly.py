@@ -16,6 +16,7 @@ from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings, NodeKernel
 from control.daemon.reconcile import Reconciler
 from control.daemon.recovery import Recovery
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.upkeep import Upkeep
 from control.daemon.vswitches import VSwitches
@@ -39,6 +40,7 @@ class Ports:
     clock: Clock
     timers: Timers
     metrics: Metrics
+    shaping: Shaping
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         settings=endpoint_settings,
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
+        shaping=ports.shaping,
     )
     reconciler = Reconciler(
         journal=ports.journal,

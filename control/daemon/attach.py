@@ -17,6 +17,8 @@ from control.daemon.faults import FaultPoint, Faults
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.daemon.shaping import Shaping
+from control.daemon.shaping import told as shaping_told
 from control.ipam import transitions
 from control.ipam.choose import Choice, Wants
 from control.model.errors import Cause, KernelError, RequestError, TerwayError
@@ -27,6 +29,7 @@ from datapath.endpoint import Applied, Difference, host_link_name
 
 log = logging.getLogger(__name__)
 
+_UNSHAPED = Shaping()
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
 
@@ -70,7 +73,8 @@ class Attachments:
         faults: Faults,
         settings: EndpointSettings,
         dual: bool = False,
-        annotate: bool = True,
+        annotate: bool = False,
+        shaping: Shaping = _UNSHAPED,
     ) -> None:
         self._journal = journal
         self._pool = pool
@@ -80,6 +84,7 @@ class Attachments:
         self._settings = settings
         self._dual = dual
         self._annotate = annotate
+        self._shaping = shaping
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
 
@@ -193,7 +198,9 @@ class Attachments:
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
         eni = self._journal.book.enis[record.eni_id]
-        endpoint = endpoint_of(record, eni, self._settings, fast=may_be_fast(pod))
+        found = self._shaping.limits(pod)
+        fast = may_be_fast(pod) and not found.any
+        endpoint = endpoint_of(record, eni, self._settings, fast=fast, hooked=not found.egress)
         applied = self._kernel.setup(endpoint, request.netns)
         return Attached(record, eni, applied)
 
@@ -225,6 +232,10 @@ class Attachments:
             "AllocIPSucceed",
             f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
         )
+        found = self._shaping.limits(pod)
+        if told := shaping_told(found):
+            kind = EventType.NORMAL if found.any else EventType.WARNING
+            self._kubernetes.event(pod, kind, "Bandwidth", told)
         if self._annotate:
             self._kubernetes.annotate(pod, {POD_IPS: ",".join(addresses)})
 

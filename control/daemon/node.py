@@ -15,6 +15,7 @@ from control.aliyun.settings import CloudSettings, Observers
 from control.daemon import mode
 from control.daemon.assembly import Assembly, Place, Ports, assemble
 from control.daemon.bpf_window import BpfWindow
+from control.daemon.cni_conf_file import CniConfFile, remembered, to_remember
 from control.daemon.cni_service import CniService
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
@@ -25,6 +26,7 @@ from control.daemon.kernel import PolicyRouteKernel
 from control.daemon.known import Known
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.window import Window
 from control.ipam.stock import PoolStats
@@ -32,7 +34,7 @@ from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity
-from control.model.errors import Cause, RequestError, TerwayError
+from control.model.errors import Cause, LedgerError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
@@ -41,6 +43,8 @@ from datapath.fastpath.companion import Companion
 log = logging.getLogger(__name__)
 
 LEDGER_FILE = "terway.db"
+CHAIN = "cni_plugins"
+"""Fact in the ledger: the plugins that the runtime's file has from us."""
 
 
 class Node:
@@ -62,6 +66,10 @@ class Node:
             ),
             self._clock,
         )
+        told = config.settings
+        self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
+        self._shaping = Shaping(lambda: self._conf_file.plugins)
+        self._conf_notices: tuple[str, ...] = ()
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
@@ -69,6 +77,7 @@ class Node:
             kubernetes=self._kubernetes,
             settings=config.settings,
             host_stack_cidrs=config.cni.plugin.host_stack_cidrs,
+            shaping=self._shaping,
         )
         self._assembly: Assembly | None = None
         self._inspector: Inspector | None = None
@@ -148,6 +157,24 @@ class Node:
     async def pause(self, seconds: float) -> None:
         await self._timers.sleep(seconds)
 
+    def install_cni_conf(self) -> None:
+        """Bring the runtime's file in line; others' doings there are told once each.
+
+        Raises ConfigError or RequestError, as ``CniConfFile.install``.
+        """
+        before = self._journal.facts.get(CHAIN)
+        try:
+            wrote = to_remember(self._conf_file.install(remembered(before)))
+            if wrote != before:
+                with contextlib.suppress(LedgerError):  # a full disk is told by whoever needs the ledger
+                    self._journal.remember(CHAIN, wrote)
+        finally:
+            for notice in self._conf_file.notices:
+                if notice not in self._conf_notices:
+                    log.warning("%s", notice)
+                    self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", notice)
+            self._conf_notices = self._conf_file.notices
+
     # The start, in steps that may be tried again.
 
     async def start(self, boot_id: str) -> None:
@@ -195,6 +222,7 @@ class Node:
             clock=self._clock,
             timers=self._timers,
             metrics=self._metrics,
+            shaping=self._shaping,
         )
 
     def _connect(self, identity: NodeIdentity) -> AliyunCloud:
@@ -233,6 +261,8 @@ class Node:
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
         for warning in self._config.warnings:
             log.warning("configuration: %s", warning)
+        for warning in self._config.cni.warnings:
+            self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", warning)
         for reason in mode.sizes_changed(self._config, limits, place.sizes):
             log.warning("configuration: %s", reason)
             self._kubernetes.event(None, EventType.WARNING, "PoolSizeChanged", reason)
@@ -268,7 +298,9 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: mode.describe(self._config, place, host, because, self._switch.status()),
+            mode=lambda: mode.describe(
+                self._config, place, host, (*because, *self._conf_notices), self._switch.status()
+            ),
             warnings=(
                 *self._config.warnings,
                 *mode.sizes_changed(self._config, limits, sizes),

@@ -1,4 +1,4 @@
-"""The agent and terway-cli from what the image holds and nothing else: each word says what it says in a clone."""
+"""Agent and terway-cli from what the image holds and nothing else: each word says what it says in a clone."""
 
 from __future__ import annotations
 
