@@ -182,7 +182,7 @@ class Attachments:
             pod=request.pod,
             uid=pod.uid,
             netns=request.netns_path,
-            host_link=host_link_name(request.pod.namespace, request.pod.name, request.key.ifname),
+            host_link=self._host_link(request),
             eni_id=choice.eni_id,
             ipv4=choice.ipv4,
             ipv6=choice.ipv6,
@@ -195,6 +195,18 @@ class Attachments:
             self._teardown(old, None)
         self._journal.record(transitions.reserve(book, record, replaces=older))
         return record
+
+    def _host_link(self, request: AddRequest) -> str:
+        """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
+        pod, ifname = request.pod, request.key.ifname
+        others = (
+            a for a in self._journal.book.attachments.values() if (a.pod, a.key.ifname) != (pod, ifname)
+        )
+        taken = {a.host_link for a in others}
+        name = host_link_name(pod.namespace, pod.name, ifname)
+        if name in taken:
+            name = host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
+        return name
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
         eni = self._journal.book.enis[record.eni_id]
