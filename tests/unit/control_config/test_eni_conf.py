@@ -110,7 +110,7 @@ def test_every_key_of_upstream() -> None:
         backoff_override={
             "eni_ops": {"Duration": 5_000_000_000, "Factor": 2, "Jitter": 0.3, "Steps": 6, "Cap": "1m"}
         },
-        enable_patch_pod_ips=False,
+        enable_patch_pod_ips=True,
         custom_route_table_ids=["vtb-1"],
         trunk_security_group="sg-t",
     )
@@ -137,7 +137,8 @@ def test_every_key_of_upstream() -> None:
     assert found.api.backoff_override == {
         "eni_ops": Backoff(duration=5.0, factor=2.0, jitter=0.3, steps=6, cap=60.0)
     }
-    assert not found.enable_patch_pod_ips
+    assert found.enable_patch_pod_ips
+    assert not read().enable_patch_pod_ips, "nobody writes to pods who was not told to"
     assert found.custom_route_table_ids == ("vtb-1",)
 
 
