@@ -41,6 +41,19 @@ class PolicyRouteKernel:
             self._socket = Socket()
         self._host: tuple[Address, ...] = ()
 
+    def has_ipv6(self) -> bool:
+        """Whether the kernel knows IPv6 at all."""
+        return self._mode.has_ipv6()
+
+    def unguarded(self) -> str:
+        """Why nf_tables checks nothing of what pods send; "" if it does."""
+        return self._mode.guard.lacking
+
+    def guard_counts(self) -> dict[str, tuple[int, str]]:
+        """Packets by reason, with the reason's meaning; empty while nf_tables checks nothing."""
+        with _in_our_terms():
+            return {one.reason.value: (one.packets, one.meaning) for one in self._mode.guard.drops()}
+
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
         with _in_our_terms():

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from control.aliyun.cloud import AliyunCloud
 from control.aliyun.credentials import AccessKey, CredentialSource, InstanceRole
@@ -19,6 +20,7 @@ from control.daemon.cni_conf_file import CniConfFile, remembered, to_remember
 from control.daemon.cni_service import CniService
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
+from control.daemon.guard_metrics import GuardCollector
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -83,6 +85,7 @@ class Node:
         self._inspector: Inspector | None = None
         self._metrics = Metrics(self._stats, self._eni_sizes, dual=config.wants_dual)
         self._metrics.registry.register(FastPathCollector(self._switch, self._journal.book.pod_of))
+        self._metrics.registry.register(GuardCollector(self._kernel.guard_counts))
         self._http = MetadataHttp(
             _host_and_port(config.settings.metadata_url), clock=self._clock, observe=self._metrics.metadata
         )
@@ -182,7 +185,7 @@ class Node:
         identity = await self._known.identity(self._metadata)
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)
-        sizes = self._config.sizes(limits)
+        sizes = self._config.sizes(limits, ipv6=self._kernel.has_ipv6())
         self._switch.open()
         host = self._kernel.prepare_node(identity.mac, dual=sizes.dual)
         place = Place(
@@ -255,7 +258,7 @@ class Node:
 
     def _say(self, limits: InstanceLimits, place: Place) -> list[str]:
         """Fallbacks to the log and to a node event, warnings of the configuration to the log."""
-        because = mode.fallbacks(self._config, limits, place.sizes)
+        because = mode.fallbacks(self._config, limits, place.sizes, ipv6=self._kernel.has_ipv6())
         for reason in because:
             log.warning("%s", reason)
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
@@ -298,9 +301,7 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: mode.describe(
-                self._config, place, host, (*because, *self._conf_notices), self._switch.status()
-            ),
+            mode=lambda: self._mode(place, host, (*because, *self._conf_notices)),
             warnings=(
                 *self._config.warnings,
                 *mode.sizes_changed(self._config, limits, sizes),
@@ -313,6 +314,15 @@ class Node:
             attachments=assembly.attachments,
             facts=facts,
         )
+
+    def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
+        """``terway-cli mode``: what is in force, and who checks what pods send."""
+        status, unguarded = self._switch.status(), self._kernel.unguarded()
+        reasons = [*because, *mode.unchecked(unguarded, status)]
+        answer = mode.describe(self._config, place, host, reasons, status)
+        answer["checks"] = mode.checks(unguarded, status)
+        answer["refused"] = {reason: count for reason, (count, _) in self._kernel.guard_counts().items()}
+        return answer
 
     def _stats(self) -> PoolStats:
         return self._assembly.pool.stats() if self._assembly else PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -19,7 +19,9 @@ IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_F_NODAD = 0x02
 SCOPE_LINK = 253
-_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
+SCOPE_HOST = 254
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.EOPNOTSUPP})
+"""The last one: the kernel has no such family (IPv6 with ``ipv6.disable=1``)."""
 
 
 @dataclass(frozen=True, slots=True)
