@@ -189,6 +189,8 @@ class Reconciler:
             record = self._journal.book.enis[eni.eni_id]
             try:
                 await self._work.serve_adopted(record)
+            except MetadataError as exc:  # its silence says nothing of the ENI: the next round looks again
+                log.warning("ENI %s is served once metadata shows it: %s", eni.eni_id, exc)
             except TerwayError as exc:
                 if self._unmoved(record):
                     self._freeze(record, str(exc))
