@@ -127,6 +127,9 @@ class EniConf:
     enable_patch_pod_ips: bool = False
     """``enable_patch_pod_ips``: write the annotation k8s.aliyun.com/pod-ips. Upstream's default is true, and
     its agents may rewrite any pod for it; here it takes a right of its own (the chart's podIps)."""
+    block_pod_metadata: bool = False
+    """``block_pod_metadata`` (this product's own key): pods do not reach the instance metadata service, which
+    hands the credentials of the node's RAM role to whoever asks. Pods in the node's own network still do."""
     api: ApiConf = field(default_factory=ApiConf)
     """Rate limits and waits."""
     warnings: tuple[str, ...] = ()
@@ -185,6 +188,7 @@ def _read(fields: Fields) -> EniConf:
         extra_routes=tuple(_route(item) for item in fields.inners("extra_routes")),
         disable_device_plugin=fields.boolean("disable_device_plugin", False),
         enable_patch_pod_ips=fields.boolean("enable_patch_pod_ips", False),
+        block_pod_metadata=fields.boolean("block_pod_metadata", False),
         api=read_api(fields),
     )
     warnings = (*about_version, *about_credentials, *about_pool, *_old_keys(fields), *fields.unknown())

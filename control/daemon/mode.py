@@ -110,6 +110,7 @@ def describe(
             "datapath": "eBPF" if fast else "kernel routing",
             "bpf": fast,
             "mtu": config.mtu,
+            "pod_metadata": "closed" if config.closed_to_pods else "open",
         },
         "because": [*because, *path.because],
         "node": {

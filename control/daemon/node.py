@@ -65,6 +65,7 @@ class Node:
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
         self._kernel = PolicyRouteKernel(self._companion)
+        self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
         self._detachments = Detachments(
             journal=self._journal,
@@ -90,7 +91,8 @@ class Node:
             journal=self._journal,
             kubernetes=self._kubernetes,
             settings=config.settings,
-            host_stack_cidrs=config.cni.plugin.host_stack_cidrs,
+            # The stack is who refuses what is closed.
+            host_stack_cidrs=(*config.cni.plugin.host_stack_cidrs, *config.closed_to_pods),
             shaping=self._shaping,
         )
         self._assembly: Assembly | None = None

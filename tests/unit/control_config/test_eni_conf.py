@@ -111,6 +111,7 @@ def test_every_key_of_upstream() -> None:
             "eni_ops": {"Duration": 5_000_000_000, "Factor": 2, "Jitter": 0.3, "Steps": 6, "Cap": "1m"}
         },
         enable_patch_pod_ips=True,
+        block_pod_metadata=True,
         custom_route_table_ids=["vtb-1"],
         trunk_security_group="sg-t",
     )
@@ -137,6 +138,7 @@ def test_every_key_of_upstream() -> None:
     assert found.api.backoff_override == {
         "eni_ops": Backoff(duration=5.0, factor=2.0, jitter=0.3, steps=6, cap=60.0)
     }
+    assert found.block_pod_metadata
     assert found.enable_patch_pod_ips
     assert not read().enable_patch_pod_ips, "nobody writes to pods who was not told to"
     assert found.custom_route_table_ids == ("vtb-1",)
