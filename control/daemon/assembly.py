@@ -16,6 +16,7 @@ from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings, NodeKernel
 from control.daemon.reconcile import Reconciler
 from control.daemon.recovery import Recovery
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.upkeep import Upkeep
 from control.daemon.vswitches import VSwitches
@@ -39,6 +40,7 @@ class Ports:
     clock: Clock
     timers: Timers
     metrics: Metrics
+    shaping: Shaping
     faults: Faults
 
 
@@ -88,6 +90,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         settings=endpoint_settings,
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
+        shaping=ports.shaping,
     )
     reconciler = Reconciler(
         journal=ports.journal,
@@ -143,7 +146,7 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
             place.sizes,
             place.groups,
             config.eni.eni_policy,
-            _reclaim(config),
+            reclaim_settings(config),
             place.identity.instance_type,
             config.eni.pool.max_eni,
         ),
@@ -159,8 +162,9 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
     return pool
 
 
-def _reclaim(config: NodeConfig) -> ReclaimSettings | None:
+def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:
+    """None: idle addresses stay, which is what a duration or a batch of nothing asks for."""
     pool = config.eni.pool
-    if pool.reclaim_after is None:
+    if pool.reclaim_after is None or not pool.reclaim_batch_size:
         return None
     return ReclaimSettings(pool.reclaim_after, pool.reclaim_interval, pool.reclaim_batch_size)

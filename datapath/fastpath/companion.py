@@ -55,6 +55,8 @@ class Companion:
         self._following = Lock()
         self._dark: frozenset[int] = frozenset()
         """ENIs that have no carrier, or were taken down: the stack tells the pods."""
+        self._unhooked: frozenset[int] = frozenset()
+        """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
@@ -147,6 +149,7 @@ class Companion:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
 
     def pod_leaves(self, host_ifindex: int) -> None:
+        self._unhooked -= {host_ifindex}
         if self._fast is not None:
             self._fast.drop_endpoint(host_ifindex)
 
@@ -204,23 +207,34 @@ class Companion:
 
     def _mend_pods(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
         attached, rows = fast.attached(), fast.endpoints()
+        left_alone = fast.shaped().received | self._unhooked
         for ifindex, (endpoint, applied) in present.pods.items():
             before = rows.get(ifindex)
             wanted = _pod(endpoint, applied, before)
-            if before != wanted:
-                self._put_or_detach(fast, wanted, attached=ifindex in attached)
-                found = "no row" if before is None else str(before)
-                done.append(Difference(f"fast path of {endpoint.host_link}", found))
-            if ifindex not in attached:
-                done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
-            fast.attach_pod(ifindex)
+            try:
+                if before != wanted:
+                    self._put_or_detach(fast, wanted, attached=ifindex in attached)
+                    found = "no row" if before is None else str(before)
+                    done.append(Difference(f"fast path of {endpoint.host_link}", found))
+                if ifindex in left_alone:
+                    continue
+                if ifindex not in attached:
+                    done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
+                fast.attach_pod(ifindex)
+            except KernelError as exc:  # of this pod, and the others are seen to
+                log.warning("%s is routed until the next look: %s", endpoint.host_link, exc)
         for ifindex in rows.keys() - present.links:
             fast.drop_endpoint(ifindex)
             done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
 
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
-        fast.attach_pod(applied.host_ifindex)
+        if endpoint.hooked:
+            self._unhooked -= {applied.host_ifindex}
+            fast.attach_pod(applied.host_ifindex)
+        else:
+            self._unhooked |= {applied.host_ifindex}
+            fast.detach_pod(applied.host_ifindex)
 
     def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
         """Where the program is and the row cannot be, it would drop all that the pod sends."""
