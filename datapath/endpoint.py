@@ -78,6 +78,23 @@ class Difference:
     found: str
 
 
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A live link of a pod as the kernel alone shows it, whoever made it and whether or not it is recorded.
+
+    ``container_id`` is the link's alias, "" if it has none. ``addresses`` are those that routes, neighbours
+    or the fast path lead to it. For a link that has none of these left (it is down) they are all addresses
+    that a rule serves and no other link carries: one of them is its own. ``enis`` are the MACs of the ENIs
+    that rules send these addresses by.
+    """
+
+    link: str
+    mac: str
+    container_id: str
+    addresses: frozenset[IPv4Address | IPv6Address]
+    enis: frozenset[str] = frozenset()
+
+
 class Mode(Protocol):
     """A network mode: three verbs per endpoint, all idempotent, all safe from several threads.
 

@@ -7,7 +7,7 @@ refuses a row or an attachment is routed as well, and the next ``mend`` tries ag
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,15 @@ class Companion:
         if self._fast is not None:
             self._fast.detach_eni(ifindex)
             self._fast.drop_eni(ifindex)
+
+    def carried(self) -> Mapping[int, frozenset[Address]]:
+        if self._fast is None:
+            return {}
+        try:
+            return {index: frozenset(pod.addresses) for index, pod in self._fast.endpoints().items()}
+        except (KernelError, OSError) as exc:
+            log.warning("the fast path's pods could not be read, their routes speak for them: %s", exc)
+            return {}
 
     def mend(self, present: Present) -> list[Difference]:
         if self._fast is None:
