@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
+from datapath import layout
+
 Network = IPv4Network | IPv6Network
 
 HOST_LINK_PREFIX = "cali"
@@ -93,6 +95,10 @@ class Carrier:
     container_id: str
     addresses: frozenset[IPv4Address | IPv6Address]
     enis: frozenset[str] = frozenset()
+
+    def is_of(self, container_id: str, ifname: str) -> bool:
+        """It was made for this interface of this sandbox. Its MAC tells two interfaces of one sandbox apart."""
+        return self.container_id == container_id and self.mac == layout.host_mac(container_id, ifname)
 
 
 class Mode(Protocol):

@@ -80,6 +80,7 @@ class PairMaker:
             if inside is not None and paired(host, inside):
                 stands = standing.look(socket, host)
                 _refuse_taken(socket, endpoint, (host.index,))
+                _refuse_other_addresses(endpoint, stands)
                 return Pair(host, inside.mac, fresh=False, before=stands)
             if inside is None or seen.owns(endpoint, host):
                 stands = standing.look(socket, host)
@@ -144,11 +145,18 @@ def _refuse_taken(socket: Socket, endpoint: Endpoint, free: tuple[int, ...]) -> 
         raise _taken(endpoint, taken)
 
 
+def _refuse_other_addresses(endpoint: Endpoint, stands: Standing) -> None:
+    """A sandbox keeps its addresses: a caller that says otherwise has lost the record of them."""
+    other = stands.addresses and set(stands.addresses) != set(endpoint.addresses())
+    if other and seen.owns(endpoint, stands.host):
+        raise _taken(endpoint, dict.fromkeys(stands.addresses, stands.host.index))
+
+
 def _taken(endpoint: Endpoint, taken: dict[Address, int]) -> AddressTaken:
     told = ", ".join(f"{address} (link {oif})" for address, oif in taken.items())
     return AddressTaken(
         "set up a pod",
         errno=errno.EADDRINUSE,
         object=endpoint.host_link,
-        detail=f"another pod carries {told}",
+        detail=f"a running pod carries {told}",
     )

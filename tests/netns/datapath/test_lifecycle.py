@@ -312,7 +312,7 @@ def test_address_of_a_running_pod_is_refused(world: World, mode: PolicyRoute, en
     mode.setup(old, running)
     before = world.snapshot(world.node)
     for taken in ({"ipv4": old.ipv4}, {"ipv6": old.ipv6}):
-        with pytest.raises(AddressTaken, match="another pod carries"):
+        with pytest.raises(AddressTaken, match="a running pod carries"):
             mode.setup(replace(world.endpoint(eni), **taken), pod)
     mode.flush()
     assert world.snapshot(world.node) == before
