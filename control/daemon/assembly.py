@@ -39,6 +39,7 @@ class Ports:
     clock: Clock
     timers: Timers
     metrics: Metrics
+    faults: Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,14 @@ class Assembly:
     recovery: Recovery
     upkeep: Upkeep
 
+    async def close(self) -> None:
+        """No more calls to the cloud; who waits for an address is told."""
+        await self.recovery.close()
+        await self.pool.close()
+
 
 def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
-    conf, faults = config.eni, Faults(config.fault)
+    conf, faults = config.eni, ports.faults
     instance_id, dual = place.identity.instance_id, place.sizes.dual
     endpoint_settings = EndpointSettings(mtu=config.mtu, extra_routes=conf.extra_routes)
     work = CloudWork(

@@ -2,8 +2,8 @@
 
 ADD: pod lookup -> address (now, or after a cloud call) with the intent in the ledger -> kernel objects,
 verified -> ledger commits -> answer. Any failure unwinds to nothing; a cancelled ADD (the runtime hung up)
-does too. DEL needs neither the namespace nor the pod: it is keyed on what the runtime calls the sandbox, so
-the late DEL of an old sandbox finds nothing of the new one.
+does too. DEL needs neither the namespace nor the pod nor a disk (``detach``): it is keyed on what the runtime
+calls the sandbox, so the late DEL of an old sandbox finds nothing of the new one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from control.daemon.detach import Detachments
 from control.daemon.faults import FaultPoint, Faults
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
@@ -80,6 +81,7 @@ class Attachments:
         self._settings = settings
         self._dual = dual
         self._annotate = annotate
+        self._detachments = Detachments(journal=journal, kernel=kernel, faults=faults, settings=settings)
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
 
@@ -126,8 +128,10 @@ class Attachments:
         return attached
 
     async def _attach(self, request: AddRequest, pod: Pod) -> Attached:
+        self.pay()
         known = self._journal.book.attachments.get(request.key)
-        if known is not None and known.state is AttachmentState.READY:
+        owed = request.key in self._journal.owed
+        if known is not None and known.state is AttachmentState.READY and not owed:
             return self._apply(request, known, pod)
         if known is not None:
             self.finish(known)
@@ -234,16 +238,14 @@ class Attachments:
         if adding is not None:
             adding.cancel()
             await asyncio.gather(adding, return_exceptions=True)
-        record = self._journal.book.attachments.get(key)
-        if record is None:
-            return
-        self._journal.record(transitions.begin_delete(record, self._journal.now()))
-        self._faults.reach(FaultPoint.DEL_INTENT)
-        self._teardown(record, netns)
-        self._faults.reach(FaultPoint.DEL_APPLIED)
-        self._forget(record)
-        self._faults.reach(FaultPoint.DEL_COMMITTED)
+        self._detachments.delete(key, netns)
+        self.pay()
         self._pool.kick()
+
+    def pay(self) -> None:
+        """Remove the rows of DELs that came while the ledger could not be written, if it can be now."""
+        if self._journal.owed and self._detachments.pay():
+            self._pool.kick()
 
     def is_under_way(self, key: AttachmentKey) -> bool:
         """An ADD of it is being worked on."""
@@ -252,20 +254,19 @@ class Attachments:
     def finish(self, record: AttachmentRecord) -> None:
         """Take an unfinished or superseded attachment to its end."""
         self._teardown(record, None)
-        self._forget(record)
+        self._detachments.forget(record)
 
-    def _forget(self, record: AttachmentRecord) -> None:
-        self._journal.record(transitions.finish_delete(self._journal.book, record, self._journal.now()))
+    def end(self, record: AttachmentRecord) -> None:
+        """As a DEL of it: the network goes now, its row when the ledger can be written."""
+        self._detachments.end(record)
 
     def _teardown(self, record: AttachmentRecord, netns: int | None) -> None:
-        eni = self._journal.book.enis.get(record.eni_id)
-        if eni is not None and eni.gateway is not None:
-            self._kernel.teardown(endpoint_of(record, eni, self._settings), netns)
+        self._detachments.teardown(record, netns)
 
     def check(self, key: AttachmentKey, netns: int | None) -> tuple[Difference, ...]:
         """What of it is not as ADD left it. Raises RequestError if there is no such attachment."""
         record = self._journal.book.attachments.get(key)
-        if record is None or record.state is not AttachmentState.READY:
+        if record is None or record.state is not AttachmentState.READY or key in self._journal.owed:
             raise RequestError(
                 f"no attachment {key} on this node",
                 cause=Cause.POD_UNKNOWN,

@@ -76,8 +76,13 @@ class CniService:
             case Command.GC:
                 self._collect(request.conf.valid_attachments)
             case Command.STATUS:
-                pass
+                self._status()
         return b""
+
+    def _status(self) -> None:
+        """Whether an ADD could succeed, as far as the node alone can tell."""
+        if self._journal.trouble is not None:
+            raise CniError(Code.NOT_READY, "the node's ledger cannot be written", str(self._journal.trouble))
 
     def _warn(self, warnings: tuple[str, ...]) -> None:
         """Each warning of the runtime's configuration once: it comes with every request."""
@@ -134,7 +139,7 @@ class CniService:
             gone = live.get(record.host_link) != record.key.container_id
             if record.key not in listed and gone and record.state is not AttachmentState.ADDING:
                 log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
-                self._attachments.finish(record)
+                self._attachments.end(record)
 
 
 def _unforeseen(exc: Exception) -> CniError:

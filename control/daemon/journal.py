@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from control.ipam.book import Book
 from control.model.clock import Clock
+from control.model.errors import LedgerError
+from control.model.ids import AttachmentKey
 from control.model.records import Changes, Ledger, Snapshot
+
+log = logging.getLogger(__name__)
+
+PROBE = "probe"
+"""The fact that is written to see whether the ledger can be written."""
 
 
 class Journal:
@@ -18,20 +28,60 @@ class Journal:
         self.book = Book(snapshot, cooldown=cooldown)
         self.changed_at = clock.now()
         """Time of the last allocation or release, for idle reclaim."""
+        self.trouble: LedgerError | None = None
+        """Why the last write failed; None if it did not. While there is one every ADD fails."""
+        self.owed: set[AttachmentKey] = set()
+        """Attachments whose DEL was answered and whose rows could not be removed: their network is gone."""
 
     def now(self) -> float:
         return self._clock.now()
 
     def record(self, changes: Changes) -> None:
         """Raises LedgerError, and then nothing has changed."""
-        self._ledger.write(changes)
+        with self._watched():
+            self._ledger.write(changes)
         self.book.apply(changes)
+        if self.owed:
+            self.owed.difference_update(changes.gone_attachments)
         if changes.attachments or changes.gone_attachments:
             self.changed_at = self._clock.now()
 
     def remember(self, fact: str, value: str) -> None:
-        self._ledger.remember(fact, value)
+        """Raises LedgerError. What the ledger has is not written again: a start needs no free disk."""
+        if self.facts.get(fact) == value:
+            return
+        with self._watched():
+            self._ledger.remember(fact, value)
         self.facts[fact] = value
+
+    def note(self, fact: str, value: str) -> None:
+        """As ``remember``, for what can be asked for again: kept in memory alone if the ledger refuses it."""
+        try:
+            self.remember(fact, value)
+        except LedgerError as exc:
+            log.warning("%s is known until the next restart only: %s", fact, exc)
+            self.facts[fact] = value
+
+    def probe(self) -> bool:
+        """Write something, and see whether there is still ``trouble``."""
+        try:
+            self.remember(PROBE, repr(self.now()))
+        except LedgerError:
+            return False
+        return True
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerError as exc:
+            if self.trouble is None:
+                log.error("pods cannot be added: %s", exc)
+            self.trouble = exc
+            raise
+        if self.trouble is not None:
+            log.warning("the ledger can be written again")
+            self.trouble = None
 
 
 def _not_after(snapshot: Snapshot, now: float) -> Snapshot:

@@ -17,7 +17,8 @@ from control.model.ids import Mac, SecurityGroupId
 T = TypeVar("T")
 
 LIMITS_AGE = 15 * 24 * 3600.0
-"""Seconds an instance type's limits are believed, as upstream's daemon does."""
+"""Seconds after which an instance type's limits are asked for again, as upstream's daemon does. Until the
+cloud answers, the old ones serve: a type's limits change next to never, and pods are waiting."""
 IDENTITY, LIMITS, GROUPS = "identity", "limits", "primary_groups"
 
 
@@ -42,7 +43,7 @@ class Known:
             if known is None:
                 raise
             return known
-        self._journal.remember(IDENTITY, json.dumps(asdict(identity)))
+        self._journal.note(IDENTITY, json.dumps(asdict(identity)))
         return identity
 
     def primary_mac(self) -> Mac | None:
@@ -50,15 +51,26 @@ class Known:
         return None if known is None else Mac(json.loads(known)["mac"])
 
     async def limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
-        fact = json.loads(self._journal.facts.get(LIMITS, "{}"))
-        known = _read(InstanceLimits, json.dumps(fact.get("limits")))
-        fresh = self._journal.now() - fact.get("at", 0.0) < LIMITS_AGE
-        if known is not None and known.instance_type == instance_type and fresh:
+        """The cloud is asked only if nothing is known of this type: old limits serve on."""
+        known, _ = self._limits()
+        if known is not None and known.instance_type == instance_type:
             return known
+        return await self.new_limits(cloud, instance_type)
+
+    def limits_are_old(self) -> bool:
+        _, at = self._limits()
+        return self._journal.now() - at >= LIMITS_AGE
+
+    async def new_limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
+        """Raises CloudError."""
         limits = await cloud.instance_limits(instance_type)
-        fact = {"at": self._journal.now(), "limits": asdict(limits)}
-        self._journal.remember(LIMITS, json.dumps(fact))
+        self._journal.note(LIMITS, json.dumps({"at": self._journal.now(), "limits": asdict(limits)}))
         return limits
+
+    def _limits(self) -> tuple[InstanceLimits | None, float]:
+        """What is remembered, and when the cloud said so."""
+        fact = json.loads(self._journal.facts.get(LIMITS, "{}"))
+        return _read(InstanceLimits, json.dumps(fact.get("limits"))), fact.get("at", 0.0)
 
     async def primary_groups(self, cloud: Cloud, identity: NodeIdentity) -> tuple[SecurityGroupId, ...]:
         """The primary ENI's security groups, for a configuration without any. Asked for once."""
@@ -72,5 +84,5 @@ class Known:
                     remedy="set security_group in eni-config",
                 )
             known = json.dumps(primary[0].security_groups)
-            self._journal.remember(GROUPS, known)
+            self._journal.note(GROUPS, known)
         return tuple(SecurityGroupId(g) for g in json.loads(known))

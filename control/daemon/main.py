@@ -1,15 +1,16 @@
 """terwayd: the composition root. The only file that knows which adapter stands behind which port.
 
 The ledger comes first: who has it is the node's one terwayd, and a second one ends before it has touched a
-socket. The CNI socket serves from then on. Until metadata and limits are known every ADD is told what the
-start waits for; a metadata service or an API server that is away delays the start and does not end it. What
-does end it, with one line that names key, value and remedy, is a wrong setting.
+socket. The CNI socket serves from then on, and a DEL needs no more. Until metadata and limits are known every
+ADD is told what the start waits for; a metadata service or an API server that is away delays the start and
+does not end it. What does end it, with one line that names key, value and remedy, is a wrong setting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -38,12 +39,16 @@ log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 STARTING = "terwayd is starting"
-PATIENCE = 10.0
-"""Seconds a request waits for a start that nobody holds up; one takes well under a second."""
+PATIENCE = 60.0
+"""Seconds a request waits for a start that nobody holds up. One takes well under a second, and many on a
+machine that starts everything at once; the executable waits 120 s for the answer."""
 RETRY = 1.0
 """Seconds between two tries of a start that somebody else holds up."""
 MOST = 30.0
 """The same, at most, while the OpenAPI refuses: many nodes share its quota."""
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a file cannot be written for that says nothing about the settings."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
@@ -100,37 +105,61 @@ class Daemon:
                 await node.pause(exc.retry_after or (refused if isinstance(exc, CloudError) else RETRY))
                 refused = min(refused * 1.5, MOST) if isinstance(exc, CloudError) else RETRY
         self._node = node
-        install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
+        await self._install_cni_conf(node)
         self._why = None  # read by the readiness probe's thread: from here on a runtime finds everything
         self._decided.set()
         told = self._config.settings
         log.info("terwayd %s serves on %s", told.version or "from its source", told.socket)
 
+    async def _install_cni_conf(self, node: Node) -> None:
+        """A full disk is waited for, and pods can be deleted meanwhile. Raises ConfigError for what stays."""
+        while True:
+            try:
+                install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
+                return
+            except ConfigError as exc:
+                if getattr(exc.__cause__, "errno", None) not in _DISK:
+                    raise
+                log.warning("the start waits: %s", exc)
+                self._why = exc
+                self._decided.set()
+            await node.pause(RETRY)
+
     def why(self) -> str:
-        """Why no pod can be served, "" if it can."""
-        return str(self._why) if self._why is not None else ""
+        """Why no pod can be served, "" if it can. For any thread."""
+        if self._why is not None:
+            return str(self._why)
+        return self._node.trouble() if self._node is not None else ""
 
     async def handle(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
-        """A request that comes during an undisturbed start waits for its end: a restart is not a failure."""
+        """A request that comes during an undisturbed start waits for its end: a restart is not a failure.
+
+        A DEL waits for nothing: the ledger and the kernel are enough for it.
+        """
+        if self._why is not None and frame.env.get("CNI_COMMAND") == Command.DEL:
+            return await self._delete(frame, netns)
         if not self._decided.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._decided.wait(), PATIENCE)
         if self._why is None and self._node is not None:
             return await self._node.service.handle(frame, netns)
+        return 1, self._not_ready(frame).encode(named_version(frame.stdin))
+
+    async def _delete(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
+        """A runtime that may not clean up never ends asking, and an eviction frees nothing."""
+        if self._node is not None:
+            return await self._node.service.handle(frame, netns)
+        assert self._opened is not None
         try:
-            if self._is_delete_of_unknown(frame):
-                return 0, b""
-            error = self._not_ready(frame)
+            request = cni_request.parse(frame)
+            self._opened.detach(AttachmentKey(request.container_id, request.ifname), netns)
+            return 0, b""
         except CniError as exc:
             error = exc
+        except TerwayError as exc:
+            error = failure(exc.cause, str(exc))
+        log.warning("DEL %s failed: %s", frame.env.get("CNI_ARGS", ""), error)
         return 1, error.encode(named_version(frame.stdin))
-
-    def _is_delete_of_unknown(self, frame: Frame) -> bool:
-        """The ledger alone can answer this one, and a runtime that may not clean up never ends asking."""
-        request = cni_request.parse(frame)
-        if request.command is not Command.DEL or self._opened is None:
-            return False
-        return not self._opened.holds(AttachmentKey(request.container_id, request.ifname))
 
     def _not_ready(self, frame: Frame) -> CniError:
         assert self._why is not None

@@ -16,8 +16,10 @@ from control.daemon import mode
 from control.daemon.assembly import Assembly, Place, Ports, assemble
 from control.daemon.bpf_window import BpfWindow
 from control.daemon.cni_service import CniService
+from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
+from control.daemon.faults import Faults
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -25,6 +27,7 @@ from control.daemon.kernel import PolicyRouteKernel
 from control.daemon.known import Known
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
+from control.daemon.ports import EndpointSettings
 from control.daemon.timers import Timers
 from control.daemon.window import Window
 from control.ipam.stock import PoolStats
@@ -41,6 +44,8 @@ from datapath.fastpath.companion import Companion
 log = logging.getLogger(__name__)
 
 LEDGER_FILE = "terway.db"
+LIMITS_RETRY = 600.0
+"""Seconds between two tries to learn an instance type's limits anew, while old ones serve."""
 
 
 class Node:
@@ -54,6 +59,13 @@ class Node:
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
         self._kernel = PolicyRouteKernel(self._companion)
+        self._faults = Faults(config.fault)
+        self._detachments = Detachments(
+            journal=self._journal,
+            kernel=self._kernel,
+            faults=self._faults,
+            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
+        )
         self._kubernetes = KubernetesAdapter(
             KubernetesConfig(
                 node=config.settings.node_name,
@@ -139,11 +151,15 @@ class Node:
     async def stop_working(self) -> None:
         """No more calls to the cloud; who waits for an address is told. ``opened`` closes the rest."""
         if self._assembly is not None:
-            await self._assembly.pool.close()
+            await self._assembly.close()
 
-    def holds(self, key: AttachmentKey) -> bool:
-        """The ledger has an attachment of this name."""
-        return key in self._journal.book.attachments
+    def detach(self, key: AttachmentKey, netns: int | None) -> None:
+        """DEL before the start has ended, which it needs nothing of. Raises KernelError."""
+        self._detachments.delete(key, netns)
+
+    def trouble(self) -> str:
+        """Why every ADD fails although the node serves, "" if it does not."""
+        return str(self._journal.trouble or "")
 
     async def pause(self, seconds: float) -> None:
         await self._timers.sleep(seconds)
@@ -152,6 +168,7 @@ class Node:
 
     async def start(self, boot_id: str) -> None:
         """Raises TerwayError if somebody else holds the start up; call it again then."""
+        self._journal.probe()
         identity = await self._known.identity(self._metadata)
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)
@@ -167,17 +184,35 @@ class Node:
         assembly = assemble(self._config, self._ports(cloud), place)
         try:
             await assembly.recovery.run(boot_id)
-        except TerwayError:
-            await assembly.pool.close()
+        except BaseException:
+            await assembly.close()
             raise
         self._assembly = assembly
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
             asyncio.create_task(self._switch.run(), name="fastpath"),
+            asyncio.create_task(self._renew_limits(cloud, limits), name="limits"),
         )
         because = self._say(limits, place)
         self._inspector = self._inspector_of(assembly, cloud, place, host, because)
+
+    async def _renew_limits(self, cloud: AliyunCloud, serving: InstanceLimits) -> None:
+        """Ask for limits that have grown old until the cloud answers; pods do not wait for it."""
+        while self._known.limits_are_old():
+            try:
+                limits = await self._known.new_limits(cloud, serving.instance_type)
+            except TerwayError as exc:
+                log.warning("the old limits of %s serve on: %s", serving.instance_type, exc)
+                await self._timers.sleep(LIMITS_RETRY)
+                continue
+            if limits != serving:
+                told = (
+                    f"the limits of {serving.instance_type} are now {limits}, and were {serving}: "
+                    "terwayd goes by them once it is restarted"
+                )
+                log.warning("%s", told)
+                self._kubernetes.event(None, EventType.WARNING, "InstanceLimitsChanged", told)
 
     @property
     def service(self) -> CniService:
@@ -195,6 +230,7 @@ class Node:
             clock=self._clock,
             timers=self._timers,
             metrics=self._metrics,
+            faults=self._faults,
         )
 
     def _connect(self, identity: NodeIdentity) -> AliyunCloud:
@@ -243,7 +279,7 @@ class Node:
         if self._journal.facts.get(reason) != "said":
             log.warning("%s", text)
             self._kubernetes.event(None, EventType.WARNING, reason, text)
-            self._journal.remember(reason, "said")
+            self._journal.note(reason, "said")
 
     def _inspector_of(
         self,

@@ -41,6 +41,9 @@ WITNESS_TIMEOUT = 60.0
 """Seconds an attached ENI may take to be seen by kernel, metadata and cloud before it is given up."""
 ASSIGNED_TIMEOUT = 10.0
 """Seconds a newly assigned address may take to appear in metadata before it is frozen."""
+SILENCE_TIMEOUT = 5.0
+"""Seconds metadata may not answer at all before whoever waits is told. What the cloud has made stays an
+intent in the ledger: nothing is given up or frozen because nobody could be asked."""
 STATE_TIMEOUT = 60.0
 """Seconds an ENI may stay in a transition (Creating, Detaching) that refuses the next step."""
 
@@ -56,6 +59,27 @@ class WorkSettings:
     dual: bool = False
     tags: tuple[tuple[str, str], ...] = (("creator", "terway"),)
     resource_group: str = ""
+
+
+class NotShown(CloudError):
+    """The cloud has assigned addresses and metadata answers without them. Says nothing about other ENIs."""
+
+
+class _Silence:
+    """How long metadata has not answered at a stretch."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def broken(self) -> None:
+        self._since = None
+
+    def goes_on(self, exc: MetadataError) -> None:
+        """Raises ``exc`` once it has been too long."""
+        now = asyncio.get_running_loop().time()
+        self._since = now if self._since is None else self._since
+        if now - self._since >= SILENCE_TIMEOUT:
+            raise exc
 
 
 async def _delays(total: float, *, first: float, most: float) -> AsyncIterator[None]:
@@ -89,6 +113,13 @@ class CloudWork:
         self._journal = journal
         self._faults = faults
         self._settings = settings
+
+    async def metadata_answers(self) -> None:
+        """Before anything new is asked of the cloud: without metadata nobody could use it.
+
+        Raises MetadataError.
+        """
+        await self._metadata.macs()
 
     async def run(self, operation: Operation, *, resumed: bool) -> None:
         """Start or resume. The operation must be in the ledger."""
@@ -198,18 +229,16 @@ class CloudWork:
     async def _in_metadata(self, record: EniRecord, operation: Operation | None) -> MetadataEni | None:
         want_v4 = operation.ipv4_count if operation else 1
         want_v6 = operation.ipv6_count if operation else 0
-        silent: MetadataError | None = None
+        silence = _Silence()
         async for _ in _delays(WITNESS_TIMEOUT, first=0.005, most=0.5):
             try:
                 seen = await self._metadata.eni(record.mac, ipv6=self._settings.dual)
             except MetadataError as exc:
-                silent = exc
+                silence.goes_on(exc)
                 continue
-            silent = None
+            silence.broken()
             if seen is not None and len(seen.ipv4) >= want_v4 and len(seen.ipv6) >= want_v6:
                 return seen
-        if silent is not None:
-            raise silent
         return None
 
     def _undo_create(self, operation: Operation) -> None:
@@ -253,8 +282,8 @@ class CloudWork:
         if refused:
             raise refused
 
-    def _not_shown(self, eni_id: EniId, count: int) -> CloudError:
-        return CloudError(
+    def _not_shown(self, eni_id: EniId, count: int) -> NotShown:
+        return NotShown(
             f"{count} addresses were assigned to {eni_id} but metadata has not shown them "
             f"within {ASSIGNED_TIMEOUT:.0f} s",
             cause=Cause.METADATA,
@@ -263,14 +292,18 @@ class CloudWork:
         )
 
     async def _addresses_shown(self, eni_id: EniId, addresses: frozenset[Address]) -> bool:
+        """Raises MetadataError if nobody could be asked: then nothing is known of them."""
         mac = self._journal.book.enis[eni_id].mac
+        silence = _Silence()
         async for _ in _delays(ASSIGNED_TIMEOUT, first=0.005, most=0.5):
             try:
                 shown: frozenset[Address] = frozenset(await self._metadata.addresses(mac))
                 if any(a.version == 6 for a in addresses):
                     shown |= frozenset(await self._metadata.addresses_v6(mac))
-            except MetadataError:
+            except MetadataError as exc:
+                silence.goes_on(exc)
                 continue
+            silence.broken()
             if addresses <= shown:
                 return True
         return False

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from control.daemon.blocks import CREATION, EVERYTHING, Block, Blocks
 from control.daemon.exhausted import Room, exhausted, out_of_patience
 from control.daemon.journal import Journal
-from control.daemon.operations import CloudWork, new_token
+from control.daemon.operations import CloudWork, NotShown, new_token
 from control.daemon.scarcity import GROUP, Scarcity
 from control.daemon.vswitches import VSwitches
 from control.ipam import sizing, transitions
@@ -43,7 +43,14 @@ FROZEN_KEPT = 600.0
 """Seconds a frozen address that nobody holds may take to be seen again before it is given up."""
 
 
-_OF_EVERY_CALL = frozenset({Cause.UNREACHABLE, Cause.CREDENTIALS, Cause.CREDENTIALS_EXPIRED})
+_OF_EVERY_CALL = frozenset(
+    {Cause.UNREACHABLE, Cause.TIMEOUT, Cause.CREDENTIALS, Cause.CREDENTIALS_EXPIRED, Cause.METADATA}
+)
+
+
+def _concerns_all(exc: TerwayError) -> bool:
+    """Whoever is away now is away for every other call as well."""
+    return exc.cause in _OF_EVERY_CALL and not isinstance(exc, NotShown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reclaimed_at = journal.now()
         self._closed = False
+        self._held = False
         self.on_failure: Callable[[TerwayError], None] = _ignore
         self.on_success: Callable[[], None] = _nothing
 
@@ -170,7 +178,21 @@ class Pool:
             self._grow()
         self._cloud.stand_by(usable == 0 and self._next_pod_needs_cloud())
 
+    def hold(self) -> None:
+        """Ask nothing new of the cloud before ``go_on``: it is being looked at what is there."""
+        self._held = True
+
+    def go_on(self, refused: TerwayError | None) -> None:
+        """``refused``: why nobody could be asked; who waits is told so if it concerns every call."""
+        self._held = False
+        if refused is not None and _concerns_all(refused):
+            self._blocks.add(EVERYTHING, refused, self._journal.now())
+        if not self._closed:
+            self.kick()
+
     def _grow(self) -> None:
+        if self._held:
+            return
         now = self._journal.now()
         refusals = Refusals(
             lambda eni: self._blocked(now, str(eni.eni_id), str(eni.vswitch_id)),
@@ -258,7 +280,11 @@ class Pool:
         return self._release_blocks if operation.kind in releases else self._blocks
 
     async def _prepare(self, operation: Operation) -> Operation:
-        """Put the intent into the ledger; for a new ENI choose its vSwitch first."""
+        """Put the intent into the ledger; for a new ENI choose its vSwitch first.
+
+        Raises MetadataError before anything is made that could not be used.
+        """
+        await self._work.metadata_answers()
         if operation.kind is OperationKind.CREATE_ENI:
             operation = await self._with_vswitch(operation)
             self._running[operation.token] = operation
@@ -300,8 +326,8 @@ class Pool:
             return
         self._blocks.add(self._subject(operation), exc, now)
         # A creation may also time out because its ENI is not seen, which says nothing about other calls.
-        silent = exc.cause is Cause.TIMEOUT and operation.kind is OperationKind.ASSIGN
-        if silent or exc.cause in _OF_EVERY_CALL:
+        unseen = exc.cause is Cause.TIMEOUT and operation.kind is not OperationKind.ASSIGN
+        if not unseen and _concerns_all(exc):
             self._blocks.add(EVERYTHING, exc, now)
 
     def _exhausted(self) -> PoolExhausted:

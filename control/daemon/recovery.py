@@ -3,11 +3,15 @@
 Order: the boot id tells whether any kernel object can exist; half-done attachments are taken to their end;
 ENIs are held against cloud and metadata (one cloud call, and none on a node that never had an ENI); what
 running pods need in the kernel is repaired; half-done cloud operations go on in the background. A cloud or
-metadata that is away does not stop the start: running pods and addresses in the ledger need neither.
+metadata that is away does not stop the start: running pods and addresses in the ledger need neither. Who does
+not answer soon is waited for in the background: addresses that the ledger has are handed out meanwhile, and
+nothing new is asked of the cloud before it is known what is there.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -24,6 +28,9 @@ from datapath.endpoint import Endpoint
 log = logging.getLogger(__name__)
 
 BOOT_ID = "boot_id"
+WITNESSES_TIMEOUT = 2.0
+"""Seconds the first ADD waits for cloud and metadata to be held against the ledger. It takes well under a
+second if both answer; nothing fails after it, and what they say later counts as well."""
 
 
 def _nothing() -> None:
@@ -47,6 +54,7 @@ class Recovery:
         self._reconciler = reconciler
         self._pool = pool
         self._settings = settings
+        self._witnesses: asyncio.Task[None] | None = None
         self.on_repair: Callable[[], None] = _nothing
 
     async def run(self, boot_id: str) -> None:
@@ -56,14 +64,32 @@ class Recovery:
             self._lose_ready()
         self._finish_half_done()
         self._journal.remember(BOOT_ID, boot_id)
-        try:
-            await self._reconciler.all(ask_cloud=True)
-        except TerwayError as exc:
-            log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)
+        self._pool.hold()
+        self._witnesses = asyncio.create_task(self._ask_witnesses(), name="witnesses")
+        await asyncio.wait({self._witnesses}, timeout=WITNESSES_TIMEOUT)
+        if not self._witnesses.done():
+            log.warning("starting from the ledger: cloud and metadata have not answered yet")
         self._prepare_enis()
         self.repair()
         self._pool.resume()
         self._pool.kick()
+
+    async def _ask_witnesses(self) -> None:
+        refused: TerwayError | None = None
+        try:
+            await self._reconciler.all(ask_cloud=True)
+        except TerwayError as exc:
+            refused = exc
+            log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)
+        except Exception:  # the last resort: the pool must not wait for ever
+            log.exception("asking the witnesses failed in a way nobody foresaw")
+        self._pool.go_on(refused)
+
+    async def close(self) -> None:
+        if self._witnesses is not None:
+            self._witnesses.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._witnesses
 
     def _lose_ready(self) -> None:
         ready = self._in_state(AttachmentState.READY)
@@ -96,6 +122,8 @@ class Recovery:
         """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""
         endpoints: list[Endpoint] = []
         for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
+            if record.key in self._journal.owed:
+                continue
             eni = self._journal.book.enis.get(record.eni_id)
             if eni is not None and eni.gateway is not None:
                 endpoints.append(endpoint_of(record, eni, self._settings))

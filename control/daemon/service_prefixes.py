@@ -37,7 +37,7 @@ class ServicePrefixes:
     def _learn(self, found: tuple[Network, ...]) -> None:
         if found != self._known:
             self._known = found
-            self._journal.remember(FACT, json.dumps([str(one) for one in found]))
+            self._journal.note(FACT, json.dumps([str(one) for one in found]))
 
 
 def _fewest(networks: list[Network]) -> tuple[Network, ...]:

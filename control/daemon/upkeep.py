@@ -1,4 +1,4 @@
-"""What the daemon does between requests: four loops, none of which the ADD's path waits for.
+"""What the daemon does between requests: five loops, none of which the ADD's path waits for.
 
 ======== ============ =========================================================================
 loop     every        does
@@ -6,7 +6,8 @@ loop     every        does
 sync     pool period  gives back idle addresses beyond the maximum, resumes cut-off operations
 watch    60 s         metadata against the ledger; the cloud only if they differ
 repair   60 s         what pods lack in the kernel, whether or not metadata answers
-collect  300 s        frees addresses of pods that are gone, on two witnesses
+collect  300 s        frees addresses of pods that are gone, on two witnesses; first soon after the start
+ledger   5 s          looks whether one that could not be written can be, and removes rows it owes
 ======== ============ =========================================================================
 
 Release and collection share no queue, lock or retry budget with allocation: a full vSwitch stops neither.
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 WATCH_PERIOD = 60.0
 COLLECT_PERIOD = 300.0
+FIRST_COLLECT = 15.0
+"""A daemon that died between a DEL's answer and the ledger left rows of pods that are gone."""
+LEDGER_PERIOD = 5.0
 GRACE = 120.0
 """Seconds an attachment is left alone after its last change: the API server may lag behind the runtime."""
 
@@ -66,17 +70,29 @@ class Upkeep:
             group.create_task(self._every(self._sync_period, self._sync))
             group.create_task(self._every(WATCH_PERIOD, self._watch))
             group.create_task(self._every(WATCH_PERIOD, self._repair))
-            group.create_task(self._every(COLLECT_PERIOD, self.collect))
+            group.create_task(self._every(COLLECT_PERIOD, self.collect, first=FIRST_COLLECT))
+            group.create_task(self._every(LEDGER_PERIOD, self.mend_ledger))
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(
+        self, seconds: float, work: Callable[[], Awaitable[None]], *, first: float | None = None
+    ) -> None:
+        await self._timers.sleep(seconds if first is None else first)
         while True:
-            await self._timers.sleep(seconds)
             try:
                 await work()
             except TerwayError as exc:
                 log.warning("%s: %s", work.__name__.strip("_"), exc)
             except Exception:  # the last resort: a fault of ours in one round must not end all rounds
                 log.exception("%s failed in a way nobody foresaw", work.__name__.strip("_"))
+            await self._timers.sleep(seconds)
+
+    async def mend_ledger(self) -> None:
+        """Nothing is written while the ledger is well: a node at rest stays at rest."""
+        if self._journal.trouble is not None:
+            if not self._journal.probe():
+                return
+            self._finish_half_done()
+        self._attachments.pay()
 
     async def _sync(self) -> None:
         self._pool.resume()

@@ -10,6 +10,8 @@ refused with what to do, since a downgrade could misread intents.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -49,6 +51,37 @@ _PUT_ATTACHMENT = f"INSERT OR REPLACE INTO attachment VALUES ({','.join('?' * 12
 _PUT_OPERATION = f"INSERT OR REPLACE INTO operation VALUES ({','.join('?' * 9)})"
 
 
+_PRIMARY = 0xFF
+"""The part of an extended result code that is the primary one (sqlite.org/rescode.html)."""
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: (
+        "the filesystem of {directory} is full: free space there (see `df {directory}`); until then pods "
+        "run on and can be deleted, and none can be added"
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "the file or the filesystem of {directory} is read-only: mount it writable, and see the kernel's log "
+        "if it turned read-only by itself"
+    ),
+    sqlite3.SQLITE_IOERR: (
+        "the disk under {directory} failed, or a quota or size limit of it is used up: see the kernel's log "
+        "and the quota"
+    ),
+    sqlite3.SQLITE_BUSY: "another terwayd may hold it: end that one first",
+    sqlite3.SQLITE_LOCKED: "another terwayd may hold it: end that one first",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: drain the node, then move the file away",
+    sqlite3.SQLITE_NOTADB: "the file is no ledger: drain the node, then move the file away",
+}
+_OF_ERRNO = {
+    errno.ENOSPC: sqlite3.SQLITE_FULL,
+    errno.EDQUOT: sqlite3.SQLITE_IOERR,
+    errno.EROFS: sqlite3.SQLITE_READONLY,
+    errno.EIO: sqlite3.SQLITE_IOERR,
+}
+_SOME_REMEDY = (
+    "check that {directory} is a directory that terwayd may write, and that the process has descriptors left"
+)
+
+
 class SqliteLedger:
     """One file, one writer: a second daemon on the same file is refused at once. Used from one thread."""
 
@@ -65,12 +98,11 @@ class SqliteLedger:
             raise self._error("open", exc) from exc
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        remedy = "another terwayd may hold it: end that one first"
-        if "locked" not in str(exc):
-            remedy = (
-                "check the disk and the file's permissions; a damaged file may be moved away: "
-                "the cloud and the kernel are then asked what there is"
-            )
+        if isinstance(exc, sqlite3.Error):
+            number = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
+        else:
+            number = _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
+        remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
 
     def _prepare(self) -> None:
@@ -112,10 +144,16 @@ class SqliteLedger:
                 self._drop(changes)
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._roll_back()
                 raise
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
+
+    def _roll_back(self) -> None:
+        """On a full disk SQLite has ended the transaction itself; what failed first is the cause."""
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
 
     def _put(self, c: Changes) -> None:
         self._many(_PUT_ENI, map(rows.eni_row, c.enis))
