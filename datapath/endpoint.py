@@ -97,7 +97,7 @@ class Carrier:
     enis: frozenset[str] = frozenset()
 
     def is_of(self, container_id: str, ifname: str) -> bool:
-        """It was made for this interface of this sandbox. Its MAC tells two interfaces of one sandbox apart."""
+        """It was made for this interface of this sandbox: the MAC tells a sandbox's interfaces apart."""
         return self.container_id == container_id and self.mac == layout.host_mac(container_id, ifname)
 
 

@@ -111,6 +111,12 @@ class FakeCloud:
 
         return await self._perform(Action.DESCRIBE_ENIS, Subject(instance=instance_id), effect)
 
+    async def enis_tagged(self, tags: Sequence[tuple[str, str]]) -> tuple[Eni, ...]:
+        def effect() -> tuple[Eni, ...]:
+            return tuple(eni for eni in self.account.enis().values() if set(tags) <= set(eni.tags))
+
+        return await self._perform(Action.DESCRIBE_ENIS, Subject(), effect)
+
     async def enis(self, ids: Sequence[EniId]) -> tuple[Eni, ...]:
         def effect() -> tuple[Eni, ...]:
             known = self.account.enis()

@@ -8,6 +8,7 @@ from functools import partial
 from control.daemon.attach import Attachments
 from control.daemon.cni_service import CniService
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
@@ -35,6 +36,7 @@ class Ports:
     cloud: Cloud
     metadata: Metadata
     kernel: NodeKernel
+    guard: Guard
     kubernetes: Kubernetes
     clock: Clock
     timers: Timers
@@ -74,6 +76,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
+        guard=ports.guard,
         journal=ports.journal,
         faults=faults,
         settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
@@ -83,6 +86,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         pool=pool,
         kernel=ports.kernel,
+        guard=ports.guard,
         kubernetes=ports.kubernetes,
         faults=faults,
         settings=endpoint_settings,
@@ -94,6 +98,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
+        guard=ports.guard,
         kubernetes=ports.kubernetes,
         work=work,
         instance_id=instance_id,
@@ -105,6 +110,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         attachments=attachments,
         kernel=ports.kernel,
+        guard=ports.guard,
         reconciler=reconciler,
         pool=pool,
         settings=endpoint_settings,
@@ -121,7 +127,13 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )
-    service = CniService(attachments=attachments, journal=ports.journal, kernel=ports.kernel, mtu=config.mtu)
+    service = CniService(
+        attachments=attachments,
+        journal=ports.journal,
+        kernel=ports.kernel,
+        guard=ports.guard,
+        mtu=config.mtu,
+    )
     service.observe = ports.metrics.request
     return Assembly(pool, attachments, service, recovery, upkeep)
 

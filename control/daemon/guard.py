@@ -1,9 +1,9 @@
 """What the kernel shows in use, whatever the ledger says: the witness that no address is taken from a pod by.
 
 The absence of a record is no proof that something is free. A ledger can be lost with its directory, be as old
-as its last checkpoint, or be a copy of another day; the pods run on. So whoever hands out an address, gives one
-back or detaches an ENI asks here, and this asks the kernel: which links live, and which addresses do routes,
-neighbours and the fast path lead to them.
+as its last checkpoint, or be a copy of another day; the pods run on. So whoever hands out an address, gives
+one back or detaches an ENI asks here, and this asks the kernel: which links live, and which addresses do
+routes, neighbours and the fast path lead to them.
 
 What is held ends with its link: by the pod's DEL or the runtime's GC, by an ADD that makes the pod's sandbox
 anew, or with the pod's namespace. No time and no silence of anybody ends it.
@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from control.daemon.journal import Journal
 from control.daemon.ports import NodeKernel
 from control.ipam import transitions
+from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressState
@@ -36,6 +37,7 @@ class Guard:
         self._kernel = kernel
         self._kubernetes = kubernetes
         self._told: frozenset[str] = frozenset()
+        self._warm: frozenset[Address] = frozenset()
         self.unrecorded: tuple[Carrier, ...] = ()
         """Live links that the ledger does not know, or knows with other addresses."""
 
@@ -45,12 +47,23 @@ class Guard:
         unknown = {c: c.addresses - self._recorded(c) for c in carriers if not self._is_recorded(c)}
         self.unrecorded = tuple(unknown)
         book = self._journal.book
-        let_go = book.hold(frozenset().union(*unknown.values()) if unknown else frozenset())
-        free = [r for a in let_go if (r := book.addresses.get(a)) and r.state is AddressState.FREE]
-        if free:
-            self._journal.record(transitions.cool(free, self._journal.now()))
+        held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
+        self._cool(book.held - held)
+        book.hold(held | self._warm)
         self._tell()
         return carriers
+
+    def _cool(self, let_go: Collection[Address]) -> None:
+        """What a pod has just let go of cools, and stays held as long as that cannot be written."""
+        book = self._journal.book
+        free = [r for a in let_go if (r := book.addresses.get(a)) and r.state is AddressState.FREE]
+        self._warm = frozenset(r.address for r in free)
+        try:
+            if free:
+                self._journal.record(transitions.cool(free, self._journal.now()))
+            self._warm = frozenset()
+        except LedgerError as exc:
+            log.warning("addresses of pods that are gone stay held: %s", exc)
 
     def _is_recorded(self, carrier: Carrier) -> bool:
         recorded = self._recorded(carrier)
@@ -70,7 +83,7 @@ class Guard:
 
     def in_use(self, addresses: Collection[Address]) -> frozenset[Address]:
         """Those of ``addresses`` that a live link carries at this moment."""
-        return frozenset(addresses).intersection(*[_all(self.look())])
+        return frozenset(addresses) & _all(self.look())
 
     def eni_in_use(self, eni_id: EniId, shown: Collection[Address]) -> bool:
         """A live link leans on the ENI. ``shown``: its addresses as the cloud has them."""
@@ -96,10 +109,10 @@ class Guard:
             self._end(carrier)
 
     def collect(self, listed: Collection[AttachmentKey]) -> None:
-        """Links that neither the runtime lists nor Kubernetes has a pod for: two witnesses that the pod is gone.
+        """End links that neither the runtime lists nor Kubernetes has a pod for: two witnesses.
 
-        ``listed`` are the attachments that the runtime calls valid. A link without an alias was not made for any
-        sandbox that a runtime could list, so it stays.
+        ``listed`` are the attachments that the runtime calls valid. A link without an alias was not made for
+        any sandbox that a runtime could list, so it stays.
         """
         if not self._kubernetes.synced():
             return
@@ -112,7 +125,7 @@ class Guard:
                 self._end(carrier)
 
     def _names_of_pods(self, ifnames: Iterable[str]) -> Iterable[str]:
-        """How the links of this node's pods are called, as the name of a link is all that says whose it is."""
+        """What the links of this node's pods are called: nothing else of a link says whose it is."""
         for pod in self._kubernetes.pods().values():
             if not pod.sandbox_exited:
                 for ifname in ifnames:
@@ -125,7 +138,7 @@ class Guard:
     # What is said.
 
     def _tell(self) -> None:
-        """Once per change, so that neither the log nor the events repeat what stands in ``terway-cli mapping``."""
+        """Once per change; ``terway-cli mapping`` goes on showing it."""
         links = frozenset(c.link for c in self.unrecorded)
         if links == self._told:
             return
@@ -133,7 +146,9 @@ class Guard:
         text = describe(self.unrecorded) if links else "every running pod is in the ledger again"
         kind = EventType.WARNING if links else EventType.NORMAL
         log.log(logging.WARNING if links else logging.INFO, "%s", text)
-        self._kubernetes.event(None, kind, "PodsNotInLedger" if links else "PodsInLedger", text, topic="ledger")
+        self._kubernetes.event(
+            None, kind, "PodsNotInLedger" if links else "PodsInLedger", text, topic="ledger"
+        )
 
 
 def describe(unrecorded: Collection[Carrier]) -> str:
@@ -145,9 +160,9 @@ def describe(unrecorded: Collection[Carrier]) -> str:
     if len(unrecorded) > TOLD_AT_MOST:
         named.append(f"{len(unrecorded) - TOLD_AT_MOST} more")
     return (
-        f"the ledger does not know {len(unrecorded)} running pods, by their links: {', '.join(named)}; they keep "
-        "their network, and their addresses and ENIs are neither handed out nor given back. Each one's deletion "
-        "ends it; a link whose pod is gone for good is removed with `ip link delete NAME`"
+        f"the ledger does not know {len(unrecorded)} running pods, by their links: {', '.join(named)}; they "
+        "keep their network, and their addresses and ENIs are neither handed out nor given back. Deleting "
+        "such a pod ends it; a link whose pod is gone for good is removed with `ip link delete NAME`"
     )
 
 

@@ -20,6 +20,7 @@ from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -60,12 +61,6 @@ class Node:
         self._companion = Companion()
         self._kernel = PolicyRouteKernel(self._companion)
         self._faults = Faults(config.fault)
-        self._detachments = Detachments(
-            journal=self._journal,
-            kernel=self._kernel,
-            faults=self._faults,
-            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
-        )
         self._kubernetes = KubernetesAdapter(
             KubernetesConfig(
                 node=config.settings.node_name,
@@ -73,6 +68,14 @@ class Node:
                 service_cidrs=config.eni.service_cidr,
             ),
             self._clock,
+        )
+        self._guard = Guard(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
+        self._detachments = Detachments(
+            journal=self._journal,
+            kernel=self._kernel,
+            guard=self._guard,
+            faults=self._faults,
+            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
         )
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
@@ -226,6 +229,7 @@ class Node:
             cloud=cloud,
             metadata=self._metadata,
             kernel=self._kernel,
+            guard=self._guard,
             kubernetes=self._kubernetes,
             clock=self._clock,
             timers=self._timers,
@@ -308,6 +312,7 @@ class Node:
             cloud=cloud,
             pool=assembly.pool,
             attachments=assembly.attachments,
+            guard=self._guard,
             facts=facts,
         )
 

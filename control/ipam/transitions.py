@@ -104,10 +104,8 @@ def _held_by(book: Book, attachment: AttachmentRecord) -> list[AddressRecord]:
     return [r for r in records if r is not None and r.owner == attachment.key]
 
 
-def _let_go(
-    book: Book, attachment: AttachmentRecord, record: AddressRecord, since: float
-) -> AddressRecord:
-    """An address of an attachment that ends: back to the older sandbox that it was taken over from, if any."""
+def _let_go(book: Book, attachment: AttachmentRecord, record: AddressRecord, since: float) -> AddressRecord:
+    """An address of an attachment that ends: back to the older sandbox it was taken over from, if any."""
     for other in book.of_pod(attachment.pod):
         lives = other.key != attachment.key and other.state in (AttachmentState.READY, AttachmentState.LOST)
         if lives and record.address in other.addresses():
@@ -232,6 +230,19 @@ def keep_eni(book: Book, operation: Operation, reason: str, now: float) -> Chang
     return Changes(
         enis=frozen,
         addresses=tuple(replace(r, state=AddressState.FREE, since=now) for r in records),
+        gone_operations=(operation.token,),
+    )
+
+
+def settle_release(book: Book, operation: Operation, shown: Collection[Address], now: float) -> Changes:
+    """The end of a release that nobody confirmed: what is not ``shown`` any more is gone.
+
+    The rest is frozen, as the views may lag: it thaws when cloud and metadata are both asked again.
+    """
+    left = [book.addresses[a] for a in operation.addresses if a in shown and a in book.addresses]
+    return Changes(
+        addresses=tuple(replace(r, state=AddressState.FROZEN, since=now) for r in left),
+        gone_addresses=tuple(a for a in operation.addresses if a not in shown),
         gone_operations=(operation.token,),
     )
 

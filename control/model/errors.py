@@ -138,7 +138,7 @@ class KernelError(TerwayError):
 
 
 class AddressInUse(KernelError):
-    """Nothing of the pod that carries it was touched: the kernel is to be asked anew and another one chosen."""
+    """Nothing of that pod was touched: another address is to be chosen when the kernel was asked anew."""
 
 
 class LedgerError(TerwayError):
