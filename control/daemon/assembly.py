@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from control.daemon.attach import Attachments
+from control.daemon.cluster_id import ClusterId
 from control.daemon.cni_service import CniService
 from control.daemon.faults import Faults
 from control.daemon.guard import Guard
@@ -13,6 +14,7 @@ from control.daemon.journal import Journal
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
 from control.daemon.operations import CloudWork, WorkSettings
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings, NodeKernel
 from control.daemon.reconcile import Reconciler
@@ -80,7 +82,9 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         faults=faults,
         settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
+        cluster=ClusterId(ports.journal, ports.kubernetes, told=config.settings.cluster_id),
     )
+    orphans = Orphans(journal=ports.journal, work=work)
     pool = _pool(config, ports, place, work)
     attachments = Attachments(
         journal=ports.journal,
@@ -113,6 +117,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         guard=ports.guard,
         reconciler=reconciler,
         pool=pool,
+        orphans=orphans,
         settings=endpoint_settings,
     )
     recovery.on_repair = ports.metrics.repaired
@@ -124,6 +129,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
         recovery=recovery,
+        orphans=orphans,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )

@@ -26,6 +26,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from control.daemon.cluster_id import ClusterId
 from control.daemon.faults import FaultPoint, Faults
 from control.daemon.guard import Guard
 from control.daemon.journal import Journal
@@ -39,11 +40,9 @@ from control.model.records import EniRecord, Operation, OperationKind
 
 log = logging.getLogger(__name__)
 
-CLUSTER_TAG = "terway.alibabacloud.com/cluster"
 NODE_TAG = "terway.alibabacloud.com/instance"
-"""Of every ENI that the agent makes: the cluster's id, and the instance it is made for. An instance's id is
-no node's name: the cloud gives it once, and metadata alone says it, so that a copied disk does not copy
-it."""
+"""Of every ENI that the agent makes: the instance it is made for. An instance's id is no node's name: the
+cloud gives it once, and metadata alone says it, so that a copied disk does not copy it."""
 
 UNKNOWN_OUTCOME = frozenset({Cause.TIMEOUT, Cause.UNREACHABLE, Cause.INTERNAL})
 """After these the effect may exist although no answer came."""
@@ -89,15 +88,7 @@ class WorkSettings:
     mtu: int = 1500
     dual: bool = False
     tags: tuple[tuple[str, str], ...] = (("creator", "terway"),)
-    cluster: str = ""
-    """The cluster's id, "" if it is not known."""
     resource_group: str = ""
-
-    @property
-    def own_tags(self) -> tuple[tuple[str, str], ...]:
-        """By which an ENI is found again that no instance shows and no ledger names."""
-        cluster = ((CLUSTER_TAG, self.cluster),) if self.cluster else ()
-        return ((NODE_TAG, self.instance_id), *cluster)
 
 
 class NotShown(CloudError):
@@ -146,7 +137,9 @@ class CloudWork:
         journal: Journal,
         faults: Faults,
         settings: WorkSettings,
+        cluster: ClusterId,
     ) -> None:
+        self._cluster = cluster
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
@@ -179,6 +172,7 @@ class CloudWork:
         if operation.eni_id is None:
             faults.reach(FaultPoint.GROW_INTENT)
             try:
+                await self._cluster.learn()
                 eni = await self._cloud.create_eni(self._request(operation))
                 self._check_created(operation, eni)
             except CloudError as exc:
@@ -220,7 +214,7 @@ class CloudWork:
             ipv4_count=operation.ipv4_count,
             ipv6_count=operation.ipv6_count,
             token=operation.token,
-            tags=(*self._settings.tags, *self._settings.own_tags),
+            tags=(*self._settings.tags, *self._cluster.tags(), (NODE_TAG, self._settings.instance_id)),
             resource_group=self._settings.resource_group,
         )
 
@@ -407,11 +401,16 @@ class CloudWork:
         self._faults.reach(FaultPoint.SHED_DELETED)
         self._journal.record(transitions.finish_release(self._journal.book, operation))
 
+    async def orphans(self) -> list[Eni]:
+        """ENIs that were made for this very instance, are attached to nothing, and nobody's in the ledger."""
+        tagged = await self._cloud.enis_tagged(((NODE_TAG, self._settings.instance_id),))
+        return [e for e in tagged if is_orphan(e, self._journal.book) and not self._is_anothers(e)]
+
     def _is_anothers(self, eni: Eni) -> bool:
-        """Attached to another instance, or tagged by the agent of one."""
-        ours = self._settings.instance_id
-        told = dict(eni.tags).get(NODE_TAG, ours)
-        return eni.instance_id not in (None, ours) or told != ours
+        """Attached to another instance, or tagged by the agent of one, or of another cluster."""
+        ours, tags = self._settings.instance_id, dict(eni.tags)
+        attached = eni.instance_id not in (None, ours)
+        return attached or tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
 
     def _keep_eni(self, operation: Operation, reason: str) -> None:
         journal = self._journal
@@ -442,11 +441,7 @@ class CloudWork:
     async def _settle_create(self, operation: Operation) -> None:
         journal = self._journal
         if operation.eni_id is None:
-            made = [
-                e
-                for e in await self._cloud.enis_tagged(self._settings.own_tags)
-                if is_orphan(e, journal.book) and e.vswitch_id == operation.vswitch_id
-            ]
+            made = [e for e in await self.orphans() if e.vswitch_id == operation.vswitch_id]
             if not made:
                 journal.record(transitions.abandon_operation(operation))
                 return

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from control.daemon.attach import Attachments
 from control.daemon.guard import Guard
 from control.daemon.journal import Journal
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
 from control.daemon.reconcile import Reconciler
@@ -49,8 +50,10 @@ class Recovery:
         guard: Guard,
         reconciler: Reconciler,
         pool: Pool,
+        orphans: Orphans,
         settings: EndpointSettings,
     ) -> None:
+        self._orphans = orphans
         self._journal = journal
         self._attachments = attachments
         self._kernel = kernel
@@ -63,11 +66,15 @@ class Recovery:
 
     async def run(self, boot_id: str) -> None:
         rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
+        if rebooted or BOOT_ID not in self._journal.facts:
+            self._orphans.suspect()  # with the machine the ledger's last commits may have died
         if rebooted:
             log.warning("the node was rebooted: pods' kernel objects are gone, their addresses wait for them")
             self._lose_ready()
         self._finish_half_done()
         self._guard.look()
+        if self._guard.unrecorded:
+            self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
         self._pool.hold()
         self._witnesses = asyncio.create_task(self._ask_witnesses(), name="witnesses")

@@ -9,10 +9,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
 from control.daemon.attach import AddRequest, Attached, Attachments
+from control.daemon.cluster_id import ClusterId
 from control.daemon.faults import Faults
 from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, WorkSettings
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings
 from control.daemon.reconcile import Reconciler
@@ -134,6 +136,11 @@ class FakeKubernetes:
             raise KubernetesError("API server away")
         return key in self.known and self.known[key].uid == uid
 
+    async def cluster_id(self) -> str:
+        if self.away:
+            raise KubernetesError("API server away")
+        return "cluster-1"
+
     def synced(self) -> bool:
         return not self.away
 
@@ -206,7 +213,9 @@ class Rig:
             journal=self.journal,
             faults=Faults(),
             settings=WorkSettings(NODE.instance_id, dual=self.dual, tags=TAGS),
+            cluster=ClusterId(self.journal, self.kubernetes),
         )
+        self.orphans = Orphans(journal=self.journal, work=self.work)
         sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
         self.pool = Pool(
             journal=self.journal,
@@ -247,6 +256,7 @@ class Rig:
             guard=self.guard,
             reconciler=self.reconciler,
             pool=self.pool,
+            orphans=self.orphans,
             settings=EndpointSettings(),
         )
 
