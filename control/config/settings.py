@@ -64,7 +64,7 @@ class Settings:
     state_directory: Path = Path("/var/lib/cni/terway")
     """``-state-directory``: the ledger. Must outlive the daemon and a reboot."""
     cluster_id: str = ""
-    """CLUSTER_ID: tag of the ENIs that are made, beside the instance's; "": the uid of namespace kube-system."""
+    """CLUSTER_ID: a tag of the ENIs that are made; "": the uid of the namespace kube-system."""
     kubeconfig: Path | None = None
     """``-kubeconfig`` or KUBECONFIG; None: the service account of the pod."""
     ecs_endpoint: str = ""

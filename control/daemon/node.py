@@ -191,6 +191,7 @@ class Node:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._tell_of_the_ledger()
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -264,6 +265,14 @@ class Node:
         return InstanceRole(self._http.text, self._clock)
 
     # What is said.
+
+    def _tell_of_the_ledger(self) -> None:
+        """A ledger that was not what a start expects. What runs without a record the guard tells."""
+        aside = self._ledger.moved_aside
+        for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
+            if text:
+                log.warning("%s", text)
+                self._kubernetes.event(None, EventType.WARNING, "LedgerLost", text)
 
     def _say(self, limits: InstanceLimits, place: Place) -> list[str]:
         """Fallbacks to the log and to a node event, warnings of the configuration to the log."""
