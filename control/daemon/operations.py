@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from control.daemon.cluster_id import ClusterId
@@ -32,7 +32,6 @@ from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.ports import NodeKernel, eni_link
 from control.ipam import transitions
-from control.ipam.book import Book
 from control.model.cloud import Cloud, CreateEni, Eni, EniStatus, EniType, Metadata, MetadataEni
 from control.model.errors import Cause, CloudError, MetadataError, TerwayError
 from control.model.ids import Address, ClientToken, EniId, InstanceId
@@ -60,13 +59,6 @@ SILENCE_TIMEOUT = 5.0
 intent in the ledger: nothing is given up or frozen because nobody could be asked."""
 STATE_TIMEOUT = 60.0
 """Seconds an ENI may stay in a transition (Creating, Detaching) that refuses the next step."""
-
-
-def is_orphan(eni: Eni, book: Book) -> bool:
-    """It is attached to nothing, and neither a record nor an intent of the ledger is about it."""
-    named = eni.eni_id in book.enis or any(o.eni_id == eni.eni_id for o in book.operations.values())
-    unattached = eni.status is EniStatus.AVAILABLE and eni.instance_id is None
-    return unattached and not named and eni.eni_type is EniType.SECONDARY
 
 
 def _answer_repeats(eni_id: EniId, got: Sequence[Address]) -> CloudError:
@@ -140,6 +132,8 @@ class CloudWork:
         cluster: ClusterId,
     ) -> None:
         self._cluster = cluster
+        self.on_tagged: Callable[[list[Eni]], None] | None = None
+        """Told of orphans when the cloud is next asked about a new ENI, then forgotten."""
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
@@ -260,10 +254,19 @@ class CloudWork:
         if seen is None:
             raise self._not_seen(record, "metadata does not list it with its addresses")
         async for _ in _delays(WITNESS_TIMEOUT, first=0.05, most=2.0):
-            enis = await self._cloud.enis([record.eni_id])
-            if any(e.status is EniStatus.IN_USE for e in enis):
+            if any(e.status is EniStatus.IN_USE for e in await self._status_of(record.eni_id)):
                 return seen
         raise self._not_seen(record, "the cloud does not say InUse")
+
+    async def _status_of(self, eni_id: EniId) -> list[Eni]:
+        """One call, which also tells of orphans if somebody waits to be told."""
+        tell, self.on_tagged = self.on_tagged, None
+        if tell is not None:
+            tagged = await self._tagged()
+            tell([e for e in tagged if self._is_orphan(e)])
+            if any(e.eni_id == eni_id for e in tagged):
+                return [e for e in tagged if e.eni_id == eni_id]
+        return list(await self._cloud.enis([eni_id]))
 
     def _not_seen(self, record: EniRecord, why: str) -> CloudError:
         return CloudError(
@@ -403,8 +406,17 @@ class CloudWork:
 
     async def orphans(self) -> list[Eni]:
         """ENIs that were made for this very instance, are attached to nothing, and nobody's in the ledger."""
-        tagged = await self._cloud.enis_tagged(((NODE_TAG, self._settings.instance_id),))
-        return [e for e in tagged if is_orphan(e, self._journal.book) and not self._is_anothers(e)]
+        return [e for e in await self._tagged() if self._is_orphan(e)]
+
+    async def _tagged(self) -> tuple[Eni, ...]:
+        return await self._cloud.enis_tagged(((NODE_TAG, self._settings.instance_id),))
+
+    def _is_orphan(self, eni: Eni) -> bool:
+        """Attached to nothing, and neither a record nor an intent of the ledger is about it."""
+        book = self._journal.book
+        named = eni.eni_id in book.enis or any(o.eni_id == eni.eni_id for o in book.operations.values())
+        unattached = eni.status is EniStatus.AVAILABLE and eni.instance_id is None
+        return unattached and not named and eni.eni_type is EniType.SECONDARY and not self._is_anothers(eni)
 
     def _is_anothers(self, eni: Eni) -> bool:
         """Attached to another instance, or tagged by the agent of one, or of another cluster."""

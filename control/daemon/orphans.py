@@ -13,16 +13,18 @@ nothing is judged: its ENI may be the one.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, new_token
 from control.ipam import transitions
+from control.model.cloud import Eni
 from control.model.ids import EniId
 from control.model.records import Operation, OperationKind
 
 log = logging.getLogger(__name__)
 
-SWEEP_PERIOD = 3600.0
+SWEEP_PERIOD = 6 * 3600.0
 """Seconds between two looks while there is no reason for one: each is a call to the cloud."""
 ORPHAN_AGE = 300.0
 """Seconds an ENI must have been without anybody. An attachment takes one minute at most."""
@@ -39,6 +41,10 @@ class Orphans:
         """There is a reason: the machine died, or the ledger knows less than there is."""
         self._due = self._journal.now()
 
+    def suspect_later(self) -> None:
+        """The ledger is new, as on a new node: no call is made for that, the next one for a new ENI tells."""
+        self._work.on_tagged = self._look_at
+
     async def sweep(self) -> bool:
         """Look if it is time to. True if something is to be given back: an operation in the ledger."""
         now = self._journal.now()
@@ -48,12 +54,15 @@ class Orphans:
         )
         if creating or now < self._due:
             return False
-        found = {e.eni_id for e in await self._work.orphans()}
-        self._seen = {eni: self._seen.get(eni, now) for eni in found}
+        self._look_at(await self._work.orphans())
         old = [eni for eni, since in self._seen.items() if now - since >= ORPHAN_AGE]
         for eni in old:
             log.warning("ENI %s was made for this node, is attached to nothing and unknown: given back", eni)
             operation = Operation(new_token(), OperationKind.RELEASE_ENI, now, eni)
             self._journal.record(transitions.begin_release(self._journal.book, operation, now))
-        self._due = now + (ORPHAN_AGE if found else SWEEP_PERIOD)
         return bool(old)
+
+    def _look_at(self, orphans: Collection[Eni]) -> None:
+        now = self._journal.now()
+        self._seen = {eni: self._seen.get(eni, now) for eni in (e.eni_id for e in orphans)}
+        self._due = now + (ORPHAN_AGE if orphans else SWEEP_PERIOD)

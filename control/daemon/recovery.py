@@ -66,8 +66,10 @@ class Recovery:
 
     async def run(self, boot_id: str) -> None:
         rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
-        if rebooted or BOOT_ID not in self._journal.facts:
-            self._orphans.suspect()  # with the machine the ledger's last commits may have died
+        if rebooted:  # with the machine the ledger's last commits may have died
+            self._orphans.suspect()
+        elif BOOT_ID not in self._journal.facts:
+            self._orphans.suspect_later()
         if rebooted:
             log.warning("the node was rebooted: pods' kernel objects are gone, their addresses wait for them")
             self._lose_ready()
