@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
+from datapath import layout
+
 Network = IPv4Network | IPv6Network
 
 HOST_LINK_PREFIX = "cali"
@@ -79,6 +81,27 @@ class Difference:
 
     what: str
     found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A live link of a pod as the kernel alone shows it, whoever made it and whether or not it is recorded.
+
+    ``container_id`` is the link's alias, "" if it has none. ``addresses`` are those that routes, neighbours
+    or the fast path lead to it. For a link that has none of these left (it is down) they are all addresses
+    that a rule serves and no other link carries: one of them is its own. ``enis`` are the MACs of the ENIs
+    that rules send these addresses by.
+    """
+
+    link: str
+    mac: str
+    container_id: str
+    addresses: frozenset[IPv4Address | IPv6Address]
+    enis: frozenset[str] = frozenset()
+
+    def is_of(self, container_id: str, ifname: str) -> bool:
+        """It was made for this interface of this sandbox: the MAC tells a sandbox's interfaces apart."""
+        return self.container_id == container_id and self.mac == layout.host_mac(container_id, ifname)
 
 
 class Mode(Protocol):

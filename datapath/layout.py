@@ -56,10 +56,19 @@ GROUP_DOOMED = 0x7465726D
 
 DOOMED_PREFIX = "doomed"
 
+ASIDE_PREFIX = "caliold"
+"""Names of host links that a new sandbox has moved out of its way: they come back if the new one fails. No
+pod's link is named so, as hex digits follow ``cali`` in theirs; Felix still sees a workload."""
+
 
 def doomed_name(ifindex: int) -> str:
     """Out of the way of the next pod with the old name. At most 14 of the 15 characters a link may have."""
     return f"{DOOMED_PREFIX}{ifindex:x}"
+
+
+def aside_name(ifindex: int) -> str:
+    """At most 15 characters."""
+    return f"{ASIDE_PREFIX}{ifindex:x}"
 
 
 def eni_table(ifindex: int) -> int:

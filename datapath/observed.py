@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from datapath import layout
-from datapath.endpoint import HOST_LINK_PREFIX, Endpoint
+from datapath.endpoint import HOST_LINK_PREFIX, Carrier, Endpoint
 from datapath.netlink import address, link, neighbour, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
@@ -26,6 +27,7 @@ class Observed:
     upstream's. ``doomed``: taken out of use and about to be deleted. ``routes``: those in ``TABLE_PODS``;
     ``upstream_routes``: those of pods in the main table. ``rules``: ours and upstream's about pods, nobody
     else's; ``eni_rules``: ours about ENIs. ``addresses``: of the pods' host links and the loopback.
+    ``others``: every other link of the node, as somebody may have renamed a pod's.
     """
 
     links: tuple[Link, ...]
@@ -36,6 +38,7 @@ class Observed:
     neighbours: tuple[Neighbour, ...]
     eni_rules: tuple[Rule, ...] = ()
     addresses: tuple[Assigned, ...] = ()
+    others: tuple[Link, ...] = field(default=())
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         """Addresses that are routed to link ``index``, by us or by upstream."""
@@ -63,7 +66,55 @@ def observe(socket: Socket) -> Observed:
         neighbours=tuple(n for n in neighbours if n.index in indices),
         eni_rules=tuple(filter(is_eni_rule, rules)),
         addresses=tuple(a for a in addresses if a.index in indices or a.index == LOOPBACK),
+        others=tuple(one for one in everything if one.index not in indices and one not in doomed),
     )
+
+
+def carriers(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> tuple[Carrier, ...]:
+    """Every live link that a pod may be behind. ``rows``: what the fast path carries, by link.
+
+    Read from what leads to a link, not from who is known to have made it: a ledger that was lost, cut or
+    belongs to another time says nothing about which addresses are in use.
+    """
+    carried = _led_to(observed, rows)
+    spoken_for = frozenset().union(*carried.values()) if carried else frozenset()
+    by_rule = frozenset(a for one in observed.rules if (a := address_of(one)) is not None)
+    macs = {one.index: one.mac for one in observed.others}
+    return tuple(
+        _carrier(observed, one, carried.get(one.index) or by_rule - spoken_for, macs)
+        for one in (*observed.links, *(link for link in observed.others if link.index in carried))
+    )
+
+
+def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[int, frozenset[Address]]:
+    """Addresses by the link that routes, permanent neighbours and the fast path lead to."""
+    there = {one.index for one in observed.links}
+    there |= {one.index for one in observed.others if one.kind == "veth"}
+    found: dict[int, frozenset[Address]] = {}
+    for index, carried in _signs(observed, rows):
+        if index in there:
+            found[index] = found.get(index, frozenset()) | {carried}
+    return found
+
+
+def _signs(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> Iterator[tuple[int, Address]]:
+    for one in (*observed.routes, *observed.upstream_routes):
+        if _is_single(one.destination):
+            yield one.oif, one.destination.network_address
+    for other in observed.neighbours:
+        if not other.address.is_link_local:
+            yield other.index, other.address
+    for index, addresses in rows.items():
+        for carried in addresses:
+            yield index, carried
+
+
+def _carrier(
+    observed: Observed, one: Link, addresses: frozenset[Address], macs: Mapping[int, str]
+) -> Carrier:
+    tables = {r.table for r in observed.rules if is_source_rule(r) and address_of(r) in addresses}
+    enis = frozenset(macs[t - layout.TABLE_ENI_BASE] for t in tables if t - layout.TABLE_ENI_BASE in macs)
+    return Carrier(one.name, one.mac, one.alias, addresses, enis)
 
 
 def owns(endpoint: Endpoint, found: Link) -> bool:

@@ -2,7 +2,8 @@
 
 Three kinds of step: objects of a live pod that somebody deleted (systemd-networkd does, aws-cni#3309), traces
 of upstream's way of routing the same pod, and leftovers of pods that are gone. Rules and routes of others are
-never in an ``Observed``, so no step can touch them.
+never in an ``Observed``, so no step can touch them. A live link that no endpoint owns is a running pod whose
+record the caller has lost: neither the link nor what leads to it is touched.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
-from datapath.netlink.wire import Request
+from datapath.netlink.wire import Address, Request
 from datapath.node import EniState, PreparedEni
 from datapath.objects import Object
 from datapath.observed import Observed
@@ -30,7 +31,6 @@ from datapath.plan import (
     upstream_route,
     upstream_rule,
 )
-from datapath.reaper import doom
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,22 @@ class Step:
 
 
 def steps(
-    observed: Observed, endpoints: Sequence[Endpoint], enis: Mapping[str, int], *, remove_unknown: bool
+    observed: Observed,
+    endpoints: Sequence[Endpoint],
+    enis: Mapping[str, int],
+    rows: Mapping[int, frozenset[Address]],
 ) -> list[Step]:
     """For ``endpoints``, all that should exist, and ``enis``, the link index of each known ENI's MAC.
 
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
-    ``remove_unknown``: host links that no endpoint owns go too, with what leads to them.
+    ``rows``: what the fast path carries, by link.
     """
     mine = owned(observed, endpoints)
-    found: list[Step] = []
+    found: list[Step] = list(_back_in_place(observed, endpoints))
     for endpoint, host in mine.items():
         found.extend(_mend(observed, endpoint, host, enis))
     found.extend(_stale_routes(observed, mine))
-    unknown = [one for one in observed.links if one not in mine.values()] if remove_unknown else []
-    found.extend(_remove_links(unknown))
-    found.extend(_stale_rules(observed, mine, unknown))
+    found.extend(_stale_rules(observed, mine, rows))
     return found
 
 
@@ -183,24 +184,29 @@ def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterato
 
 
 def _stale_rules(
-    observed: Observed, owned: Mapping[Endpoint, Link], unknown: Sequence[Link]
+    observed: Observed, owned: Mapping[Endpoint, Link], rows: Mapping[int, frozenset[Address]]
 ) -> Iterator[Step]:
     """Rules for addresses that no endpoint has and no live link carries."""
     kept = {one for endpoint in owned for one in endpoint.addresses()}
-    gone = {one.index for one in unknown}
-    for host in observed.links:
-        if host.index not in gone and host not in owned.values():
-            kept.update(observed.addresses_of(host.index))
+    mine = {host.name for host in owned.values()}
+    for carrier in seen.carriers(observed, rows):
+        if carrier.link not in mine:
+            kept.update(carrier.addresses)
     for one in observed.rules:
         subject = seen.address_of(one)
         if subject is not None and subject not in kept:
             yield _removal(one, "left behind: no pod has this address")
 
 
-def _remove_links(unknown: Iterable[Link]) -> Iterator[Step]:
-    for one in unknown:
-        owner = f"of container {one.alias}" if one.alias else "without alias"
-        yield Step(Difference(f"link {one.name} {owner}", "left behind: not in the ledger"), doom(one))
+def _back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator[Step]:
+    """Links that a crash left moved aside for a sandbox that never was. The next repair does the rest."""
+    names = {one.name for one in observed.links}
+    aside = [one for one in observed.links if one.name.startswith(layout.ASIDE_PREFIX)]
+    for endpoint in endpoints:
+        if endpoint.host_link not in names:
+            for host in (one for one in aside if seen.owns(endpoint, one)):
+                words = Difference(f"link {endpoint.host_link}", f"named {host.name}")
+                yield Step(words, (link.rename(host.index, endpoint.host_link),))
 
 
 def _removal(one: Route | Rule, reason: str) -> Step:

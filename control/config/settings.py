@@ -66,6 +66,8 @@ class Settings:
     has that itself read-only, and a bind mount of the host's in another place."""
     state_directory: Path = Path("/var/lib/cni/terway")
     """``-state-directory``: the ledger. Must outlive the daemon and a reboot."""
+    cluster_id: str = ""
+    """CLUSTER_ID: a tag of the ENIs that are made; "": the uid of the namespace kube-system."""
     kubeconfig: Path | None = None
     """``-kubeconfig`` or KUBECONFIG; None: the service account of the pod."""
     ecs_endpoint: str = ""
@@ -123,6 +125,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         health_listen=_host_and_port(told.health_listen),
         sysctl_net=told.sysctl_net,
         state_directory=told.state_directory,
+        cluster_id=environ.get("CLUSTER_ID", ""),
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
         ecs_endpoint=environ.get("ECS_ENDPOINT", ""),
         vpc_endpoint=environ.get("VPC_ENDPOINT", ""),

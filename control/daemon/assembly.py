@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from control.daemon.attach import Attachments
+from control.daemon.cluster_id import ClusterId
 from control.daemon.cni_service import CniService
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
 from control.daemon.operations import CloudWork, WorkSettings
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings, NodeKernel
 from control.daemon.reconcile import Reconciler
@@ -36,6 +39,7 @@ class Ports:
     cloud: Cloud
     metadata: Metadata
     kernel: NodeKernel
+    guard: Guard
     kubernetes: Kubernetes
     clock: Clock
     timers: Timers
@@ -76,15 +80,19 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
+        guard=ports.guard,
         journal=ports.journal,
         faults=faults,
         settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
+        cluster=ClusterId(ports.journal, ports.kubernetes, told=config.settings.cluster_id),
     )
+    orphans = Orphans(journal=ports.journal, work=work)
     pool = _pool(config, ports, place, work)
     attachments = Attachments(
         journal=ports.journal,
         pool=pool,
         kernel=ports.kernel,
+        guard=ports.guard,
         kubernetes=ports.kubernetes,
         faults=faults,
         settings=endpoint_settings,
@@ -97,6 +105,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
+        guard=ports.guard,
         kubernetes=ports.kubernetes,
         work=work,
         instance_id=instance_id,
@@ -108,8 +117,10 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         attachments=attachments,
         kernel=ports.kernel,
+        guard=ports.guard,
         reconciler=reconciler,
         pool=pool,
+        orphans=orphans,
         settings=endpoint_settings,
     )
     recovery.on_repair = ports.metrics.repaired
@@ -121,10 +132,17 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
         recovery=recovery,
+        orphans=orphans,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )
-    service = CniService(attachments=attachments, journal=ports.journal, kernel=ports.kernel, mtu=config.mtu)
+    service = CniService(
+        attachments=attachments,
+        journal=ports.journal,
+        kernel=ports.kernel,
+        guard=ports.guard,
+        mtu=config.mtu,
+    )
     service.observe = ports.metrics.request
     return Assembly(pool, attachments, service, recovery, upkeep)
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from control.model.errors import Cause, KernelError, RequestError
+from control.model.errors import AddressInUse, Cause, KernelError, RequestError
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink, Network
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
 from datapath.modes.policy_route import PolicyRoute
 from datapath.netlink import address, link
 from datapath.netlink.link import Link
@@ -28,6 +28,8 @@ def _in_our_terms() -> Iterator[None]:
             cause=Cause.REQUEST,
             remedy="the runtime must give a name that is free in the pod's namespace",
         ) from exc
+    except kernel_errors.AddressTaken as exc:
+        raise AddressInUse(str(exc)) from exc
     except kernel_errors.KernelError as exc:
         raise KernelError(str(exc)) from exc
 
@@ -120,6 +122,14 @@ class PolicyRouteKernel:
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         with _in_our_terms():
             return self._mode.repair(endpoints)
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        with _in_our_terms():
+            return self._mode.carriers()
+
+    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+        with _in_our_terms():
+            return self._mode.take_down(link, container_id)
 
     def pod_links(self) -> dict[str, str]:
         with _in_our_terms():

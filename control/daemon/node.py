@@ -22,6 +22,7 @@ from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
 from control.daemon.guard_metrics import GuardCollector
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
@@ -67,12 +68,6 @@ class Node:
         self._kernel = PolicyRouteKernel(self._companion)
         self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
-        self._detachments = Detachments(
-            journal=self._journal,
-            kernel=self._kernel,
-            faults=self._faults,
-            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
-        )
         self._kubernetes = KubernetesAdapter(
             KubernetesConfig(
                 node=config.settings.node_name,
@@ -85,6 +80,14 @@ class Node:
         self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
         self._shaping = Shaping(lambda: self._conf_file.plugins)
         self._conf_notices: tuple[str, ...] = ()
+        self._guard = Guard(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
+        self._detachments = Detachments(
+            journal=self._journal,
+            kernel=self._kernel,
+            guard=self._guard,
+            faults=self._faults,
+            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
+        )
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
@@ -220,6 +223,7 @@ class Node:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._tell_of_the_ledger()
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -258,6 +262,7 @@ class Node:
             cloud=cloud,
             metadata=self._metadata,
             kernel=self._kernel,
+            guard=self._guard,
             kubernetes=self._kubernetes,
             clock=self._clock,
             timers=self._timers,
@@ -293,6 +298,14 @@ class Node:
         return InstanceRole(self._http.text, self._clock)
 
     # What is said.
+
+    def _tell_of_the_ledger(self) -> None:
+        """A ledger that was not what a start expects. What runs without a record the guard tells."""
+        aside = self._ledger.moved_aside
+        for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
+            if text:
+                log.warning("%s", text)
+                self._kubernetes.event(None, EventType.WARNING, "LedgerLost", text)
 
     def _say(self, limits: InstanceLimits, place: Place) -> list[str]:
         """Fallbacks to the log and to a node event, warnings of the configuration to the log."""
@@ -350,6 +363,7 @@ class Node:
             cloud=cloud,
             pool=assembly.pool,
             attachments=assembly.attachments,
+            guard=self._guard,
             facts=facts,
         )
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork
 from control.daemon.ports import NodeKernel, eni_link
@@ -30,6 +31,7 @@ class Reconciler:
         cloud: Cloud,
         metadata: Metadata,
         kernel: NodeKernel,
+        guard: Guard,
         kubernetes: Kubernetes,
         work: CloudWork,
         instance_id: InstanceId,
@@ -41,6 +43,7 @@ class Reconciler:
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
+        self._guard = guard
         self._kubernetes = kubernetes
         self._work = work
         self._instance_id = instance_id
@@ -132,7 +135,8 @@ class Reconciler:
     def _gone(self, eni: EniRecord) -> None:
         """Neither witness has it. Without pods on it it is forgotten; with pods it is kept and said."""
         book = self._journal.book
-        if any(a.eni_id == eni.eni_id for a in book.attachments.values()):
+        recorded = any(a.eni_id == eni.eni_id for a in book.attachments.values())
+        if recorded or self._guard.eni_in_use(eni.eni_id, ()):
             self._freeze(eni, "cloud and metadata no longer show it, but pods hold its addresses")
             return
         log.warning("ENI %s (%s) is gone from cloud and metadata: forgotten", eni.eni_id, eni.mac)

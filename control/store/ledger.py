@@ -16,6 +16,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,9 +73,14 @@ _REMEDIES = {
     ),
     sqlite3.SQLITE_BUSY: "another terwayd may hold it: end that one first",
     sqlite3.SQLITE_LOCKED: "another terwayd may hold it: end that one first",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: drain the node, then move the file away",
-    sqlite3.SQLITE_NOTADB: "the file is no ledger: drain the node, then move the file away",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restart terwayd, which moves it aside and begins a new one",
+    sqlite3.SQLITE_NOTADB: (
+        "the file is no ledger: move it away, with its -wal and -shm. Pods run on: the kernel is asked which "
+        "addresses are in use, and these are neither handed out nor given back"
+    ),
 }
+_MAGIC = b"SQLite format 3\0"
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _OF_ERRNO = {
     errno.ENOSPC: sqlite3.SQLITE_FULL,
     errno.EDQUOT: sqlite3.SQLITE_IOERR,
@@ -86,28 +92,76 @@ _SOME_REMEDY = (
 )
 
 
+class _Damaged(sqlite3.DatabaseError):
+    """What ``quick_check`` has found."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _code(exc: Exception) -> int:
+    """The primary result code, of an error of the operating system the one that is nearest."""
+    if isinstance(exc, sqlite3.Error):
+        return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & _PRIMARY
+    return _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
+
+
+def _free_name(path: Path) -> Path:
+    return next(p for n in count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
+
+
 class SqliteLedger:
-    """One file, one writer: a second daemon on the same file is refused at once. Used from one thread."""
+    """One file, one writer: a second daemon on the same file is refused at once. Used from one thread.
+
+    A file that is damaged is moved aside and a new one begun: without a ledger a node can serve, as the
+    kernel says which addresses are in use (``control.daemon.guard``), and waiting for somebody mends no file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.moved_aside = ""
+        """Where the damaged file is, and what was wrong with it; "" if it was sound."""
         try:
-            _make_private(path)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=0, cached_statements=64)
+            self._open()
+        except (OSError, sqlite3.Error) as exc:
+            if _code(exc) not in _DAMAGED or not self._was_a_database():
+                raise self._error("open", exc) from exc
+            self._begin_anew(exc)
+
+    def _was_a_database(self) -> bool:
+        """What has never been one is somebody's file, put there by mistake: it is left alone."""
+        with self._path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self._path)
+        self._db = sqlite3.connect(self._path, isolation_level=None, timeout=0, cached_statements=64)
+        try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise _Damaged(found)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _begin_anew(self, damage: Exception) -> None:
+        aside = _free_name(self._path)
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                file = self._path.with_name(self._path.name + suffix)
+                if file.exists():
+                    file.rename(f"{aside}{suffix}")
+            self._open()
         except (OSError, sqlite3.Error) as exc:
-            raise self._error("open", exc) from exc
+            raise self._error("begin anew", exc) from exc
+        self.moved_aside = f"{aside}: {damage}"
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        if self._is_read_only():  # which SQLite may call an I/O error
-            number = sqlite3.SQLITE_READONLY
-        elif isinstance(exc, sqlite3.Error):
-            number = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
-        else:
-            number = _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
+        number = sqlite3.SQLITE_READONLY if self._is_read_only() else _code(exc)  # it may say I/O error
         remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
 

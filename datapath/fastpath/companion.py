@@ -178,6 +178,15 @@ class Companion:
             self._fast.detach_eni(ifindex)
             self._fast.drop_eni(ifindex)
 
+    def carried(self) -> Mapping[int, frozenset[Address]]:
+        if self._fast is None:
+            return {}
+        try:
+            return {index: frozenset(pod.addresses) for index, pod in self._fast.endpoints().items()}
+        except (KernelError, OSError) as exc:
+            log.warning("the fast path's pods could not be read, their routes speak for them: %s", exc)
+            return {}
+
     def mend(self, present: Present) -> list[Difference]:
         if self._fast is None:
             return []

@@ -15,18 +15,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from datapath import host_side, inspection, namespace, node, pod_side, repair
+from datapath import host_side, inspection, namespace, node, objects, pod_side, repair, standing
 from datapath import observed as seen
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.guard import Guard
 from datapath.netlink import link
+from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
+from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Address, Network
 from datapath.node import PreparedEni
 from datapath.observed import Observed
-from datapath.pair import PairMaker
+from datapath.pair import Pair, PairMaker
 from datapath.plan import Place, plan
 from datapath.reaper import Reaper, doom
 from datapath.shortcut import NoShortcut, Present, Shortcut
@@ -51,7 +53,7 @@ class PolicyRoute:
         self.guard = Guard(self._netns)
         """What refuses that pods send as somebody else; it says itself whether it is in force."""
         self._reaper = Reaper(self._netns)
-        self._pairs = PairMaker(self._reaper, self._retire_old)
+        self._pairs = PairMaker(self._reaper)
         self._enis: dict[str, PreparedEni] = {}
         self.closed: tuple[Network, ...] = ()
         """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
@@ -123,8 +125,10 @@ class PolicyRoute:
             try:
                 self._write(socket, endpoint, netns, place, fresh=pair.fresh)
             except BaseException:
-                self._unwind(socket, endpoint, place)
+                self._unwind(socket, endpoint, place, pair)
                 raise
+            if pair.before is not None:
+                self._replace(socket, endpoint, place, pair)
         applied = Applied(place.host, place.host_mac, place.pod_mac, place.eni)
         self._shortcut.pod_joined(endpoint, applied)
         return applied
@@ -150,6 +154,21 @@ class PolicyRoute:
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
                 self._retire(socket, host, endpoint.addresses(), eni)
 
+    def take_down(self, name: str, container_id: str) -> tuple[Address, ...]:
+        """Remove a link by what the kernel says of it alone: its name and its alias. What it carried.
+
+        For a pod that nobody has a record of any more. Nothing happens if the link is another container's.
+        """
+        with self._sockets.borrowed() as socket, self._removing:
+            observed = seen.observe(socket)
+            found = [one for one in (*observed.links, *observed.others) if one.name == name]
+            if not found or found[0].alias != container_id:
+                return ()
+            carried = {one.link: one.addresses for one in seen.carriers(observed, self._shortcut.carried())}
+            addresses = tuple(carried.get(name, ()))
+            self._retire(socket, found[0], addresses, None)
+            return addresses
+
     def flush(self) -> None:
         """Wait until the links of all earlier teardowns are deleted."""
         self._reaper.flush()
@@ -160,13 +179,15 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket:
             return seen.observe(socket)
 
-    def repair(
-        self, endpoints: Sequence[Endpoint], *, remove_unknown: bool = False
-    ) -> tuple[Difference, ...]:
+    def carriers(self) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, with the addresses it carries."""
+        return seen.carriers(self.observe(), self._shortcut.carried())
+
+    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.
 
-        ``remove_unknown`` also removes host links that no endpoint owns: only while no ``setup`` is under
-        way. A host link that is missing is not made here: compare ``observe().links`` and call ``setup``.
+        A host link that no endpoint owns stays, with all that leads to it: ``take_down`` is for those. One
+        that is missing is not made here: compare ``observe().links`` and call ``setup``.
         """
         with self._sockets.borrowed() as socket, self._removing:
             observed = seen.observe(socket)
@@ -177,12 +198,12 @@ class PolicyRoute:
             found = repair.node_steps(observed, self._families, names)
             for prepared, state in looks:
                 found += repair.eni_steps(prepared, state)
-            found += repair.steps(observed, endpoints, enis, remove_unknown=remove_unknown)
+            found += repair.steps(observed, endpoints, enis, self._shortcut.carried())
             done = [step.difference for step in found if _attempt(socket, step)]
             done += self.guard.stand(names)
             done += self._mend_settings()
             done += self._shortcut.mend(self._present(observed, endpoints))
-        if observed.doomed or remove_unknown:
+        if observed.doomed:
             self._reaper.wake()
         return tuple(done)
 
@@ -238,17 +259,29 @@ class PolicyRoute:
         """The pod's side, then the host's with its proof, then wait until the pod can send and receive."""
         wanted = plan(endpoint, place)
         with pod_side.enter(netns, endpoint) as inside:
-            if not fresh:
-                pod_side.drop_other_addresses(inside, place.pod, wanted)
-            pod_side.write(inside, place.pod, wanted)
-            host_side.write(socket, endpoint, place, wanted)
-            pod_side.await_ready(inside, wanted)
+            had = [] if fresh else pod_side.addresses(inside, place.pod)
+            try:
+                pod_side.write(inside, place.pod, wanted)
+                host_side.write(socket, endpoint, place, wanted)
+                pod_side.await_ready(inside, wanted)
+                if not fresh:
+                    pod_side.drop_other_addresses(inside, place.pod, wanted)
+            except BaseException:
+                if not fresh:
+                    pod_side.drop_addresses(inside, (o for o in wanted.pod_addresses if o not in had))
+                raise
 
-    def _unwind(self, socket: Socket, endpoint: Endpoint, place: Place) -> None:
+    def _unwind(self, socket: Socket, endpoint: Endpoint, place: Place, pair: Pair) -> None:
+        """Take away what this ADD made, and nothing that stood before it."""
         try:
             with self._removing:
-                self._shortcut.pod_leaves(place.host)
-                host_side.unwind(socket, endpoint, place)
+                if pair.fresh:
+                    self._shortcut.pod_leaves(place.host)
+                    host_side.unwind(socket, endpoint, place)
+                elif pair.before is not None:
+                    host_side.take_back(socket, plan(endpoint, place), pair.before.objects)
+                if pair.before is not None:
+                    standing.put_back(socket, pair.before)
         except KernelError as exc:
             log.error("a failed ADD left traces of %s; the next repair removes them: %s", endpoint, exc)
 
@@ -258,10 +291,26 @@ class PolicyRoute:
         socket.transact(*doom(host), *host_side.rule_removals(socket, addresses, eni))
         self._reaper.wake()
 
-    def _retire_old(self, socket: Socket, host: Link) -> None:
-        """An earlier sandbox of the same pod: its addresses are those that are routed to its link."""
-        with self._removing:
-            self._retire(socket, host, seen.observe(socket).addresses_of(host.index), None)
+    def _replace(self, socket: Socket, endpoint: Endpoint, place: Place, pair: Pair) -> None:
+        """The new sandbox is proven: what led to the earlier one goes, except what is the new one's too.
+
+        The pod is served whatever becomes of this: a link that is left is one that ``carriers`` tells of.
+        """
+        old = pair.before
+        assert old is not None
+        wanted = plan(endpoint, place)
+        kept = {*wanted.host_routes, *wanted.host_neighbours, *wanted.host_rules, *wanted.host_addresses}
+        stale = [one for one in old.objects if one not in kept and not isinstance(one, Assigned)]
+        try:
+            with self._removing:
+                if pair.fresh:
+                    self._shortcut.pod_leaves(old.host.index)
+                    stale = [one for one in stale if isinstance(one, Rule)]
+                    socket.transact(*doom(old.host))
+                    self._reaper.wake()
+                socket.transact(*map(objects.delete, stale))
+        except KernelError as exc:
+            log.error("the earlier sandbox's link %s of %s stays: %s", old.host.name, endpoint.host_link, exc)
 
     def _forget_addresses(self, socket: Socket, endpoint: Endpoint) -> None:
         """The link went with the pod's namespace, and the routes with the link: only rules can be left.

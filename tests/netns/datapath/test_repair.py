@@ -162,7 +162,7 @@ def test_foreign_rules_about_links_stay(world: World, mode: PolicyRoute) -> None
         reader.rule("add", priority=1023, iifname="docker0", action="unreachable")
         reader.rule("add", priority=1024, iifname="docker0", src="10.9.0.0/16", action="unreachable")
     before = world.snapshot(world.node)
-    assert mode.repair([], remove_unknown=True) == ()
+    assert mode.repair([]) == ()
     assert world.snapshot(world.node) == before
 
 
@@ -189,7 +189,7 @@ def test_foreign_objects_stay(world: World, mode: PolicyRoute) -> None:
         reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
     before = world.snapshot(world.node)
     assert mode.observe().upstream_routes == ()
-    assert mode.repair([], remove_unknown=True) == ()
+    assert mode.repair([]) == ()
     assert world.snapshot(world.node) == before
 
 
@@ -228,14 +228,16 @@ def test_upstreams_running_pod_is_adopted(world: World, mode: PolicyRoute) -> No
     assert endpoint.host_link not in world.snapshot(world.node)["links"]
 
 
-def test_upstreams_unknown_pod_stays_unless_asked(world: World, mode: PolicyRoute) -> None:
+def test_upstreams_unrecorded_pod_stays_until_taken_down(world: World, mode: PolicyRoute) -> None:
     before = world.snapshot(world.node)
     endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
     upstream_pod(world, endpoint, pod)
     with_pod = world.snapshot(world.node)
     assert mode.repair([]) == ()
     assert world.snapshot(world.node) == with_pod
-    assert len(mode.repair([], remove_unknown=True)) == 3
+    assert mode.take_down(endpoint.host_link, "another container") == ()
+    assert world.snapshot(world.node) == with_pod
+    assert mode.take_down(endpoint.host_link, "") == (endpoint.ipv4,)
     mode.flush()
     assert world.snapshot(world.node) == before
 
@@ -264,18 +266,45 @@ def test_rule_to_the_wrong_eni(world: World, mode: PolicyRoute) -> None:
     assert mode.check(endpoint, pod) == ()
 
 
-def test_unknown_link_goes_only_when_asked(world: World, mode: PolicyRoute) -> None:
+def test_unrecorded_link_goes_only_when_taken_down(world: World, mode: PolicyRoute) -> None:
     endpoint, _ = running(world, mode)
     other = world.endpoint(ENI2)
     mode.setup(other, world.namespace())
     assert mode.repair([other]) == ()
-    done = mode.repair([other], remove_unknown=True)
+    assert set(mode.take_down(endpoint.host_link, endpoint.container_id)) == set(endpoint.addresses())
     mode.flush()
-    assert any(endpoint.container_id in one.found or endpoint.container_id in one.what for one in done)
     found = world.snapshot(world.node)
     assert endpoint.host_link not in found["links"]
     assert not any(f"{endpoint.ipv4}/" in one for one in found["rules"] | found["routes"])
     assert other.host_link in found["links"]
+
+
+def test_carriers_are_told_whatever_is_done_to_them(world: World, mode: PolicyRoute) -> None:
+    """Flushed, renamed, or down: the addresses are still known to be somebody's, and the rules stay."""
+    endpoint, _ = running(world, mode)
+    with witness(world.node) as reader:
+        (index,) = reader.link_lookup(ifname=endpoint.host_link)
+        eni = reader.get_links(index_of(world, "eni1"))[0].get("address")
+
+    def told() -> list[tuple[str, set[object], set[str]]]:
+        assert mode.repair([]) == ()
+        return [(one.link, set(one.addresses), set(one.enis)) for one in mode.carriers()]
+
+    whole = (set(endpoint.addresses()), {eni})
+    assert told() == [(endpoint.host_link, *whole)]
+    with witness(world.node) as reader:
+        reader.flush_routes(table=512, family=2)
+        reader.flush_routes(table=512, family=10)
+    assert told() == [(endpoint.host_link, *whole)]
+    with witness(world.node) as reader:
+        reader.link("set", index=index, state="down")
+    assert told() == [(endpoint.host_link, *whole)]
+    with witness(world.node) as reader:
+        reader.link("set", index=index, ifname="foreign0")
+        reader.link("set", index=index, state="up")
+        for address in endpoint.addresses():
+            reader.route("add", dst=f"{address}/{address.max_prefixlen}", oif=index, table=512, scope=253)
+    assert told() == [("foreign0", *whole)]
 
 
 def test_another_sandboxes_link_is_not_adopted(world: World, mode: PolicyRoute) -> None:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_network
 from socket import AF_INET
 
 from datapath import layout
-from datapath.endpoint import Endpoint, EniLink
+from datapath.endpoint import Carrier, Endpoint, EniLink
 from datapath.netlink import wire
 from datapath.netlink.link import Devconf, Link
 from datapath.netlink.neighbour import Neighbour
@@ -17,7 +17,7 @@ from datapath.netlink.route import MAIN, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Kind
 from datapath.node import EniState, PreparedEni
-from datapath.observed import Observed, is_pod_rule, owns, paired
+from datapath.observed import Observed, carriers, is_pod_rule, owns, paired
 from datapath.plan import HOST_LINK_SETTINGS, no_pod_rule
 from datapath.repair import Step, eni_steps, node_steps, steps
 
@@ -35,8 +35,8 @@ GOOD = Observed((LINK,), (), (ROUTE,), (), (RULE,), (NEIGHBOUR,))
 ENIS = {MAC: 3}
 
 
-def found(observed: Observed, *endpoints: Endpoint, remove_unknown: bool = False) -> list[Step]:
-    return steps(observed, endpoints, ENIS, remove_unknown=remove_unknown)
+def found(observed: Observed, *endpoints: Endpoint) -> list[Step]:
+    return steps(observed, endpoints, ENIS, {})
 
 
 def words(made: list[Step]) -> list[tuple[str, str]]:
@@ -84,13 +84,33 @@ def test_stale_rules_of_the_dead_go_and_of_the_living_stay() -> None:
     assert found(GOOD) == []
 
 
-def test_unknown_links_go_when_asked() -> None:
-    kinds = [request.kind for one in found(GOOD, remove_unknown=True) for request in one.requests]
-    assert kinds == [Kind.SETLINK, Kind.SETLINK, Kind.SETLINK, Kind.DELRULE]
+def test_rules_of_an_unrecorded_link_stay_whatever_is_left_of_it() -> None:
+    """Its routes were flushed, or it is down: neighbours, the fast path, or the mere link speak for it."""
+    assert found(replace(GOOD, routes=())) == []
+    flushed = replace(GOOD, routes=(), neighbours=())
+    assert steps(flushed, [], ENIS, {7: frozenset({IPv4Address("10.0.0.5")})}) == []
+    assert found(flushed) == []
+    renamed = replace(GOOD, links=(), neighbours=(), others=(replace(LINK, name="eth7"),))
+    assert found(renamed) == []
+
+
+def test_carriers() -> None:
+    eni = Link(3, "eni1", MAC, 1500, True, True)
+    (carrier,) = carriers(replace(GOOD, others=(eni,)), {})
+    assert carrier == Carrier("cali0", LINK.mac, "c1", frozenset({IPv4Address("10.0.0.5")}), frozenset({MAC}))
+    gone = replace(GOOD, links=(), others=(eni,))
+    assert carriers(gone, {7: frozenset({IPv4Address("10.0.0.5")})}) == (), "a row of a link that is gone"
+
+
+def test_link_left_aside_comes_back() -> None:
+    aside = replace(GOOD, links=(replace(LINK, name=layout.aside_name(7)),))
+    assert words(found(aside, POD))[0] == ("link cali0", f"named {layout.aside_name(7)}")
+    taken = replace(GOOD, links=(*aside.links, replace(LINK, index=8, alias="c2")))
+    assert all(what != "link cali0" for what, _ in words(found(taken, POD)))
 
 
 def test_unknown_eni_leaves_the_rule_alone() -> None:
-    assert steps(replace(GOOD, rules=()), [POD], {}, remove_unknown=False) == []
+    assert steps(replace(GOOD, rules=()), [POD], {}, {}) == []
 
 
 def test_upstreams_pod_gets_no_neighbour_that_would_be_wrong() -> None:
