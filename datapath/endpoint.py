@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
+from datapath import layout
+
 Network = IPv4Network | IPv6Network
 
 HOST_LINK_PREFIX = "cali"
@@ -19,11 +21,12 @@ HOST_LINK_PREFIX = "cali"
 
 
 def host_link_name(namespace: str, pod: str, ifname: str) -> str:
-    """Name of a pod's host-side link: ``cali`` and 11 hex digits of a SHA-1, as upstream computes it.
+    """Name of a pod's host-side link: ``cali`` and 11 hex digits of a SHA-1, upstream's name for eth0.
 
-    ``eth0`` counts as "" so that a pod's first interface has the name its namespace and name give.
+    For another interface upstream puts its name right behind the pod's, so that net1 of pod web has the name
+    of pod webnet1; here a slash, which no name has, stands between the two.
     """
-    seed = f"{namespace}.{pod}{'' if ifname == 'eth0' else ifname}"
+    seed = f"{namespace}.{pod}{'' if ifname == 'eth0' else f'/{ifname}'}"
     return HOST_LINK_PREFIX + hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()[:11]
 
 
@@ -55,6 +58,8 @@ class Endpoint:
     extra_routes: tuple[Network, ...] = ()
     fast: bool | None = field(default=True, compare=False)
     """Whether its packets may pass by the host's stack, where something lets them; None: as it is."""
+    hooked: bool = field(default=True, compare=False)
+    """Whether programs may be attached to its host link. False leaves the place to another plugin's qdisc."""
 
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)
@@ -76,6 +81,27 @@ class Difference:
 
     what: str
     found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A live link of a pod as the kernel alone shows it, whoever made it and whether or not it is recorded.
+
+    ``container_id`` is the link's alias, "" if it has none. ``addresses`` are those that routes, neighbours
+    or the fast path lead to it. For a link that has none of these left (it is down) they are all addresses
+    that a rule serves and no other link carries: one of them is its own. ``enis`` are the MACs of the ENIs
+    that rules send these addresses by.
+    """
+
+    link: str
+    mac: str
+    container_id: str
+    addresses: frozenset[IPv4Address | IPv6Address]
+    enis: frozenset[str] = frozenset()
+
+    def is_of(self, container_id: str, ifname: str) -> bool:
+        """It was made for this interface of this sandbox: the MAC tells a sandbox's interfaces apart."""
+        return self.container_id == container_id and self.mac == layout.host_mac(container_id, ifname)
 
 
 class Mode(Protocol):

@@ -1,7 +1,8 @@
 """What the datapath raises when the kernel says no.
 
     KernelError
-    └── NameTaken       the interface name is in use, and not by us
+    ├── NameTaken       the interface name is in use, and not by us
+    └── AddressTaken    a link of another pod carries the address
 
 Each carries what was tried, the errno (0 if the refusal had none) and the object it was tried on, so that a
 caller can decide by value and never by text.
@@ -30,3 +31,7 @@ class KernelError(Exception):
 
 class NameTaken(KernelError):
     """The name that was asked for belongs to an object that is not ours."""
+
+
+class AddressTaken(KernelError):
+    """Packets to the address already go to a live link of another pod. Nothing of that pod was touched."""

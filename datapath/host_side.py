@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from datapath import layout, objects
 from datapath import observed as seen
-from datapath.endpoint import Difference, Endpoint
+from datapath.endpoint import HOST_LINK_PREFIX, Difference, Endpoint
 from datapath.errors import KernelError
 from datapath.netlink import link, route, rule
-from datapath.netlink.route import Path
+from datapath.netlink.route import MAIN, Path
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Message, Request, host_network
 from datapath.node import FAMILIES
-from datapath.plan import Place, Plan, Proof, proofs, source_rule, upstream_route, upstream_rule
+from datapath.objects import Object
+from datapath.plan import (
+    HOST_LINK_SETTINGS,
+    Place,
+    Plan,
+    Proof,
+    proofs,
+    source_rule,
+    upstream_route,
+    upstream_rule,
+)
 
 
 def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> None:
@@ -24,7 +34,7 @@ def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> Non
     """
     questions = proofs(endpoint, place)
     answers = socket.transact(
-        link.change(place.host, up=True, alias=endpoint.container_id),
+        link.change(place.host, up=True, alias=endpoint.container_id, ipv4=HOST_LINK_SETTINGS),
         *map(objects.add, wanted.host_addresses),
         *map(objects.add, wanted.host_routes),
         *map(objects.add, wanted.host_neighbours),
@@ -54,6 +64,13 @@ def unwind(socket: Socket, endpoint: Endpoint, place: Place) -> None:
     socket.transact(link.delete(place.host), *removals)
 
 
+def take_back(socket: Socket, wanted: Plan, before: Collection[Object]) -> None:
+    """Of a pair that stood before the failed ``write``: only the objects that did not."""
+    planned: list[Object] = [*wanted.host_rules, *wanted.host_neighbours, *wanted.host_routes]
+    planned += wanted.host_addresses
+    socket.transact(*(objects.delete(one) for one in planned if one not in before))
+
+
 def rule_removals(socket: Socket, addresses: Iterable[Address], eni: int | None) -> list[Request]:
     """For the rules of pods with these addresses. Without ``eni`` they are looked for, which costs a list."""
     wanted = tuple(addresses)
@@ -67,13 +84,30 @@ def rule_removals(socket: Socket, addresses: Iterable[Address], eni: int | None)
 def carried_elsewhere(socket: Socket, addresses: Iterable[Address]) -> set[Address]:
     """Which of the addresses some link of the node carries for a pod now."""
     wanted = tuple(addresses)
-    asked = socket.transact(*(route.lookup(Path(one)) for one in wanted))
-    found = set()
-    for one, answer in zip(wanted, asked, strict=True):
+    return set(taken(socket, wanted, socket.transact(*(route.lookup(Path(one)) for one in wanted)), free=()))
+
+
+def taken(
+    socket: Socket, addresses: Iterable[Address], answers: Iterable[Message | None], *, free: Collection[int]
+) -> dict[Address, int]:
+    """Addresses that a pod's link carries, with its index, by the answers to a look-up of each.
+
+    Links in ``free`` do not count. Upstream's routes are in the main table, which also leads what nobody has
+    out by the node's own ENI.
+    """
+    found = {}
+    for one, answer in zip(addresses, answers, strict=True):
         way = route.way(answer)
-        if way is not None and way.table == layout.TABLE_PODS:
-            found.add(one)
+        if way is None or way.oif in free:
+            continue
+        if way.table == layout.TABLE_PODS or (way.table == MAIN and _is_pods(socket, way.oif)):
+            found[one] = way.oif
     return found
+
+
+def _is_pods(socket: Socket, index: int) -> bool:
+    found = link.find(socket, index)
+    return found is not None and found.name.startswith(HOST_LINK_PREFIX)
 
 
 def _upstream_removals(endpoint: Endpoint, place: Place) -> list[Request]:

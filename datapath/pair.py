@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 
-from datapath import layout, pod_side
+from datapath import host_side, layout, pod_side, standing
 from datapath import observed as seen
 from datapath.endpoint import Endpoint
-from datapath.errors import KernelError, NameTaken
-from datapath.netlink import link
+from datapath.errors import AddressTaken, KernelError, NameTaken
+from datapath.netlink import link, route
 from datapath.netlink.link import End, Link
+from datapath.netlink.route import Path
 from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address
 from datapath.observed import paired
 from datapath.reaper import Reaper
+from datapath.standing import Standing
+
+log = logging.getLogger(__name__)
 
 CREATE_TRIES = 4
 """Each try can meet one thing in its way: an old host link, then its end in the pod, then a doomed link."""
@@ -22,33 +27,41 @@ CREATE_TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The host's end, the MAC of the pod's, and whether they were made now."""
+    """The host's end, the MAC of the pod's, and whether they were made now.
+
+    ``before``: what stood when the ADD came. Of a pair that was made now, an earlier sandbox's link, which is
+    moved aside; of one that was not, the pair itself. None if nothing was in the way.
+    """
 
     host: Link
     pod_mac: str
     fresh: bool
-
-
-Retire = Callable[[Socket, Link], None]
-"""Takes an old sandbox's host link out of use, with all that leads to it."""
+    before: Standing | None = None
 
 
 class PairMaker:
-    """``retire`` gets rid of old host links, ``reaper`` says when doomed ones are gone."""
+    """``reaper`` says when doomed links are gone."""
 
-    def __init__(self, reaper: Reaper, retire: Retire) -> None:
+    def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
-        self._retire = retire
 
     def make(self, socket: Socket, endpoint: Endpoint, netns: int) -> Pair:
-        """Raises NameTaken; then nothing was made."""
-        for _ in range(CREATE_TRIES):
-            made = _create(socket, endpoint, netns)
-            if made is not None:
-                return Pair(made, layout.pod_mac(endpoint.container_id, endpoint.ifname), fresh=True)
-            present = self._make_way(socket, endpoint, netns)
-            if present is not None:
-                return present
+        """Raises NameTaken or AddressTaken; on any failure nothing was made, and nothing taken away."""
+        before: Standing | None = None
+        try:
+            for _ in range(CREATE_TRIES):
+                made = _create(socket, endpoint, netns, before)
+                if made is not None:
+                    pod_mac = layout.pod_mac(endpoint.container_id, endpoint.ifname)
+                    return Pair(made, pod_mac, fresh=True, before=before)
+                found = self._make_way(socket, endpoint, netns)
+                if isinstance(found, Pair):
+                    return found
+                before = found or before
+        except BaseException:
+            _put_back(socket, before)
+            raise
+        _put_back(socket, before)
         raise KernelError(
             "create link",
             errno=errno.EEXIST,
@@ -56,24 +69,32 @@ class PairMaker:
             detail="something keeps making a link of this name; is another CNI plugin at work?",
         )
 
-    def _make_way(self, socket: Socket, endpoint: Endpoint, netns: int) -> Pair | None:
-        """A name was in use. The pair if it is this endpoint's already, None when it is worth a new try."""
+    def _make_way(self, socket: Socket, endpoint: Endpoint, netns: int) -> Pair | Standing | None:
+        """A name was in use. The pair if it is in this very namespace already, else it is worth a new try.
+
+        Then what was moved aside for it, None if that was not needed.
+        """
         host = link.find(socket, endpoint.host_link)
         inside = pod_side.find(netns, endpoint.ifname)
-        connected = False
         if host is not None:
-            ours = seen.owns(endpoint, host)
-            connected = inside is not None and paired(host, inside)
-            if ours and connected and inside is not None:
-                return Pair(host, inside.mac, fresh=False)
-            if ours or connected or inside is None:
-                self._retire(socket, host)
-        if inside is None:
-            return None
-        # It may be the end of a link that is doomed, by a teardown before or just now.
+            if inside is not None and paired(host, inside):
+                stands = standing.look(socket, host)
+                _refuse_taken(socket, endpoint, (host.index,))
+                _refuse_other_addresses(endpoint, stands)
+                return Pair(host, inside.mac, fresh=False, before=stands)
+            if inside is None or seen.owns(endpoint, host):
+                stands = standing.look(socket, host)
+                standing.move_aside(socket, stands)
+                if inside is None:
+                    return stands
+                return self._freed(endpoint, netns, stands)
+        return self._freed(endpoint, netns, None) if inside is not None else None
+
+    def _freed(self, endpoint: Endpoint, netns: int, aside: Standing | None) -> Standing | None:
+        """The interface in the pod may be the end of a link that is doomed. Raises NameTaken if it is not."""
         self._reaper.flush()
         if pod_side.find(netns, endpoint.ifname) is None:
-            return None
+            return aside
         raise NameTaken(
             "create interface",
             errno=errno.EEXIST,
@@ -82,17 +103,60 @@ class PairMaker:
         )
 
 
-def _create(socket: Socket, endpoint: Endpoint, netns: int) -> Link | None:
-    """None if one of the two names is in use."""
+def _put_back(socket: Socket, before: Standing | None) -> None:
+    if before is None:
+        return
+    try:
+        standing.put_back(socket, before)
+    except KernelError as exc:
+        log.error("%s could not be put back yet, the next repair does: %s", before.host.name, exc)
+
+
+def _create(socket: Socket, endpoint: Endpoint, netns: int, before: Standing | None) -> Link | None:
+    """None if one of the two names is in use.
+
+    Whether another link has the address is asked in the same message, before anything leads to the new one.
+    """
     here = End(endpoint.host_link, layout.host_mac(endpoint.container_id, endpoint.ifname))
     there = End(endpoint.ifname, layout.pod_mac(endpoint.container_id, endpoint.ifname))
     request = link.create_veth(here, there, netns=netns, mtu=endpoint.mtu)
+    asked = [route.lookup(Path(one)) for one in endpoint.addresses()]
     try:
-        _, answer = socket.transact(request, link.get(endpoint.host_link))
+        _, answer, *ways = socket.transact(request, link.get(endpoint.host_link), *asked)
     except KernelError as exc:
         if exc.errno != errno.EEXIST:
             raise
         return None
     if answer is None:
         raise KernelError("create link", errno=errno.ENODEV, object=endpoint.host_link, detail="vanished")
-    return link.decode(answer)
+    made = link.decode(answer)
+    aside = () if before is None else (before.host.index,)
+    taken = host_side.taken(socket, endpoint.addresses(), ways, free=aside)
+    if taken:
+        socket.one(link.delete(made.index))
+        raise _taken(endpoint, taken)
+    return made
+
+
+def _refuse_taken(socket: Socket, endpoint: Endpoint, free: tuple[int, ...]) -> None:
+    ways = socket.transact(*(route.lookup(Path(one)) for one in endpoint.addresses()))
+    taken = host_side.taken(socket, endpoint.addresses(), ways, free=free)
+    if taken:
+        raise _taken(endpoint, taken)
+
+
+def _refuse_other_addresses(endpoint: Endpoint, stands: Standing) -> None:
+    """A sandbox keeps its addresses: a caller that says otherwise has lost the record of them."""
+    other = stands.addresses and set(stands.addresses) != set(endpoint.addresses())
+    if other and seen.owns(endpoint, stands.host):
+        raise _taken(endpoint, dict.fromkeys(stands.addresses, stands.host.index))
+
+
+def _taken(endpoint: Endpoint, taken: dict[Address, int]) -> AddressTaken:
+    told = ", ".join(f"{address} (link {oif})" for address, oif in taken.items())
+    return AddressTaken(
+        "set up a pod",
+        errno=errno.EADDRINUSE,
+        object=endpoint.host_link,
+        detail=f"a running pod carries {told}",
+    )

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint
 from datapath.errors import KernelError
 from datapath.netlink import address, link, neighbour, route
-from datapath.netlink.address import SCOPE_LINK
+from datapath.netlink.address import SCOPE_LINK, Assigned
 from datapath.netlink.link import Link
 from datapath.netlink.route import Path
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Message
-from datapath.plan import Plan
-
-LOOPBACK = 1
-"""The loopback is the first link of every namespace."""
+from datapath.plan import LOOPBACK, Plan
 
 READY_DEADLINE = 5.0
 """Seconds. The work items that are waited for may be a second late, and more on a busy machine."""
@@ -48,10 +45,18 @@ def enter(netns: int, endpoint: Endpoint) -> Socket:
         return Socket()
 
 
+def addresses(socket: Socket, pod: int) -> list[Assigned]:
+    """Those that somebody gave it: of scope link are the kernel's own."""
+    return [one for one in address.of_link(socket, pod) if one.scope != SCOPE_LINK]
+
+
+def drop_addresses(socket: Socket, dropped: Iterable[Assigned]) -> None:
+    socket.transact(*map(address.delete, dropped))
+
+
 def drop_other_addresses(socket: Socket, pod: int, wanted: Plan) -> None:
-    """Keep no address of an earlier try. Those of scope link are the kernel's own."""
-    present = [one for one in address.of_link(socket, pod) if one.scope != SCOPE_LINK]
-    socket.transact(*(address.delete(one) for one in present if one not in wanted.pod_addresses))
+    """Keep no address of an earlier try."""
+    drop_addresses(socket, (o for o in addresses(socket, pod) if o not in wanted.pod_addresses))
 
 
 def await_ready(socket: Socket, wanted: Plan) -> None:

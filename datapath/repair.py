@@ -2,13 +2,14 @@
 
 Three kinds of step: objects of a live pod that somebody deleted (systemd-networkd does, aws-cni#3309), traces
 of upstream's way of routing the same pod, and leftovers of pods that are gone. Rules and routes of others are
-never in an ``Observed``, so no step can touch them.
+never in an ``Observed``, so no step can touch them. A live link that no endpoint owns is a running pod whose
+record the caller has lost: neither the link nor what leads to it is touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datapath import layout, objects
 from datapath import observed as seen
@@ -17,12 +18,19 @@ from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
-from datapath.netlink.wire import Request
+from datapath.netlink.wire import Address, Request
 from datapath.node import EniState, PreparedEni
 from datapath.objects import Object
 from datapath.observed import Observed
-from datapath.plan import Place, plan, pods_rule, upstream_route, upstream_rule
-from datapath.reaper import doom
+from datapath.plan import (
+    HOST_LINK_SETTINGS,
+    Place,
+    node_addresses,
+    plan,
+    pods_rule,
+    upstream_route,
+    upstream_rule,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +42,22 @@ class Step:
 
 
 def steps(
-    observed: Observed, endpoints: Sequence[Endpoint], enis: Mapping[str, int], *, remove_unknown: bool
+    observed: Observed,
+    endpoints: Sequence[Endpoint],
+    enis: Mapping[str, int],
+    rows: Mapping[int, frozenset[Address]],
 ) -> list[Step]:
     """For ``endpoints``, all that should exist, and ``enis``, the link index of each known ENI's MAC.
 
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
-    ``remove_unknown``: host links that no endpoint owns go too, with what leads to them.
+    ``rows``: what the fast path carries, by link.
     """
     mine = owned(observed, endpoints)
-    found: list[Step] = []
+    found: list[Step] = list(_back_in_place(observed, endpoints))
     for endpoint, host in mine.items():
         found.extend(_mend(observed, endpoint, host, enis))
     found.extend(_stale_routes(observed, mine))
-    unknown = [one for one in observed.links if one not in mine.values()] if remove_unknown else []
-    found.extend(_remove_links(unknown))
-    found.extend(_stale_rules(observed, mine, unknown))
+    found.extend(_stale_rules(observed, mine, rows))
     return found
 
 
@@ -58,13 +67,21 @@ def owned(observed: Observed, endpoints: Iterable[Endpoint]) -> dict[Endpoint, L
     return {e: by_name[e.host_link] for e in endpoints if _is_ours(observed, e, by_name.get(e.host_link))}
 
 
-def node_steps(observed: Observed, families: Iterable[int]) -> list[Step]:
-    """The rule to the pods' table of each family in use, and doomed links, which the reaper deletes."""
-    wanted = [pods_rule(family) for family in sorted(families)]
+def node_steps(observed: Observed, families: Iterable[int], enis: Iterable[str]) -> list[Step]:
+    """What the node has once, what is left of ENIs that are gone, and doomed links, which the reaper deletes.
+
+    ``enis``: names of the links of the ENIs that are there.
+    """
+    wanted: list[Object] = [*(pods_rule(family) for family in sorted(families)), *node_addresses()]
+    present: list[Object] = [*observed.rules, *observed.addresses]
     found = [
-        Step(objects.difference(one, observed.rules), (objects.add(one),))
-        for one in objects.missing(wanted, observed.rules)
+        Step(objects.difference(one, present), (objects.add(one),))
+        for one in objects.missing(wanted, present)
     ]
+    known = frozenset(enis)
+    for left in observed.eni_rules:
+        if left.iif not in known:
+            found.append(_removal(left, "left behind: no ENI of ours has this name"))
     for one in observed.doomed:
         found.append(Step(Difference(f"link {one.name}", "left behind: its pod is gone"), ()))
     return found
@@ -75,7 +92,8 @@ def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
     if state.link is None:
         return []
     found = []
-    wanted = prepared.objects()
+    # It may have been renamed, and the rules are about its name.
+    wanted = replace(prepared, name=state.link.name).objects()
     if not state.link.up:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
@@ -99,13 +117,18 @@ def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str,
     eni = enis.get(endpoint.eni.mac.lower())
     place = Place(host.index, host.lower, eni or 0, host.mac, pod_mac(endpoint, host))
     wanted = plan(endpoint, place)
-    planned: list[Object] = [*wanted.host_routes]
+    planned: list[Object] = [*wanted.host_addresses, *wanted.host_routes]
     if place.pod_mac:
         planned.extend(wanted.host_neighbours)
     if eni is not None:
         planned.extend(wanted.host_rules)
         yield from _conflicts(observed, wanted.host_rules)
-    present: list[Object] = [*observed.routes, *observed.neighbours, *observed.rules]
+    present: list[Object] = [
+        *observed.addresses,
+        *observed.routes,
+        *observed.neighbours,
+        *observed.rules,
+    ]
     for one in objects.missing(planned, present):
         yield Step(objects.difference(one, present), (objects.add(one),))
     yield from _upstream_traces(observed, endpoint, host)
@@ -127,6 +150,9 @@ def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
     if host.mtu != endpoint.mtu:
         words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
         yield Step(words, (link.change(host.index, mtu=endpoint.mtu),))
+    if not host.has(HOST_LINK_SETTINGS):
+        words = Difference(f"{name}: what its pod may do to the node", "not shut off")
+        yield Step(words, (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
 
 
 def _conflicts(observed: Observed, planned: Iterable[Rule]) -> Iterator[Step]:
@@ -158,24 +184,29 @@ def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterato
 
 
 def _stale_rules(
-    observed: Observed, owned: Mapping[Endpoint, Link], unknown: Sequence[Link]
+    observed: Observed, owned: Mapping[Endpoint, Link], rows: Mapping[int, frozenset[Address]]
 ) -> Iterator[Step]:
     """Rules for addresses that no endpoint has and no live link carries."""
     kept = {one for endpoint in owned for one in endpoint.addresses()}
-    gone = {one.index for one in unknown}
-    for host in observed.links:
-        if host.index not in gone and host not in owned.values():
-            kept.update(observed.addresses_of(host.index))
+    mine = {host.name for host in owned.values()}
+    for carrier in seen.carriers(observed, rows):
+        if carrier.link not in mine:
+            kept.update(carrier.addresses)
     for one in observed.rules:
         subject = seen.address_of(one)
         if subject is not None and subject not in kept:
             yield _removal(one, "left behind: no pod has this address")
 
 
-def _remove_links(unknown: Iterable[Link]) -> Iterator[Step]:
-    for one in unknown:
-        owner = f"of container {one.alias}" if one.alias else "without alias"
-        yield Step(Difference(f"link {one.name} {owner}", "left behind: not in the ledger"), doom(one))
+def _back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator[Step]:
+    """Links that a crash left moved aside for a sandbox that never was. The next repair does the rest."""
+    names = {one.name for one in observed.links}
+    aside = [one for one in observed.links if one.name.startswith(layout.ASIDE_PREFIX)]
+    for endpoint in endpoints:
+        if endpoint.host_link not in names:
+            for host in (one for one in aside if seen.owns(endpoint, one)):
+                words = Difference(f"link {endpoint.host_link}", f"named {host.name}")
+                yield Step(words, (link.rename(host.index, endpoint.host_link),))
 
 
 def _removal(one: Route | Rule, reason: str) -> Step:

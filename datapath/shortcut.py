@@ -49,6 +49,10 @@ class Shortcut(Protocol):
 
     def eni_leaves(self, ifindex: int) -> None: ...
 
+    def carried(self) -> Mapping[int, frozenset[Address]]:
+        """Addresses that it carries packets for, by host link. It may still know links that are gone."""
+        ...
+
     def mend(self, present: Present) -> list[Difference]:
         """Bring everything in line; says what was not."""
         ...
@@ -74,6 +78,9 @@ class NoShortcut:
 
     def eni_leaves(self, ifindex: int) -> None:
         pass
+
+    def carried(self) -> Mapping[int, frozenset[Address]]:
+        return {}
 
     def mend(self, present: Present) -> list[Difference]:
         del present

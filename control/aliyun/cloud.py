@@ -117,6 +117,10 @@ class AliyunCloud:
     async def enis_of_instance(self, instance_id: InstanceId) -> tuple[Eni, ...]:
         return await self._describe(Subject(instance=instance_id), {"InstanceId": instance_id})
 
+    async def enis_tagged(self, tags: Sequence[tuple[str, str]]) -> tuple[Eni, ...]:
+        wanted = [{"Key": key, "Value": value} for key, value in tags]
+        return await self._describe(Subject(), {"Tag": wanted})
+
     async def enis(self, ids: Sequence[EniId]) -> tuple[Eni, ...]:
         found: list[Eni] = []
         for some in _batches(ids, _ENI_IDS_AT_ONCE):

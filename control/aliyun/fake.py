@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from control.aliyun.actions import Action
 from control.aliyun.errors import Refusal, Subject, cloud_error
@@ -53,6 +53,7 @@ class FakeCloud:
         self.closed = False
         self._faults: dict[Action, list[_Fault]] = {}
         self._gates: dict[Action, asyncio.Event] = {}
+        self._words: dict[Action, object] = {}
 
     # -- what a test arranges
 
@@ -67,6 +68,13 @@ class FakeCloud:
         """Calls of ``action`` wait before they take effect until the returned event is set."""
         gate = self._gates[action] = asyncio.Event()
         return gate
+
+    def answer_with(self, action: Action, answer: object) -> None:
+        """Calls of ``action`` take effect and are answered so, whatever the effect was. None: no more."""
+        if answer is None:
+            self._words.pop(action, None)
+        else:
+            self._words[action] = answer
 
     def count(self, action: Action | None = None) -> int:
         return sum(1 for call in self.calls if action in (None, call.action))
@@ -110,6 +118,12 @@ class FakeCloud:
             return tuple(eni for eni in self.account.enis().values() if eni.instance_id == instance_id)
 
         return await self._perform(Action.DESCRIBE_ENIS, Subject(instance=instance_id), effect)
+
+    async def enis_tagged(self, tags: Sequence[tuple[str, str]]) -> tuple[Eni, ...]:
+        def effect() -> tuple[Eni, ...]:
+            return tuple(eni for eni in self.account.enis().values() if set(tags) <= set(eni.tags))
+
+        return await self._perform(Action.DESCRIBE_ENIS, Subject(), effect)
 
     async def enis(self, ids: Sequence[EniId]) -> tuple[Eni, ...]:
         def effect() -> tuple[Eni, ...]:
@@ -157,7 +171,7 @@ class FakeCloud:
             raise self._error(Refusal(refused.code, 400), action, subject) from refused
         if fault is not None:
             raise self._error(fault.refusal, action, subject)
-        return result
+        return cast(T, self._words.get(action, result))
 
     def _next_fault(self, action: Action) -> _Fault | None:
         pending = self._faults.get(action, [])

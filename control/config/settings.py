@@ -50,6 +50,9 @@ class Settings:
     """``-cni-conf-source``: directory with 10-terway.conf or .conflist, mounted from the ConfigMap."""
     cni_conf_target: Path = Path("/etc/cni/net.d")
     """``-cni-conf-target``: directory the runtime reads; the file is copied there once the socket serves."""
+    cni_bin: Path | None = Path("/opt/cni/bin")
+    """``-cni-bin``: directory of the runtime's CNI executables, in which those of the chain are looked for;
+    "", or one that is not there: they are not."""
     secret_directory: Path = Path("/var/alibaba-addon-secret")
     """``-secret-directory``: a mounted access key, which goes before the one in eni_conf."""
     socket: Path = Path("/var/run/eni/eni.socket")
@@ -63,6 +66,8 @@ class Settings:
     has that itself read-only, and a bind mount of the host's in another place."""
     state_directory: Path = Path("/var/lib/cni/terway")
     """``-state-directory``: the ledger. Must outlive the daemon and a reboot."""
+    cluster_id: str = ""
+    """CLUSTER_ID: a tag of the ENIs that are made; "": the uid of the namespace kube-system."""
     kubeconfig: Path | None = None
     """``-kubeconfig`` or KUBECONFIG; None: the service account of the pod."""
     ecs_endpoint: str = ""
@@ -113,12 +118,14 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         eni_conf=told.config,
         cni_conf_source=told.cni_conf_source,
         cni_conf_target=told.cni_conf_target,
+        cni_bin=Path(told.cni_bin) if told.cni_bin else None,
         secret_directory=told.secret_directory,
         socket=told.socket,
         debug_socket=_unix_path(told.readonly_listen),
         health_listen=_host_and_port(told.health_listen),
         sysctl_net=told.sysctl_net,
         state_directory=told.state_directory,
+        cluster_id=environ.get("CLUSTER_ID", ""),
         kubeconfig=Path(kubeconfig) if kubeconfig else None,
         ecs_endpoint=environ.get("ECS_ENDPOINT", ""),
         vpc_endpoint=environ.get("VPC_ENDPOINT", ""),
@@ -168,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("kubeconfig", "", "else KUBECONFIG, else the pod's service account")
     flag("cni-conf-source", _USUAL.cni_conf_source, "directory with 10-terway.conf or .conflist")
     flag("cni-conf-target", _USUAL.cni_conf_target, "directory the container runtime reads")
+    flag("cni-bin", str(_USUAL.cni_bin), "directory of the runtime's CNI executables; empty: not looked at")
     flag("secret-directory", _USUAL.secret_directory, "a mounted access key")
     flag("socket", _USUAL.socket, "where the CNI executable connects")
     flag("health-listen", "", "HOST:PORT for health and metrics over TCP, else nowhere")

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from control.daemon.attach import Attachments
+from control.daemon.cluster_id import ClusterId
 from control.daemon.cni_service import CniService
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
 from control.daemon.operations import CloudWork, WorkSettings
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings, NodeKernel
 from control.daemon.reconcile import Reconciler
 from control.daemon.recovery import Recovery
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.upkeep import Upkeep
 from control.daemon.vswitches import VSwitches
@@ -35,10 +39,12 @@ class Ports:
     cloud: Cloud
     metadata: Metadata
     kernel: NodeKernel
+    guard: Guard
     kubernetes: Kubernetes
     clock: Clock
     timers: Timers
     metrics: Metrics
+    shaping: Shaping
     faults: Faults
 
 
@@ -74,26 +80,32 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
+        guard=ports.guard,
         journal=ports.journal,
         faults=faults,
         settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
+        cluster=ClusterId(ports.journal, ports.kubernetes, told=config.settings.cluster_id),
     )
+    orphans = Orphans(journal=ports.journal, work=work)
     pool = _pool(config, ports, place, work)
     attachments = Attachments(
         journal=ports.journal,
         pool=pool,
         kernel=ports.kernel,
+        guard=ports.guard,
         kubernetes=ports.kubernetes,
         faults=faults,
         settings=endpoint_settings,
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
+        shaping=ports.shaping,
     )
     reconciler = Reconciler(
         journal=ports.journal,
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
+        guard=ports.guard,
         kubernetes=ports.kubernetes,
         work=work,
         instance_id=instance_id,
@@ -105,8 +117,10 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         attachments=attachments,
         kernel=ports.kernel,
+        guard=ports.guard,
         reconciler=reconciler,
         pool=pool,
+        orphans=orphans,
         settings=endpoint_settings,
     )
     recovery.on_repair = ports.metrics.repaired
@@ -118,10 +132,17 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
         recovery=recovery,
+        orphans=orphans,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )
-    service = CniService(attachments=attachments, journal=ports.journal, kernel=ports.kernel, mtu=config.mtu)
+    service = CniService(
+        attachments=attachments,
+        journal=ports.journal,
+        kernel=ports.kernel,
+        guard=ports.guard,
+        mtu=config.mtu,
+    )
     service.observe = ports.metrics.request
     return Assembly(pool, attachments, service, recovery, upkeep)
 
@@ -143,7 +164,7 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
             place.sizes,
             place.groups,
             config.eni.eni_policy,
-            _reclaim(config),
+            reclaim_settings(config),
             place.identity.instance_type,
             config.eni.pool.max_eni,
         ),
@@ -159,8 +180,9 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
     return pool
 
 
-def _reclaim(config: NodeConfig) -> ReclaimSettings | None:
+def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:
+    """None: idle addresses stay, which is what a duration or a batch of nothing asks for."""
     pool = config.eni.pool
-    if pool.reclaim_after is None:
+    if pool.reclaim_after is None or not pool.reclaim_batch_size:
         return None
     return ReclaimSettings(pool.reclaim_after, pool.reclaim_interval, pool.reclaim_batch_size)

@@ -12,21 +12,36 @@ import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from control.daemon.detach import Detachments
 from control.daemon.faults import FaultPoint, Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.daemon.shaping import Shaping
+from control.daemon.shaping import told as shaping_told
 from control.ipam import transitions
 from control.ipam.choose import Choice, Wants
-from control.model.errors import Cause, KernelError, RequestError, TerwayError
+from control.model.errors import (
+    AddressInUse,
+    Cause,
+    KernelError,
+    PoolExhausted,
+    RequestError,
+    TerwayError,
+)
 from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
-from datapath.endpoint import Applied, Difference, host_link_name
+from datapath.endpoint import Applied, Carrier, Difference, host_link_name
 
 log = logging.getLogger(__name__)
+
+_UNSHAPED = Shaping()
+ADDRESS_TRIES = 3
+"""Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
 
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
@@ -67,21 +82,27 @@ class Attachments:
         journal: Journal,
         pool: Pool,
         kernel: NodeKernel,
+        guard: Guard,
         kubernetes: Kubernetes,
         faults: Faults,
         settings: EndpointSettings,
         dual: bool = False,
-        annotate: bool = True,
+        annotate: bool = False,
+        shaping: Shaping = _UNSHAPED,
     ) -> None:
         self._journal = journal
         self._pool = pool
         self._kernel = kernel
+        self._guard = guard
         self._kubernetes = kubernetes
         self._faults = faults
         self._settings = settings
         self._dual = dual
         self._annotate = annotate
-        self._detachments = Detachments(journal=journal, kernel=kernel, faults=faults, settings=settings)
+        self._shaping = shaping
+        self._detachments = Detachments(
+            journal=journal, kernel=kernel, guard=guard, faults=faults, settings=settings
+        )
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
 
@@ -135,7 +156,21 @@ class Attachments:
             return self._apply(request, known, pod)
         if known is not None:
             self.finish(known)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._attach_new(request, pod)
+            except AddressInUse as exc:
+                if tries == ADDRESS_TRIES:
+                    raise
+                log.warning("pod %s gets another address: %s", request.pod, exc)
+                self._guard.look()
+
+    async def _attach_new(self, request: AddRequest, pod: Pod) -> Attached:
+        """Reserve, set up, commit. A sandbox that runs without a record keeps all it has."""
         wants = Wants(uid=pod.uid, ipv6=self._dual)
+        running = self._guard.running(request.key)
         reserved: list[AttachmentRecord] = []
         cool: set[Address] = set()
 
@@ -144,7 +179,9 @@ class Attachments:
             reserved.append(self._reserve(request, pod, choice))
 
         try:
-            keeps = self._takes_over(pod, request.key.ifname)
+            keeps = (
+                self._takes_over(pod, request.key.ifname) if running is None else self._as_it_runs(running)
+            )
             if keeps is not None:
                 take(keeps)
             else:
@@ -152,13 +189,46 @@ class Attachments:
             self._faults.reach(FaultPoint.ADD_RESERVED)
             attached = self._apply(request, reserved[0], pod)
             self._faults.reach(FaultPoint.ADD_APPLIED)
-            self._journal.record(transitions.commit(reserved[0], self._journal.now()))
+            self._commit(reserved[0])
         except BaseException:  # a cancellation too, also in the moment between reservation and wake-up
             if reserved:
-                self._unwind(request, reserved[0], cool)
+                self._unwind(request, reserved[0], cool, made=running is None)
             raise
         self._faults.reach(FaultPoint.ADD_COMMITTED)
+        if running is not None:
+            self._guard.look()
         return attached
+
+    def _commit(self, record: AttachmentRecord) -> None:
+        """The sandbox is served; now, and not before, older ones of the pod end."""
+        book = self._journal.book
+        older = [
+            a for a in book.of_pod(record.pod) if a.key.ifname == record.key.ifname and a.key != record.key
+        ]
+        for old in older:
+            self._teardown(old, None)
+        self._journal.record(transitions.commit(book, record, self._journal.now(), replaces=older))
+
+    def _as_it_runs(self, running: Carrier) -> Choice:
+        """The addresses of a sandbox that the ledger has lost. PoolExhausted while they are not known."""
+        book = self._journal.book
+        records = [r for a in running.addresses if (r := book.addresses.get(a)) is not None]
+        enis = {r.eni_id for r in records}
+        ipv4 = [a for a in running.addresses if isinstance(a, IPv4Address)]
+        ipv6 = [a for a in running.addresses if isinstance(a, IPv6Address)]
+        free = all(r.state is AddressState.FREE for r in records)
+        known = free and len(records) == len(running.addresses) > 0 and len(enis) == 1
+        if not known or len(ipv4) > 1 or len(ipv6) > 1:
+            told = (
+                ", ".join(sorted(map(str, running.addresses))) or "addresses that nothing on the node tells"
+            )
+            raise PoolExhausted(
+                f"sandbox {running.container_id[:13]} runs by link {running.link} with {told}, "
+                "which the ledger does not have on one ENI",
+                cause=Cause.BUSY,
+                remedy="it runs on; the ADD succeeds once cloud and metadata have shown its ENI's addresses",
+            )
+        return Choice(enis.pop(), ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
 
     def _takes_over(self, pod: Pod, ifname: str) -> Choice | None:
         """The address of this interface in this very pod's previous sandbox, if that is not deleted yet.
@@ -181,23 +251,33 @@ class Attachments:
             pod=request.pod,
             uid=pod.uid,
             netns=request.netns_path,
-            host_link=host_link_name(request.pod.namespace, request.pod.name, request.key.ifname),
+            host_link=self._host_link(request),
             eni_id=choice.eni_id,
             ipv4=choice.ipv4,
             ipv6=choice.ipv6,
             state=AttachmentState.ADDING,
             since=self._journal.now(),
         )
-        book = self._journal.book
-        older = [a for a in book.of_pod(request.pod) if a.key.ifname == request.key.ifname]
-        for old in older:
-            self._teardown(old, None)
-        self._journal.record(transitions.reserve(book, record, replaces=older))
+        self._journal.record(transitions.reserve(self._journal.book, record))
         return record
+
+    def _host_link(self, request: AddRequest) -> str:
+        """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
+        pod, ifname = request.pod, request.key.ifname
+        others = (
+            a for a in self._journal.book.attachments.values() if (a.pod, a.key.ifname) != (pod, ifname)
+        )
+        taken = {a.host_link for a in others}
+        name = host_link_name(pod.namespace, pod.name, ifname)
+        if name in taken:
+            name = host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
+        return name
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
         eni = self._journal.book.enis[record.eni_id]
-        endpoint = endpoint_of(record, eni, self._settings, fast=may_be_fast(pod))
+        found = self._shaping.limits(pod)
+        fast = may_be_fast(pod) and not found.any
+        endpoint = endpoint_of(record, eni, self._settings, fast=fast, hooked=not found.egress)
         applied = self._kernel.setup(endpoint, request.netns)
         return Attached(record, eni, applied)
 
@@ -207,13 +287,17 @@ class Attachments:
         records = [book.addresses[a] for a in choice.addresses()]
         return [r.address for r in records if r.owner is not None or book.usable_at(r) > now]
 
-    def _unwind(self, request: AddRequest, record: AttachmentRecord, cool: Collection[Address]) -> None:
+    def _unwind(
+        self, request: AddRequest, record: AttachmentRecord, cool: Collection[Address], *, made: bool
+    ) -> None:
         """``setup`` left nothing; this covers what it could not, e.g. a cancelled call.
 
+        ``made``: the link is the ADD's own. One that ran before it stays.
         If even this fails the intent stays, and ``Upkeep.collect`` or the pod's DEL takes it to its end.
         """
         try:
-            self._teardown(record, request.netns)
+            if made:
+                self._teardown(record, request.netns)
             now = self._journal.now()
             self._journal.record(transitions.unreserve(self._journal.book, record, now, cool=cool))
         except TerwayError as exc:
@@ -229,6 +313,10 @@ class Attachments:
             "AllocIPSucceed",
             f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
         )
+        found = self._shaping.limits(pod)
+        if told := shaping_told(found):
+            kind = EventType.NORMAL if found.any else EventType.WARNING
+            self._kubernetes.event(pod, kind, "Bandwidth", told)
         if self._annotate:
             self._kubernetes.annotate(pod, {POD_IPS: ",".join(addresses)})
 

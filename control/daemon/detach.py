@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 
 from control.daemon.faults import FaultPoint, Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
 from control.ipam import transitions
@@ -25,9 +26,16 @@ class Detachments:
     """Has no state of its own: a node has one before its start has ended, and ``Attachments`` another."""
 
     def __init__(
-        self, *, journal: Journal, kernel: NodeKernel, faults: Faults, settings: EndpointSettings
+        self,
+        *,
+        journal: Journal,
+        kernel: NodeKernel,
+        guard: Guard,
+        faults: Faults,
+        settings: EndpointSettings,
     ) -> None:
         self._journal = journal
+        self._guard = guard
         self._kernel = kernel
         self._faults = faults
         self._settings = settings
@@ -39,6 +47,7 @@ class Detachments:
         """
         record = self._journal.book.attachments.get(key)
         if record is None:
+            self._guard.take_down(key)
             return
         try:
             self._journal.record(transitions.begin_delete(record, self._journal.now()))
@@ -65,6 +74,8 @@ class Detachments:
         eni = self._journal.book.enis.get(record.eni_id)
         if eni is not None and eni.gateway is not None:
             self._kernel.teardown(endpoint_of(record, eni, self._settings), netns)
+        else:  # the ledger has lost its ENI: the link goes by its name and alias alone
+            self._kernel.take_down(record.host_link, record.key.container_id)
 
     def forget(self, record: AttachmentRecord) -> None:
         """Raises LedgerError."""

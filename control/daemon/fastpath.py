@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -27,6 +28,7 @@ from control.daemon.filters import Filters, Terms
 from control.daemon.journal import Journal
 from control.daemon.pod_paths import PodPaths
 from control.daemon.service_prefixes import ServicePrefixes
+from control.daemon.shaping import Shaping
 from control.model import errors
 from control.model.errors import Cause, RequestError, TerwayError
 from control.model.pod import EventType, Kubernetes
@@ -50,6 +52,9 @@ PATIENCE = 3.0
 """Seconds that the first start on a node waits for the Services."""
 CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
+
+LINKS_CALM = 0.05
+"""Seconds from a link's event to the look at it: an ADD makes several, and is not to wait for that."""
 
 
 class State(StrEnum):
@@ -96,6 +101,7 @@ class FastPathSwitch:
         kubernetes: Kubernetes,
         settings: Settings,
         host_stack_cidrs: tuple[Network, ...],
+        shaping: Shaping,
     ) -> None:
         self._companion = companion
         self._journal = journal
@@ -103,7 +109,7 @@ class FastPathSwitch:
         self._settings = settings
         self._host_cidrs = host_stack_cidrs
         self._services = ServicePrefixes(journal, kubernetes)
-        self._pods = PodPaths(journal, kubernetes)
+        self._pods = PodPaths(journal, kubernetes, shaping)
         self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
         self._untold = ""
@@ -155,15 +161,39 @@ class FastPathSwitch:
         filters = self._filters
         if filters is None:
             return
-        while True:
-            try:
-                await self._round(filters)
-            except (TerwayError, KernelError) as exc:
-                log.warning("the fast path is as it was: %s", exc)
-                await asyncio.sleep(SOON)
-            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
-                log.exception("looking after the fast path failed in a way nobody foresaw")
-                await asyncio.sleep(SOON)
+        with self._following_links():
+            while True:
+                try:
+                    await self._round(filters)
+                except (TerwayError, KernelError) as exc:
+                    log.warning("the fast path is as it was: %s", exc)
+                    await asyncio.sleep(SOON)
+                except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+                    log.exception("looking after the fast path failed in a way nobody foresaw")
+                    await asyncio.sleep(SOON)
+
+    @contextlib.contextmanager
+    def _following_links(self) -> Iterator[None]:
+        """Within the block it is noted which pods' links go down and up."""
+        loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
+        later: asyncio.TimerHandle | None = None
+
+        def readable() -> None:
+            nonlocal later
+            loop.remove_reader(fd)
+            later = loop.call_later(LINKS_CALM, read)
+
+        def read() -> None:
+            loop.add_reader(fd, readable)
+            self._companion.links_changed()
+
+        loop.add_reader(fd, readable)
+        try:
+            yield
+        finally:
+            loop.remove_reader(fd)
+            if later is not None:
+                later.cancel()
 
     def close(self) -> None:
         if self._filters is not None:

@@ -12,11 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from control.daemon.attach import Attachments
+from control.daemon.guard import Guard, describe
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.model.cloud import Cloud, NodeIdentity
 from control.model.errors import RequestError
 from control.model.records import AddressState, AttachmentRecord, EniRecord
+from datapath.endpoint import Carrier
 
 Pairs = list[list[str]]
 
@@ -49,8 +51,16 @@ class Inspector:
     """Reads book and pool; must be called on the event loop's thread."""
 
     def __init__(
-        self, *, journal: Journal, cloud: Cloud, pool: Pool, attachments: Attachments, facts: NodeFacts
+        self,
+        *,
+        journal: Journal,
+        cloud: Cloud,
+        pool: Pool,
+        attachments: Attachments,
+        guard: Guard,
+        facts: NodeFacts,
     ) -> None:
+        self._guard = guard
         self._journal = journal
         self._cloud = cloud
         self._pool = pool
@@ -127,6 +137,7 @@ class Inspector:
             ["cooling", str(stats.cooling)],
             ["frozen", str(stats.frozen)],
             ["waiting", str(stats.waiting)],
+            ["held", ", ".join(sorted(map(str, book.held)))],
         ]
 
     def _factory_eniip(self) -> Pairs:
@@ -175,6 +186,7 @@ class Inspector:
             for record in sorted(book.of_eni(eni.eni_id), key=lambda r: str(r.address), reverse=True):
                 owner = book.attachments.get(record.owner) if record.owner else None
                 status = "cooling" if record.address in cooling else record.state.value
+                status = "held" if record.address in book.held else status
                 rows.append(
                     {"ip": str(record.address), "pod": str(owner.pod) if owner else "", "status": status}
                 )
@@ -188,7 +200,11 @@ class Inspector:
                     "addresses": rows,
                 }
             )
-        return {"enis": enis, "attachments": [_attachment(a) for a in self._sorted_attachments()]}
+        return {
+            "enis": enis,
+            "attachments": [_attachment(a) for a in self._sorted_attachments()],
+            "unrecorded": [_unrecorded(c) for c in sorted(self._guard.unrecorded, key=lambda c: c.link)],
+        }
 
     def resources_of_pods(self) -> list[dict[str, Any]]:
         """``execute network_service default resdb``: every record, as JSON."""
@@ -217,7 +233,8 @@ class Inspector:
         return lines
 
     def mode(self) -> dict[str, Any]:
-        return {**self._facts.mode(), "warnings": list(self._facts.warnings)}
+        unrecorded = [describe(self._guard.unrecorded)] if self._guard.unrecorded else []
+        return {**self._facts.mode(), "warnings": [*self._facts.warnings, *unrecorded]}
 
     def state(self) -> dict[str, Any]:
         """The ledger and the pool's counts, for tests and for the curious."""
@@ -241,6 +258,15 @@ def _status(eni: EniRecord) -> str:
 
 def _join(items: Any) -> str:
     return ", ".join(sorted(str(i) for i in items))
+
+
+def _unrecorded(carrier: Carrier) -> dict[str, Any]:
+    """A running pod of which the kernel alone knows."""
+    return {
+        "host_link": carrier.link,
+        "container_id": carrier.container_id,
+        "addresses": sorted(map(str, carrier.addresses)),
+    }
 
 
 def _attachment(record: AttachmentRecord) -> dict[str, Any]:

@@ -62,6 +62,19 @@ class Journal:
             self._written()
         self.facts[fact] = value
 
+    def disown(self) -> None:
+        """Forget every record, as they are another node's: nothing of them is carried out."""
+        book = self.book
+        self.record(
+            Changes(
+                gone_enis=tuple(book.enis),
+                gone_addresses=tuple(book.addresses),
+                gone_attachments=tuple(book.attachments),
+                gone_operations=tuple(book.operations),
+            )
+        )
+        self.owed.clear()
+
     def note(self, fact: str, value: str) -> None:
         """As ``remember``, for what can be asked for again: kept in memory alone if the ledger refuses it."""
         try:

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from control.model.errors import Cause, KernelError, RequestError
+from control.model.errors import AddressInUse, Cause, KernelError, RequestError
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
 from datapath.modes.policy_route import PolicyRoute
 from datapath.netlink import address, link
 from datapath.netlink.link import Link
@@ -28,6 +28,8 @@ def _in_our_terms() -> Iterator[None]:
             cause=Cause.REQUEST,
             remedy="the runtime must give a name that is free in the pod's namespace",
         ) from exc
+    except kernel_errors.AddressTaken as exc:
+        raise AddressInUse(str(exc)) from exc
     except kernel_errors.KernelError as exc:
         raise KernelError(str(exc)) from exc
 
@@ -40,6 +42,19 @@ class PolicyRouteKernel:
             self._mode = PolicyRoute(shortcut=shortcut)
             self._socket = Socket()
         self._host: tuple[Address, ...] = ()
+
+    def has_ipv6(self) -> bool:
+        """Whether the kernel knows IPv6 at all."""
+        return self._mode.has_ipv6()
+
+    def unguarded(self) -> str:
+        """Why nf_tables checks nothing of what pods send; "" if it does."""
+        return self._mode.guard.lacking
+
+    def guard_counts(self) -> dict[str, tuple[int, str]]:
+        """Packets by reason, with the reason's meaning; empty while nf_tables checks nothing."""
+        with _in_our_terms():
+            return {one.reason.value: (one.packets, one.meaning) for one in self._mode.guard.drops()}
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
@@ -92,6 +107,10 @@ class PolicyRouteKernel:
         with _in_our_terms():
             self._mode.teardown(endpoint, netns)
 
+    def close_to_pods(self, destinations: Sequence[Network]) -> None:
+        """Where pods may not send to; told before the first ENI is prepared."""
+        self._mode.closed = tuple(destinations)
+
     def prepare_eni(self, eni: EniLink) -> None:
         with _in_our_terms():
             self._mode.prepare_eni(eni, self._host)
@@ -103,6 +122,14 @@ class PolicyRouteKernel:
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         with _in_our_terms():
             return self._mode.repair(endpoints)
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        with _in_our_terms():
+            return self._mode.carriers()
+
+    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+        with _in_our_terms():
+            return self._mode.take_down(link, container_id)
 
     def pod_links(self) -> dict[str, str]:
         with _in_our_terms():

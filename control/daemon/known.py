@@ -6,6 +6,7 @@ A daemon that is started again needs none of them to answer: what they said befo
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from control.daemon.journal import Journal
 from control.model.cloud import Cloud, InstanceLimits, Metadata, NodeIdentity
 from control.model.errors import ConfigError, MetadataError
 from control.model.ids import Mac, SecurityGroupId
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,6 +36,8 @@ def _read(kind: type[T], text: str | None) -> T | None:
 class Known:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.disowned = ""
+        """Whose ledger it was; "" for this node's."""
 
     async def identity(self, metadata: Metadata) -> NodeIdentity:
         """From metadata; if that is away, from what it said before the last restart."""
@@ -43,8 +48,21 @@ class Known:
             if known is None:
                 raise
             return known
+        before = _read(NodeIdentity, self._journal.facts.get(IDENTITY))
+        if before is not None and before.instance_id != identity.instance_id:
+            self._disown(before, identity)
         self._journal.note(IDENTITY, json.dumps(asdict(identity)))
         return identity
+
+    def _disown(self, before: NodeIdentity, identity: NodeIdentity) -> None:
+        """A disk or an image was copied: what the ledger says is about ENIs and pods of the other node."""
+        self._journal.disown()
+        self._journal.note(GROUPS, "")
+        self.disowned = (
+            f"the ledger was that of instance {before.instance_id} and this node is {identity.instance_id}: "
+            "its records are forgotten, and nothing of the other node is touched"
+        )
+        log.warning("%s", self.disowned)
 
     def primary_mac(self) -> Mac | None:
         known = self._journal.facts.get(IDENTITY)
@@ -75,7 +93,7 @@ class Known:
     async def primary_groups(self, cloud: Cloud, identity: NodeIdentity) -> tuple[SecurityGroupId, ...]:
         """The primary ENI's security groups, for a configuration without any. Asked for once."""
         known = self._journal.facts.get(GROUPS)
-        if known is None:
+        if not known:
             enis = await cloud.enis_of_instance(identity.instance_id)
             primary = [e for e in enis if e.mac == identity.mac]
             if not primary or not primary[0].security_groups:

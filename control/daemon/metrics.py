@@ -111,6 +111,7 @@ class _PoolCollector:
             ("terway_resource_pool_allocated_count", "Addresses held by pods", stats.in_use),
             ("terway_resource_pool_cooling_count", "Released addresses in their cooldown", stats.cooling),
             ("terway_resource_pool_frozen_count", "Addresses that a witness lost", stats.frozen),
+            ("terway_resource_pool_held_count", "Addresses of running pods not in the ledger", stats.held),
             ("terway_resource_pool_disposed_count", "Addresses being given back", stats.releasing),
             ("terway_resource_pool_waiting_count", "Pods that wait for an address", stats.waiting),
             ("terway_resource_pool_capacity_count", "Addresses this node may have", stats.capacity),

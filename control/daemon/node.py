@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from control.aliyun.cloud import AliyunCloud
 from control.aliyun.credentials import AccessKey, CredentialSource, InstanceRole
@@ -16,11 +17,14 @@ from control.aliyun.settings import CloudSettings, Observers
 from control.daemon import mode
 from control.daemon.assembly import Assembly, Place, Ports, assemble
 from control.daemon.bpf_window import BpfWindow
+from control.daemon.cni_conf_file import CniConfFile, remembered, to_remember
 from control.daemon.cni_service import CniService
 from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
+from control.daemon.guard_metrics import GuardCollector
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -30,6 +34,7 @@ from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
 from control.daemon.node_metrics import NodeCollector
 from control.daemon.ports import EndpointSettings
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.window import Window
 from control.ipam.stock import PoolStats
@@ -37,7 +42,7 @@ from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity
-from control.model.errors import Cause, RequestError, TerwayError
+from control.model.errors import Cause, LedgerError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
@@ -46,6 +51,8 @@ from datapath.fastpath.companion import Companion
 log = logging.getLogger(__name__)
 
 LEDGER_FILE = "terway.db"
+CHAIN = "cni_plugins"
+"""Fact in the ledger: the plugins that the runtime's file has from us."""
 LIMITS_RETRY = 600.0
 """Seconds between two tries to learn an instance type's limits anew, while old ones serve."""
 
@@ -61,13 +68,8 @@ class Node:
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
         self._kernel = PolicyRouteKernel(self._companion)
+        self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
-        self._detachments = Detachments(
-            journal=self._journal,
-            kernel=self._kernel,
-            faults=self._faults,
-            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
-        )
         self._kubernetes = KubernetesAdapter(
             KubernetesConfig(
                 node=config.settings.node_name,
@@ -76,13 +78,27 @@ class Node:
             ),
             self._clock,
         )
+        told = config.settings
+        self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
+        self._shaping = Shaping(lambda: self._conf_file.plugins)
+        self._conf_notices: tuple[str, ...] = ()
+        self._guard = Guard(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
+        self._detachments = Detachments(
+            journal=self._journal,
+            kernel=self._kernel,
+            guard=self._guard,
+            faults=self._faults,
+            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
+        )
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
             journal=self._journal,
             kubernetes=self._kubernetes,
             settings=config.settings,
-            host_stack_cidrs=config.cni.plugin.host_stack_cidrs,
+            # The stack is who refuses what is closed.
+            host_stack_cidrs=(*config.cni.plugin.host_stack_cidrs, *config.closed_to_pods),
+            shaping=self._shaping,
         )
         self._assembly: Assembly | None = None
         self._inspector: Inspector | None = None
@@ -91,6 +107,7 @@ class Node:
             NodeCollector(self._journal, lambda: asdict(self._kubernetes.counts().outbox))
         )
         self._metrics.registry.register(FastPathCollector(self._switch, self._journal.book.pod_of))
+        self._metrics.registry.register(GuardCollector(self._kernel.guard_counts))
         self._http = MetadataHttp(
             _host_and_port(config.settings.metadata_url), clock=self._clock, observe=self._metrics.metadata
         )
@@ -169,6 +186,24 @@ class Node:
     async def pause(self, seconds: float) -> None:
         await self._timers.sleep(seconds)
 
+    def install_cni_conf(self) -> None:
+        """Bring the runtime's file in line; others' doings there are told once each.
+
+        Raises ConfigError or RequestError, as ``CniConfFile.install``.
+        """
+        before = self._journal.facts.get(CHAIN)
+        try:
+            wrote = to_remember(self._conf_file.install(remembered(before)))
+            if wrote != before:
+                with contextlib.suppress(LedgerError):  # a full disk is told by whoever needs the ledger
+                    self._journal.remember(CHAIN, wrote)
+        finally:
+            for notice in self._conf_file.notices:
+                if notice not in self._conf_notices:
+                    log.warning("%s", notice)
+                    self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", notice)
+            self._conf_notices = self._conf_file.notices
+
     # The start, in steps that may be tried again.
 
     async def start(self, boot_id: str) -> None:
@@ -177,7 +212,7 @@ class Node:
         identity = await self._known.identity(self._metadata)
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)
-        sizes = self._config.sizes(limits)
+        sizes = self._config.sizes(limits, ipv6=self._kernel.has_ipv6())
         self._switch.open()
         host = self._kernel.prepare_node(identity.mac, dual=sizes.dual)
         place = Place(
@@ -193,6 +228,7 @@ class Node:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._tell_of_the_ledger()
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -200,7 +236,7 @@ class Node:
             asyncio.create_task(self._renew_limits(cloud, limits), name="limits"),
         )
         because = self._say(limits, place)
-        self._inspector = self._inspector_of(assembly, cloud, place, host, because)
+        self._inspector = self._inspector_of(assembly, cloud, (place, limits), host, because)
 
     async def _renew_limits(self, cloud: AliyunCloud, serving: InstanceLimits) -> None:
         """Ask for limits that have grown old until the cloud answers; pods do not wait for it."""
@@ -231,10 +267,12 @@ class Node:
             cloud=cloud,
             metadata=self._metadata,
             kernel=self._kernel,
+            guard=self._guard,
             kubernetes=self._kubernetes,
             clock=self._clock,
             timers=self._timers,
             metrics=self._metrics,
+            shaping=self._shaping,
             faults=self._faults,
         )
 
@@ -266,14 +304,27 @@ class Node:
 
     # What is said.
 
+    def _tell_of_the_ledger(self) -> None:
+        """A ledger that was not what a start expects. What runs without a record the guard tells."""
+        aside = self._ledger.moved_aside
+        for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
+            if text:
+                log.warning("%s", text)
+                self._kubernetes.event(None, EventType.WARNING, "LedgerLost", text)
+
     def _say(self, limits: InstanceLimits, place: Place) -> list[str]:
         """Fallbacks to the log and to a node event, warnings of the configuration to the log."""
-        because = mode.fallbacks(self._config, limits, place.sizes)
+        because = mode.fallbacks(self._config, limits, place.sizes, ipv6=self._kernel.has_ipv6())
         for reason in because:
             log.warning("%s", reason)
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
         for warning in self._config.warnings:
             log.warning("configuration: %s", warning)
+        for warning in self._config.cni.warnings:
+            self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", warning)
+        for reason in mode.sizes_changed(self._config, limits, place.sizes):
+            log.warning("configuration: %s", reason)
+            self._kubernetes.event(None, EventType.WARNING, "PoolSizeChanged", reason)
         if self._config.wants_policy:
             because.append(mode.POLICY)
             self._say_once(mode.POLICY, "NetworkPolicyNotEnforced")
@@ -290,10 +341,11 @@ class Node:
         self,
         assembly: Assembly,
         cloud: AliyunCloud,
-        place: Place,
+        found: tuple[Place, InstanceLimits],
         host: Sequence[Address],
         because: Sequence[str],
     ) -> Inspector:
+        place, limits = found
         told, sizes = self._config.settings, place.sizes
         facts = NodeFacts(
             config_path=str(told.eni_conf),
@@ -305,16 +357,29 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: mode.describe(self._config, place, host, because, self._switch.status()),
-            warnings=self._config.warnings,
+            mode=lambda: self._mode(place, host, (*because, *self._conf_notices)),
+            warnings=(
+                *self._config.warnings,
+                *mode.sizes_changed(self._config, limits, sizes),
+            ),
         )
         return Inspector(
             journal=self._journal,
             cloud=cloud,
             pool=assembly.pool,
             attachments=assembly.attachments,
+            guard=self._guard,
             facts=facts,
         )
+
+    def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
+        """``terway-cli mode``: what is in force, and who checks what pods send."""
+        status, unguarded = self._switch.status(), self._kernel.unguarded()
+        reasons = [*because, *mode.unchecked(unguarded, status)]
+        answer = mode.describe(self._config, place, host, reasons, status)
+        answer["checks"] = mode.checks(unguarded, status)
+        answer["refused"] = {reason: count for reason, (count, _) in self._kernel.guard_counts().items()}
+        return answer
 
     def _stats(self) -> PoolStats:
         return self._assembly.pool.stats() if self._assembly else PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -12,6 +12,8 @@ from control.config.settings import Settings
 from control.ipam.sizing import PoolSizes, pool_sizes
 from control.model.cloud import InstanceLimits
 from control.model.errors import ConfigError
+from datapath.endpoint import Network
+from datapath.layout import METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class NodeConfig:
         return self.eni.trunk.enabled or self.cni.plugin.trunk_on
 
     @property
+    def closed_to_pods(self) -> tuple[Network, ...]:
+        """Destinations that no pod may reach."""
+        return (METADATA,) if self.eni.block_pod_metadata else ()
+
+    @property
     def tags(self) -> tuple[tuple[str, str], ...]:
         """Of every ENI that is ours."""
         return tuple(sorted(self.eni.eni_tags.items()))
@@ -48,8 +55,11 @@ class NodeConfig:
     def warnings(self) -> tuple[str, ...]:
         return (*self.eni.warnings, *self.cni.warnings)
 
-    def sizes(self, limits: InstanceLimits) -> PoolSizes:
-        """The pool's sizes on an instance type. Raises ConfigError if they leave no ENI for pods."""
+    def sizes(self, limits: InstanceLimits, *, ipv6: bool = True) -> PoolSizes:
+        """The pool's sizes on an instance type. Raises ConfigError if they leave no ENI for pods.
+
+        ``ipv6``: whether the node's kernel has it.
+        """
         pool = self.eni.pool
         sizes = pool_sizes(
             limits,
@@ -59,7 +69,7 @@ class NodeConfig:
             min_eni=pool.min_eni,
             ratio=pool.cap_ratio,
             shift=pool.cap_shift,
-            dual=self.wants_dual,
+            dual=self.wants_dual and ipv6,
         )
         if sizes.max_enis == 0:
             raise ConfigError(

@@ -7,8 +7,12 @@ looks at what the ledger has and goes on from there. How an operation ends:
 * refused by the cloud for good: nothing exists, the row goes, the CloudError is raised;
 * unknown (time-out, lost connection), or refused in passing (throttled, metadata away) where an ENI exists or
   an earlier attempt may have made one: the row stays, the error is raised, and whoever owns the pool resumes
-  it later with the same token. An intent is never dropped while its effect may exist;
-* an ENI that exists and will never serve: its row becomes the intent to give it back.
+  it later with the same token;
+* unknown for too long: ``settle`` asks what there is, adopts it or lets go, and the pool begins anew. Letting
+  go loses nothing, since what turns up later is found by what it is: addresses on an ENI of ours by the
+  reconciler, an ENI by its tags (``orphans``);
+* an ENI that exists and will never serve: its row becomes the intent to give it back;
+* what was to be given back turns out to be in use (``guard``), or is another node's: it is left alone.
 
 Nothing here waits a fixed time. The kernel tells by netlink when a device appears; metadata is polled from
 5 ms up; the status is asked for once the other two witnesses agree.
@@ -17,18 +21,27 @@ Nothing here waits a fixed time. The kernel tells by netlink when a device appea
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from control.daemon.cluster_id import ClusterId
 from control.daemon.faults import FaultPoint, Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.ports import NodeKernel, eni_link
 from control.ipam import transitions
-from control.model.cloud import Cloud, CreateEni, EniStatus, Metadata, MetadataEni
+from control.model.cloud import Cloud, CreateEni, Eni, EniStatus, EniType, Metadata, MetadataEni
 from control.model.errors import Cause, CloudError, MetadataError, TerwayError
 from control.model.ids import Address, ClientToken, EniId, InstanceId
 from control.model.records import EniRecord, Operation, OperationKind
+
+log = logging.getLogger(__name__)
+
+NODE_TAG = "terway.alibabacloud.com/instance"
+"""Of every ENI that the agent makes: the instance it is made for. An instance's id is no node's name: the
+cloud gives it once, and metadata alone says it, so that a copied disk does not copy it."""
 
 UNKNOWN_OUTCOME = frozenset({Cause.TIMEOUT, Cause.UNREACHABLE, Cause.INTERNAL})
 """After these the effect may exist although no answer came."""
@@ -46,6 +59,15 @@ SILENCE_TIMEOUT = 5.0
 intent in the ledger: nothing is given up or frozen because nobody could be asked."""
 STATE_TIMEOUT = 60.0
 """Seconds an ENI may stay in a transition (Creating, Detaching) that refuses the next step."""
+
+
+def _answer_repeats(eni_id: EniId, got: Sequence[Address]) -> CloudError:
+    return CloudError(
+        f"an assignment to ENI {eni_id} named only addresses that the node has: {', '.join(map(str, got))}",
+        cause=Cause.INTERNAL,
+        action="AssignPrivateIpAddresses",
+        remedy="it is asked for again by itself; if it repeats, report it to the cloud's support",
+    )
 
 
 def new_token() -> ClientToken:
@@ -103,13 +125,19 @@ class CloudWork:
         cloud: Cloud,
         metadata: Metadata,
         kernel: NodeKernel,
+        guard: Guard,
         journal: Journal,
         faults: Faults,
         settings: WorkSettings,
+        cluster: ClusterId,
     ) -> None:
+        self._cluster = cluster
+        self.on_tagged: Callable[[list[Eni]], None] | None = None
+        """Told of orphans when the cloud is next asked about a new ENI, then forgotten."""
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
+        self._guard = guard
         self._journal = journal
         self._faults = faults
         self._settings = settings
@@ -144,7 +172,9 @@ class CloudWork:
         if operation.eni_id is None:
             faults.reach(FaultPoint.GROW_INTENT)
             try:
+                await self._cluster.learn()
                 eni = await self._cloud.create_eni(self._request(operation))
+                self._check_created(operation, eni)
             except CloudError as exc:
                 says_nothing = exc.temporary or (resumed and exc.cause in BEFORE_THE_TOKEN)
                 if not says_nothing:
@@ -165,6 +195,17 @@ class CloudWork:
                 self._undo_create(operation)
             raise
 
+    def _check_created(self, operation: Operation, eni: Eni) -> None:
+        """An answer about another ENI says nothing of ours. Raises CloudError: the outcome is unknown."""
+        if eni.eni_id in self._journal.book.enis or eni.vswitch_id != operation.vswitch_id:
+            raise CloudError(
+                f"CreateNetworkInterface in {operation.vswitch_id} was answered with ENI {eni.eni_id} of "
+                f"{eni.vswitch_id}, which is not what was asked for",
+                cause=Cause.INTERNAL,
+                action="CreateNetworkInterface",
+                remedy="it is asked for again by itself; if it repeats, report it to the cloud's support",
+            )
+
     def _request(self, operation: Operation) -> CreateEni:
         assert operation.vswitch_id is not None
         return CreateEni(
@@ -173,7 +214,7 @@ class CloudWork:
             ipv4_count=operation.ipv4_count,
             ipv6_count=operation.ipv6_count,
             token=operation.token,
-            tags=self._settings.tags,
+            tags=(*self._settings.tags, *self._cluster.tags(), (NODE_TAG, self._settings.instance_id)),
             resource_group=self._settings.resource_group,
         )
 
@@ -219,10 +260,19 @@ class CloudWork:
         if seen is None:
             raise self._not_seen(record, "metadata does not list it with its addresses")
         async for _ in _delays(WITNESS_TIMEOUT, first=0.05, most=2.0):
-            enis = await self._cloud.enis([record.eni_id])
-            if any(e.status is EniStatus.IN_USE for e in enis):
+            if any(e.status is EniStatus.IN_USE for e in await self._status_of(record.eni_id)):
                 return seen
         raise self._not_seen(record, "the cloud does not say InUse")
+
+    async def _status_of(self, eni_id: EniId) -> list[Eni]:
+        """One call, which also tells of orphans if somebody waits to be told."""
+        tell, self.on_tagged = self.on_tagged, None
+        if tell is not None:
+            tagged = await self._tagged()
+            tell([e for e in tagged if self._is_orphan(e)])
+            if any(e.eni_id == eni_id for e in tagged):
+                return [e for e in tagged if e.eni_id == eni_id]
+        return list(await self._cloud.enis([eni_id]))
 
     def _not_seen(self, record: EniRecord, why: str) -> CloudError:
         return CloudError(
@@ -275,6 +325,10 @@ class CloudWork:
                 raise
             refused = exc
         self._faults.reach(FaultPoint.ASSIGN_CALLED)
+        new = [a for a in got if a not in journal.book.addresses]
+        if got and not new:
+            raise _answer_repeats(operation.eni_id, got)
+        got = new
         if not got:
             journal.record(transitions.abandon_operation(operation))
         else:
@@ -316,27 +370,141 @@ class CloudWork:
 
     async def _release_addresses(self, operation: Operation) -> None:
         assert operation.eni_id is not None
+        eni_id = operation.eni_id
         self._faults.reach(FaultPoint.RELEASE_INTENT)
+        kept = self._guard.in_use(operation.addresses)
+        if kept:
+            log.warning("%s stay on %s: a running pod has them", ", ".join(map(str, kept)), operation.eni_id)
+            self._journal.record(transitions.keep(self._journal.book, operation, kept, self._journal.now()))
+            operation = replace(operation, addresses=tuple(a for a in operation.addresses if a not in kept))
+            if not operation.addresses:
+                return
         ipv4 = [a for a in operation.addresses if a.version == 4]
         ipv6 = [a for a in operation.addresses if a.version == 6]
         if ipv4:
-            await self._cloud.unassign_ipv4(operation.eni_id, ipv4)
+            await self._cloud.unassign_ipv4(eni_id, ipv4)
         if ipv6:
-            await self._cloud.unassign_ipv6(operation.eni_id, ipv6)
+            await self._cloud.unassign_ipv6(eni_id, ipv6)
         self._faults.reach(FaultPoint.RELEASE_CALLED)
         self._journal.record(transitions.finish_release(self._journal.book, operation))
 
     async def _release_eni(self, operation: Operation) -> None:
         assert operation.eni_id is not None
         self._faults.reach(FaultPoint.SHED_INTENT)
+        described = {e.eni_id: e for e in await self._cloud.enis([operation.eni_id])}.get(operation.eni_id)
+        if described is not None and self._is_anothers(described):
+            log.warning("ENI %s is another node's by now: it is forgotten, not given back", operation.eni_id)
+            self._journal.record(transitions.finish_release(self._journal.book, operation))
+            return
+        shown = frozenset() if described is None else described.addresses()
+        if self._guard.eni_in_use(operation.eni_id, shown):
+            log.warning("ENI %s stays: a running pod uses it", operation.eni_id)
+            self._keep_eni(operation, "it was to be given back, and a running pod uses it")
+            return
         record = self._journal.book.enis.get(operation.eni_id)
-        if record is not None:
-            self._kernel.forget_eni(record.mac)
         await self._cloud.detach_eni(operation.eni_id, self._settings.instance_id)
         self._faults.reach(FaultPoint.SHED_DETACHED)
         await self._delete(operation.eni_id)
         self._faults.reach(FaultPoint.SHED_DELETED)
+        if record is not None:
+            # Not before: as long as the VPC brings packets to its addresses, what ends them here must stay.
+            self._kernel.forget_eni(record.mac)
         self._journal.record(transitions.finish_release(self._journal.book, operation))
+
+    async def orphans(self) -> list[Eni]:
+        """ENIs that were made for this very instance, are attached to nothing, and nobody's in the ledger."""
+        return [e for e in await self._tagged() if self._is_orphan(e)]
+
+    async def _tagged(self) -> tuple[Eni, ...]:
+        return await self._cloud.enis_tagged(((NODE_TAG, self._settings.instance_id),))
+
+    def _is_orphan(self, eni: Eni) -> bool:
+        """Attached to nothing, and neither a record nor an intent of the ledger is about it."""
+        book = self._journal.book
+        named = eni.eni_id in book.enis or any(o.eni_id == eni.eni_id for o in book.operations.values())
+        unattached = eni.status is EniStatus.AVAILABLE and eni.instance_id is None
+        return unattached and not named and eni.eni_type is EniType.SECONDARY and not self._is_anothers(eni)
+
+    def _is_anothers(self, eni: Eni) -> bool:
+        """Attached to another instance, or tagged by the agent of one, or of another cluster."""
+        ours, tags = self._settings.instance_id, dict(eni.tags)
+        attached = eni.instance_id not in (None, ours)
+        return attached or tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
+
+    def _keep_eni(self, operation: Operation, reason: str) -> None:
+        journal = self._journal
+        journal.record(transitions.keep_eni(journal.book, operation, reason, journal.now()))
+
+    # An operation whose outcome stayed unknown.
+
+    async def settle(self, operation: Operation) -> None:
+        """Find out what there is and end the operation by that. Raises TerwayError while nobody can be asked.
+
+        A view that lags shows less than there is of what was added, and more of what was taken away. So what
+        is shown is adopted only if cloud and metadata agree, and what still seems to be there is frozen
+        until both are asked again.
+        """
+        log.warning(
+            "%s %s stayed unanswered: looking at what there is", operation.kind, operation.eni_id or ""
+        )
+        match operation.kind:
+            case OperationKind.CREATE_ENI:
+                await self._settle_create(operation)
+            case OperationKind.ASSIGN:
+                await self._settle_assign(operation)
+            case OperationKind.RELEASE_ADDRESSES:
+                await self._settle_release(operation)
+            case OperationKind.RELEASE_ENI:
+                await self._settle_release_eni(operation)
+
+    async def _settle_create(self, operation: Operation) -> None:
+        journal = self._journal
+        if operation.eni_id is None:
+            made = [e for e in await self.orphans() if e.vswitch_id == operation.vswitch_id]
+            if not made:
+                journal.record(transitions.abandon_operation(operation))
+                return
+            log.warning("ENI %s is adopted: nobody was told that it was made", made[0].eni_id)
+            journal.record(transitions.eni_created(operation, made[0], journal.now()))
+            await self._create(replace(operation, eni_id=made[0].eni_id), resumed=True)
+            return
+        described = await self._cloud.enis([operation.eni_id])
+        if any(e.instance_id == self._settings.instance_id for e in described):
+            await self._create(operation, resumed=True)
+        else:
+            self._undo_create(operation)
+
+    async def _settle_assign(self, operation: Operation) -> None:
+        both, _ = await self._shown(operation)
+        journal = self._journal
+        assert operation.eni_id is not None
+        changes = transitions.adopt_addresses(journal.book, operation.eni_id, both)
+        journal.record(replace(changes, gone_operations=(operation.token,)))
+
+    async def _settle_release(self, operation: Operation) -> None:
+        _, either = await self._shown(operation)
+        journal = self._journal
+        journal.record(transitions.settle_release(journal.book, operation, either, journal.now()))
+
+    async def _shown(self, operation: Operation) -> tuple[frozenset[Address], frozenset[Address]]:
+        """Addresses that cloud and metadata both show on the operation's ENI, and those that either does."""
+        assert operation.eni_id is not None
+        record = self._journal.book.enis.get(operation.eni_id)
+        described = [e for e in await self._cloud.enis([operation.eni_id]) if not self._is_anothers(e)]
+        seen = None if record is None else await self._metadata.eni(record.mac, ipv6=self._settings.dual)
+        cloud: frozenset[Address] = frozenset(a for e in described for a in e.addresses())
+        metadata: frozenset[Address] = frozenset() if seen is None else seen.ipv4 | seen.ipv6
+        return cloud & metadata, cloud | metadata
+
+    async def _settle_release_eni(self, operation: Operation) -> None:
+        assert operation.eni_id is not None
+        described = [e for e in await self._cloud.enis([operation.eni_id]) if not self._is_anothers(e)]
+        if any(e.status in (EniStatus.DETACHING, EniStatus.DELETING) for e in described):
+            await self._release_eni(operation)
+        elif any(e.instance_id is not None for e in described):
+            self._keep_eni(operation, "the cloud did not let go of it")
+        else:
+            self._journal.record(transitions.finish_release(self._journal.book, operation))
 
     async def _delete(self, eni_id: EniId) -> None:
         """An ENI still Detaching refuses: asked again until it is Available."""

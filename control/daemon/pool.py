@@ -43,6 +43,14 @@ FROZEN_KEPT = 600.0
 """Seconds a frozen address that nobody holds may take to be seen again before it is given up."""
 
 
+TRIES = 4
+"""Attempts whose outcome stayed unknown, after which the operation is settled by what there is."""
+OPERATION_LIFE = 900.0
+"""Seconds after which one more such attempt is enough, as a restart forgets the others."""
+TOKEN_LIFE = 20 * 3600.0
+"""Seconds after which nothing is asked for with its token again: the cloud remembers a ClientToken for 24
+hours, and what it has forgotten would have a second effect."""
+
 _OF_EVERY_CALL = frozenset(
     {Cause.UNREACHABLE, Cause.TIMEOUT, Cause.CREDENTIALS, Cause.CREDENTIALS_EXPIRED, Cause.METADATA}
 )
@@ -113,6 +121,7 @@ class Pool:
         self._reclaimed_at = journal.now()
         self._closed = False
         self._held = False
+        self._tries: dict[ClientToken, int] = {}
         self.on_failure: Callable[[TerwayError], None] = _ignore
         self.on_success: Callable[[], None] = _nothing
 
@@ -240,7 +249,10 @@ class Pool:
         try:
             if fresh:
                 operation = await self._prepare(operation)
-            await self._work.run(operation, resumed=not fresh)
+            if self._stays_unknown(operation):
+                await self._work.settle(operation)
+            else:
+                await self._work.run(operation, resumed=not fresh)
             self._budget(operation).clear(self._subject(operation))
             self._blocks.clear(EVERYTHING)
             if operation.kind in GROWS:
@@ -256,7 +268,14 @@ class Pool:
             self._failed(operation, _unforeseen(operation, exc))
         finally:
             self._running.pop(operation.token, None)
+            if operation.token not in self._journal.book.operations:
+                self._tries.pop(operation.token, None)
             self.kick()
+
+    def _stays_unknown(self, operation: Operation) -> bool:
+        tries, age = self._tries.get(operation.token, 0), self._journal.now() - operation.since
+        forgotten = operation.kind in GROWS and age > TOKEN_LIFE
+        return forgotten or tries >= TRIES or (tries > 0 and age > OPERATION_LIFE)
 
     def _failed(self, operation: Operation, exc: TerwayError) -> None:
         log.warning("%s failed: %s", operation.kind, exc)
@@ -267,6 +286,7 @@ class Pool:
         self._block(operation, exc)
         self.on_failure(exc)
         if not over:
+            self._tries[operation.token] = self._tries.get(operation.token, 0) + 1
             block = self._budget(operation).active(self._subject(operation), now)
             left = block.until - now if block else 0.0
             asyncio.get_running_loop().call_later(left + RESUME_AFTER, self._resume_later)

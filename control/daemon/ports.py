@@ -6,20 +6,31 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from control.model.errors import KernelError
-from control.model.ids import Mac
+from control.model.ids import Address, Mac
 from control.model.records import AttachmentRecord, EniRecord
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink, Network
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
 
 
 class NodeKernel(Protocol):
     """One node's kernel objects. Failures are ``control.model.errors.KernelError`` or RequestError."""
 
-    def setup(self, endpoint: Endpoint, netns: int) -> Applied: ...
+    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
+        """Raises AddressInUse if a running pod carries one of the addresses."""
+        ...
+
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]: ...
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None: ...
     def prepare_eni(self, eni: EniLink) -> None: ...
     def forget_eni(self, mac: Mac) -> None: ...
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]: ...
+    def carriers(self) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, recorded or not, with what it carries."""
+        ...
+
+    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+        """Remove a pod's link by its name and alias alone; the addresses that it carried."""
+        ...
+
     def pod_links(self) -> dict[str, str]:
         """Host link name to the container id it carries, for every live pod link."""
         ...
@@ -47,9 +58,14 @@ def eni_link(eni: EniRecord, mtu: int) -> EniLink:
 
 
 def endpoint_of(
-    attachment: AttachmentRecord, eni: EniRecord, settings: EndpointSettings, *, fast: bool | None = None
+    attachment: AttachmentRecord,
+    eni: EniRecord,
+    settings: EndpointSettings,
+    *,
+    fast: bool | None = None,
+    hooked: bool = True,
 ) -> Endpoint:
-    """``fast`` as for ``Endpoint``."""
+    """``fast`` and ``hooked`` as for ``Endpoint``."""
     return Endpoint(
         host_link=attachment.host_link,
         ifname=attachment.key.ifname,
@@ -60,4 +76,5 @@ def endpoint_of(
         mtu=settings.mtu,
         extra_routes=settings.extra_routes,
         fast=fast,
+        hooked=hooked,
     )

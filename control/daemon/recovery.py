@@ -1,6 +1,7 @@
 """The start: ledger, kernel and cloud are three witnesses, put together before the first ADD is served.
 
 Order: the boot id tells whether any kernel object can exist; half-done attachments are taken to their end;
+the kernel is asked which addresses run, whatever the ledger says (``guard``), before any is handed out;
 ENIs are held against cloud and metadata (one cloud call, and none on a node that never had an ENI); what
 running pods need in the kernel is repaired; half-done cloud operations go on in the background. A cloud or
 metadata that is away does not stop the start: running pods and addresses in the ledger need neither. Who does
@@ -16,7 +17,9 @@ import logging
 from collections.abc import Callable
 
 from control.daemon.attach import Attachments
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
 from control.daemon.reconcile import Reconciler
@@ -44,13 +47,17 @@ class Recovery:
         journal: Journal,
         attachments: Attachments,
         kernel: NodeKernel,
+        guard: Guard,
         reconciler: Reconciler,
         pool: Pool,
+        orphans: Orphans,
         settings: EndpointSettings,
     ) -> None:
+        self._orphans = orphans
         self._journal = journal
         self._attachments = attachments
         self._kernel = kernel
+        self._guard = guard
         self._reconciler = reconciler
         self._pool = pool
         self._settings = settings
@@ -59,10 +66,17 @@ class Recovery:
 
     async def run(self, boot_id: str) -> None:
         rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
+        if rebooted:  # with the machine the ledger's last commits may have died
+            self._orphans.suspect()
+        elif BOOT_ID not in self._journal.facts:
+            self._orphans.suspect_later()
         if rebooted:
             log.warning("the node was rebooted: pods' kernel objects are gone, their addresses wait for them")
             self._lose_ready()
         self._finish_half_done()
+        self._guard.look()
+        if self._guard.unrecorded:
+            self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
         self._pool.hold()
         self._witnesses = asyncio.create_task(self._ask_witnesses(), name="witnesses")
@@ -131,4 +145,5 @@ class Recovery:
         for difference in done:
             log.warning("repaired %s: %s", difference.what, difference.found)
             self.on_repair()
+        self._guard.look()
         return len(done)

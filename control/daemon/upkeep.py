@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 
 from control.daemon.attach import Attachments
 from control.daemon.journal import Journal
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool
 from control.daemon.ports import NodeKernel
 from control.daemon.reconcile import Reconciler
@@ -33,6 +34,7 @@ from control.model.records import AttachmentRecord, AttachmentState
 log = logging.getLogger(__name__)
 
 WATCH_PERIOD = 60.0
+SWEEP_CHECK = 60.0
 COLLECT_PERIOD = 300.0
 FIRST_COLLECT = 15.0
 """A daemon that died between a DEL's answer and the ledger left rows of pods that are gone."""
@@ -52,6 +54,7 @@ class Upkeep:
         kubernetes: Kubernetes,
         reconciler: Reconciler,
         recovery: Recovery,
+        orphans: Orphans,
         timers: Timers,
         sync_period: float,
     ) -> None:
@@ -62,6 +65,7 @@ class Upkeep:
         self._kubernetes = kubernetes
         self._reconciler = reconciler
         self._recovery = recovery
+        self._orphans = orphans
         self._timers = timers
         self._sync_period = sync_period
 
@@ -72,6 +76,7 @@ class Upkeep:
             group.create_task(self._every(WATCH_PERIOD, self._repair))
             group.create_task(self._every(COLLECT_PERIOD, self.collect, first=FIRST_COLLECT))
             group.create_task(self._every(LEDGER_PERIOD, self.mend_ledger))
+            group.create_task(self._every(SWEEP_CHECK, self.sweep, first=FIRST_COLLECT))
 
     async def _every(
         self, seconds: float, work: Callable[[], Awaitable[None]], *, first: float | None = None
@@ -104,6 +109,11 @@ class Upkeep:
 
     async def _repair(self) -> None:
         self._recovery.repair()
+
+    async def sweep(self) -> None:
+        """ENIs that nobody remembers; mostly it is not time to ask for them."""
+        if await self._orphans.sweep():
+            self._pool.resume()
 
     async def collect(self) -> None:
         """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel.

@@ -36,6 +36,7 @@ class Book:
         self._usable: dict[tuple[EniId, int], dict[Address, None]] = {}
         self._cooling: deque[AddressRecord] = deque()
         self._last: dict[str, dict[Address, None]] = {}
+        self._held: frozenset[Address] = frozenset()
         self.apply(
             Changes(
                 enis=snapshot.enis,
@@ -60,6 +61,27 @@ class Book:
     @property
     def operations(self) -> Mapping[ClientToken, Operation]:
         return self._operations
+
+    @property
+    def held(self) -> frozenset[Address]:
+        """Addresses that the kernel shows in use by pods that these records do not know."""
+        return self._held
+
+    def hold(self, addresses: frozenset[Address]) -> frozenset[Address]:
+        """From now on exactly these are held: whatever their records say, none is handed out or given back.
+
+        Returns those that were held until now.
+        """
+        before, self._held = self._held, addresses
+        for address in addresses - before:
+            record = self._addresses.get(address)
+            if record is not None:
+                self._usable.get((record.eni_id, address.version), {}).pop(address, None)
+        for address in before - addresses:
+            record = self._addresses.get(address)
+            if record is not None and record.state is AddressState.FREE and record not in self._cooling:
+                self._make_usable(record)
+        return before - addresses
 
     def of_pod(self, pod: PodKey) -> tuple[AttachmentRecord, ...]:
         return tuple(self._attachments[k] for k in self._by_pod.get(pod, ()))
@@ -141,6 +163,8 @@ class Book:
             self._last.pop(old.last_uid, None)
 
     def _make_usable(self, record: AddressRecord) -> None:
+        if record.address in self._held:
+            return
         self._usable.setdefault((record.eni_id, record.address.version), {})[record.address] = None
 
     def _thaw(self, now: float) -> None:

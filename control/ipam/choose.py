@@ -74,7 +74,8 @@ def _own_again(book: Book, wants: Wants) -> Choice | None:
     for address in mine:
         record = book.addresses[address]
         eni = book.enis.get(record.eni_id)
-        if record.state is AddressState.FREE and eni is not None and eni.state is EniState.SERVING:
+        free = record.state is AddressState.FREE and address not in book.held
+        if free and eni is not None and eni.state is EniState.SERVING:
             found[(record.eni_id, address.version)] = address
     for eni_id in {key[0] for key in found}:
         ipv4 = found.get((eni_id, 4)) if wants.ipv4 else None

@@ -31,6 +31,8 @@ class PoolStats:
     releasing: int
     coming: int
     waiting: int
+    held: int = 0
+    """In use by running pods that the ledger does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Stock:
             releasing=counts[AddressState.RELEASING],
             coming=sum(map(brings, under_way)),
             waiting=waiting,
+            held=sum(1 for a in self._book.held if a.version == 4),
         )
 
     # Growing.
@@ -149,7 +152,7 @@ class Stock:
                 continue
             records = list(self._book.of_eni(eni.eni_id))
             ipv4 = list(self._book.usable(eni.eni_id, 4, now))
-            held = any(r.owner for r in records)
+            held = any(r.owner or r.address in self._book.held for r in records)
             everything = len(ipv4) == sum(1 for r in records if r.address.version == 4)
             if everything and not held and len(ipv4) <= count and self._sizes.min_pool < self.usable(now):
                 count -= len(ipv4)
@@ -169,6 +172,7 @@ class Stock:
             for r in self._book.of_eni(eni.eni_id)
             if r.state is AddressState.FROZEN
             and r.owner is None
+            and r.address not in self._book.held
             and r.since <= before
             and r.address != eni.primary_ip
         ]

@@ -34,37 +34,41 @@ from control.model.records import (
 )
 
 
-def reserve(book: Book, attachment: AttachmentRecord, *, replaces: Sequence[AttachmentRecord]) -> Changes:
+def reserve(book: Book, attachment: AttachmentRecord) -> Changes:
     """Intent of an ADD: the attachment as ADDING and its addresses as its own.
 
-    ``replaces`` are older sandboxes of the same pod whose place it takes. Their addresses cool, except those
-    that the new attachment keeps.
+    An older sandbox of the same pod may have them until then. It stays as it is: if the ADD fails it has them
+    back, see ``_let_go``.
     """
-    now = attachment.since
-    kept = set(attachment.addresses())
-    freed = [r for old in replaces for r in _held_by(book, old) if r.address not in kept]
     return Changes(
         attachments=(attachment,),
-        addresses=(
-            *(
-                replace(
-                    book.addresses[a],
-                    state=AddressState.ASSIGNED,
-                    since=now,
-                    owner=attachment.key,
-                    last_uid=attachment.uid,
-                )
-                for a in kept
-            ),
-            *(_freed(r, now) for r in freed),
+        addresses=tuple(
+            replace(
+                book.addresses[a],
+                state=AddressState.ASSIGNED,
+                since=attachment.since,
+                owner=attachment.key,
+                last_uid=attachment.uid,
+            )
+            for a in attachment.addresses()
         ),
-        gone_attachments=tuple(old.key for old in replaces),
     )
 
 
-def commit(attachment: AttachmentRecord, now: float) -> Changes:
-    """The kernel objects are there and verified: the runtime may be told."""
-    return Changes(attachments=(replace(attachment, state=AttachmentState.READY, since=now),))
+def commit(
+    book: Book, attachment: AttachmentRecord, now: float, *, replaces: Sequence[AttachmentRecord] = ()
+) -> Changes:
+    """The kernel objects are there and verified: the runtime may be told.
+
+    ``replaces`` are older sandboxes of the same pod whose place it has taken. Their addresses cool, except
+    those that the new attachment keeps.
+    """
+    freed = [r for old in replaces for r in _held_by(book, old)]
+    return Changes(
+        attachments=(replace(attachment, state=AttachmentState.READY, since=now),),
+        addresses=tuple(_freed(r, now) for r in freed),
+        gone_attachments=tuple(old.key for old in replaces),
+    )
 
 
 def unreserve(
@@ -74,7 +78,7 @@ def unreserve(
     held = _held_by(book, attachment)
     return Changes(
         gone_attachments=(attachment.key,),
-        addresses=tuple(_freed(r, now if r.address in cool else 0.0) for r in held),
+        addresses=tuple(_let_go(book, attachment, r, now if r.address in cool else 0.0) for r in held),
     )
 
 
@@ -85,7 +89,7 @@ def begin_delete(attachment: AttachmentRecord, now: float) -> Changes:
 def finish_delete(book: Book, attachment: AttachmentRecord, now: float) -> Changes:
     return Changes(
         gone_attachments=(attachment.key,),
-        addresses=tuple(_freed(r, now) for r in _held_by(book, attachment)),
+        addresses=tuple(_let_go(book, attachment, r, now) for r in _held_by(book, attachment)),
     )
 
 
@@ -98,6 +102,15 @@ def _held_by(book: Book, attachment: AttachmentRecord) -> list[AddressRecord]:
     """Its addresses that are still its own: what has another owner by now is not its to give back."""
     records = (book.addresses.get(a) for a in attachment.addresses())
     return [r for r in records if r is not None and r.owner == attachment.key]
+
+
+def _let_go(book: Book, attachment: AttachmentRecord, record: AddressRecord, since: float) -> AddressRecord:
+    """An address of an attachment that ends: back to the older sandbox it was taken over from, if any."""
+    for other in book.of_pod(attachment.pod):
+        lives = other.key != attachment.key and other.state in (AttachmentState.READY, AttachmentState.LOST)
+        if lives and record.address in other.addresses():
+            return replace(record, owner=other.key, last_uid=other.uid, since=other.since)
+    return _freed(record, since)
 
 
 def _freed(record: AddressRecord, since: float) -> AddressRecord:
@@ -195,6 +208,48 @@ def finish_release(book: Book, operation: Operation) -> Changes:
         gone = tuple(r.address for r in book.of_eni(operation.eni_id))
         gone_enis = (operation.eni_id,)
     return Changes(gone_addresses=gone, gone_enis=gone_enis, gone_operations=(operation.token,))
+
+
+def keep(book: Book, operation: Operation, kept: Collection[Address], now: float) -> Changes:
+    """Addresses of a release that turn out to be in use: the operation goes on without them, or ends."""
+    left = tuple(a for a in operation.addresses if a not in kept)
+    records = (book.addresses[a] for a in operation.addresses if a in kept and a in book.addresses)
+    return Changes(
+        operations=(replace(operation, addresses=left),) if left else (),
+        gone_operations=() if left else (operation.token,),
+        addresses=tuple(_freed(r, now) for r in records if r.owner is None),
+    )
+
+
+def keep_eni(book: Book, operation: Operation, reason: str, now: float) -> Changes:
+    """An ENI that was to be given back stays: frozen, until all witnesses are asked about it again."""
+    assert operation.eni_id is not None
+    eni = book.enis.get(operation.eni_id)
+    frozen = () if eni is None else (replace(eni, state=EniState.FROZEN, since=now, reason=reason),)
+    records = [r for r in book.of_eni(operation.eni_id) if r.state is AddressState.RELEASING]
+    return Changes(
+        enis=frozen,
+        addresses=tuple(replace(r, state=AddressState.FREE, since=now) for r in records),
+        gone_operations=(operation.token,),
+    )
+
+
+def settle_release(book: Book, operation: Operation, shown: Collection[Address], now: float) -> Changes:
+    """The end of a release that nobody confirmed: what is not ``shown`` any more is gone.
+
+    The rest is frozen, as the views may lag: it thaws when cloud and metadata are both asked again.
+    """
+    left = [book.addresses[a] for a in operation.addresses if a in shown and a in book.addresses]
+    return Changes(
+        addresses=tuple(replace(r, state=AddressState.FROZEN, since=now) for r in left),
+        gone_addresses=tuple(a for a in operation.addresses if a not in shown),
+        gone_operations=(operation.token,),
+    )
+
+
+def cool(records: Iterable[AddressRecord], now: float) -> Changes:
+    """Free addresses that a pod without a record has just let go of."""
+    return Changes(addresses=tuple(replace(r, since=now) for r in records))
 
 
 def freeze_addresses(records: Iterable[AddressRecord], now: float) -> Changes:

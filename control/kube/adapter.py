@@ -84,6 +84,18 @@ class KubernetesAdapter:
         found = await self._get(key)
         return found is not None and has_uid(found, uid)
 
+    async def cluster_id(self) -> str:
+        request, timeout = Request("GET", "/api/v1/namespaces/kube-system"), self._config.get_timeout
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout + 0.5):
+                answer = await loop.run_in_executor(
+                    self._threads, lambda: self._connection.call(request, timeout=timeout)
+                )
+        except TimeoutError as exc:
+            raise KubernetesError(f"GET of namespace kube-system took over {timeout} s") from exc
+        return str(answer["metadata"]["uid"])
+
     def synced(self) -> bool:
         return self._cache.synced
 

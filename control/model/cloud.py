@@ -11,7 +11,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
-from control.model.ids import ClientToken, EniId, InstanceId, Mac, SecurityGroupId, VSwitchId
+from control.model.ids import Address, ClientToken, EniId, InstanceId, Mac, SecurityGroupId, VSwitchId
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,9 @@ class Eni:
     security_groups: tuple[SecurityGroupId, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
 
+    def addresses(self) -> frozenset[Address]:
+        return frozenset(self.ipv4) | frozenset(self.ipv6)
+
 
 @dataclass(frozen=True, slots=True)
 class VSwitch:
@@ -106,6 +109,10 @@ class Cloud(Protocol):
     async def detach_eni(self, eni_id: EniId, instance_id: InstanceId) -> None: ...
     async def delete_eni(self, eni_id: EniId) -> None: ...
     async def enis_of_instance(self, instance_id: InstanceId) -> tuple[Eni, ...]: ...
+    async def enis_tagged(self, tags: Sequence[tuple[str, str]]) -> tuple[Eni, ...]:
+        """Those that have all of ``tags``, attached or not."""
+        ...
+
     async def enis(self, ids: Sequence[EniId]) -> tuple[Eni, ...]:
         """Those of ``ids`` that exist; an unknown id is left out, not an error."""
         ...

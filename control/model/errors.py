@@ -9,6 +9,7 @@
     ├── PodNotFound       Kubernetes says there is no such pod
     ├── PoolExhausted     no address can be had now; says why and when the next try is
     ├── KernelError       a netlink call or a sysctl failed; says on which object
+    │   └── AddressInUse  a running pod carries the address that another was to get
     ├── LedgerError       the ledger on disk cannot be read or written
     ├── ConfigError       a setting is wrong: names key, value and what is allowed
     └── RequestError      the runtime asked for something impossible (bad netns, name taken)
@@ -134,6 +135,10 @@ class PoolExhausted(TerwayError):
 
 class KernelError(TerwayError):
     default_cause = Cause.KERNEL
+
+
+class AddressInUse(KernelError):
+    """Nothing of that pod was touched: another address is to be chosen when the kernel was asked anew."""
 
 
 class LedgerError(TerwayError):

@@ -55,6 +55,10 @@ class Kubernetes(Protocol):
         """A GET past the cache: the witness that may free an address. Raises KubernetesError."""
         ...
 
+    async def cluster_id(self) -> str:
+        """Of the cluster: the uid of its namespace kube-system. Raises KubernetesError."""
+        ...
+
     def synced(self) -> bool:
         """The first list has been read."""
         ...

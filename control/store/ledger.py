@@ -19,6 +19,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,25 +79,54 @@ _REMEDIES = {
     ),
     sqlite3.SQLITE_BUSY: "another terwayd may hold it: end that one first",
     sqlite3.SQLITE_LOCKED: "another terwayd may hold it: end that one first",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: drain the node, then move the file away",
-    sqlite3.SQLITE_NOTADB: "the file is no ledger: drain the node, then move the file away",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restart terwayd, which moves it aside and begins a new one",
+    sqlite3.SQLITE_NOTADB: (
+        "the file is no ledger: move it away, with its -wal and -shm. Pods run on: the kernel is asked which "
+        "addresses are in use, and these are neither handed out nor given back"
+    ),
 }
+_MAGIC = b"SQLite format 3\0"
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _OF_ERRNO = {
     errno.ENOSPC: sqlite3.SQLITE_FULL,
     errno.EDQUOT: sqlite3.SQLITE_IOERR,
     errno.EROFS: sqlite3.SQLITE_READONLY,
     errno.EIO: sqlite3.SQLITE_IOERR,
+    errno.EAGAIN: sqlite3.SQLITE_BUSY,
 }
 _SOME_REMEDY = (
     "check that {directory} is a directory that terwayd may write, and that the process has descriptors left"
 )
 
 
+class _Damaged(sqlite3.DatabaseError):
+    """What ``quick_check`` has found."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _code(exc: Exception) -> int:
+    """The primary result code, of an error of the operating system the one that is nearest."""
+    if isinstance(exc, sqlite3.Error):
+        return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & _PRIMARY
+    return _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
+
+
+def _free_name(path: Path) -> Path:
+    return next(p for n in count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
+
+
 class SqliteLedger:
-    """One file, one writer: a second daemon on the same file is refused at once. Used from one thread."""
+    """One file, one writer: a second daemon on the same file is refused at once. Used from one thread.
+
+    A file that is damaged is moved aside and a new one begun: without a ledger a node can serve, as the
+    kernel says which addresses are in use (``control.daemon.guard``), and waiting for somebody mends no file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.moved_aside = ""
+        """Where the damaged file is, and what was wrong with it; "" if it was sound."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         """Where a ledger that cannot be written where it is has been read; writes go nowhere then."""
         self._lock = -1
@@ -105,14 +135,26 @@ class SqliteLedger:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _make_private(path)
             self._open(path)
         except (OSError, sqlite3.Error) as exc:
-            taken = isinstance(exc, BlockingIOError)
-            if taken or not (self._is_read_only() and path.exists()):
-                self._unlock()
-                raise self._error("open", exc) from exc
+            self._open_otherwise(exc)
+
+    def _open_otherwise(self, exc: Exception) -> None:
+        taken = isinstance(exc, BlockingIOError)
+        if not taken and self._is_read_only() and self._path.exists():
             log.error("pods cannot be added: %s", self._error("open", exc))
             self._read_copy()
+        elif _code(exc) in _DAMAGED and self._was_a_database():
+            self._begin_anew(exc)
+        else:
+            self._unlock()
+            raise self._error("open", exc) from exc
+
+    def _was_a_database(self) -> bool:
+        """What has never been one is somebody's file, put there by mistake: it is left alone."""
+        with self._path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
 
     def _open(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0, cached_statements=64)
@@ -121,6 +163,9 @@ class SqliteLedger:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise _Damaged(found)
         except BaseException:
             self._db.close()
             raise
@@ -151,15 +196,23 @@ class SqliteLedger:
         self._copy.cleanup()
         self._copy = None
 
+    def _begin_anew(self, damage: Exception) -> None:
+        aside = _free_name(self._path)
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                file = self._path.with_name(self._path.name + suffix)
+                if file.exists():
+                    file.rename(f"{aside}{suffix}")
+            _make_private(self._path)
+            self._open(self._path)
+        except (OSError, sqlite3.Error) as exc:
+            raise self._error("begin anew", exc) from exc
+        self.moved_aside = f"{aside}: {damage}"
+
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        if isinstance(exc, BlockingIOError):
-            number = sqlite3.SQLITE_BUSY
-        elif self._is_read_only():  # which SQLite may call an I/O error
+        number = _code(exc)
+        if number != sqlite3.SQLITE_BUSY and self._is_read_only():  # which SQLite may call an I/O error
             number = sqlite3.SQLITE_READONLY
-        elif isinstance(exc, sqlite3.Error):
-            number = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY
-        else:
-            number = _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
         remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
 
@@ -255,3 +308,21 @@ class SqliteLedger:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _make_private(path: Path) -> None:
+    """The directory and the file of the owner alone, those of an earlier release as well.
+
+    SQLite gives the files beside it the mode of the file. A file system without modes keeps its own.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    beside = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
+    for each, mode in ((path.parent, 0o700), (path, 0o600), *((one, 0o600) for one in beside)):
+        try:
+            if each.stat().st_mode & 0o777 & ~mode:
+                each.chmod(mode)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            log.warning("others may read %s: its mode cannot be changed to %o: %s", each, mode, exc.strerror)

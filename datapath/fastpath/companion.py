@@ -7,17 +7,19 @@ refuses a row or an attachment is routed as well, and the next ``mend`` tries ag
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from socket import if_indextoname
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from datapath import namespace
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.fastpath import open_fast_path
+from datapath.fastpath.carriers import CarrierWatch
 from datapath.fastpath.errors import Unavailable
 from datapath.fastpath.rows import Eni, Pod
 from datapath.netlink import address, neighbour
@@ -49,6 +51,12 @@ class Companion:
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
         self._ready: dict[int, EniLink] = {}
+        self._carriers: CarrierWatch | None = None
+        self._following = Lock()
+        self._dark: frozenset[int] = frozenset()
+        """ENIs that have no carrier, or were taken down: the stack tells the pods."""
+        self._unhooked: frozenset[int] = frozenset()
+        """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
@@ -67,6 +75,8 @@ class Companion:
         except Unavailable as exc:
             self._why = exc.reason
             raise
+        self._carriers = CarrierWatch(self._netns)
+        self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
         """Other prefixes from now on. Raises KernelError if they do not all fit."""
@@ -83,6 +93,9 @@ class Companion:
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
+        if self._carriers is not None:
+            self._carriers.close()
+            self._carriers = None
         if self._fast is not None:
             self._fast.close()
             self._fast = None
@@ -112,6 +125,15 @@ class Companion:
             log.warning("gateways' MACs could not be looked up: %s", exc)
         return not self._unlearned
 
+    def links_fd(self) -> int:
+        """Readable when pods' links may have gone up or down: call ``links_changed`` then. -1 for none."""
+        return -1 if self._carriers is None else self._carriers.fileno()
+
+    def links_changed(self) -> None:
+        """Note which pods' links are up, so that what is for those that are not is dropped with a reason."""
+        if self._fast is not None:
+            self._follow_carriers(self._fast)
+
     # What a mode tells
 
     def node_ready(self, home: int) -> None:
@@ -127,6 +149,7 @@ class Companion:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
 
     def pod_leaves(self, host_ifindex: int) -> None:
+        self._unhooked -= {host_ifindex}
         if self._fast is not None:
             self._fast.drop_endpoint(host_ifindex)
 
@@ -155,6 +178,15 @@ class Companion:
             self._fast.detach_eni(ifindex)
             self._fast.drop_eni(ifindex)
 
+    def carried(self) -> Mapping[int, frozenset[Address]]:
+        if self._fast is None:
+            return {}
+        try:
+            return {index: frozenset(pod.addresses) for index, pod in self._fast.endpoints().items()}
+        except (KernelError, OSError) as exc:
+            log.warning("the fast path's pods could not be read, their routes speak for them: %s", exc)
+            return {}
+
     def mend(self, present: Present) -> list[Difference]:
         if self._fast is None:
             return []
@@ -163,6 +195,7 @@ class Companion:
             self._tell_prefixes(self._fast)
             self._mend_enis(self._fast, present, done)
             self._mend_pods(self._fast, present, done)
+            self._follow_carriers(self._fast, anew=True)
         except (KernelError, OSError) as exc:
             log.warning("the fast path could not be mended; the next time tries again: %s", exc)
         return done
@@ -183,29 +216,77 @@ class Companion:
 
     def _mend_pods(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
         attached, rows = fast.attached(), fast.endpoints()
+        left_alone = fast.shaped().received | self._unhooked
         for ifindex, (endpoint, applied) in present.pods.items():
             before = rows.get(ifindex)
             wanted = _pod(endpoint, applied, before)
-            if before != wanted:
-                fast.put_endpoint(wanted)
-                found = "no row" if before is None else str(before)
-                done.append(Difference(f"fast path of {endpoint.host_link}", found))
-            if ifindex not in attached:
-                done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
-            fast.attach_pod(ifindex)
+            try:
+                if before != wanted:
+                    self._put_or_detach(fast, wanted, attached=ifindex in attached)
+                    found = "no row" if before is None else str(before)
+                    done.append(Difference(f"fast path of {endpoint.host_link}", found))
+                if ifindex in left_alone:
+                    continue
+                if ifindex not in attached:
+                    done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
+                fast.attach_pod(ifindex)
+            except KernelError as exc:  # of this pod, and the others are seen to
+                log.warning("%s is routed until the next look: %s", endpoint.host_link, exc)
         for ifindex in rows.keys() - present.links:
             fast.drop_endpoint(ifindex)
             done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
 
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
-        fast.attach_pod(applied.host_ifindex)
+        if endpoint.hooked:
+            self._unhooked -= {applied.host_ifindex}
+            fast.attach_pod(applied.host_ifindex)
+        else:
+            self._unhooked |= {applied.host_ifindex}
+            fast.detach_pod(applied.host_ifindex)
+
+    def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
+        """Where the program is and the row cannot be, it would drop all that the pod sends."""
+        try:
+            fast.put_endpoint(pod)
+        except KernelError:
+            if attached:
+                fast.detach_pod(pod.host_ifindex)
+            raise
+
+    def _follow_carriers(self, fast: FastPath, *, anew: bool = False) -> None:
+        """``anew``: of all links, whatever events said. May be called from several threads."""
+        carriers = self._carriers
+        if carriers is None:
+            return
+        try:
+            with self._following:
+                found = carriers.all() if anew else carriers.changes()
+                self._follow_enis(fast, found)
+                for ifindex, carrier in found.items():
+                    if fast.set_pod_down(ifindex, not carrier):
+                        log.debug("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
+        except (KernelError, OSError) as exc:
+            log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
+
+    def _follow_enis(self, fast: FastPath, carriers: Mapping[int, bool]) -> None:
+        """A redirect loses packets for an ENI that is down as silently; without a row the stack gets them."""
+        dark = {ifindex for ifindex, carrier in carriers.items() if not carrier}
+        before, self._dark = self._dark, ((self._dark - carriers.keys()) | dark) & self._ready.keys()
+        changed = {one: eni for one, eni in self._ready.items() if (one in before) != (one in self._dark)}
+        if changed:
+            with self._sockets.borrowed() as socket:
+                for ifindex, eni in changed.items():
+                    self._tell_eni(fast, socket, eni, ifindex)
 
     def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+        if ifindex in self._dark:
+            fast.drop_eni(ifindex)
+        else:
+            fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
         # Built anew, as another thread may be going through them.
         self._ready = {**self._ready, ifindex: eni}
         others = _without(self._unlearned, ifindex)

@@ -27,7 +27,7 @@ from datapath.fastpath.layout import MAPS, PROGRAMS, Names
 from datapath.fastpath.load import Loaded, Options
 from datapath.fastpath.rows import Eni, Pod, keys_of
 from datapath.fastpath.tables import EndpointCounts, Tables
-from datapath.fastpath.tc import Side
+from datapath.fastpath.tc import Shaped, Side
 from datapath.fastpath.trace import Trace
 from datapath.netlink.wire import Address, Network
 
@@ -187,6 +187,14 @@ class FastPath:
         with self._lock:
             return self._tables.switch_pod(address, on)
 
+    def set_pod_down(self, host_ifindex: int, down: bool) -> bool:
+        """Whether the pod's link is down: then what is for it is dropped, counted as drop_pod_down.
+
+        The first frame that comes by the link ends it as well. True if that is news; False for the absent.
+        """
+        with self._lock:
+            return self._tables.set_pod_down(host_ifindex, down)
+
     # Devices
 
     def attach_pod(self, host_ifindex: int) -> None:
@@ -208,6 +216,10 @@ class FastPath:
     def attached(self) -> dict[int, str]:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
         return self._attacher.attached()
+
+    def shaped(self) -> Shaped:
+        """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""
+        return self._attacher.shaped()
 
     # What it does
 

@@ -13,18 +13,22 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
-from datapath import host_side, inspection, namespace, node, pod_side, repair
+from datapath import host_side, inspection, namespace, node, objects, pod_side, repair, standing
 from datapath import observed as seen
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
+from datapath.guard import Guard
 from datapath.netlink import link
+from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
+from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Pool, Socket
-from datapath.netlink.wire import Address
+from datapath.netlink.wire import Address, Network
 from datapath.node import PreparedEni
 from datapath.observed import Observed
-from datapath.pair import PairMaker
+from datapath.pair import Pair, PairMaker
 from datapath.plan import Place, plan
 from datapath.reaper import Reaper, doom
 from datapath.shortcut import NoShortcut, Present, Shortcut
@@ -46,9 +50,13 @@ class PolicyRoute:
         self._netns = None if netns is None else os.dup(netns)
         self._shortcut = shortcut
         self._sockets = Pool(self._netns)
+        self.guard = Guard(self._netns)
+        """What refuses that pods send as somebody else; it says itself whether it is in force."""
         self._reaper = Reaper(self._netns)
-        self._pairs = PairMaker(self._reaper, self._retire_old)
+        self._pairs = PairMaker(self._reaper)
         self._enis: dict[str, PreparedEni] = {}
+        self.closed: tuple[Network, ...] = ()
+        """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
         self._families: frozenset[int] = frozenset()
         # Held by whatever takes away, so that a repair adds nothing for a pod that is just being removed.
         self._removing = threading.Lock()
@@ -57,11 +65,17 @@ class PolicyRoute:
         """Wait for the reaper and give all descriptors back. What was set up stays."""
         self._reaper.close()
         self._sockets.close()
+        self.guard.close()
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
 
     # Node and ENIs
+
+    def has_ipv6(self) -> bool:
+        """Whether the kernel knows IPv6. If not, nothing is made, listed or removed that is of it."""
+        with self._inside():
+            return node.has_ipv6()
 
     def prepare_node(self, host_addresses: Iterable[Address], *, home: int = 0) -> None:
         """Sysctls, the rule to ``TABLE_PODS``, and an end to links that a crash left doomed.
@@ -71,14 +85,18 @@ class PolicyRoute:
         addresses = tuple(host_addresses)
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
+        self.guard.stand(self._eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
     def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:
         """Make the ENI's link and table ready; its index. KernelError with ENODEV: no link has the MAC."""
         with self._sockets.borrowed() as socket, self._inside():
-            prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
+            if eni.gateway_v6 is not None and not node.has_ipv6():
+                eni = replace(eni, gateway_v6=None)
+            prepared = node.prepare_eni(socket, eni, tuple(host_addresses), closed=self.closed)
         self._enis[eni.mac.lower()] = prepared
+        self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
         return prepared.ifindex
 
@@ -89,12 +107,15 @@ class PolicyRoute:
             ifindex = self._ifindex_of(socket, mac) if prepared is None else prepared.ifindex
             if ifindex is not None:
                 self._shortcut.eni_leaves(ifindex)
-                node.forget_eni(socket, ifindex)
+                node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
+        self.guard.stand(self._eni_names())
 
     # Endpoints
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         """See ``Mode.setup``. The ENI must have been prepared."""
+        if endpoint.ipv6 is not None and not self.has_ipv6():
+            raise _no_ipv6(endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
@@ -104,14 +125,17 @@ class PolicyRoute:
             try:
                 self._write(socket, endpoint, netns, place, fresh=pair.fresh)
             except BaseException:
-                self._unwind(socket, endpoint, place)
+                self._unwind(socket, endpoint, place, pair)
                 raise
+            if pair.before is not None:
+                self._replace(socket, endpoint, place, pair)
         applied = Applied(place.host, place.host_mac, place.pod_mac, place.eni)
         self._shortcut.pod_joined(endpoint, applied)
         return applied
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``Mode.check``."""
+        endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             return inspection.check(socket, endpoint, netns, eni)
@@ -130,6 +154,21 @@ class PolicyRoute:
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
                 self._retire(socket, host, endpoint.addresses(), eni)
 
+    def take_down(self, name: str, container_id: str) -> tuple[Address, ...]:
+        """Remove a link by what the kernel says of it alone: its name and its alias. What it carried.
+
+        For a pod that nobody has a record of any more. Nothing happens if the link is another container's.
+        """
+        with self._sockets.borrowed() as socket, self._removing:
+            observed = seen.observe(socket)
+            found = [one for one in (*observed.links, *observed.others) if one.name == name]
+            if not found or found[0].alias != container_id:
+                return ()
+            carried = {one.link: one.addresses for one in seen.carriers(observed, self._shortcut.carried())}
+            addresses = tuple(carried.get(name, ()))
+            self._retire(socket, found[0], addresses, None)
+            return addresses
+
     def flush(self) -> None:
         """Wait until the links of all earlier teardowns are deleted."""
         self._reaper.flush()
@@ -140,24 +179,31 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket:
             return seen.observe(socket)
 
-    def repair(
-        self, endpoints: Sequence[Endpoint], *, remove_unknown: bool = False
-    ) -> tuple[Difference, ...]:
+    def carriers(self) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, with the addresses it carries."""
+        return seen.carriers(self.observe(), self._shortcut.carried())
+
+    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.
 
-        ``remove_unknown`` also removes host links that no endpoint owns: only while no ``setup`` is under
-        way. A host link that is missing is not made here: compare ``observe().links`` and call ``setup``.
+        A host link that no endpoint owns stays, with all that leads to it: ``take_down`` is for those. One
+        that is missing is not made here: compare ``observe().links`` and call ``setup``.
         """
         with self._sockets.borrowed() as socket, self._removing:
             observed = seen.observe(socket)
+            endpoints = self._of_families_here(endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
-            found = repair.node_steps(observed, self._families)
-            for prepared in tuple(self._enis.values()):
-                found += repair.eni_steps(prepared, node.look(socket, prepared))
-            found += repair.steps(observed, endpoints, enis, remove_unknown=remove_unknown)
+            looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
+            names = [state.link.name for _, state in looks if state.link is not None]
+            found = repair.node_steps(observed, self._families, names)
+            for prepared, state in looks:
+                found += repair.eni_steps(prepared, state)
+            found += repair.steps(observed, endpoints, enis, self._shortcut.carried())
             done = [step.difference for step in found if _attempt(socket, step)]
+            done += self.guard.stand(names)
+            done += self._mend_settings()
             done += self._shortcut.mend(self._present(observed, endpoints))
-        if observed.doomed or remove_unknown:
+        if observed.doomed:
             self._reaper.wake()
         return tuple(done)
 
@@ -177,6 +223,24 @@ class PolicyRoute:
         """The node's namespace for this thread, for sysctls."""
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
 
+    def _of_families_here(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """Without IPv6 if the kernel has none: the ledger may know of it from an earlier boot."""
+        if self.has_ipv6():
+            return list(endpoints)
+        return [replace(one, ipv6=None) for one in endpoints if one.ipv4 is not None]
+
+    def _mend_settings(self) -> list[Difference]:
+        try:
+            with self._inside():
+                changed = node.mend_settings(self._families)
+        except KernelError as exc:
+            log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
+            return []
+        return [Difference(f"sysctl {name}", "set otherwise by somebody") for name in changed]
+
+    def _eni_names(self) -> list[str]:
+        return [prepared.name for prepared in tuple(self._enis.values())]
+
     def _ifindex_of(self, socket: Socket, mac: str) -> int | None:
         prepared = self._enis.get(mac.lower())
         if prepared is not None:
@@ -184,21 +248,40 @@ class PolicyRoute:
         found = node.look_for(socket, mac)
         return None if found is None else found.index
 
+    def _name_of(self, socket: Socket, mac: str, prepared: PreparedEni | None) -> str:
+        """Of an ENI's link now, or what it was when it was made ready; "" if nobody knows."""
+        found = node.look_for(socket, mac)
+        if found is not None:
+            return found.name
+        return "" if prepared is None else prepared.name
+
     def _write(self, socket: Socket, endpoint: Endpoint, netns: int, place: Place, *, fresh: bool) -> None:
         """The pod's side, then the host's with its proof, then wait until the pod can send and receive."""
         wanted = plan(endpoint, place)
         with pod_side.enter(netns, endpoint) as inside:
-            if not fresh:
-                pod_side.drop_other_addresses(inside, place.pod, wanted)
-            pod_side.write(inside, place.pod, wanted)
-            host_side.write(socket, endpoint, place, wanted)
-            pod_side.await_ready(inside, wanted)
+            had = [] if fresh else pod_side.addresses(inside, place.pod)
+            try:
+                pod_side.write(inside, place.pod, wanted)
+                host_side.write(socket, endpoint, place, wanted)
+                pod_side.await_ready(inside, wanted)
+                if not fresh:
+                    pod_side.drop_other_addresses(inside, place.pod, wanted)
+            except BaseException:
+                if not fresh:
+                    pod_side.drop_addresses(inside, (o for o in wanted.pod_addresses if o not in had))
+                raise
 
-    def _unwind(self, socket: Socket, endpoint: Endpoint, place: Place) -> None:
+    def _unwind(self, socket: Socket, endpoint: Endpoint, place: Place, pair: Pair) -> None:
+        """Take away what this ADD made, and nothing that stood before it."""
         try:
             with self._removing:
-                self._shortcut.pod_leaves(place.host)
-                host_side.unwind(socket, endpoint, place)
+                if pair.fresh:
+                    self._shortcut.pod_leaves(place.host)
+                    host_side.unwind(socket, endpoint, place)
+                elif pair.before is not None:
+                    host_side.take_back(socket, plan(endpoint, place), pair.before.objects)
+                if pair.before is not None:
+                    standing.put_back(socket, pair.before)
         except KernelError as exc:
             log.error("a failed ADD left traces of %s; the next repair removes them: %s", endpoint, exc)
 
@@ -208,10 +291,26 @@ class PolicyRoute:
         socket.transact(*doom(host), *host_side.rule_removals(socket, addresses, eni))
         self._reaper.wake()
 
-    def _retire_old(self, socket: Socket, host: Link) -> None:
-        """An earlier sandbox of the same pod: its addresses are those that are routed to its link."""
-        with self._removing:
-            self._retire(socket, host, seen.observe(socket).addresses_of(host.index), None)
+    def _replace(self, socket: Socket, endpoint: Endpoint, place: Place, pair: Pair) -> None:
+        """The new sandbox is proven: what led to the earlier one goes, except what is the new one's too.
+
+        The pod is served whatever becomes of this: a link that is left is one that ``carriers`` tells of.
+        """
+        old = pair.before
+        assert old is not None
+        wanted = plan(endpoint, place)
+        kept = {*wanted.host_routes, *wanted.host_neighbours, *wanted.host_rules, *wanted.host_addresses}
+        stale = [one for one in old.objects if one not in kept and not isinstance(one, Assigned)]
+        try:
+            with self._removing:
+                if pair.fresh:
+                    self._shortcut.pod_leaves(old.host.index)
+                    stale = [one for one in stale if isinstance(one, Rule)]
+                    socket.transact(*doom(old.host))
+                    self._reaper.wake()
+                socket.transact(*map(objects.delete, stale))
+        except KernelError as exc:
+            log.error("the earlier sandbox's link %s of %s stays: %s", old.host.name, endpoint.host_link, exc)
 
     def _forget_addresses(self, socket: Socket, endpoint: Endpoint) -> None:
         """The link went with the pod's namespace, and the routes with the link: only rules can be left.
@@ -221,6 +320,15 @@ class PolicyRoute:
         free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
         self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
+
+
+def _no_ipv6(endpoint: Endpoint) -> KernelError:
+    return KernelError(
+        "set up a pod",
+        errno=errno.EAFNOSUPPORT,
+        object=f"{endpoint.host_link} with {endpoint.ipv6}",
+        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
+    )
 
 
 def _no_eni(endpoint: Endpoint) -> KernelError:

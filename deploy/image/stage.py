@@ -6,6 +6,7 @@
     cni control datapath
                      the product's packages; cni/.output/terway is the executable for the node
     bpf/.output/     the programs of the fast path, compiled
+    bpf/include/     datapath.h, which says what their reasons mean
     site-packages/   pyproject.toml's run-time dependencies at the versions of constraints.txt
 
 Nothing of lab, perf and tests. Byte code is made here, as the image's file system is read-only where it runs.
@@ -30,6 +31,8 @@ PACKAGES = ("cni", "control", "datapath")
 PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
 """The fabric is the lab's."""
 _BUILT = ("cni/.output/terway", "datapath/ebpf/_libbpf.abi3.so")
+_READ = ("bpf/include/datapath.h",)
+"""Of the source tree, what is read at run time besides Python."""
 
 _UNUSED = (
     # The asynchronous client, and the typed one: the agent sends and reads plain JSON.
@@ -147,6 +150,7 @@ def _sources() -> Iterator[Path]:
         if not (ROOT / name).is_file():
             raise ImageError(f"{ROOT / name} is not built: ./run setup builds it")
         yield ROOT / name
+    yield from (ROOT / name for name in _READ)
     for package in PACKAGES:
         yield from sorted((ROOT / package).rglob("*.py"))
 

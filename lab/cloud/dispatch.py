@@ -18,7 +18,7 @@ from lab.cloud.actions.parameters import Parameters
 from lab.cloud.authentication import Authenticator, SignedCall, action_of
 from lab.cloud.calls import Call
 from lab.cloud.errors import ApiError
-from lab.cloud.faults import Drop, Fault, applies
+from lab.cloud.faults import Distortion, Drop, Fault, applies, distorted
 from lab.cloud.request import Reply, Request
 from lab.cloud.state import CloudState
 
@@ -33,6 +33,7 @@ class _Trouble:
     latency: float = 0.0
     drop: Drop = Drop.NO
     partial: int | None = None
+    distortion: Distortion = Distortion.NO
 
 
 @dataclass(slots=True)
@@ -141,6 +142,7 @@ class Dispatcher:
             raise trouble.error
         with self._state.transaction(writes=action.writes):
             answer = action.run(ActionCall(self._state, parameters, trouble.partial))
+        answer = distorted(answer, trouble.distortion)
         if trouble.drop == Drop.AFTER:
             raise _Dropped
         return answer
@@ -191,6 +193,7 @@ def _combine(trouble: _Trouble, fault: Fault) -> _Trouble:
         latency=trouble.latency + fault.latency,
         drop=trouble.drop or fault.drop,
         partial=fault.partial if trouble.partial is None else trouble.partial,
+        distortion=trouble.distortion or fault.distortion,
     )
 
 

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Generic, TypeVar
 
 ANY = "*"
+
+Answer = dict[str, object]
 
 
 class Drop(StrEnum):
@@ -17,6 +20,18 @@ class Drop(StrEnum):
     NO = ""
     BEFORE = "before"
     AFTER = "after"
+
+
+class Distortion(StrEnum):
+    """The call had its effect, and its answer does not tell it. A repeated token gets the same answer."""
+
+    NO = ""
+    EMPTY = "empty"
+    """It names nothing."""
+    FEWER = "fewer"
+    """It names the first address only."""
+    ANOTHER = "another"
+    """It names an ENI, or addresses, of somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Fault:
     latency: float = 0.0
     """Seconds of real time from the call to its effect."""
     drop: Drop = Drop.NO
+    distortion: Distortion = Distortion.NO
     partial: int | None = None
     """An assignment by count gives at most this many addresses."""
     count: int | None = None
@@ -105,6 +121,32 @@ class Faults(Generic[F]):
                     if armed.left <= 0:
                         del self._armed[number]
         return taken
+
+
+def distorted(answer: Answer, how: Distortion) -> Answer:
+    """``answer`` of a write with everything that it names left out, cut down, or somebody else's."""
+    if how == Distortion.EMPTY:
+        return {}
+    return {name: _distorted(value, how) for name, value in answer.items()} if how else answer
+
+
+def _distorted(value: object, how: Distortion) -> object:
+    if isinstance(value, dict):
+        return {name: _distorted(one, how) for name, one in value.items()}
+    if isinstance(value, list):
+        kept = value[:1] if how == Distortion.FEWER else value
+        return [_distorted(one, how) for one in kept]
+    if how != Distortion.ANOTHER or not isinstance(value, str):
+        return value
+    if value.startswith("eni-"):
+        return "eni-of-somebody-else"
+    try:
+        return str(_SOMEBODYS[ip_address(value).version])
+    except ValueError:
+        return value
+
+
+_SOMEBODYS = {4: IPv4Address("10.99.99.99"), 6: IPv6Address("2001:db8:99::99")}
 
 
 def applies(fault: Fault, action: str, *, instances: Collection[str], eni_id: str) -> bool:

@@ -33,16 +33,20 @@ def test_every_point_is_killed_at() -> None:
 
 
 @contextlib.contextmanager
-def restarted_on_death(bench: Bench, *, reboot: bool = False) -> Iterator[None]:
+def restarted_on_death(
+    bench: Bench, *, reboot: bool = False, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """As a DaemonSet does it: the agent that dies within the block is started again, without the fault.
 
-    ``reboot``: it died with its node. No kernel object is left, and the boot id is another.
+    ``reboot``: it died with its node. No kernel object is left, and the boot id is another. ``meanwhile`` is
+    called before it is started.
     """
 
     def restart() -> None:
         until(lambda: bench.node.agent_pid, lambda pid: pid is None)
         if reboot:
             bench.node.reboot()
+        meanwhile()
         bench.start()
 
     with ThreadPoolExecutor(1) as pool:

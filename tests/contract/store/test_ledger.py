@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -151,6 +152,26 @@ def test_garbage_instead_of_a_ledger_is_said_and_left_alone(tmp_path: Path) -> N
     with pytest.raises(LedgerError, match=r"l\.db"):
         SqliteLedger(path)
     assert path.read_bytes().startswith(b"not a database")
+
+
+@pytest.mark.parametrize("kept", [0, 20, 600, 4096, 0.25, 0.5, 0.9])
+def test_cut_ledger_is_moved_aside_and_a_new_one_begun(tmp_path: Path, kept: float) -> None:
+    """Cut at any place: a node without a ledger serves, and the kernel says what is in use."""
+    path = tmp_path / "l.db"
+    first = SqliteLedger(path)
+    for n in range(300):
+        first.write(Changes(addresses=(replace(ADDRESS, address=IPv4Address(n)),)))
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    second = SqliteLedger(path)
+    assert second.load() == Snapshot()
+    second.write(Changes(addresses=(ADDRESS,)))
+    second.close()
+    assert SqliteLedger(path).load().addresses == (ADDRESS,)
+    aside = tmp_path / "l.db.damaged-1"
+    assert aside.exists() == bool(kept)
+    assert bool(second.moved_aside) == bool(kept)
 
 
 def test_failed_write_changes_nothing(tmp_path: Path, make_readonly: Callable[[SqliteLedger], None]) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from datapath import host_side, layout, pod_side
 from datapath.endpoint import Endpoint
-from datapath.errors import KernelError, NameTaken
+from datapath.errors import AddressTaken, KernelError, NameTaken
 from datapath.modes.policy_route import PolicyRoute
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, World, eni_link, witness
+from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, Card, World, eni_link, witness
 
 
 def descriptors() -> int:
@@ -227,6 +227,97 @@ def test_failure_at_each_step(
     assert world.snapshot(pod)["links"] == {"lo"}
     mode.setup(endpoint, pod)
     assert mode.check(endpoint, pod) == ()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's side is written, and the pod never becomes ready."""
+    monkeypatch.setattr(pod_side, "await_ready", _refused)
+
+
+def _refused(*_: object) -> None:
+    raise KernelError("injected", errno=errno.ENOMEM)
+
+
+def test_failed_repetition_takes_nothing_from_the_running_pod(
+    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = world.namespace()
+    endpoint = world.endpoint()
+    mode.setup(endpoint, pod)
+    node, inside = world.snapshot(world.node), world.snapshot(pod)
+    with monkeypatch.context() as patch:
+        failing(patch)
+        with pytest.raises(KernelError, match="injected"):
+            mode.setup(endpoint, pod)
+    mode.flush()
+    assert world.snapshot(world.node) == node
+    assert world.snapshot(pod) == inside
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+
+
+@pytest.mark.parametrize("address", ["same", "another"])
+@pytest.mark.parametrize("namespace", ["same", "another"])
+def test_failed_second_sandbox_takes_nothing_from_the_running_one(
+    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch, namespace: str, address: str
+) -> None:
+    """Under another container id: its ADD fails after everything was written."""
+    pod = world.namespace()
+    old = world.endpoint()
+    other = old if address == "same" else world.endpoint()
+    new = replace(old, container_id="new", ipv4=other.ipv4, ipv6=other.ipv6)
+    where = pod if namespace == "same" else world.namespace()
+    mode.setup(old, pod)
+    node, inside = world.snapshot(world.node), world.snapshot(pod)
+    with monkeypatch.context() as patch:
+        failing(patch)
+        with pytest.raises(KernelError, match="injected"):
+            mode.setup(new, where)
+    mode.flush()
+    assert world.snapshot(world.node) == node
+    assert world.snapshot(pod) == inside
+    assert mode.check(old, pod) == ()
+    assert exchange(pod, world.router, OUTSIDE) == str(old.ipv4)
+    mode.setup(new, where)
+    mode.flush()
+    assert mode.check(new, where) == ()
+    assert exchange(where, world.router, OUTSIDE) == str(new.ipv4)
+    assert not any("caliold" in name for name in world.snapshot(world.node)["links"])
+    if address == "another":
+        assert not any(f"{old.ipv4}/" in one for one in world.snapshot(world.node)["rules"])
+
+
+def test_failed_repetition_in_another_namespace_spares_the_running_pod(
+    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same container id with a namespace that is not the pod's."""
+    pod = world.namespace()
+    endpoint = world.endpoint()
+    mode.setup(endpoint, pod)
+    node, inside = world.snapshot(world.node), world.snapshot(pod)
+    with monkeypatch.context() as patch:
+        failing(patch)
+        with pytest.raises(KernelError, match="injected"):
+            mode.setup(endpoint, world.namespace())
+    mode.flush()
+    assert world.snapshot(world.node) == node
+    assert world.snapshot(pod) == inside
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+
+
+@pytest.mark.parametrize("eni", [ENI1, ENI2])
+def test_address_of_a_running_pod_is_refused(world: World, mode: PolicyRoute, eni: Card) -> None:
+    """Whatever a ledger says: the kernel is asked in the message that makes the pair."""
+    running, pod = world.namespace(), world.namespace()
+    old = world.endpoint(ENI1)
+    mode.setup(old, running)
+    before = world.snapshot(world.node)
+    for taken in ({"ipv4": old.ipv4}, {"ipv6": old.ipv6}):
+        with pytest.raises(AddressTaken, match="a running pod carries"):
+            mode.setup(replace(world.endpoint(eni), **taken), pod)
+    mode.flush()
+    assert world.snapshot(world.node) == before
+    assert world.snapshot(pod)["links"] == {"lo"}
+    assert exchange(running, world.router, OUTSIDE) == str(old.ipv4)
 
 
 def test_leftover_rules_of_the_address(world: World, mode: PolicyRoute) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
+from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint
 from datapath.modes.policy_route import PolicyRoute
 from tests.netns.datapath.traffic import exchange
@@ -75,6 +77,95 @@ def test_everything_deleted_comes_back(world: World, mode: PolicyRoute) -> None:
     assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6)
 
 
+def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> None:
+    """The pods' gateway, the end of packets for no pod, the guard's table, and settings, each taken away."""
+    endpoint, pod = running(world, mode)
+    before = everything(world, endpoint)
+    with witness(world.node) as reader:
+        (link,) = reader.link_lookup(ifname=endpoint.host_link)
+        reader.addr("del", index=1, address="169.254.1.1", prefixlen=32)
+        reader.addr("del", index=link, address="fe80::1", prefixlen=128)
+        for family in (2, 10):
+            reader.rule("del", family=family, priority=1024, iifname="eni1", action="unreachable")
+        table = 1000 + index_of(world, "eni1")
+        reader.route("del", dst="240.0.0.0/4", table=table, type="unreachable")
+        reader.route("del", dst="::/96", table=table, type="unreachable", family=10)
+    mode.guard.remove()
+    with namespace.entered(world.node):
+        sysctl.write(f"net/ipv4/conf/{endpoint.host_link}/rp_filter", "0")
+        sysctl.write("net/ipv4/conf/all/rp_filter", "2")
+        sysctl.write("net/ipv4/conf/all/forwarding", "0")
+    assert everything(world, endpoint) != before
+    assert mode.check(endpoint, pod) != ()
+    assert {one.what for one in mode.repair([endpoint])} >= {
+        "address 169.254.1.1/32 dev lo",
+        f"address fe80::1/128 dev {endpoint.host_link}",
+        "rule 1024: from all iif eni1 unreachable",
+        "rule 1024: from all iif eni1 unreachable (IPv6)",
+        f"route unreachable 240.0.0.0/4 table {table}",
+        f"route unreachable ::/96 table {table}",
+        f"link {endpoint.host_link}: what its pod may do to the node",
+        "nft table inet terway",
+        "sysctl net/ipv4/conf/all/rp_filter",
+        "sysctl net/ipv4/conf/all/forwarding",
+    }
+    assert mode.check(endpoint, pod) == ()
+    assert mode.repair([endpoint]) == ()
+    assert everything(world, endpoint) == before
+
+
+def everything(world: World, endpoint: Endpoint) -> tuple[object, ...]:
+    """What a snapshot leaves out: unreachable routes, rules about links, all addresses, settings, nft."""
+    with witness(world.node) as reader:
+        unreachable = {(one.get("dst"), one.get("table")) for one in reader.get_routes(type=7)}
+        addresses = {(one["index"], one.get("address")) for one in reader.get_addr()}
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    about_links = {(one["family"], one.get("iifname")) for one in rules if one["action"] == 7}
+    names = ("all/rp_filter", "all/forwarding", f"{endpoint.host_link}/rp_filter")
+    with namespace.entered(world.node):
+        settings = [sysctl.read(f"net/ipv4/conf/{name}") for name in names]
+        table = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    return unreachable, addresses, about_links, settings, table
+
+
+def test_an_eni_that_went_leaves_no_rule(world: World, mode: PolicyRoute) -> None:
+    """Its name may be the next device's, whose packets would go nowhere."""
+    with witness(world.node) as reader:
+        reader.link("del", index=index_of(world, "eni2"))
+    assert {one.what for one in mode.repair([])} >= {
+        "rule 1024: from all iif eni2 unreachable",
+        "rule 1024: from all iif eni2 unreachable (IPv6)",
+    }
+    with witness(world.node) as reader:
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1"}
+    assert mode.repair([]) == ()
+
+
+def test_an_eni_that_was_renamed_is_followed(world: World, mode: PolicyRoute) -> None:
+    with witness(world.node) as reader:
+        index = index_of(world, "eni2")
+        reader.link("set", index=index, state="down")
+        reader.link("set", index=index, ifname="ens6")
+        reader.link("set", index=index, state="up")
+    mode.repair([])
+    mode.repair([])
+    assert mode.repair([]) == ()
+    with witness(world.node) as reader:
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1", "ens6"}
+
+
+def test_foreign_rules_about_links_stay(world: World, mode: PolicyRoute) -> None:
+    with witness(world.node) as reader:
+        reader.rule("add", priority=1024, iifname="docker0", table=77)
+        reader.rule("add", priority=1023, iifname="docker0", action="unreachable")
+        reader.rule("add", priority=1024, iifname="docker0", src="10.9.0.0/16", action="unreachable")
+    before = world.snapshot(world.node)
+    assert mode.repair([]) == ()
+    assert world.snapshot(world.node) == before
+
+
 def test_observation(world: World, mode: PolicyRoute) -> None:
     endpoint, _ = running(world, mode)
     found = mode.observe()
@@ -98,7 +189,7 @@ def test_foreign_objects_stay(world: World, mode: PolicyRoute) -> None:
         reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
     before = world.snapshot(world.node)
     assert mode.observe().upstream_routes == ()
-    assert mode.repair([], remove_unknown=True) == ()
+    assert mode.repair([]) == ()
     assert world.snapshot(world.node) == before
 
 
@@ -137,14 +228,16 @@ def test_upstreams_running_pod_is_adopted(world: World, mode: PolicyRoute) -> No
     assert endpoint.host_link not in world.snapshot(world.node)["links"]
 
 
-def test_upstreams_unknown_pod_stays_unless_asked(world: World, mode: PolicyRoute) -> None:
+def test_upstreams_unrecorded_pod_stays_until_taken_down(world: World, mode: PolicyRoute) -> None:
     before = world.snapshot(world.node)
     endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
     upstream_pod(world, endpoint, pod)
     with_pod = world.snapshot(world.node)
     assert mode.repair([]) == ()
     assert world.snapshot(world.node) == with_pod
-    assert len(mode.repair([], remove_unknown=True)) == 3
+    assert mode.take_down(endpoint.host_link, "another container") == ()
+    assert world.snapshot(world.node) == with_pod
+    assert mode.take_down(endpoint.host_link, "") == (endpoint.ipv4,)
     mode.flush()
     assert world.snapshot(world.node) == before
 
@@ -173,18 +266,45 @@ def test_rule_to_the_wrong_eni(world: World, mode: PolicyRoute) -> None:
     assert mode.check(endpoint, pod) == ()
 
 
-def test_unknown_link_goes_only_when_asked(world: World, mode: PolicyRoute) -> None:
+def test_unrecorded_link_goes_only_when_taken_down(world: World, mode: PolicyRoute) -> None:
     endpoint, _ = running(world, mode)
     other = world.endpoint(ENI2)
     mode.setup(other, world.namespace())
     assert mode.repair([other]) == ()
-    done = mode.repair([other], remove_unknown=True)
+    assert set(mode.take_down(endpoint.host_link, endpoint.container_id)) == set(endpoint.addresses())
     mode.flush()
-    assert any(endpoint.container_id in one.found or endpoint.container_id in one.what for one in done)
     found = world.snapshot(world.node)
     assert endpoint.host_link not in found["links"]
     assert not any(f"{endpoint.ipv4}/" in one for one in found["rules"] | found["routes"])
     assert other.host_link in found["links"]
+
+
+def test_carriers_are_told_whatever_is_done_to_them(world: World, mode: PolicyRoute) -> None:
+    """Flushed, renamed, or down: the addresses are still known to be somebody's, and the rules stay."""
+    endpoint, _ = running(world, mode)
+    with witness(world.node) as reader:
+        (index,) = reader.link_lookup(ifname=endpoint.host_link)
+        eni = reader.get_links(index_of(world, "eni1"))[0].get("address")
+
+    def told() -> list[tuple[str, set[object], set[str]]]:
+        assert mode.repair([]) == ()
+        return [(one.link, set(one.addresses), set(one.enis)) for one in mode.carriers()]
+
+    whole = (set(endpoint.addresses()), {eni})
+    assert told() == [(endpoint.host_link, *whole)]
+    with witness(world.node) as reader:
+        reader.flush_routes(table=512, family=2)
+        reader.flush_routes(table=512, family=10)
+    assert told() == [(endpoint.host_link, *whole)]
+    with witness(world.node) as reader:
+        reader.link("set", index=index, state="down")
+    assert told() == [(endpoint.host_link, *whole)]
+    with witness(world.node) as reader:
+        reader.link("set", index=index, ifname="foreign0")
+        reader.link("set", index=index, state="up")
+        for address in endpoint.addresses():
+            reader.route("add", dst=f"{address}/{address.max_prefixlen}", oif=index, table=512, scope=253)
+    assert told() == [("foreign0", *whole)]
 
 
 def test_another_sandboxes_link_is_not_adopted(world: World, mode: PolicyRoute) -> None:

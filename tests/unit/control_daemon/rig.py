@@ -9,9 +9,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
 from control.daemon.attach import AddRequest, Attached, Attachments
+from control.daemon.cluster_id import ClusterId
 from control.daemon.faults import Faults
+from control.daemon.guard import Guard
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, WorkSettings
+from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings
 from control.daemon.reconcile import Reconciler
@@ -20,12 +23,13 @@ from control.daemon.vswitches import VSwitches
 from control.ipam.sizing import pool_sizes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
-from control.model.errors import KernelError, KubernetesError, PodNotFound
+from control.model.errors import AddressInUse, KernelError, KubernetesError, PodNotFound
 from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
 from control.model.pod import EventType, Network, Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath import layout
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
 
 NODE = NodeIdentity(
     InstanceId("i-node1"),
@@ -41,6 +45,12 @@ NODES_VSWITCH = VSwitchId("vsw-nodes")
 TAGS = (("creator", "terway"),)
 
 
+def _carrier(endpoint: Endpoint) -> Carrier:
+    mac = layout.host_mac(endpoint.container_id, endpoint.ifname)
+    enis = frozenset({endpoint.eni.mac})
+    return Carrier(endpoint.host_link, mac, endpoint.container_id, frozenset(endpoint.addresses()), enis)
+
+
 class FakeKernel:
     """Remembers what stands. ``broken`` makes the next setups fail as netlink would."""
 
@@ -50,11 +60,16 @@ class FakeKernel:
         self.broken: str = ""
         self.absent: set[str] = set()
         """MACs whose device does not appear."""
+        self.foreign: dict[str, Carrier] = {}
+        """Live links that nobody has set up here."""
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         assert netns >= 0
         if self.broken:
             raise KernelError(self.broken)
+        others = [c for c in self.carriers() if c.link != endpoint.host_link]
+        if any(a in c.addresses for c in others for a in endpoint.addresses()):
+            raise AddressInUse("a running pod carries it")
         self.endpoints[endpoint.host_link] = endpoint
         return Applied(7, "02:00:00:00:00:01", "02:00:00:00:00:02", 3)
 
@@ -77,6 +92,17 @@ class FakeKernel:
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         missing = [e for e in endpoints if e.host_link not in self.endpoints]
         return tuple(Difference(e.host_link, "absent") for e in missing)
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        return (*map(_carrier, self.endpoints.values()), *self.foreign.values())
+
+    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+        self.foreign.pop(link, None)
+        there = self.endpoints.get(link)
+        if there is None or there.container_id != container_id:
+            return ()
+        del self.endpoints[link]
+        return there.addresses()
 
     def pod_links(self) -> dict[str, str]:
         return {name: e.container_id for name, e in self.endpoints.items()}
@@ -109,6 +135,11 @@ class FakeKubernetes:
         if self.away:
             raise KubernetesError("API server away")
         return key in self.known and self.known[key].uid == uid
+
+    async def cluster_id(self) -> str:
+        if self.away:
+            raise KubernetesError("API server away")
+        return "cluster-1"
 
     def synced(self) -> bool:
         return not self.away
@@ -173,14 +204,18 @@ class Rig:
         self.cloud = FakeCloud(self.account)
         self.metadata = FakeMetadata(self.account, NODE)
         self.journal = Journal(self.ledger, self.clock, cooldown=30.0)
+        self.guard = Guard(journal=self.journal, kernel=self.kernel, kubernetes=self.kubernetes)
         self.work = CloudWork(
             cloud=self.cloud,
             metadata=self.metadata,
             kernel=self.kernel,
+            guard=self.guard,
             journal=self.journal,
             faults=Faults(),
             settings=WorkSettings(NODE.instance_id, dual=self.dual, tags=TAGS),
+            cluster=ClusterId(self.journal, self.kubernetes),
         )
+        self.orphans = Orphans(journal=self.journal, work=self.work)
         sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
         self.pool = Pool(
             journal=self.journal,
@@ -195,6 +230,7 @@ class Rig:
             journal=self.journal,
             pool=self.pool,
             kernel=self.kernel,
+            guard=self.guard,
             kubernetes=self.kubernetes,
             faults=Faults(),
             settings=EndpointSettings(),
@@ -205,6 +241,7 @@ class Rig:
             cloud=self.cloud,
             metadata=self.metadata,
             kernel=self.kernel,
+            guard=self.guard,
             kubernetes=self.kubernetes,
             work=self.work,
             instance_id=NODE.instance_id,
@@ -216,8 +253,10 @@ class Rig:
             journal=self.journal,
             attachments=self.attachments,
             kernel=self.kernel,
+            guard=self.guard,
             reconciler=self.reconciler,
             pool=self.pool,
+            orphans=self.orphans,
             settings=EndpointSettings(),
         )
 

@@ -46,7 +46,13 @@ def test_an_unforeseen_error_is_an_answer_too() -> None:
             raise KeyError("nobody foresaw this")
 
         rig.attachments.delete = broken  # type: ignore[method-assign, assignment]
-        service = CniService(attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, mtu=1500)
+        service = CniService(
+            attachments=rig.attachments,
+            journal=rig.journal,
+            kernel=rig.kernel,
+            guard=rig.guard,
+            mtu=1500,
+        )
         env = {
             "CNI_COMMAND": "DEL",
             "CNI_CONTAINERID": "c",

@@ -21,6 +21,7 @@ def upkeep_of(rig: Rig, timers: Timers | None = None) -> Upkeep:
         kubernetes=rig.kubernetes,
         reconciler=rig.reconciler,
         recovery=rig.recovery,
+        orphans=rig.orphans,
         timers=timers or Timers(rig.clock),
         sync_period=120.0,
     )

@@ -59,7 +59,7 @@ def _take(book: Book, text: str, *, container: str, uid: str = "u", now: float =
         AttachmentState.ADDING,
         now,
     )
-    book.apply(transitions.reserve(book, record, replaces=()))
+    book.apply(transitions.reserve(book, record))
     return record
 
 
@@ -126,11 +126,40 @@ def test_new_sandbox_takes_the_place_of_the_old_one_of_the_same_pod() -> None:
     book = _book(_free("10.0.0.2"))
     old = _take(book, "10.0.0.2", container="old")
     new = replace(old, key=AttachmentKey("new", "eth0"), since=150.0)
-    book.apply(transitions.reserve(book, new, replaces=(old,)))
+    book.apply(transitions.reserve(book, new))
+    book.apply(transitions.commit(book, new, 160.0, replaces=(old,)))
     assert [a.key.container_id for a in book.of_pod(old.pod)] == ["new"]
     owner = book.addresses[IPv4Address("10.0.0.2")].owner
     assert owner is not None
     assert owner.container_id == "new"
+
+
+def test_failed_second_sandbox_gives_the_address_back_to_the_running_one() -> None:
+    book = _book(_free("10.0.0.2"))
+    old = replace(_take(book, "10.0.0.2", container="old"), state=AttachmentState.READY)
+    book.apply(transitions.commit(book, old, 120.0))
+    new = replace(old, key=AttachmentKey("new", "eth0"), state=AttachmentState.ADDING, since=150.0)
+    for end in (transitions.unreserve, transitions.finish_delete):
+        book.apply(transitions.reserve(book, new))
+        book.apply(end(book, new, 200.0))
+        record = book.addresses[IPv4Address("10.0.0.2")]
+        assert (record.owner, record.state) == (old.key, AddressState.ASSIGNED)
+        assert list(book.attachments) == [old.key]
+
+
+def test_held_address_is_nobodys_whatever_its_record_says() -> None:
+    """Not the next pod's, not the cooled one's, and not its last owner's."""
+    book = _book(_free("10.0.0.2"), _free("10.0.0.3"))
+    address = IPv4Address("10.0.0.2")
+    assert book.hold(frozenset({address})) == frozenset()
+    assert _pick(book, uid="other") == "10.0.0.3"
+    record = _take(book, "10.0.0.2", container="a", uid="me", now=100.0)
+    book.apply(transitions.finish_delete(book, record, 200.0))
+    assert _pick(book, now=210.0, uid="me") == "10.0.0.3"
+    assert _pick(book, now=200.0 + COOLDOWN, uid="other") == "10.0.0.3"
+    assert book.hold(frozenset()) == {address}
+    assert _pick(book, now=200.0 + COOLDOWN, uid="me") == "10.0.0.2"
+    assert address in book.usable(ONE, 4, 200.0 + COOLDOWN)
 
 
 def test_frozen_address_stays_frozen_when_its_pod_goes() -> None:

@@ -1,0 +1,242 @@
+"""A ledger that is lost, cut, emptied, old or another node's: running pods keep their network and addresses.
+
+Each test loses it while the agent is down, as a disk, a hand or a restored image does, and lets the agent
+have its time: pool syncs, watches and collections of ten minutes go by on the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import cni_call
+from lab.client import Lab
+from lab.cni_call import CniError
+from lab.sandbox import LabPod
+from lab.spec import OUTSIDE_ADDRESS
+from tests.e2e.benches import bench
+from tests.e2e.conftest import Bench
+from tests.e2e.witnesses import assert_agree, cloud_enis, kernel, reaches, settled, state, until
+
+DIRECTORY = "var/lib/cni/terway"
+PODS = 18
+"""More than one ENI has room for."""
+
+
+@pytest.fixture
+def made(lab: Lab) -> Iterator[Bench]:
+    with bench(lab, ip_stack="dual", ip_pool_sync_period="30s", ip_cool_down="0s") as one:
+        yield one
+
+
+def _directory(made: Bench) -> Path:
+    return Path(f"/proc/{made.node.pid}/root", DIRECTORY)
+
+
+def _lose(made: Bench, how: str) -> None:
+    directory = _directory(made)
+    file = directory / "terway.db"
+    match how:
+        case "directory":
+            shutil.rmtree(directory)
+        case "wal":
+            (directory / "terway.db-wal").unlink()
+        case "emptied":
+            (directory / "terway.db-wal").unlink(missing_ok=True)
+            file.write_bytes(b"")
+        case "cut":
+            assert not (directory / "terway.db-wal").exists()
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _time_goes_by(made: Bench, minutes: int = 10) -> None:
+    for _ in range(minutes * 2):
+        made.advance(30)
+        settled(made.node)
+
+
+def _assert_unharmed(made: Bench, pods: list[LabPod]) -> None:
+    """Every pod's traffic, and its addresses in the cloud, on ENIs that are attached."""
+    addresses = [str(a) for pod in pods for a in pod.addresses]
+    assert len(addresses) == len(set(addresses)), "an address was given twice"
+    shown = cloud_enis(made.lab, made.node)
+    assert set(addresses) <= {a for e in shown.values() if e["status"] == "InUse" for a in e["addresses"]}
+    assert [pod.key for pod in pods if not reaches(pod, str(OUTSIDE_ADDRESS))] == []
+    first = pods[0]
+    assert [pod.key for pod in pods[1:] if not reaches(first, str(pod.ipv4))] == []
+    assert not made.drops()
+
+
+@pytest.mark.parametrize("bpf", ["on", "off"])
+@pytest.mark.parametrize("how", ["directory", "wal", "emptied", "cut"])
+def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: str) -> None:
+    def start() -> None:
+        made.node.start_agent(["-bpf", bpf], env={"TERWAY_TEST_CLOCK": "1"})
+
+    start()
+    pods = [made.pod(f"web-{n}") for n in range(PODS)]
+    settled(made.node)
+    made.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
+    _lose(made, how)
+    start()
+    told = settled(made.node)
+    assert len(told["unrecorded"]) == PODS
+    assert told["pool"]["held"] == PODS
+    new = [made.pod(f"new-{n}") for n in range(5)]
+    _time_goes_by(made)
+    _assert_unharmed(made, [*pods, *new])
+    made.node.stop_agent(signal.SIGKILL)
+    start()
+    _time_goes_by(made, 3)
+    _assert_unharmed(made, [*pods, *new])
+    for pod in (*pods, *new):
+        made.lab.delete_pod(pod)
+    assert not state(made.node)["unrecorded"]
+    until(lambda: kernel(made.lab, made.node).rules, lambda rules: not rules)
+    _time_goes_by(made, 3)
+    assert_agree(made.lab, made.node)
+
+
+def test_operator_is_told(made: Bench) -> None:
+    made.start()
+    pod = made.pod("web")
+    made.node.stop_agent()
+    _lose(made, "directory")
+    made.start()
+    told = json.loads(made.node.agent_get("/mapping")[1])
+    (link,) = kernel(made.lab, made.node).links
+    assert told["unrecorded"] == [
+        {"host_link": link, "container_id": pod.container_id, "addresses": sorted(map(str, pod.addresses))}
+    ]
+    (warning,) = json.loads(made.node.agent_get("/mode")[1])["warnings"]
+    assert link in warning
+    assert "ip link delete" in warning
+    _, metrics = made.node.agent_get("/metrics")
+    assert 'terway_resource_pool_held_count{ipStack="dual",type="local"} 1.0' in metrics
+
+    def told_of_it() -> list[str]:
+        events = made.lab.kubernetes.events("default")
+        return [e["message"] for e in events if e["involvedObject"]["name"] == made.node.name]
+
+    until(
+        told_of_it,
+        lambda messages: any("the ledger does not know 1 running" in m and link in m for m in messages),
+    )
+
+
+def test_repeated_add_finds_the_running_sandbox(made: Bench) -> None:
+    made.start()
+    pods = [made.pod(f"web-{n}") for n in range(3)]
+    made.node.stop_agent()
+    _lose(made, "directory")
+    made.start()
+    settled(made.node)
+    for pod in pods:
+        result, _ = cni_call.add(made.node, pod.network, pod.attachment())
+        assert [i["address"].split("/")[0] for i in result["ips"]] == [str(a) for a in pod.addresses]
+    _assert_unharmed(made, pods)
+    assert not state(made.node)["unrecorded"]
+    assert_agree(made.lab, made.node)
+
+
+def test_new_sandbox_of_a_pod_without_a_record_takes_its_place(made: Bench) -> None:
+    """Its first try fails and takes nothing away: a namespace where eth0 is somebody else's."""
+    made.start()
+    pod, other = made.pod("web"), made.pod("other")
+    made.node.stop_agent()
+    _lose(made, "directory")
+    made.start()
+    settled(made.node)
+    foreign = pod.attachment()
+    borrowed = type(foreign)("f" * 64, other.attachment().netns, foreign.namespace, foreign.name, foreign.uid)
+    with pytest.raises(CniError):
+        cni_call.add(made.node, pod.network, borrowed)
+    _assert_unharmed(made, [pod, other])
+    again = pod.recreate()
+    assert reaches(again, str(OUTSIDE_ADDRESS))
+    pod.stop()
+    assert len(state(made.node)["unrecorded"]) == 1, "the other one"
+    _assert_unharmed(made, [again, other])
+
+
+def test_older_copy_of_the_ledger(made: Bench, tmp_path: Path) -> None:
+    """Pods that are gone since, pods that came since, addresses that changed hands, intents of that day."""
+    made.start()
+    pods = [made.pod(f"web-{n}") for n in range(6)]
+    settled(made.node)
+    made.node.stop_agent()
+    shutil.copytree(_directory(made), tmp_path / "copy")
+    made.start()
+    for pod in pods[:3]:
+        made.lab.delete_pod(pod)
+    late = [made.pod(f"late-{n}") for n in range(8)]
+    settled(made.node)
+    made.node.stop_agent()
+    with sqlite3.connect(tmp_path / "copy" / "terway.db") as db:
+        (eni,) = db.execute("SELECT eni_id FROM eni").fetchone()
+        addresses = json.dumps([str(a) for pod in (*late, *pods[3:]) for a in pod.addresses])
+        for kind, about in (("release_addresses", addresses), ("release_eni", "[]")):
+            db.execute(
+                "INSERT INTO operation VALUES (?,?,1.0,?,NULL,'[]',0,0,?)", (f"old-{kind}", kind, eni, about)
+            )
+        db.execute("UPDATE address SET state='releasing', container_id=NULL, ifname=NULL")
+    shutil.rmtree(_directory(made))
+    shutil.copytree(tmp_path / "copy", _directory(made))
+    made.start()
+    _assert_unharmed(made, [*late, *pods[3:]])
+    for pod in pods[:3]:
+        pod.remove()
+    more = [made.pod(f"more-{n}") for n in range(4)]
+    _time_goes_by(made)
+    _assert_unharmed(made, [*late, *pods[3:], *more])
+
+
+def test_ledger_of_another_node_is_forgotten(lab: Lab, made: Bench, tmp_path: Path) -> None:
+    """A disk that was copied: its intents are about the other node's ENI, which the API would carry out."""
+    made.start()
+    theirs = [made.pod(f"web-{n}") for n in range(3)]
+    settled(made.node)
+    made.node.stop_agent()
+    shutil.copytree(_directory(made), tmp_path / "copy")
+    made.start()
+    with sqlite3.connect(tmp_path / "copy" / "terway.db") as db:
+        (eni,) = db.execute("SELECT eni_id FROM eni").fetchone()
+        addresses = json.dumps([str(a) for pod in theirs for a in pod.addresses])
+        db.execute(
+            "INSERT INTO operation VALUES ('o','release_addresses',1.0,?,NULL,'[]',0,0,?)", (eni, addresses)
+        )
+    with bench(lab, ip_stack="dual") as copy:
+        _directory(copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(tmp_path / "copy", _directory(copy))
+        copy.start()
+        ours = copy.pod("ours")
+        assert reaches(ours, str(OUTSIDE_ADDRESS))
+        assert_agree(lab, copy.node)
+        assert "its records are forgotten" in copy.node.agent_log()
+        _assert_unharmed(made, theirs)
+
+
+def test_link_of_a_running_pod_that_somebody_takes_down_keeps_its_address(made: Bench) -> None:
+    """The last thing that says so is the rule: nothing leads to a link that is down."""
+    made.start()
+    pod = made.pod("web")
+    made.node.stop_agent()
+    _lose(made, "directory")
+    (link,) = kernel(made.lab, made.node).links
+    made.node.python(
+        "from pyroute2 import IPRoute\n"
+        f"with IPRoute() as n: n.link('set', index=n.link_lookup(ifname={link!r})[0], state='down')\n"
+    )
+    made.node.start_agent(["-bpf", "off"], env={"TERWAY_TEST_CLOCK": "1"})
+    new = [made.pod(f"new-{n}") for n in range(3)]
+    _time_goes_by(made)
+    addresses = [a for one in (pod, *new) for a in one.addresses]
+    assert len(addresses) == len(set(addresses))
+    shown = {a for e in cloud_enis(made.lab, made.node).values() for a in e["addresses"]}
+    assert {str(a) for a in addresses} <= shown
