@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cni.chain import Plugin, type_of
 from cni.fields import Fields
-from control.config.cni_conf import Plugin, type_of
 from control.model.pod import Pod
 
 BANDWIDTH = "bandwidth"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from control.config.cni_conf import Plugin
+from cni.chain import Plugin
 from control.daemon.shaping import EGRESS, INGRESS, Limits, Shaping, told
 from control.model.ids import PodKey
 from control.model.pod import Pod
