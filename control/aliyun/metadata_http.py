@@ -126,8 +126,9 @@ class MetadataHttp:
             now = self._clock.now()
             if now >= self._renew_at:
                 try:
-                    self._token = await self._new_token()
-                except (_Temporary, MetadataError) as exc:
+                    async with asyncio.timeout(self._timeout / 2 if self._token else None):
+                        self._token = await self._new_token()
+                except (_Temporary, MetadataError, TimeoutError) as exc:
                     # The old one is good for as long again, and if it is not the service says so (401).
                     if not self._token or self._refused:
                         raise

@@ -40,8 +40,9 @@ class KubernetesConfig:
     """The node's name, which selects the pods to watch."""
     url: str = ""
     kubeconfig: str = ""
-    get_timeout: float = 2.0
-    """A pod that the cache does not know is looked up within this time: it is on the path of an ADD."""
+    get_timeout: float = 8.0
+    """A pod that the cache does not know is looked up within this time: it is on the path of an ADD. An API
+    server that is busy takes seconds; who is away is told within ten."""
     send_timeout: float = 5.0
     """One event or annotation patch."""
     list_timeout: float = 30.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_full_disk(node: Bench) -> None:
         code, body = readiness(node)
         assert code == 503
         assert all(words in body for words in FULL), body
+        assert "terway_ledger_writable 0.0" in node.node.agent_get("/metrics")[1]
         code, body = status(raw)
         assert (code, '"code": 50' in body) == (1, True), body
         assert all(words in body for words in FULL), body
@@ -109,6 +111,29 @@ def test_old_limits_and_no_cloud(node: Bench) -> None:
     assert all(reaches(pod, str(OUTSIDE_ADDRESS)) for pod in (steady, *pods))
     assert "terwayd is starting" not in str(error.value)
     until(node.node.agent_log, lambda log: "the old limits of ecs.g7.xlarge serve on" in log)
+
+
+@pytest.mark.parametrize("fault", [{"drop": "before"}, {"latency": 30.0}], ids=["broken", "silent"])
+def test_cloud_away_at_a_restart(node: Bench, fault: dict[str, Any]) -> None:
+    """Idle addresses are handed out at once, and the first pod that needs the cloud hears who is away."""
+    node.start()
+    steady = node.pod("steady")
+    idle = settled(node.node)["pool"]["idle"]
+    node.node.stop_agent()
+    node.lab.cloud.add_fault(instance_id=node.node.instance_id, **fault)
+    node.start()
+    pods = [node.pod(f"idle-{number}") for number in range(idle)]
+    assert "could not be asked" not in node.node.agent_log(), "nobody has waited for the cloud's time-out"
+    error = refused(node, "web")
+    assert error.code == 11
+    assert "the cloud's API" in str(error)
+    assert "DescribeNetworkInterfaces" in str(error), error
+    assert "100.100.0.10" in str(error), error
+    assert len(cloud_enis(node.lab, node.node)) == 1
+    assert all(reaches(pod, str(OUTSIDE_ADDRESS)) for pod in (steady, *pods))
+    node.lab.cloud.clear_faults()
+    node.advance(BLOCKED)
+    served(node, "web")
 
 
 def forget_when_limits_were_read(made: Bench) -> None:

@@ -293,7 +293,7 @@ def test_what_waits_goes_together_though_it_is_never_calm(cluster: Cluster) -> N
 
 
 class Server:
-    """Answers by the path, and remembers what it was asked. ``answers``: part of a request to its answer."""
+    """Remembers what it was asked. ``answers``: part of a request to status and body."""
 
     def __init__(self, answers: dict[str, tuple[int, dict[str, Any]]]) -> None:
         self.asked: list[str] = []
