@@ -150,8 +150,11 @@ def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
         words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
         yield Step(words, (link.change(host.index, mtu=endpoint.mtu),))
     if not host.has(HOST_LINK_SETTINGS):
-        words = Difference(f"{name}: what its pod may do to the node", "not shut off")
-        yield Step(words, (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
+        yield Step(not_shut_off(host.name), (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
+
+
+def not_shut_off(host_link: str) -> Difference:
+    return Difference(f"link {host_link}: what its pod may do to the node", "not shut off")
 
 
 def _conflicts(observed: Observed, planned: Iterable[Rule]) -> Iterator[Step]:

@@ -126,6 +126,16 @@ def test_an_address_without_a_pod(bench: Bench, lab: Lab, version: int) -> None:
     assert not bench.drops()
 
 
+def test_a_loosened_link_is_shut_again_at_once(bench: Bench) -> None:
+    """As systemd-udevd loosens each new one. Nobody waits for the next repair."""
+    bench.pod("web")
+    (attachment,) = settled(bench.node)["attachments"]
+    setting = f"/proc/sys/net/ipv4/conf/{attachment['host_link']}/rp_filter"
+    bench.node.exec(["sh", "-c", f"echo 2 >{setting}"])
+    until(lambda: bench.node.exec(["cat", setting]).stdout.strip(), lambda value: value == "1")
+    until(bench.node.agent_log, lambda log: f"put back link {attachment['host_link']}" in log)
+
+
 @VERSIONS
 def test_a_guest_with_a_stack_of_its_own_is_answered(bench: Bench, version: int) -> None:
     """Kata's and gVisor's ask for the gateway, where a pod's kernel has a permanent neighbour."""
