@@ -132,7 +132,7 @@ def test_a_loosened_link_is_shut_again_at_once(bench: Bench) -> None:
     (attachment,) = settled(bench.node)["attachments"]
     setting = f"/proc/sys/net/ipv4/conf/{attachment['host_link']}/rp_filter"
     bench.node.exec(["sh", "-c", f"echo 2 >{setting}"])
-    until(lambda: bench.node.exec(["cat", setting]).stdout.strip(), lambda value: value == "1")
+    until(lambda: bench.node.exec(["cat", setting]).stdout, lambda value: value.strip() == "1")
     until(bench.node.agent_log, lambda log: f"put back link {attachment['host_link']}" in log)
 
 
