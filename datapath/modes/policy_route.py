@@ -94,6 +94,10 @@ class PolicyRoute:
             if eni.gateway_v6 is not None and not node.has_ipv6():
                 eni = replace(eni, gateway_v6=None)
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
+            before = self._enis.get(eni.mac.lower())
+            if before is not None and before.ifindex != prepared.ifindex:
+                # Plugged anew: what is unreachable does not go with a link, as the other routes did.
+                node.forget_eni(socket, before.ifindex, before.name if before.name != prepared.name else "")
         self._enis[eni.mac.lower()] = prepared
         self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
