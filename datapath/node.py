@@ -17,7 +17,7 @@ from datapath.endpoint import HOST_LINK_PREFIX, EniLink
 from datapath.errors import KernelError
 from datapath.netlink import address, link, route, rule
 from datapath.netlink.address import Assigned
-from datapath.netlink.link import Link
+from datapath.netlink.link import Devconf, Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
@@ -132,8 +132,8 @@ def prepare_eni(
     sysctl.ensure(_settings("ipv4", found.name, _ENI_V4))
     if eni.gateway_v6 is not None:
         sysctl.ensure(_settings("ipv6", found.name, _ENI_V6))
-    if not found.up or found.mtu != eni.mtu:
-        socket.one(link.change(found.index, up=True, mtu=eni.mtu))
+    if not found.up or found.mtu != eni.mtu or not found.has(ENI_SETTINGS):
+        socket.one(link.change(found.index, up=True, mtu=eni.mtu, ipv4=ENI_SETTINGS))
     prepared = PreparedEni(eni, found.index, found.name, host_addresses, closed)
     present = look(socket, prepared).objects
     absent = objects.missing(prepared.objects(), present)
@@ -173,7 +173,8 @@ def look_for(socket: Socket, mac: str) -> Link | None:
 def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
     """Remove the table's routes and every rule of ours that leads to it or is about the link of this name.
 
-    The name may be another device's next, so a rule about it must not stay.
+    The name may be another device's next, so a rule about it must not stay. "": nobody knows it any more, and
+    repair finds the rule.
     """
     table = layout.eni_table(ifindex)
     for family in FAMILIES:
@@ -181,7 +182,7 @@ def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
             one
             for one in rule.list_all(socket, family)
             if (one.by_address and one.priority == layout.PRIORITY_FROM_POD and one.table == table)
-            or one == plan.no_pod_rule(family, name)
+            or (name and one == plan.no_pod_rule(family, name))
         ]
         routes = route.list_table(socket, family, table)
         # The default route leans on the route to its gateway, so the way of writing is taken backwards.
@@ -215,8 +216,10 @@ def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, 
     return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
 
 
-_ENI_V4 = {"rp_filter": "0", "forwarding": "1", "accept_local": "1"}
-"""accept_local: what the node itself sends to an address that no pod has comes back by the ENI, with the
-node's own source. The kernel would drop it as martian, and the sender never hear that there is nobody."""
+_ENI_V4 = {"forwarding": "1"}
+ENI_SETTINGS = {Devconf.RP_FILTER: 0, Devconf.ACCEPT_LOCAL: 1}
+"""What the VPC brings by an ENI need not be answered by it. ACCEPT_LOCAL: what the node itself sends to an
+address that no pod has comes back by the ENI, with the node's own source. The kernel would drop it as
+martian, and the sender never hear that there is nobody."""
 _ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
 """Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

@@ -150,7 +150,7 @@ def _host_addresses(endpoint: Endpoint, place: Place) -> tuple[Assigned, ...]:
         found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link))
     if endpoint.ipv6 is not None:
         gateway = layout.POD_GATEWAY_V6
-        found.append(Assigned(gateway, 64, place.host, SCOPE_LINK, device=endpoint.host_link))
+        found.append(Assigned(gateway, 128, place.host, SCOPE_LINK, device=endpoint.host_link))
     return tuple(found)
 
 

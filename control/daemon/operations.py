@@ -324,12 +324,13 @@ class CloudWork:
         assert operation.eni_id is not None
         self._faults.reach(FaultPoint.SHED_INTENT)
         record = self._journal.book.enis.get(operation.eni_id)
-        if record is not None:
-            self._kernel.forget_eni(record.mac)
         await self._cloud.detach_eni(operation.eni_id, self._settings.instance_id)
         self._faults.reach(FaultPoint.SHED_DETACHED)
         await self._delete(operation.eni_id)
         self._faults.reach(FaultPoint.SHED_DELETED)
+        if record is not None:
+            # Not before: as long as the VPC brings packets to its addresses, what ends them here must stay.
+            self._kernel.forget_eni(record.mac)
         self._journal.record(transitions.finish_release(self._journal.book, operation))
 
     async def _delete(self, eni_id: EniId) -> None:

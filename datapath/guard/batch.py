@@ -10,7 +10,7 @@ import struct
 
 from datapath.firewall.nft import Nft
 from datapath.guard.expression import u32
-from datapath.guard.ruleset import METER, METER_SIZE, METER_TIMEOUT, TABLE, Chain, Rule
+from datapath.guard.ruleset import PRIORITY, SET_SIZE, TABLE, Chain, Rule, Set
 from datapath.netlink import wire
 from datapath.netlink.wire import Request
 
@@ -18,11 +18,8 @@ SUBSYSTEM = 10
 _BEGIN, _END = 0x10, 0x11
 _HEAD = struct.Struct("=BBH")
 INET = 1
-_PREROUTING = 0
 _ACCEPT = 1
 _COUNTER_OBJECT = 1
-_IFINDEX_KEY = 20
-"""How the program nft shows the meter's key."""
 _SET_TIMEOUT, _SET_EVAL = 0x10, 0x20
 _APPEND = 0x800
 
@@ -56,20 +53,21 @@ def new_counter(name: str) -> Request:
     return _request(Nft.NEWOBJ, wire.CREATE, body, "add counter", name)
 
 
-def new_meter() -> Request:
-    body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, METER)
+def new_set(made: Set, number: int) -> Request:
+    """``number``: another one for each set of a transaction."""
+    body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, made.name)
     body += wire.attribute(3, u32(_SET_TIMEOUT | _SET_EVAL))
-    body += wire.attribute(4, u32(_IFINDEX_KEY)) + wire.attribute(5, u32(4))
-    body += wire.nested(9, wire.attribute(1, u32(METER_SIZE)))
-    body += wire.attribute(10, u32(1)) + wire.attribute(11, struct.pack(">Q", METER_TIMEOUT * 1000))
-    return _request(Nft.NEWSET, wire.CREATE, body, "add meter", METER)
+    body += wire.attribute(4, u32(made.key)) + wire.attribute(5, u32(made.key_length))
+    body += wire.nested(9, wire.attribute(1, u32(SET_SIZE)))
+    body += wire.attribute(10, u32(number)) + wire.attribute(11, struct.pack(">Q", made.timeout * 1000))
+    return _request(Nft.NEWSET, wire.CREATE, body, "add set", made.name)
 
 
 def new_chain(chain: Chain) -> Request:
     body = wire.attribute_text(1, TABLE) + wire.attribute_text(3, chain.name)
-    if chain.priority is not None:
-        priority = wire.attribute(2, struct.pack(">i", chain.priority))
-        body += wire.nested(4, wire.attribute(1, u32(_PREROUTING)), priority)
+    if chain.hook is not None:
+        priority = wire.attribute(2, struct.pack(">i", PRIORITY))
+        body += wire.nested(4, wire.attribute(1, u32(chain.hook)), priority)
         body += wire.attribute(5, u32(_ACCEPT)) + wire.attribute_text(7, "filter")
     return _request(Nft.NEWCHAIN, wire.CREATE, body, "add chain", chain.name)
 

@@ -1,7 +1,7 @@
 """What a rule of nf_tables consists of, into bytes. Pure; ``datapath.firewall.expression`` reads the same.
 
 An expression loads a field of the packet into a register, compares a register and ends the rule if it
-differs, or acts. Only the first register is used, which has 16 bytes.
+differs, or acts. What is loaded goes to the beginning of the registers; ``load_key`` loads two fields.
 Source: linux/netfilter/nf_tables.h. Integers are in network byte order, data as the register has it.
 """
 
@@ -18,6 +18,8 @@ _LIST_ELEM = 1
 _NAME, _DATA = 1, 2
 _VALUE, _VERDICT = 1, 2
 _VERDICT_REGISTER, _REGISTER = 0, 1
+_FIRST_WORD, _SECOND_WORD = 8, 9
+"""The first register of 16 bytes, in words of four."""
 _NETWORK, _TRANSPORT = 1, 2
 _COUNTER_OBJECT = 1
 _LIMIT_OVER = 1
@@ -63,13 +65,34 @@ def expression(name: str, *attributes: bytes) -> Expression:
     return wire.nested(_LIST_ELEM, wire.attribute_text(_NAME, name), data)
 
 
-def load_meta(key: Meta) -> Expression:
-    return expression("meta", wire.attribute(1, u32(_REGISTER)), wire.attribute(2, u32(key)))
+def load_meta(key: Meta, *, register: int = _REGISTER) -> Expression:
+    return expression("meta", wire.attribute(1, u32(register)), wire.attribute(2, u32(key)))
 
 
 def load_network(offset: int, length: int) -> Expression:
     """Bytes of the IP header."""
     return _payload(_NETWORK, offset, length)
+
+
+def load_key(offset: int, length: int) -> tuple[Expression, Expression]:
+    """The link that the packet came by, then bytes of the IP header: for ``in_set`` and ``add_to``."""
+    field = _payload(_NETWORK, offset, length, register=_SECOND_WORD)
+    return load_meta(Meta.IIF, register=_FIRST_WORD), field
+
+
+def in_set(name: str) -> Expression:
+    """What is loaded is an element of the set; else the rule ends."""
+    return expression("lookup", wire.attribute_text(1, name), wire.attribute(2, u32(_REGISTER)))
+
+
+def add_to(name: str) -> Expression:
+    """What is loaded becomes an element, if it is none yet; if the set is full the rule ends."""
+    return expression(
+        "dynset",
+        wire.attribute_text(1, name),
+        wire.attribute(3, u32(_DYNSET_ADD)),
+        wire.attribute(4, u32(_REGISTER)),
+    )
 
 
 def load_transport(offset: int, length: int) -> Expression:
@@ -136,10 +159,10 @@ def verdict(code: Verdict, chain: str = "") -> Expression:
     return expression("immediate", wire.attribute(1, u32(_VERDICT_REGISTER)), data)
 
 
-def _payload(base: int, offset: int, length: int) -> Expression:
+def _payload(base: int, offset: int, length: int, *, register: int = _REGISTER) -> Expression:
     return expression(
         "payload",
-        wire.attribute(1, u32(_REGISTER)),
+        wire.attribute(1, u32(register)),
         wire.attribute(2, u32(base)),
         wire.attribute(3, u32(offset)),
         wire.attribute(4, u32(length)),

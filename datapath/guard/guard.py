@@ -13,7 +13,7 @@ from datapath.errors import KernelError
 from datapath.firewall.connection import open_netfilter
 from datapath.firewall.nft import Nft
 from datapath.guard import batch
-from datapath.guard.ruleset import MEANINGS, TABLE, Reason, Ruleset, ruleset
+from datapath.guard.ruleset import MEANINGS, PRIORITY, SETS, TABLE, Reason, Ruleset, ruleset
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Message, Request
@@ -99,7 +99,7 @@ def _write(socket: Socket, wanted: Ruleset) -> None:
     """In one transaction. Counters stay, unless somebody has changed what cannot be written over."""
     objects = [
         *(batch.new_counter(reason) for reason in Reason),
-        batch.new_meter(),
+        *(batch.new_set(one, number) for number, one in enumerate(SETS, start=1)),
         *map(batch.new_chain, wanted.chains),
     ]
     rules = [*map(batch.new_rule, wanted.rules)]
@@ -120,7 +120,7 @@ def _difference(socket: Socket, wanted: Ruleset) -> Difference | None:
         return Difference(what, "switched off")
     chains = dict(_chains(socket))
     for chain in wanted.chains:
-        if chain.name not in chains or chains[chain.name] != chain.priority:
+        if chain.name not in chains or chains[chain.name] != chain.hook:
             return Difference(f"chain {chain.name} of {what}", "absent, or at another place")
     listed = _rules(socket)
     for name in {chain.name for chain in wanted.chains}:
@@ -139,16 +139,18 @@ def _table_flags(socket: Socket) -> int | None:
 
 
 def _chains(socket: Socket) -> list[tuple[str, int | None]]:
-    """Name, and priority if it is a base chain that lets through what its rules do not drop."""
+    """Name, and the hook of a base chain; -1 if it has another priority than ours, or a policy that drops."""
     listed = []
     for message in socket.dump(_dump(Nft.GETCHAIN, batch.head(), "list chains of")):
         found = wire.attributes(message.body, _HEAD)
         if message.body[0] != batch.INET or wire.text(found[1]) != TABLE:
             continue
-        hook = wire.attributes(found.get(4, b""))
-        at_prerouting = 4 in found and not int.from_bytes(hook[1], "big")
-        accepts = int.from_bytes(found.get(5, b"\1"), "big") == 1
-        place = int.from_bytes(hook[2], "big", signed=True) if at_prerouting and accepts else None
+        place = None
+        if 4 in found:
+            hook = wire.attributes(found[4])
+            ours = int.from_bytes(hook[2], "big", signed=True) == PRIORITY
+            accepts = int.from_bytes(found.get(5, b"\1"), "big") == 1
+            place = int.from_bytes(hook[1], "big") if ours and accepts else -1
         listed.append((wire.text(found[3]), place))
     return listed
 

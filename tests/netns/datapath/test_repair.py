@@ -84,7 +84,7 @@ def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> 
     with witness(world.node) as reader:
         (link,) = reader.link_lookup(ifname=endpoint.host_link)
         reader.addr("del", index=1, address="169.254.1.1", prefixlen=32)
-        reader.addr("del", index=link, address="fe80::1", prefixlen=64)
+        reader.addr("del", index=link, address="fe80::1", prefixlen=128)
         for family in (2, 10):
             reader.rule("del", family=family, priority=1024, iifname="eni1", action="unreachable")
         table = 1000 + index_of(world, "eni1")
@@ -99,7 +99,7 @@ def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> 
     assert mode.check(endpoint, pod) != ()
     assert {one.what for one in mode.repair([endpoint])} >= {
         "address 169.254.1.1/32 dev lo",
-        f"address fe80::1/64 dev {endpoint.host_link}",
+        f"address fe80::1/128 dev {endpoint.host_link}",
         "rule 1024: from all iif eni1 unreachable",
         "rule 1024: from all iif eni1 unreachable (IPv6)",
         f"route unreachable 240.0.0.0/4 table {table}",
@@ -126,6 +126,21 @@ def everything(world: World, endpoint: Endpoint) -> tuple[object, ...]:
         settings = [sysctl.read(f"net/ipv4/conf/{name}") for name in names]
         table = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
     return unreachable, addresses, about_links, settings, table
+
+
+def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: PolicyRoute) -> None:
+    """A strict filter, which systemd-udevd may set a moment after the hot-plug, would cut its pods off."""
+    endpoint, pod = world.endpoint(ENI2), world.namespace()
+    mode.setup(endpoint, pod)
+    mode.restore_settings()
+    for mend in (mode.restore_settings, lambda: mode.repair([endpoint])):
+        with namespace.entered(world.node):
+            sysctl.write("net/ipv4/conf/eni2/rp_filter", "1")
+        assert [one.what for one in mend()] == [f"reverse path filter and accept_local of ENI {ENI2.mac}"]
+        with namespace.entered(world.node):
+            assert sysctl.read("net/ipv4/conf/eni2/rp_filter") == "0"
+        mode.restore_settings()
+        assert exchange(world.router, pod, endpoint.addresses()[0])
 
 
 def test_an_eni_that_went_leaves_no_rule(world: World, mode: PolicyRoute) -> None:

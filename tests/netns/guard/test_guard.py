@@ -72,7 +72,7 @@ def test_a_table_that_cannot_be_written_over_is_made_anew(node: Node) -> None:
 
 def test_counters_outlive_a_change_of_enis(node: Node) -> None:
     node.guard.stand(ENIS)
-    node.nft("flush chain inet terway from_pod")
+    node.nft("flush chain inet terway to_node")
     node.nft("delete counter inet terway loopback")
     node.nft("add counter inet terway loopback { packets 7 bytes 700 }")
     assert node.guard.stand(["eni1"]) != ()

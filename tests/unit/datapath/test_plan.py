@@ -50,7 +50,7 @@ def test_dual_stack() -> None:
         "0.0.0.0/0 via 169.254.1.1 dev eth0 table 254",
         "::/0 via fe80::1 dev eth0 table 254",
     ]
-    assert texts(made.host_addresses) == ["fe80::1/64 dev cali0"]
+    assert texts(made.host_addresses) == ["fe80::1/128 dev cali0"]
     assert {one.oif for one in made.host_routes} == {PLACE.host}
     assert {one.index for one in made.pod_addresses} == {PLACE.pod}
 
@@ -82,7 +82,7 @@ def test_extra_routes_follow_the_route_to_their_gateway() -> None:
         "192.168.0.0/16 via 169.254.1.1 dev eth0 table 254",
         "fd00::/8 via fe80::1 dev eth0 table 254",
     ]
-    assert texts(made.host_addresses) == ["169.254.1.1/32 dev cali0", "fe80::1/64 dev cali0"]
+    assert texts(made.host_addresses) == ["169.254.1.1/32 dev cali0", "fe80::1/128 dev cali0"]
 
 
 def test_extra_route_of_a_family_the_pod_lacks_is_left_out() -> None:
