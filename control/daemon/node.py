@@ -46,6 +46,7 @@ from control.model.errors import Cause, LedgerError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
+from datapath.endpoint import Difference
 from datapath.fastpath.companion import Companion
 
 log = logging.getLogger(__name__)
@@ -229,6 +230,7 @@ class Node:
             raise
         self._assembly = assembly
         self._tell_of_the_ledger()
+        self._kernel.watch_settings(self._restored)
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -371,6 +373,10 @@ class Node:
             guard=self._guard,
             facts=facts,
         )
+
+    def _restored(self, one: Difference) -> None:
+        log.info("put back %s: %s", one.what, one.found)
+        self._metrics.repaired()
 
     def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
         """``terway-cli mode``: what is in force, and who checks what pods send."""

@@ -117,12 +117,12 @@ class Companion:
         """Look again for gateways' MACs that are not known; False if some still are not."""
         if self._fast is None:
             return True
-        try:
-            with self._sockets.borrowed() as socket:
-                for ifindex, eni in self._unlearned.items():
+        for ifindex, eni in self._unlearned.items():
+            try:
+                with self._sockets.borrowed() as socket:
                     self._tell_eni(self._fast, socket, eni, ifindex)
-        except (KernelError, OSError) as exc:
-            log.warning("gateways' MACs could not be looked up: %s", exc)
+            except (KernelError, OSError) as exc:
+                log.warning("gateways' MACs of ENI %s could not be looked up: %s", eni.mac, exc)
         return not self._unlearned
 
     def links_fd(self) -> int:
@@ -204,12 +204,15 @@ class Companion:
 
     def _mend_enis(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
         attached, rows = fast.attached(), fast.enis()
-        with self._sockets.borrowed() as socket:
-            for ifindex, eni in present.enis.items():
-                self._tell_eni(fast, socket, eni, ifindex)
+        for ifindex, eni in present.enis.items():
+            try:
+                with self._sockets.borrowed() as socket:
+                    self._tell_eni(fast, socket, eni, ifindex)
                 if ifindex not in attached:
                     fast.attach_eni(ifindex)
                     done.append(Difference(f"fast path of ENI {eni.mac}", "not attached"))
+            except KernelError as exc:  # it was unplugged a moment ago, and the others are seen to
+                log.warning("ENI %s has no fast path until the next look: %s", eni.mac, exc)
         for ifindex in rows.keys() - present.enis.keys():
             self.eni_leaves(ifindex)
             done.append(Difference(f"fast path of device {ifindex}", "no ENI of ours"))

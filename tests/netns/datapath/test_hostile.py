@@ -332,6 +332,28 @@ def test_the_nodes_loopback_is_out_of_reach(
     assert dropped(mode) == {"loopback": 1}
 
 
+def test_a_loosened_link_is_shut_again_at_once(
+    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+) -> None:
+    """systemd-udevd does it to each new link, and the reverse path filter is what holds ARP's senders."""
+    link = pods[0].endpoint.host_link
+    assert mode.restore_settings() == (), "what we set ourselves is no news"
+    setting = f"net/ipv4/conf/{link}/rp_filter"
+    for value in ("2", "0"):
+        with namespace.entered(world.node):
+            sysctl.write(setting, value)
+            sysctl.write("net/ipv4/conf/eth0/rp_filter", value)
+        (told,) = mode.restore_settings()
+        assert told.what.startswith(f"link {link}")
+        with namespace.entered(world.node):
+            assert sysctl.read(setting) == "1"
+            assert sysctl.read("net/ipv4/conf/eth0/rp_filter") == value, "others' links are others'"
+    with namespace.entered(world.node):
+        sysctl.write("net/ipv4/conf/all/rp_filter", "2")
+    assert [one.what for one in mode.restore_settings()] == ["sysctl net/ipv4/conf/all/rp_filter"]
+    assert mode.restore_settings() == ()
+
+
 @VERSIONS
 def test_duplicate_detection_goes_on(mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], version: int) -> None:
     """What a guest asks before it uses its address is let through, and answered by nobody."""

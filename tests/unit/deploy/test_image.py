@@ -126,14 +126,14 @@ def test_a_program_that_fails_or_is_missing_is_named() -> None:
         "deploy/Containerfile",
         "deploy/image/base.Containerfile",
         "deploy/image/buildah.py",
-        "constraints.txt",
+        "requirements/agent.txt",
         "bpf/.output/pod_egress.bpf.o",
         "bpf/include/datapath.h",
         "cni/fields.py",
     ],
 )
 def test_another_file_is_another_image(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("bpf/.output", "bpf/include", "cni", "control", "datapath", "deploy"):
+    for name in ("requirements", "bpf/.output", "bpf/include", "cni", "control", "datapath", "deploy"):
         shutil.copytree(stage.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("constraints.txt", "pyproject.toml"):
         shutil.copy(stage.ROOT / name, tmp_path)
