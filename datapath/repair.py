@@ -42,17 +42,26 @@ class Step:
 
 
 def steps(
-    observed: Observed, endpoints: Sequence[Endpoint], enis: Mapping[str, int], *, remove_unknown: bool
+    observed: Observed,
+    endpoints: Sequence[Endpoint],
+    enis: Mapping[str, int],
+    *,
+    remove_unknown: bool,
+    own_gateway: bool = False,
 ) -> list[Step]:
     """For ``endpoints``, all that should exist, and ``enis``, the link index of each known ENI's MAC.
 
+    ``own_gateway`` as for ``Place``.
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
     ``remove_unknown``: host links that no endpoint owns go too, with what leads to them.
     """
     mine = owned(observed, endpoints)
     found: list[Step] = []
     for endpoint, host in mine.items():
-        found.extend(_mend(observed, endpoint, host, enis))
+        eni = enis.get(endpoint.eni.mac.lower())
+        mac = pod_mac(endpoint, host)
+        place = Place(host.index, host.lower, eni or 0, host.mac, mac, own_gateway)
+        found.extend(_mend(observed, endpoint, host, place))
     found.extend(_stale_routes(observed, mine))
     unknown = [one for one in observed.links if one not in mine.values()] if remove_unknown else []
     found.extend(_remove_links(unknown))
@@ -119,15 +128,13 @@ def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
     return not host.alias and set(observed.addresses_of(host.index)) == set(endpoint.addresses())
 
 
-def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str, int]) -> Iterator[Step]:
+def _mend(observed: Observed, endpoint: Endpoint, host: Link, place: Place) -> Iterator[Step]:
     yield from _mend_link(endpoint, host)
-    eni = enis.get(endpoint.eni.mac.lower())
-    place = Place(host.index, host.lower, eni or 0, host.mac, pod_mac(endpoint, host))
     wanted = plan(endpoint, place)
     planned: list[Object] = [*wanted.host_addresses, *wanted.host_routes]
     if place.pod_mac:
         planned.extend(wanted.host_neighbours)
-    if eni is not None:
+    if place.eni:
         planned.extend(wanted.host_rules)
         yield from _conflicts(observed, wanted.host_rules)
     present: list[Object] = [

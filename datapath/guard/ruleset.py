@@ -21,7 +21,7 @@
                                                       with an error to their sender
     input          from a pod's host link             go to to_node
     to_node        to 127.0.0.0/8                     dropped
-                   to the gateway, no ICMP            dropped
+                   to the gateway, a TCP call         dropped; an answer to it is none
 
 The kernel asks its routes for 0.4 us in IPv6 and 0.1 in IPv4; to find what is remembered takes 0.04. An
 element is a link and an address that is routed to it, so a pod fills nothing, and a link's number is not used
@@ -52,7 +52,8 @@ NEIGHBOURS_PER_MINUTE, NEIGHBOURS_BURST = 12, 12
 _RAW = -300
 _IFNAME = 16
 _ICMPV6 = 58
-_ICMP = 1
+_TCP = 6
+_SYN, _ACK = 0x02, 0x10
 _RTN_UNICAST = 1
 _MLD = (131, 132, 143)
 _RS, _RA, _NS, _NA, _REDIRECT = 133, 134, 135, 136, 137
@@ -72,7 +73,7 @@ class Reason(StrEnum):
 MEANINGS = {
     Reason.SOURCE: "a pod sent from an address that is not its own",
     Reason.LOOPBACK: "a pod sent to 127.0.0.0/8 of the node",
-    Reason.GATEWAY: "a pod sent something else than ICMP to its gateway's address 169.254.1.1",
+    Reason.GATEWAY: "a pod called its gateway's address 169.254.1.1 by TCP",
     Reason.ROUTER: "a pod sent a router advertisement or a redirect",
     Reason.NEIGHBOURS: "a pod asked with too many link-local senders a minute",
     Reason.NO_POD: "an ENI brought a packet to an address that no pod has; its sender is told unreachable",
@@ -197,10 +198,11 @@ def _from_pod_6() -> list[Rule]:
 def _to_node() -> list[Rule]:
     chain, ipv4 = "to_node", _is_ipv6(no=True)
     to_gateway = (x.load_network(16, 4), x.equal(layout.POD_GATEWAY.packed))
-    no_icmp = (x.load_meta(Meta.L4PROTO), x.differs(bytes([_ICMP])))
+    tcp = (x.load_meta(Meta.L4PROTO), x.equal(bytes([_TCP])))
+    call = (x.load_transport(13, 1), x.mask(bytes([_SYN | _ACK])), x.equal(bytes([_SYN])))
     return [
         _drop(chain, Reason.LOOPBACK, *ipv4, x.load_network(16, 1), x.equal(b"\x7f")),
-        _drop(chain, Reason.GATEWAY, *ipv4, *to_gateway, *no_icmp),
+        _drop(chain, Reason.GATEWAY, *ipv4, *to_gateway, *tcp, *call),
     ]
 
 
