@@ -1,11 +1,12 @@
 """What the guard's table holds. Pure: names of the ENIs in, chains and rules out.
 
     chain          packets                            what becomes of them
-    prerouting     from a link and an address that    accepted
-    (before        were found right a short time ago
-    conntrack)     from a pod's host link             go to from_pod
-                   from an ENI                        go to from_eni
+    prerouting     from a pod's host link             go to from_pod
+    (before        from an ENI                        go to from_eni
+    conntrack)
     from_pod       IPv6                               go to from_pod_6
+                   from a link and an address that    accepted
+                   were found right a short time ago
                    from an address whose route is     dropped
                    not the link they came by
                    else                               remembered for a short time
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cache
@@ -139,6 +140,7 @@ CHAINS = (
     Chain("input", Hook.INPUT),
 )
 PRIORITY = _RAW
+_RIGHT = "found right a short time ago"
 
 
 def ruleset(enis: Iterable[str]) -> Ruleset:
@@ -149,7 +151,7 @@ def ruleset(enis: Iterable[str]) -> Ruleset:
 @cache
 def _of_every_node() -> tuple[Rule, ...]:
     return (
-        *_prerouting(),
+        _rule("prerouting", "what a pod sends", *_by_pod(), _goto("from_pod")),
         *_from_pod(),
         *_from_pod_6(),
         *_link_local_6(),
@@ -158,14 +160,6 @@ def _of_every_node() -> tuple[Rule, ...]:
         _rule("input", "what a pod sends to the node", *_by_pod(), _goto("to_node")),
         *_to_node(),
     )
-
-
-def _prerouting() -> Iterator[Rule]:
-    chain, right = "prerouting", "found right a short time ago"
-    accept = x.verdict(Verdict.ACCEPT)
-    yield _rule(chain, right, *_is_ipv6(no=True), *_sender(), x.in_set(SEEN), accept)
-    yield _rule(chain, right, *_is_ipv6(), *_sender_6(), x.in_set(SEEN_6), accept)
-    yield _rule(chain, "what a pod sends", *_by_pod(), _goto("from_pod"))
 
 
 def _arrivals(eni: str) -> Rule:
@@ -179,6 +173,7 @@ def _from_pod() -> list[Rule]:
     chain = "from_pod"
     return [
         _rule(chain, "IPv6", *_is_ipv6(), _goto("from_pod_6")),
+        _rule(chain, _RIGHT, *_sender(), x.in_set(SEEN), x.verdict(Verdict.ACCEPT)),
         _drop(chain, Reason.SOURCE, *_not_its_own()),
         _rule(chain, "found right", *_sender(), x.add_to(SEEN)),
     ]
@@ -188,6 +183,7 @@ def _from_pod_6() -> list[Rule]:
     chain = "from_pod_6"
     link_local = (x.load_network(8, 2), x.mask(b"\xff\xc0"), x.equal(b"\xfe\x80"))
     return [
+        _rule(chain, _RIGHT, *_sender_6(), x.in_set(SEEN_6), x.verdict(Verdict.ACCEPT)),
         _rule(chain, "from a link-local address", *link_local, _goto("link_local_6")),
         _rule(chain, "from no address", x.load_network(8, 16), x.equal(bytes(16)), _goto("unspecified_6")),
         _drop(chain, Reason.SOURCE, *_not_its_own()),
