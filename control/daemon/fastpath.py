@@ -174,6 +174,9 @@ class FastPathSwitch:
     def _following_links(self) -> Iterator[None]:
         """Within the block it is noted which pods' links go down and up."""
         loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
+        if fd < 0:
+            yield
+            return
         later: asyncio.TimerHandle | None = None
 
         def readable() -> None:

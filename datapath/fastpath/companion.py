@@ -75,7 +75,10 @@ class Companion:
         except Unavailable as exc:
             self._why = exc.reason
             raise
-        self._carriers = CarrierWatch(self._netns)
+        try:
+            self._carriers = CarrierWatch(self._netns)
+        except (KernelError, OSError) as exc:
+            log.warning("packets for pods whose link is down are lost without a reason: %s", exc)
         self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
