@@ -34,9 +34,9 @@ enum hook {
 enum verdict {
 	VERDICT_STACK = 0, /* on to whatever comes after the program */
 	VERDICT_DROP = 1,
-	VERDICT_PEER = 2,  /* into the pod behind the host veth `target` */
-	VERDICT_ENI = 3,   /* out of the ENI `target`, MACs written */
-	VERDICT_NEIGH = 4, /* out of the ENI `target`, MACs by the kernel's neighbour table */
+	VERDICT_PEER = 2,   /* into the pod behind the host veth `target` */
+	VERDICT_ENI = 3,    /* out of the ENI `target`, MACs written */
+	VERDICT_NEIGH = 4,  /* out of the ENI `target`, MACs by the kernel's neighbour table */
 	VERDICT_ANSWER = 5, /* back to the pod that asked, as the answer */
 };
 
@@ -146,7 +146,7 @@ _Static_assert(REASON_COUNT <= REASON_ROOM, "counters have room for every reason
 enum endpoint_flag {
 	ENDPOINT_OFF = 1,    /* the stack carries what this pod sends and receives */
 	ENDPOINT_PREFIX = 2, /* its address is in a stack prefix: spares the others that look-up */
-	ENDPOINT_DOWN = 4,   /* its link was down when the agent last heard of it, and nothing came by it since */
+	ENDPOINT_DOWN = 8,   /* its link was down when last heard of, and no frame came by it since */
 };
 
 /* The first 12 bytes of a frame. */

@@ -54,7 +54,7 @@ CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
 
 LINKS_CALM = 0.05
-"""Seconds from a link's event to the look at it: an ADD makes several, and is not to wait for that."""
+"""Seconds from the event of a link that goes down to the look at it, so that many are one look."""
 
 
 class State(StrEnum):
@@ -176,18 +176,24 @@ class FastPathSwitch:
     def _following_links(self) -> Iterator[None]:
         """Within the block it is noted which pods' links go down and up."""
         loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
+        if fd < 0:
+            yield
+            return
         later: asyncio.TimerHandle | None = None
 
         def readable() -> None:
             nonlocal later
             loop.remove_reader(fd)
-            later = loop.call_later(LINKS_CALM, read)
+            if later is not None:
+                later.cancel()
+            later = loop.call_later(LINKS_CALM, look)
 
-        def read() -> None:
+        def look() -> None:
+            nonlocal later
             loop.add_reader(fd, readable)
-            self._companion.links_changed()
+            later = loop.call_later(SOON, look) if self._companion.links_changed() else None
 
-        loop.add_reader(fd, readable)
+        look()
         try:
             yield
         finally:

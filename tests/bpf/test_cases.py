@@ -331,6 +331,16 @@ def test_segments_are_measured_and_not_the_train(node: Bench, whole: int) -> Non
     assert found.reason == ("fast_local" if whole <= 1400 else "stack_mtu")
 
 
+@pytest.mark.parametrize("ends", [(A, C), (A6, C6)], ids=["v4", "v6"])
+def test_a_train_that_is_longer_than_its_header_can_say(node: Bench, ends: tuple[Address, Address]) -> None:
+    """BIG TCP: the length is 0 then, which of a frame by itself is no length."""
+    raw = bytearray(sent(*ends, p.tcp(1, 2, bytes(2000)), protocol=p.TCP))
+    place = 16 if ends[0].version == 4 else 18
+    raw[place : place + 2] = b"\0\0"
+    assert node.run("pod_egress", "a", bytes(raw), gso=(1400, 2)).reason == "fast_local"
+    assert node.run("pod_egress", "a", bytes(raw)).reason == "drop_malformed"
+
+
 @pytest.mark.parametrize("program", ["pod_egress", "eni_ingress"])
 def test_a_node_that_is_off_leaves_all_to_the_stack(node: Bench, program: str) -> None:
     raw, at = (sent(A, B), "a") if program == "pod_egress" else (came(OUT, A), "eni1")
