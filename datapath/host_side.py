@@ -14,7 +14,16 @@ from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Message, Request, host_network
 from datapath.node import FAMILIES
 from datapath.objects import Object
-from datapath.plan import Place, Plan, Proof, proofs, source_rule, upstream_route, upstream_rule
+from datapath.plan import (
+    HOST_LINK_SETTINGS,
+    Place,
+    Plan,
+    Proof,
+    proofs,
+    source_rule,
+    upstream_route,
+    upstream_rule,
+)
 
 
 def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> None:
@@ -25,7 +34,7 @@ def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> Non
     """
     questions = proofs(endpoint, place)
     answers = socket.transact(
-        link.change(place.host, up=True, alias=endpoint.container_id),
+        link.change(place.host, up=True, alias=endpoint.container_id, ipv4=HOST_LINK_SETTINGS),
         *map(objects.add, wanted.host_addresses),
         *map(objects.add, wanted.host_routes),
         *map(objects.add, wanted.host_neighbours),

@@ -11,7 +11,8 @@ from datapath.netlink.route import MAIN
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import family_of
 from datapath.objects import ABSENT, Object
-from datapath.plan import Place, Plan, plan, pods_rule
+from datapath.plan import HOST_LINK_SETTINGS, Place, Plan, plan, pods_rule
+from datapath.repair import not_shut_off
 
 
 def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None) -> tuple[Difference, ...]:
@@ -25,6 +26,8 @@ def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None
     if eni is None:
         return (Difference(f"link of ENI {endpoint.eni.mac}", ABSENT),)
     found = [*_link_differences(host, endpoint.mtu)]
+    if not host.has(HOST_LINK_SETTINGS):
+        found.append(not_shut_off(host.name))
     inside = None if netns is None else pod_side.find(netns, endpoint.ifname)
     if netns is not None:
         if inside is None or not seen.paired(host, inside):

@@ -7,6 +7,7 @@ the sysctls are those of the calling thread's.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6
@@ -18,6 +19,7 @@ from datapath.netlink import address, link, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
 from datapath.netlink.route import Route
+from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, everywhere, family_of, host_network
 from datapath.objects import Object
@@ -54,14 +56,21 @@ class PreparedEni:
         table, index, name = layout.eni_table(self.ifindex), self.ifindex, self.name
         gateway, gateway_v6 = self.eni.gateway, self.eni.gateway_v6
         default = Route(everywhere(AF_INET), index, table, gateway, onlink=True, device=name)
+        nowhere = tuple(Route(one, 0, table, unreachable=True) for one in layout.NOT_BEYOND_A_LINK)
         if gateway_v6 is None:
-            return (default,)
+            return (*nowhere, default)
+        nowhere_v6 = tuple(Route(one, 0, table, unreachable=True) for one in layout.NOT_BEYOND_A_LINK_V6)
         to_gateway = Route(host_network(gateway_v6), index, table, device=name)
         default_v6 = Route(everywhere(AF_INET6), index, table, gateway_v6, device=name)
-        return (default, to_gateway, default_v6)
+        return (*nowhere, *nowhere_v6, default, to_gateway, default_v6)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """What ends here that comes in by the ENI for no pod."""
+        families = (AF_INET,) if self.eni.gateway_v6 is None else (AF_INET, AF_INET6)
+        return tuple(plan.no_pod_rule(family, self.name) for family in families)
 
     def objects(self) -> tuple[Object, ...]:
-        return (*self.addresses(), *self.routes())
+        return (*self.addresses(), *self.routes(), *self.rules())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +81,40 @@ class EniState:
     objects: tuple[Object, ...]
 
 
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6: not if it was built or started (``ipv6.disable=1``) without."""
+    return os.path.isdir(sysctl.path("net/ipv6/conf"))
+
+
 def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]:
     """Forwarding on, reverse path filter off, the rule towards the pods, for the families of the addresses.
 
-    Returns those families; IPv4 is always one. Forwarding of IPv6 makes the kernel ignore router
+    The filter stays on for pods' host links, each by itself: see ``plan.HOST_LINK_SETTINGS``.
+    Returns the families; IPv4 is always one. Forwarding of IPv6 makes the kernel ignore router
     advertisements on links with accept_ra=1, as upstream's node setup does.
     """
     families = _families(host_addresses)
-    _ensure_links("ipv4", {"forwarding": "1", "rp_filter": "0"})
+    _ensure_links("ipv4", {"forwarding": "1"})
+    _ensure_links("ipv4", {"rp_filter": "0"}, leave_out=HOST_ROLES)
     if AF_INET6 in families:
         _ensure_links("ipv6", {"forwarding": "1", "disable_ipv6": "0"})
-    socket.transact(*(rule.add(plan.pods_rule(family)) for family in sorted(families)))
+    socket.transact(
+        *(rule.add(plan.pods_rule(family)) for family in sorted(families)),
+        *map(address.add, plan.node_addresses()),
+    )
     return families
+
+
+def mend_settings(families: Iterable[int]) -> tuple[str, ...]:
+    """What ``prepare`` set for all links and somebody has set otherwise: put right, and named.
+
+    Of the reverse path filter the greater of ``all`` and the link's own counts: 2 there makes the pods'
+    strict one loose, and 1 refuses what the VPC brings by any ENI but the node's.
+    """
+    wanted = _settings("ipv4", "all", {"forwarding": "1", "rp_filter": "0"})
+    if AF_INET6 in families:
+        wanted |= _settings("ipv6", "all", {"forwarding": "1"})
+    return sysctl.ensure(wanted)
 
 
 def prepare_eni(socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...]) -> PreparedEni:
@@ -111,6 +142,7 @@ def look(socket: Socket, prepared: PreparedEni) -> EniState:
     present: list[Object] = [*address.of_link(socket, found.index)]
     for family in FAMILIES:
         present.extend(route.list_table(socket, family, layout.eni_table(found.index)))
+        present.extend(one for one in rule.list_all(socket, family) if one.iif == found.name)
     return EniState(found, tuple(present))
 
 
@@ -128,14 +160,19 @@ def look_for(socket: Socket, mac: str) -> Link | None:
     return next((one for one in link.list_all(socket) if one.mac == wanted and _may_be_eni(one)), None)
 
 
-def forget_eni(socket: Socket, ifindex: int) -> None:
-    """Remove the table's routes and every plain rule at our priority that leads to it."""
+def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
+    """Remove the table's routes and every rule of ours that leads to it or is about the link of this name.
+
+    The name may be another device's next, so a rule about it must not stay. "": nobody knows it any more, and
+    repair finds the rule.
+    """
     table = layout.eni_table(ifindex)
     for family in FAMILIES:
         rules = [
             one
             for one in rule.list_all(socket, family)
-            if one.plain and one.priority == layout.PRIORITY_FROM_POD and one.table == table
+            if (one.by_address and one.priority == layout.PRIORITY_FROM_POD and one.table == table)
+            or (name and one == plan.no_pod_rule(family, name))
         ]
         routes = route.list_table(socket, family, table)
         # The default route leans on the route to its gateway, so the way of writing is taken backwards.
@@ -150,11 +187,13 @@ def _families(addresses: Iterable[Address]) -> frozenset[int]:
     return frozenset({AF_INET}) | {family_of(a) for a in addresses}
 
 
-def _ensure_links(family: str, wanted: dict[str, str]) -> None:
+def _ensure_links(family: str, wanted: dict[str, str], *, leave_out: tuple[str, ...] = ()) -> None:
     """``default`` is what pods' links start with, so that no ADD needs to write any of these."""
     for name in ("all", "default"):
         sysctl.ensure(_settings(family, name, wanted))
     for name in sysctl.links(family):
+        if leave_out and name.startswith(leave_out):
+            continue
         try:
             sysctl.ensure(_settings(family, name, wanted))
         except KernelError as exc:
@@ -167,6 +206,8 @@ def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, 
     return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
 
 
-_ENI_V4 = {"rp_filter": "0", "forwarding": "1"}
+_ENI_V4 = {"rp_filter": "0", "forwarding": "1", "accept_local": "1"}
+"""accept_local: what the node itself sends to an address that no pod has comes back by the ENI, with the
+node's own source. The kernel would drop it as martian, and the sender never hear that there is nobody."""
 _ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
 """Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

@@ -64,5 +64,5 @@ def _place(one: Object) -> tuple[object, ...]:
     if isinstance(one, Route):
         return (one.destination, one.table)
     if isinstance(one, Rule):
-        return (one.family, one.priority, one.source, one.destination)
+        return (one.family, one.priority, one.source, one.destination, one.iif)
     return (one.address, one.index)

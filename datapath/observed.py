@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from datapath import layout
 from datapath.endpoint import HOST_LINK_PREFIX, Carrier, Endpoint
-from datapath.netlink import link, neighbour, route, rule
+from datapath.netlink import address, link, neighbour, route, rule
+from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
@@ -15,6 +16,7 @@ from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Network
 from datapath.node import FAMILIES
+from datapath.plan import LOOPBACK, no_pod_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Observed:
 
     ``links``: host ends of pods (by name), whoever made them; a link's ``alias`` is its container id, "" for
     upstream's. ``doomed``: taken out of use and about to be deleted. ``routes``: those in ``TABLE_PODS``;
-    ``upstream_routes``: those of pods in the main table. ``rules``: ours and upstream's, nobody else's.
+    ``upstream_routes``: those of pods in the main table. ``rules``: ours and upstream's about pods, nobody
+    else's; ``eni_rules``: ours about ENIs. ``addresses``: of the pods' host links and the loopback.
     ``others``: every other link of the node, as somebody may have renamed a pod's.
     """
 
@@ -33,6 +36,8 @@ class Observed:
     upstream_routes: tuple[Route, ...]
     rules: tuple[Rule, ...]
     neighbours: tuple[Neighbour, ...]
+    eni_rules: tuple[Rule, ...] = ()
+    addresses: tuple[Assigned, ...] = ()
     others: tuple[Link, ...] = field(default=())
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
@@ -43,10 +48,11 @@ class Observed:
 
 def observe(socket: Socket) -> Observed:
     """Rules first and links last: what a parallel ``setup`` has written a rule for has its route and link."""
-    rules = [one for family in FAMILIES for one in rule.list_all(socket, family) if is_pod_rule(one)]
+    rules = [one for family in FAMILIES for one in rule.list_all(socket, family)]
     routes = [one for family in FAMILIES for one in route.list_table(socket, family, layout.TABLE_PODS)]
     main = [one for family in FAMILIES for one in route.list_table(socket, family, MAIN)]
     neighbours = neighbour.list_permanent(socket)
+    addresses = address.list_all(socket)
     everything = link.list_all(socket)
     doomed = [one for one in everything if one.group == layout.GROUP_DOOMED]
     links = [one for one in everything if one.name.startswith(HOST_LINK_PREFIX) and one not in doomed]
@@ -56,9 +62,11 @@ def observe(socket: Socket) -> Observed:
         doomed=tuple(doomed),
         routes=tuple(routes),
         upstream_routes=tuple(r for r in main if r.oif in indices and _is_single(r.destination)),
-        rules=tuple(rules),
+        rules=tuple(filter(is_pod_rule, rules)),
         neighbours=tuple(n for n in neighbours if n.index in indices),
         others=tuple(one for one in everything if one.index not in indices and one not in doomed),
+        eni_rules=tuple(filter(is_eni_rule, rules)),
+        addresses=tuple(a for a in addresses if a.index in indices or a.index == LOOPBACK),
     )
 
 
@@ -83,9 +91,9 @@ def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     found: dict[int, frozenset[Address]] = {}
-    for index, address in _signs(observed, rows):
+    for index, one in _signs(observed, rows):
         if index in there:
-            found[index] = found.get(index, frozenset()) | {address}
+            found[index] = found.get(index, frozenset()) | {one}
     return found
 
 
@@ -97,8 +105,8 @@ def _signs(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> Iterat
         if not other.address.is_link_local:
             yield other.index, other.address
     for index, addresses in rows.items():
-        for address in addresses:
-            yield index, address
+        for carried in addresses:
+            yield index, carried
 
 
 def _carrier(
@@ -129,14 +137,19 @@ def is_pod_rule(one: Rule) -> bool:
 
 def is_source_rule(one: Rule) -> bool:
     """From one pod to an ENI's table."""
-    if not one.plain or one.priority != layout.PRIORITY_FROM_POD or one.destination is not None:
+    if not one.by_address or one.priority != layout.PRIORITY_FROM_POD or one.destination is not None:
         return False
     return one.source is not None and _is_single(one.source) and one.table > layout.TABLE_ENI_BASE
 
 
+def is_eni_rule(one: Rule) -> bool:
+    """Made by us, about what comes in by an ENI, be it there or not."""
+    return bool(one.iif) and one == no_pod_rule(one.family, one.iif)
+
+
 def is_upstream_rule(one: Rule) -> bool:
     """To one pod, by the main table."""
-    if not one.plain or one.priority != layout.PRIORITY_TO_POD or one.source is not None:
+    if not one.by_address or one.priority != layout.PRIORITY_TO_POD or one.source is not None:
         return False
     return one.destination is not None and _is_single(one.destination) and one.table == MAIN
 
@@ -148,7 +161,7 @@ def address_of(one: Rule) -> Address | None:
 
 
 def _leads_to_all_pods(one: Rule) -> bool:
-    unselective = one.plain and one.source is None and one.destination is None
+    unselective = one.by_address and one.source is None and one.destination is None
     return unselective and one.priority == layout.PRIORITY_TO_POD and one.table == layout.TABLE_PODS
 
 

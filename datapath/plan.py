@@ -13,11 +13,27 @@ from socket import AF_INET
 
 from datapath import layout
 from datapath.endpoint import Endpoint
-from datapath.netlink.address import SCOPE_LINK, Assigned
+from datapath.netlink.address import SCOPE_HOST, SCOPE_LINK, Assigned
+from datapath.netlink.link import Devconf
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Path, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, everywhere, family_of, host_network
+
+HOST_LINK_SETTINGS = {
+    Devconf.RP_FILTER: 1,
+    Devconf.ACCEPT_SOURCE_ROUTE: 0,
+    Devconf.ACCEPT_REDIRECTS: 0,
+    Devconf.PROXY_ARP: 0,
+    Devconf.ARP_ACCEPT: 0,
+    Devconf.DROP_GRATUITOUS_ARP: 1,
+}
+"""What a pod may not do to the node through its host link. The reverse path filter is strict: the only way
+back to a pod's address is its own link. The kernel asks it about ARP as well, so that a sender who is
+made up, or is another pod, makes no neighbour entry; a claim that nobody asked for makes none either."""
+
+LOOPBACK = 1
+"""The loopback is the first link of every namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,16 @@ def pods_rule(family: int) -> Rule:
     return Rule(family, layout.PRIORITY_TO_POD, layout.TABLE_PODS)
 
 
+def node_addresses() -> tuple[Assigned, ...]:
+    """The pods' gateway, for ARP. Of scope host, so that the node never sends from it."""
+    return (Assigned(layout.POD_GATEWAY, 32, LOOPBACK, SCOPE_HOST, device="lo"),)
+
+
+def no_pod_rule(family: int, eni: str) -> Rule:
+    """What came in by an ENI for nobody here goes nowhere."""
+    return Rule(family, layout.PRIORITY_FROM_ENI, 0, iif=eni, unreachable=True)
+
+
 def upstream_rule(address: Address) -> Rule:
     """Upstream's rule per pod; ahead of ours it would send the pod's packets out by the main table."""
     family = family_of(address)
@@ -118,10 +144,14 @@ def _families(endpoint: Endpoint) -> tuple[int, ...]:
 
 
 def _host_addresses(endpoint: Endpoint, place: Place) -> tuple[Assigned, ...]:
-    """Extra routes make the gateway a real address of the host's end, as upstream does."""
-    if not any(isinstance(extra, IPv4Network) for extra in endpoint.extra_routes):
-        return ()
-    return (Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link),)
+    """Extra routes make the gateway an address of the host's end, as upstream does; IPv6 always."""
+    found = []
+    if any(isinstance(extra, IPv4Network) for extra in endpoint.extra_routes):
+        found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link))
+    if endpoint.ipv6 is not None:
+        gateway = layout.POD_GATEWAY_V6
+        found.append(Assigned(gateway, 128, place.host, SCOPE_LINK, device=endpoint.host_link))
+    return tuple(found)
 
 
 def _pod_routes(endpoint: Endpoint, place: Place) -> tuple[Route, ...]:

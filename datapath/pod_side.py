@@ -14,10 +14,7 @@ from datapath.netlink.link import Link
 from datapath.netlink.route import Path
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Message
-from datapath.plan import Plan
-
-LOOPBACK = 1
-"""The loopback is the first link of every namespace."""
+from datapath.plan import LOOPBACK, Plan
 
 READY_DEADLINE = 5.0
 """Seconds. The work items that are waited for may be a second late, and more on a busy machine."""

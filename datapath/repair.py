@@ -9,7 +9,7 @@ record the caller has lost: neither the link nor what leads to it is touched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datapath import layout, objects
 from datapath import observed as seen
@@ -22,7 +22,15 @@ from datapath.netlink.wire import Address, Request
 from datapath.node import EniState, PreparedEni
 from datapath.objects import Object
 from datapath.observed import Observed
-from datapath.plan import Place, plan, pods_rule, upstream_route, upstream_rule
+from datapath.plan import (
+    HOST_LINK_SETTINGS,
+    Place,
+    node_addresses,
+    plan,
+    pods_rule,
+    upstream_route,
+    upstream_rule,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +67,21 @@ def owned(observed: Observed, endpoints: Iterable[Endpoint]) -> dict[Endpoint, L
     return {e: by_name[e.host_link] for e in endpoints if _is_ours(observed, e, by_name.get(e.host_link))}
 
 
-def node_steps(observed: Observed, families: Iterable[int]) -> list[Step]:
-    """The rule to the pods' table of each family in use, and doomed links, which the reaper deletes."""
-    wanted = [pods_rule(family) for family in sorted(families)]
+def node_steps(observed: Observed, families: Iterable[int], enis: Iterable[str]) -> list[Step]:
+    """What the node has once, what is left of ENIs that are gone, and doomed links, which the reaper deletes.
+
+    ``enis``: names of the links of the ENIs that are there.
+    """
+    wanted: list[Object] = [*(pods_rule(family) for family in sorted(families)), *node_addresses()]
+    present: list[Object] = [*observed.rules, *observed.addresses]
     found = [
-        Step(objects.difference(one, observed.rules), (objects.add(one),))
-        for one in objects.missing(wanted, observed.rules)
+        Step(objects.difference(one, present), (objects.add(one),))
+        for one in objects.missing(wanted, present)
     ]
+    known = frozenset(enis)
+    for left in observed.eni_rules:
+        if left.iif not in known:
+            found.append(_removal(left, "left behind: no ENI of ours has this name"))
     for one in observed.doomed:
         found.append(Step(Difference(f"link {one.name}", "left behind: its pod is gone"), ()))
     return found
@@ -76,7 +92,8 @@ def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
     if state.link is None:
         return []
     found = []
-    wanted = prepared.objects()
+    # It may have been renamed, and the rules are about its name.
+    wanted = replace(prepared, name=state.link.name).objects()
     if not state.link.up:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
@@ -100,13 +117,18 @@ def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str,
     eni = enis.get(endpoint.eni.mac.lower())
     place = Place(host.index, host.lower, eni or 0, host.mac, pod_mac(endpoint, host))
     wanted = plan(endpoint, place)
-    planned: list[Object] = [*wanted.host_routes]
+    planned: list[Object] = [*wanted.host_addresses, *wanted.host_routes]
     if place.pod_mac:
         planned.extend(wanted.host_neighbours)
     if eni is not None:
         planned.extend(wanted.host_rules)
         yield from _conflicts(observed, wanted.host_rules)
-    present: list[Object] = [*observed.routes, *observed.neighbours, *observed.rules]
+    present: list[Object] = [
+        *observed.addresses,
+        *observed.routes,
+        *observed.neighbours,
+        *observed.rules,
+    ]
     for one in objects.missing(planned, present):
         yield Step(objects.difference(one, present), (objects.add(one),))
     yield from _upstream_traces(observed, endpoint, host)
@@ -128,6 +150,12 @@ def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
     if host.mtu != endpoint.mtu:
         words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
         yield Step(words, (link.change(host.index, mtu=endpoint.mtu),))
+    if not host.has(HOST_LINK_SETTINGS):
+        yield Step(not_shut_off(host.name), (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
+
+
+def not_shut_off(host_link: str) -> Difference:
+    return Difference(f"link {host_link}: what its pod may do to the node", "not shut off")
 
 
 def _conflicts(observed: Observed, planned: Iterable[Rule]) -> Iterator[Step]:

@@ -26,14 +26,15 @@ def net_at(directory: str) -> None:
     _net = directory.rstrip("/") + "/"
 
 
-def _path(name: str) -> str:
+def path(name: str) -> str:
+    """Where the setting is, or the directory of some."""
     return _net + name[len(_NET) :] if _net and name.startswith(_NET) else ROOT + name
 
 
 def read(name: str) -> str:
     """The value without its newline. Raises KernelError with ENOENT if there is no such setting."""
     try:
-        with open(_path(name)) as file:
+        with open(path(name)) as file:
             return file.read().strip()
     except OSError as exc:
         raise KernelError("read sysctl", errno=exc.errno or 0, object=name) from exc
@@ -43,7 +44,7 @@ def write(name: str, value: str) -> None:
     """Set, whatever it was. Cheaper than ``ensure`` where nothing can have been set yet."""
     try:
         # Not open(): no buffer, no codec, no stat; this runs once per setting and pod.
-        file = os.open(_path(name), os.O_WRONLY | os.O_CLOEXEC)
+        file = os.open(path(name), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(file, value.encode())
         finally:
@@ -71,7 +72,7 @@ def links(family: str) -> tuple[str, ...]:
     """Names below ``net/FAMILY/conf`` (``ipv4`` or ``ipv6``), without ``all`` and ``default``."""
     where = f"net/{family}/conf"
     try:
-        names = os.listdir(_path(where))
+        names = os.listdir(path(where))
     except OSError as exc:
         raise KernelError("list sysctls", errno=exc.errno or 0, object=where) from exc
     return tuple(sorted(set(names) - {"all", "default"}))

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from control.daemon.detach import Detachments
 from control.daemon.faults import FaultPoint, Faults
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
@@ -79,7 +79,7 @@ class Attachments:
         journal: Journal,
         pool: Pool,
         kernel: NodeKernel,
-        guard: Guard,
+        holds: Holds,
         kubernetes: Kubernetes,
         faults: Faults,
         settings: EndpointSettings,
@@ -89,14 +89,14 @@ class Attachments:
         self._journal = journal
         self._pool = pool
         self._kernel = kernel
-        self._guard = guard
+        self._holds = holds
         self._kubernetes = kubernetes
         self._faults = faults
         self._settings = settings
         self._dual = dual
         self._annotate = annotate
         self._detachments = Detachments(
-            journal=journal, kernel=kernel, guard=guard, faults=faults, settings=settings
+            journal=journal, kernel=kernel, holds=holds, faults=faults, settings=settings
         )
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
@@ -160,12 +160,12 @@ class Attachments:
                 if tries == ADDRESS_TRIES:
                     raise
                 log.warning("pod %s gets another address: %s", request.pod, exc)
-                self._guard.look()
+                self._holds.look()
 
     async def _attach_new(self, request: AddRequest, pod: Pod) -> Attached:
         """Reserve, set up, commit. A sandbox that runs without a record keeps all it has."""
         wants = Wants(uid=pod.uid, ipv6=self._dual)
-        running = self._guard.running(request.key)
+        running = self._holds.running(request.key)
         reserved: list[AttachmentRecord] = []
         cool: set[Address] = set()
 
@@ -191,7 +191,7 @@ class Attachments:
             raise
         self._faults.reach(FaultPoint.ADD_COMMITTED)
         if running is not None:
-            self._guard.look()
+            self._holds.look()
         return attached
 
     def _commit(self, record: AttachmentRecord) -> None:

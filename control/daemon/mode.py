@@ -22,12 +22,19 @@ POLICY = (
 )
 
 
-def fallbacks(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> list[str]:
-    """One sentence for each thing that was asked for and is not in force."""
+def fallbacks(
+    config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes, *, ipv6: bool = True
+) -> list[str]:
+    """One sentence for each thing that was asked for and is not in force. ``ipv6``: the kernel has it."""
     asked, reasons = config.cni.plugin.virtual_type, []
     if asked is not VirtualType.POLICY_ROUTE:
         reasons.append(f"{asked} is asked for and not built yet: pods are routed (PolicyRoute)")
-    if config.wants_dual and not sizes.dual:
+    if config.wants_dual and not ipv6:
+        reasons.append(
+            "ip_stack dual is asked for, but this node's kernel has no IPv6 (started with ipv6.disable=1, or "
+            "built without): IPv4 only"
+        )
+    elif config.wants_dual and not sizes.dual:
         why = "has no IPv6" if not limits.ipv6_per_eni else "has fewer IPv6 than IPv4 addresses per ENI"
         reasons.append(f"ip_stack dual is asked for, but {limits.instance_type} {why}: IPv4 only")
     if config.wants_trunk and not limits.trunk_supported:
@@ -35,6 +42,31 @@ def fallbacks(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> l
     elif config.wants_trunk:
         reasons.append("trunking is asked for and not built yet: pods share ENIs")
     return reasons
+
+
+def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
+    """Who refuses what a pod may not send, per kind of lie; an empty list: nobody does.
+
+    ``unguarded`` as ``PolicyRouteKernel.unguarded``. eBPF and the other two are not alternatives: the second
+    lock holds while the first is not yet on a veth, or is being changed.
+    """
+    ebpf = [] if path.state is State.UNAVAILABLE else ["eBPF"]
+    nft = [] if unguarded else ["nftables"]
+    return {
+        "source_ipv4": [*ebpf, *nft, "rp_filter"],
+        "source_ipv6": [*ebpf, *nft],
+        "neighbour_arp": ["rp_filter"],
+        "neighbour_nd": nft,
+        "router_advertisement": nft,
+    }
+
+
+def unchecked(unguarded: str, path: Status) -> list[str]:
+    """A sentence for what nobody refuses; none if somebody refuses everything."""
+    lies = [kind for kind, who in checks(unguarded, path).items() if not who]
+    if not lies:
+        return []
+    return [f"not checked of what pods send: {', '.join(lies)}, because {unguarded}"]
 
 
 def describe(

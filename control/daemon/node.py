@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from control.aliyun.cloud import AliyunCloud
 from control.aliyun.credentials import AccessKey, CredentialSource, InstanceRole
@@ -20,7 +21,8 @@ from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.faults import Faults
-from control.daemon.guard import Guard
+from control.daemon.guard_metrics import GuardCollector
+from control.daemon.holds import Holds
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -40,6 +42,7 @@ from control.model.errors import Cause, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
+from datapath.endpoint import Difference
 from datapath.fastpath.companion import Companion
 
 log = logging.getLogger(__name__)
@@ -69,11 +72,11 @@ class Node:
             ),
             self._clock,
         )
-        self._guard = Guard(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
+        self._holds = Holds(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
         self._detachments = Detachments(
             journal=self._journal,
             kernel=self._kernel,
-            guard=self._guard,
+            holds=self._holds,
             faults=self._faults,
             settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
         )
@@ -89,6 +92,7 @@ class Node:
         self._inspector: Inspector | None = None
         self._metrics = Metrics(self._stats, self._eni_sizes, dual=config.wants_dual)
         self._metrics.registry.register(FastPathCollector(self._switch, self._journal.book.pod_of))
+        self._metrics.registry.register(GuardCollector(self._kernel.guard_counts))
         self._http = MetadataHttp(
             _host_and_port(config.settings.metadata_url), clock=self._clock, observe=self._metrics.metadata
         )
@@ -175,7 +179,7 @@ class Node:
         identity = await self._known.identity(self._metadata)
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)
-        sizes = self._config.sizes(limits)
+        sizes = self._config.sizes(limits, ipv6=self._kernel.has_ipv6())
         self._switch.open()
         host = self._kernel.prepare_node(identity.mac, dual=sizes.dual)
         place = Place(
@@ -192,6 +196,7 @@ class Node:
             raise
         self._assembly = assembly
         self._tell_of_the_ledger()
+        self._kernel.watch_settings(self._restored)
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -230,7 +235,7 @@ class Node:
             cloud=cloud,
             metadata=self._metadata,
             kernel=self._kernel,
-            guard=self._guard,
+            holds=self._holds,
             kubernetes=self._kubernetes,
             clock=self._clock,
             timers=self._timers,
@@ -267,7 +272,7 @@ class Node:
     # What is said.
 
     def _tell_of_the_ledger(self) -> None:
-        """A ledger that was not what a start expects. What runs without a record the guard tells."""
+        """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
         for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
             if text:
@@ -276,7 +281,7 @@ class Node:
 
     def _say(self, limits: InstanceLimits, place: Place) -> list[str]:
         """Fallbacks to the log and to a node event, warnings of the configuration to the log."""
-        because = mode.fallbacks(self._config, limits, place.sizes)
+        because = mode.fallbacks(self._config, limits, place.sizes, ipv6=self._kernel.has_ipv6())
         for reason in because:
             log.warning("%s", reason)
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
@@ -313,7 +318,7 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: mode.describe(self._config, place, host, because, self._switch.status()),
+            mode=lambda: self._mode(place, host, because),
             warnings=self._config.warnings,
         )
         return Inspector(
@@ -321,9 +326,22 @@ class Node:
             cloud=cloud,
             pool=assembly.pool,
             attachments=assembly.attachments,
-            guard=self._guard,
+            holds=self._holds,
             facts=facts,
         )
+
+    def _restored(self, one: Difference) -> None:
+        log.info("put back %s: %s", one.what, one.found)
+        self._metrics.repaired()
+
+    def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
+        """``terway-cli mode``: what is in force, and who checks what pods send."""
+        status, unguarded = self._switch.status(), self._kernel.unguarded()
+        reasons = [*because, *mode.unchecked(unguarded, status)]
+        answer = mode.describe(self._config, place, host, reasons, status)
+        answer["checks"] = mode.checks(unguarded, status)
+        answer["refused"] = {reason: count for reason, (count, _) in self._kernel.guard_counts().items()}
+        return answer
 
     def _stats(self) -> PoolStats:
         return self._assembly.pool.stats() if self._assembly else PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)

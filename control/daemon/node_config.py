@@ -48,8 +48,11 @@ class NodeConfig:
     def warnings(self) -> tuple[str, ...]:
         return (*self.eni.warnings, *self.cni.warnings)
 
-    def sizes(self, limits: InstanceLimits) -> PoolSizes:
-        """The pool's sizes on an instance type. Raises ConfigError if they leave no ENI for pods."""
+    def sizes(self, limits: InstanceLimits, *, ipv6: bool = True) -> PoolSizes:
+        """The pool's sizes on an instance type. Raises ConfigError if they leave no ENI for pods.
+
+        ``ipv6``: whether the node's kernel has it.
+        """
         pool = self.eni.pool
         sizes = pool_sizes(
             limits,
@@ -59,7 +62,7 @@ class NodeConfig:
             min_eni=pool.min_eni,
             ratio=pool.cap_ratio,
             shift=pool.cap_shift,
-            dual=self.wants_dual,
+            dual=self.wants_dual and ipv6,
         )
         if sizes.max_enis == 0:
             raise ConfigError(

@@ -109,7 +109,7 @@ class SqliteLedger:
     """One file, one writer: a second daemon on the same file is refused at once. Used from one thread.
 
     A file that is damaged is moved aside and a new one begun: without a ledger a node can serve, as the
-    kernel says which addresses are in use (``control.daemon.guard``), and waiting for somebody mends no file.
+    kernel says which addresses are in use (``control.daemon.holds``), and waiting for somebody mends no file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -55,7 +55,10 @@ class Nft(IntEnum):
     NEWRULE = 6
     GETRULE = 7
     DELRULE = 8
+    NEWSET = 9
     GETGEN = 16
+    NEWOBJ = 18
+    GETOBJ = 19
 
 
 class NftReader:

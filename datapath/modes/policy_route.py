@@ -13,21 +13,24 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from datapath import host_side, inspection, namespace, node, objects, pod_side, repair, standing
 from datapath import observed as seen
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
+from datapath.endpoint import HOST_LINK_PREFIX, Applied, Carrier, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
-from datapath.netlink import link
+from datapath.guard import Guard
+from datapath.netlink import link, netconf
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
+from datapath.netlink.netconf import NetconfMonitor
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Address
 from datapath.node import PreparedEni
 from datapath.observed import Observed
 from datapath.pair import Pair, PairMaker
-from datapath.plan import Place, plan
+from datapath.plan import HOST_LINK_SETTINGS, Place, plan
 from datapath.reaper import Reaper, doom
 from datapath.shortcut import NoShortcut, Present, Shortcut
 
@@ -48,6 +51,9 @@ class PolicyRoute:
         self._netns = None if netns is None else os.dup(netns)
         self._shortcut = shortcut
         self._sockets = Pool(self._netns)
+        self.guard = Guard(self._netns)
+        """What refuses that pods send as somebody else; it says itself whether it is in force."""
+        self._settings = NetconfMonitor(self._netns)
         self._reaper = Reaper(self._netns)
         self._pairs = PairMaker(self._reaper)
         self._enis: dict[str, PreparedEni] = {}
@@ -59,11 +65,18 @@ class PolicyRoute:
         """Wait for the reaper and give all descriptors back. What was set up stays."""
         self._reaper.close()
         self._sockets.close()
+        self.guard.close()
+        self._settings.close()
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
 
     # Node and ENIs
+
+    def has_ipv6(self) -> bool:
+        """Whether the kernel knows IPv6. If not, nothing is made, listed or removed that is of it."""
+        with self._inside():
+            return node.has_ipv6()
 
     def prepare_node(self, host_addresses: Iterable[Address], *, home: int = 0) -> None:
         """Sysctls, the rule to ``TABLE_PODS``, and an end to links that a crash left doomed.
@@ -73,14 +86,18 @@ class PolicyRoute:
         addresses = tuple(host_addresses)
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
+        self.guard.stand(self._eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
     def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:
         """Make the ENI's link and table ready; its index. KernelError with ENODEV: no link has the MAC."""
         with self._sockets.borrowed() as socket, self._inside():
+            if eni.gateway_v6 is not None and not node.has_ipv6():
+                eni = replace(eni, gateway_v6=None)
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
         self._enis[eni.mac.lower()] = prepared
+        self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
         return prepared.ifindex
 
@@ -91,12 +108,39 @@ class PolicyRoute:
             ifindex = self._ifindex_of(socket, mac) if prepared is None else prepared.ifindex
             if ifindex is not None:
                 self._shortcut.eni_leaves(ifindex)
-                node.forget_eni(socket, ifindex)
+                node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
+        self.guard.stand(self._eni_names())
+
+    def settings_fileno(self) -> int:
+        """Readable when somebody has set a reverse path filter: then it is time for ``restore_settings``."""
+        return self._settings.fileno()
+
+    def restore_settings(self) -> tuple[Difference, ...]:
+        """Put right what others have set since the last time; says what that was.
+
+        systemd-udevd sets the filter of every new link to what sysctl.d has for all (2, loose, by default), a
+        moment after the link was made.
+        """
+        changed = {one.index for one in self._settings.read()}
+        done: list[Difference] = []
+        with self._sockets.borrowed() as socket:
+            for index in changed - {netconf.ALL}:
+                found = link.find(socket, index) if index > 0 else None
+                if found is None or not found.name.startswith(HOST_LINK_PREFIX):
+                    continue
+                if not found.has(HOST_LINK_SETTINGS):
+                    socket.one(link.change(index, ipv4=HOST_LINK_SETTINGS).also_done_if(errno.ENODEV))
+                    done.append(repair.not_shut_off(found.name))
+        if netconf.ALL in changed:
+            done += self._mend_settings()
+        return tuple(done)
 
     # Endpoints
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         """See ``Mode.setup``. The ENI must have been prepared."""
+        if endpoint.ipv6 is not None and not self.has_ipv6():
+            raise _no_ipv6(endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
@@ -116,6 +160,7 @@ class PolicyRoute:
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``Mode.check``."""
+        endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             return inspection.check(socket, endpoint, netns, eni)
@@ -171,12 +216,17 @@ class PolicyRoute:
         """
         with self._sockets.borrowed() as socket, self._removing:
             observed = seen.observe(socket)
+            endpoints = self._of_families_here(endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
-            found = repair.node_steps(observed, self._families)
-            for prepared in tuple(self._enis.values()):
-                found += repair.eni_steps(prepared, node.look(socket, prepared))
+            looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
+            names = [state.link.name for _, state in looks if state.link is not None]
+            found = repair.node_steps(observed, self._families, names)
+            for prepared, state in looks:
+                found += repair.eni_steps(prepared, state)
             found += repair.steps(observed, endpoints, enis, self._shortcut.carried())
             done = [step.difference for step in found if _attempt(socket, step)]
+            done += self.guard.stand(names)
+            done += self._mend_settings()
             done += self._shortcut.mend(self._present(observed, endpoints))
         if observed.doomed:
             self._reaper.wake()
@@ -198,12 +248,37 @@ class PolicyRoute:
         """The node's namespace for this thread, for sysctls."""
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
 
+    def _of_families_here(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """Without IPv6 if the kernel has none: the ledger may know of it from an earlier boot."""
+        if self.has_ipv6():
+            return list(endpoints)
+        return [replace(one, ipv6=None) for one in endpoints if one.ipv4 is not None]
+
+    def _mend_settings(self) -> list[Difference]:
+        try:
+            with self._inside():
+                changed = node.mend_settings(self._families)
+        except KernelError as exc:
+            log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
+            return []
+        return [Difference(f"sysctl {name}", "set otherwise by somebody") for name in changed]
+
+    def _eni_names(self) -> list[str]:
+        return [prepared.name for prepared in tuple(self._enis.values())]
+
     def _ifindex_of(self, socket: Socket, mac: str) -> int | None:
         prepared = self._enis.get(mac.lower())
         if prepared is not None:
             return prepared.ifindex
         found = node.look_for(socket, mac)
         return None if found is None else found.index
+
+    def _name_of(self, socket: Socket, mac: str, prepared: PreparedEni | None) -> str:
+        """Of an ENI's link now, or what it was when it was made ready; "" if nobody knows."""
+        found = node.look_for(socket, mac)
+        if found is not None:
+            return found.name
+        return "" if prepared is None else prepared.name
 
     def _write(self, socket: Socket, endpoint: Endpoint, netns: int, place: Place, *, fresh: bool) -> None:
         """The pod's side, then the host's with its proof, then wait until the pod can send and receive."""
@@ -270,6 +345,15 @@ class PolicyRoute:
         free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
         self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
+
+
+def _no_ipv6(endpoint: Endpoint) -> KernelError:
+    return KernelError(
+        "set up a pod",
+        errno=errno.EAFNOSUPPORT,
+        object=f"{endpoint.host_link} with {endpoint.ipv6}",
+        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
+    )
 
 
 def _no_eni(endpoint: Endpoint) -> KernelError:

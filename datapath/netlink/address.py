@@ -17,9 +17,13 @@ from datapath.netlink.wire import Address, Kind, Message, Request
 _IFADDRMSG = struct.Struct("=BBBBI")
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
+IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
+IFA_F_NOPREFIXROUTE = 0x200
 SCOPE_LINK = 253
-_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
+SCOPE_HOST = 254
+_ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.EOPNOTSUPP})
+"""The last one: the kernel has no such family (IPv6 with ``ipv6.disable=1``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,10 @@ class Assigned:
 
 
 def add(assigned: Assigned) -> Request:
-    """Present already is fine. No duplicate detection for IPv6: the cloud hands out each address once."""
+    """Present already is fine. No duplicate detection for IPv6: the cloud hands out each address once.
+
+    Nor a route for a link-local one, as its link has that for all of them.
+    """
     return Request(Kind.NEWADDR, wire.CREATE | wire.REPLACE, _body(assigned), "add address", assigned)
 
 
@@ -69,4 +76,7 @@ def _body(assigned: Assigned) -> bytes:
     packed = assigned.address.packed
     family, flags = (AF_INET, 0) if len(packed) == 4 else (AF_INET6, IFA_F_NODAD)
     head = _IFADDRMSG.pack(family, assigned.prefix_length, flags, assigned.scope, assigned.index)
-    return head + wire.attribute(IFA_LOCAL, packed) + wire.attribute(IFA_ADDRESS, packed)
+    body = head + wire.attribute(IFA_LOCAL, packed) + wire.attribute(IFA_ADDRESS, packed)
+    if family == AF_INET6 and assigned.scope == SCOPE_LINK:
+        body += wire.attribute_u32(IFA_FLAGS, flags | IFA_F_NOPREFIXROUTE)
+    return body

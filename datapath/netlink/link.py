@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from socket import AF_INET
 
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
@@ -22,6 +25,7 @@ IFLA_LINK = 5
 IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
 IFLA_IFALIAS = 20
+IFLA_AF_SPEC = 26
 IFLA_GROUP = 27
 IFLA_NET_NS_FD = 28
 IFLA_EXT_MASK = 29
@@ -31,6 +35,7 @@ IFLA_LINK_NETNSID = 37
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 VETH_INFO_PEER = 1
+IFLA_INET_CONF = 1
 
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP = 1
@@ -44,12 +49,27 @@ _GONE = frozenset({errno.ENODEV})
 _STACKED = frozenset({"ipvlan", "macvlan", "macvtap", "ipvtap", "vlan", "bridge", "bond", "team"})
 
 
+class Devconf(IntEnum):
+    """A link's settings of IPv4 (``net/ipv4/conf/LINK``) by their numbers in linux/ip.h."""
+
+    PROXY_ARP = 3
+    ACCEPT_REDIRECTS = 4
+    RP_FILTER = 8
+    ACCEPT_SOURCE_ROUTE = 9
+    ARP_ACCEPT = 21
+    DROP_GRATUITOUS_ARP = 31
+
+
+Settings = Mapping[Devconf, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A link as the kernel shows it.
 
     ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
-    index is of another namespace. ``running`` means up with carrier, and the stack acts on it.
+    index is of another namespace. ``running`` means up with carrier, and the stack acts on it. ``families``:
+    its settings of IPv4 and IPv6 as the kernel told them, read by ``has`` alone.
     """
 
     index: int
@@ -63,6 +83,13 @@ class Link:
     group: int = 0
     lower: int = 0
     lower_elsewhere: bool = False
+    families: bytes = field(default=b"", compare=False, repr=False)
+
+    def has(self, wanted: Settings) -> bool:
+        """Its settings of IPv4 are these, as far as the kernel knows of them."""
+        found = wire.attributes(wire.attributes(self.families).get(AF_INET, b"")).get(IFLA_INET_CONF, b"")
+        values = struct.unpack(f"={len(found) // 4}i", found)
+        return all(values[one - 1] == value for one, value in wanted.items() if one <= len(values))
 
     @property
     def stacked(self) -> bool:
@@ -115,8 +142,12 @@ def change(
     mtu: int | None = None,
     alias: str | None = None,
     group: int | None = None,
+    ipv4: Settings | None = None,
 ) -> Request:
-    """Only what is given is changed. An empty ``alias`` removes it."""
+    """Only what is given is changed. An empty ``alias`` removes it.
+
+    Settings of IPv4 come with the link's other changes, where /proc/sys would cost a file for each.
+    """
     body = _IFINFOMSG.pack(0, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)
     if mtu is not None:
         body += wire.attribute_u32(IFLA_MTU, mtu)
@@ -124,6 +155,9 @@ def change(
         body += wire.attribute(IFLA_IFALIAS, alias.encode() or b"\0")
     if group is not None:
         body += wire.attribute_u32(IFLA_GROUP, group)
+    if ipv4:
+        settings = (wire.attribute_u32(number, value) for number, value in ipv4.items())
+        body += wire.nested(IFLA_AF_SPEC, wire.nested(AF_INET, wire.nested(IFLA_INET_CONF, *settings)))
     return Request(Kind.SETLINK, 0, body, "change link", f"number {index}")
 
 
@@ -174,6 +208,7 @@ def decode(message: Message) -> Link:
         group=wire.u32(found.get(IFLA_GROUP, b"")),
         lower=wire.u32(found.get(IFLA_LINK, b"")),
         lower_elsewhere=IFLA_LINK_NETNSID in found,
+        families=found.get(IFLA_AF_SPEC, b""),
     )
 
 

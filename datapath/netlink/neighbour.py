@@ -23,7 +23,8 @@ NUD_NONE = 0
 _KNOWN = NUD_PERMANENT | 0x40 | 0x02 | 0x04 | 0x08 | 0x10
 """States with a MAC to send to: also NOARP, REACHABLE, STALE, DELAY and PROBE."""
 _NTF_USE = 0x01
-_ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
+_ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EAFNOSUPPORT})
+"""The last one: the kernel has no such family (IPv6 with ``ipv6.disable=1``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ RTA_TABLE = 15
 MAIN = 254
 RTN_UNICAST = 1
 RTN_LOCAL = 2
+RTN_UNREACHABLE = 7
 SCOPE_UNIVERSE = 0
 SCOPE_LINK = 253
 RTPROT_UNSPEC = 0
@@ -41,14 +42,17 @@ _TABLE_OFFSET, _TYPE_OFFSET = 4, 7
 _NO_WAY = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.ENODEV}
 )
-_ABSENT = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV})
+# A kernel without the family (IPv6 with ``ipv6.disable=1``) has nobody who would know of its routes.
+_NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+_ABSENT = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV}) | _NO_FAMILY
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A unicast route. ``oif`` is a link's index, ``device`` its name for people. No gateway: on the link.
 
-    ``onlink``: take the gateway's word that it is on that link, though no route says so.
+    ``onlink``: take the gateway's word that it is on that link, though no route says so. ``unreachable``: no
+    way at all, of which the sender is told; ``oif`` is 0 then.
     """
 
     destination: Network
@@ -57,8 +61,11 @@ class Route:
     gateway: Address | None = None
     onlink: bool = field(default=False, compare=False)
     device: str = field(default="", compare=False)
+    unreachable: bool = False
 
     def __str__(self) -> str:
+        if self.unreachable:
+            return f"unreachable {self.destination} table {self.table}"
         via = f" via {self.gateway}" if self.gateway is not None else ""
         return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}"
 
@@ -106,7 +113,7 @@ def lookup(path: Path) -> Request:
         body += wire.attribute(RTA_SRC, path.source.packed)
     if path.iif:
         body += wire.attribute_u32(RTA_IIF, path.iif)
-    return Request(Kind.GETROUTE, 0, body, "route a packet", path, _NO_WAY)
+    return Request(Kind.GETROUTE, 0, body, "route a packet", path, _NO_WAY | _NO_FAMILY)
 
 
 def way(message: Message | None) -> Way | None:
@@ -128,29 +135,33 @@ def is_local(message: Message | None) -> bool:
 
 
 def decode(message: Message) -> Route | None:
-    """None for what is no plain unicast route through one link: local, unreachable, several next hops."""
+    """None for what is neither unreachable nor a plain unicast route through one link."""
     family, bits, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
-    if kind != RTN_UNICAST or RTA_OIF not in found:
+    unreachable = kind == RTN_UNREACHABLE
+    if not unreachable and (kind != RTN_UNICAST or RTA_OIF not in found):
         return None
     destination = found.get(RTA_DST)
     gateway = found.get(RTA_GATEWAY)
     return Route(
         destination=wire.everywhere(family) if destination is None else wire.network(destination, bits),
-        oif=wire.u32(found[RTA_OIF]),
+        # IPv6 says that the unreachable is by the loopback.
+        oif=0 if unreachable else wire.u32(found[RTA_OIF]),
         table=wire.u32(found[RTA_TABLE]) if RTA_TABLE in found else table,
         gateway=None if gateway is None else wire.address(gateway),
         onlink=bool(flags & RTNH_F_ONLINK),
+        unreachable=unreachable,
     )
 
 
 def list_table(socket: Socket, family: int, table: int) -> list[Route]:
-    """The unicast routes of one table; none if there is no such table."""
+    """The unicast and unreachable routes of one table; none if there is no such table, or no such family."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
-    request = Request(
-        Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", frozenset({errno.ENOENT})
-    )
-    found = (decode(message) for message in socket.dump(request) if message.kind == Kind.NEWROUTE)
+    absent = _NO_FAMILY | {errno.ENOENT}
+    request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)
+    # A kernel without the family answers with the routes of others.
+    dumped = (one for one in socket.dump(request) if one.kind == Kind.NEWROUTE and one.body[0] == family)
+    found = map(decode, dumped)
     return [route for route in found if route is not None and route.table == table]
 
 
@@ -160,10 +171,13 @@ def _body(route: Route, protocol: int) -> bytes:
     family = wire.family_of(route.destination)
     flags = RTNH_F_ONLINK if route.onlink else 0
     table = route.table if route.table < 256 else 0
-    scope = SCOPE_UNIVERSE if route.gateway is not None else SCOPE_LINK
-    body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, RTN_UNICAST, flags)
+    kind = RTN_UNREACHABLE if route.unreachable else RTN_UNICAST
+    scope = SCOPE_LINK if route.gateway is None and not route.unreachable else SCOPE_UNIVERSE
+    body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, kind, flags)
     if bits:
         body += wire.attribute(RTA_DST, packed)
     if route.gateway is not None:
         body += wire.attribute(RTA_GATEWAY, route.gateway.packed)
-    return body + wire.attribute_u32(RTA_OIF, route.oif) + wire.attribute_u32(RTA_TABLE, route.table)
+    if not route.unreachable:
+        body += wire.attribute_u32(RTA_OIF, route.oif)
+    return body + wire.attribute_u32(RTA_TABLE, route.table)

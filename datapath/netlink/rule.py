@@ -19,6 +19,7 @@ from datapath.netlink.wire import Kind, Message, Network, Request
 _FIB_RULE_HDR = struct.Struct("=BBBBBBBBI")
 FRA_DST = 1
 FRA_SRC = 2
+FRA_IIFNAME = 3
 FRA_PRIORITY = 6
 FRA_SUPPRESS_IFGROUP = 13
 FRA_SUPPRESS_PREFIXLEN = 14
@@ -26,21 +27,26 @@ FRA_TABLE = 15
 FRA_PAD = 18
 FRA_PROTOCOL = 21
 FR_ACT_TO_TBL = 1
+FR_ACT_UNREACHABLE = 7
 FIB_RULE_INVERT = 2
 _NOTHING = b"\xff\xff\xff\xff"
-_UNDERSTOOD = frozenset({FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PAD, FRA_PROTOCOL})
+_UNDERSTOOD = frozenset({FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PAD, FRA_PROTOCOL})
 _SUPPRESSORS = frozenset({FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN})
 
+_ACTIONS = frozenset({FR_ACT_TO_TBL, FR_ACT_UNREACHABLE})
+
 _THERE = frozenset({errno.EEXIST})
-_ABSENT = frozenset({errno.ENOENT, errno.ESRCH})
+_ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.EAFNOSUPPORT})
+"""The last one: the kernel has no such family, so it has no rule of it (IPv6 with ``ipv6.disable=1``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Packets ``source`` -> ``destination`` (None: any) are looked up in ``table``.
 
-    ``plain`` is False if the rule selects by more than this (a mark, a link, a port) or does something else
-    than a look-up: such a rule is somebody else's.
+    ``iif``: only those that come in by the link of that name, which need not be there. ``unreachable``:
+    they go nowhere, and their sender is told; ``table`` is 0 then. ``plain`` is False if the rule selects by
+    more than this (a mark, a port) or does something else again: such a rule is somebody else's.
     """
 
     family: int
@@ -49,11 +55,20 @@ class Rule:
     source: Network | None = None
     destination: Network | None = None
     plain: bool = True
+    iif: str = ""
+    unreachable: bool = False
+
+    @property
+    def by_address(self) -> bool:
+        """It looks up a table, and chooses its packets by nothing but their addresses."""
+        return self.plain and not self.iif and not self.unreachable
 
     def __str__(self) -> str:
         to = f" to {self.destination}" if self.destination is not None else ""
+        iif = f" iif {self.iif}" if self.iif else ""
+        action = "unreachable" if self.unreachable else f"lookup {self.table}"
         version = " (IPv6)" if self.family == AF_INET6 else ""
-        return f"{self.priority}: from {self.source or 'all'}{to} lookup {self.table}{version}"
+        return f"{self.priority}: from {self.source or 'all'}{to}{iif} {action}{version}"
 
 
 def add(rule: Rule) -> Request:
@@ -77,14 +92,17 @@ def decode(message: Message) -> Rule:
         table=wire.u32(found[FRA_TABLE]) if FRA_TABLE in found else table,
         source=wire.network(found[FRA_SRC], from_bits) if FRA_SRC in found else None,
         destination=wire.network(found[FRA_DST], to_bits) if FRA_DST in found else None,
-        plain=action == FR_ACT_TO_TBL and not other and not tos and not flags & FIB_RULE_INVERT,
+        plain=action in _ACTIONS and not other and not tos and not flags & FIB_RULE_INVERT,
+        iif=wire.text(found.get(FRA_IIFNAME, b"")),
+        unreachable=action == FR_ACT_UNREACHABLE,
     )
 
 
 def list_all(socket: Socket, family: int) -> list[Rule]:
-    """In the order in which the kernel asks them."""
+    """In the order in which the kernel asks them; none of a family that it has not got."""
     body = _FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-    request = Request(Kind.GETRULE, wire.DUMP, body, "list rules", "all")
+    absent = frozenset({errno.EAFNOSUPPORT})
+    request = Request(Kind.GETRULE, wire.DUMP, body, "list rules", "all", absent)
     return [decode(message) for message in socket.dump(request) if message.kind == Kind.NEWRULE]
 
 
@@ -92,9 +110,13 @@ def _body(rule: Rule) -> bytes:
     to_bits = rule.destination.prefixlen if rule.destination is not None else 0
     from_bits = rule.source.prefixlen if rule.source is not None else 0
     table = rule.table if rule.table < 256 else 0
-    body = _FIB_RULE_HDR.pack(rule.family, to_bits, from_bits, 0, table, 0, 0, FR_ACT_TO_TBL, 0)
+    action = FR_ACT_UNREACHABLE if rule.unreachable else FR_ACT_TO_TBL
+    body = _FIB_RULE_HDR.pack(rule.family, to_bits, from_bits, 0, table, 0, 0, action, 0)
     if rule.destination is not None:
         body += wire.attribute(FRA_DST, rule.destination.network_address.packed)
     if rule.source is not None:
         body += wire.attribute(FRA_SRC, rule.source.network_address.packed)
-    return body + wire.attribute_u32(FRA_PRIORITY, rule.priority) + wire.attribute_u32(FRA_TABLE, rule.table)
+    if rule.iif:
+        body += wire.attribute_text(FRA_IIFNAME, rule.iif)
+    body += wire.attribute_u32(FRA_PRIORITY, rule.priority)
+    return body if rule.unreachable else body + wire.attribute_u32(FRA_TABLE, rule.table)

@@ -67,6 +67,33 @@ class Socket:
                 raise failed
         return answers
 
+    def batch(self, *requests: Request) -> None:
+        """A transaction of netfilter's, in one ``sendmsg``; the first and the last request are its edges.
+
+        The answer that is waited for is that of the last request between the edges: only since Linux 6.10 do
+        the edges get answers of their own. Raises the first error; then nothing was changed.
+        """
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        last = first + len(requests) - 2
+        head = wire.encode(requests[:-1], first)
+        self._socket.send(head + wire.encode(requests[-1:], last + 1, acknowledged=False))
+        failed: KernelError | None = None
+        while True:
+            for message in wire.messages(self._socket.recv(RECEIVE_BYTES)):
+                if message.kind != wire.NLMSG_ERROR or not first <= message.sequence <= last:
+                    continue
+                number, words = message.error()
+                request = requests[message.sequence - first]
+                if number and number not in request.done_if and failed is None:
+                    name = str(request.subject)
+                    failed = KernelError(request.verb, errno=number, object=name, detail=words)
+                # An error of the first is one of the whole.
+                if message.sequence == last or (number and message.sequence == first):
+                    if failed is not None:
+                        raise failed
+                    return
+
     def one(self, request: Request) -> Message | None:
         return self.transact(request)[0]
 

@@ -113,15 +113,15 @@ def aligned(length: int) -> int:
     return (length + 3) & ~3
 
 
-def encode(requests: tuple[Request, ...], first_sequence: int) -> bytes:
-    """A batch, numbered from ``first_sequence``. Only the last asks for an acknowledgement.
+def encode(requests: tuple[Request, ...], first_sequence: int, *, acknowledged: bool = True) -> bytes:
+    """A batch, numbered from ``first_sequence``. Only the last asks for an acknowledgement, if any does.
 
     The kernel works in order and reports an error whether asked or not, so the last answer ends the batch.
     """
     parts = []
     last = len(requests) - 1
     for number, request in enumerate(requests):
-        flags = request.flags | REQUEST | (ACK if number == last else 0)
+        flags = request.flags | REQUEST | (ACK if acknowledged and number == last else 0)
         length = HEADER.size + len(request.body)
         parts.append(HEADER.pack(length, request.kind, flags, first_sequence + number, 0))
         parts.append(request.body)

@@ -42,8 +42,13 @@ class Ending:
     output: str
 
 
-def run(kernel: Kernel, command: str, *, timeout: float, environment: dict[str, str]) -> Ending:
-    """``command`` is for sh, in the repository's directory. ``timeout`` in seconds. Raises Lost."""
+def run(
+    kernel: Kernel, command: str, *, timeout: float, environment: dict[str, str], append: str = ""
+) -> Ending:
+    """``command`` is for sh, in the repository's directory. ``timeout`` in seconds. Raises Lost.
+
+    ``append`` is for the kernel's command line.
+    """
     exported = "".join(f"export {name}='{value}'\n" for name, value in environment.items())
     with tempfile.TemporaryDirectory(prefix="vm") as name:
         scratch = Path(name)
@@ -51,10 +56,10 @@ def run(kernel: Kernel, command: str, *, timeout: float, environment: dict[str, 
         root = image.first_root(kernel.directory, exported + command, settings)
         (scratch / "initrd").write_bytes(root)
         with _files_served(scratch) as files:
-            return _boot(_emulator(kernel, scratch / "initrd", files), timeout)
+            return _boot(_emulator(kernel, scratch / "initrd", files, append), timeout)
 
 
-def _emulator(kernel: Kernel, root: Path, files: Path) -> list[str]:
+def _emulator(kernel: Kernel, root: Path, files: Path, append: str) -> list[str]:
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none", "-serial", "stdio", "-machine", "q35", "-cpu", "max,la57=off"),
@@ -62,7 +67,8 @@ def _emulator(kernel: Kernel, root: Path, files: Path) -> list[str]:
         *("-object", f"memory-backend-memfd,id=memory,size={_MEMORY}M,share=on"),
         *("-numa", "node,memdev=memory", "-chardev", f"socket,id=files,path={files}"),
         *("-device", "vhost-user-fs-pci,chardev=files,tag=files"),
-        *("-kernel", str(image.unpacked_kernel(kernel.directory)), "-initrd", str(root), "-append", _APPEND),
+        *("-kernel", str(image.unpacked_kernel(kernel.directory)), "-initrd", str(root)),
+        *("-append", f"{_APPEND} {append}".rstrip()),
     ]
 
 

@@ -1,10 +1,11 @@
-"""python -m tests.vm.run [--kernel NAME]... [PATH... | -- COMMAND...]
+"""python -m tests.vm.run [--kernel NAME]... [--append WORDS] [PATH... | -- COMMAND...]
 
 Boots kernels of tests/kernels.toml, all of them unless --kernel says which, and runs in each the tests of
 PATH, or those that the list names, every file in a machine of its own; or COMMAND, where one word is text
 for the shell. Before the tests a probe compares what the fast path makes of the kernel with what the list
-expects. A kernel that is not there is fetched first (60 to 110 MB). Exit status 0 only if everything ended
-well on every kernel. A machine that was lost, which says nothing about a test, is tried once more.
+expects. WORDS go to the kernel's command line (``ipv6.disable=1``), and then nothing is probed. A kernel that
+is not there is fetched first (60 to 110 MB). Exit status 0 only if everything ended well on every kernel. A
+machine that was lost, which says nothing about a test, is tried once more.
 
 Needs root and Debian's qemu-system-x86, qemu-system-common and busybox-static; zstd spares 6.12 two seconds.
 """
@@ -62,20 +63,25 @@ def main() -> int:
         jobs = (
             [_plain(command)]
             if command
-            else [_probe(kernel), *_tests(options.paths or kernels.paths(), options.only)]
+            else [
+                *([] if options.append else [_probe(kernel)]),
+                *_tests(options.paths or kernels.paths(), options.only),
+            ]
         )
-        results += [run(kernel, job, options.timeout) for job in jobs]
+        results += [run(kernel, job, options.timeout, options.append) for job in jobs]
     print(*results, sep="\n")
     return 0 if all(result.ok for result in results) else 1
 
 
-def run(kernel: Kernel, job: Job, timeout: float) -> Result:
+def run(kernel: Kernel, job: Job, timeout: float, append: str = "") -> Result:
     """In a machine of its own, in another one if the first was lost."""
     print(f"[{kernel.name}] {job.title}", flush=True)
     for _ in range(_TRIES):
         began = time.monotonic()
         try:
-            ending = machine.run(kernel, job.command, timeout=timeout, environment=_ENVIRONMENT)
+            ending = machine.run(
+                kernel, job.command, timeout=timeout, environment=_ENVIRONMENT, append=append
+            )
         except machine.Lost as exc:
             said = str(exc)
             print(f"[{kernel.name}] {said}", flush=True)
@@ -95,6 +101,7 @@ def _parser(known: Iterable[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=1800.0, help="seconds for one machine (%(default).0f)"
     )
+    parser.add_argument("--append", default="", metavar="WORDS", help="for the kernel's command line")
     parser.add_argument("-k", dest="only", metavar="NAME", help="as pytest's")
     parser.add_argument("paths", nargs="*", metavar="PATH")
     return parser

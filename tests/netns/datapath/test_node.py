@@ -22,6 +22,13 @@ def index_of(world: World, name: str) -> int:
     return int(found[0])
 
 
+def eni_rules(world: World, name: str) -> set[int]:
+    """Families that have a rule about what comes in by the link of that name."""
+    with witness(world.node) as reader:
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    return {one["family"] for one in rules if one.get("iifname") == name and one["action"] == 7}
+
+
 def test_prepare_is_idempotent(world: World, mode: PolicyRoute) -> None:
     before = world.snapshot(world.node)
     mode.prepare_node((HOST, HOST_V6))
@@ -35,10 +42,14 @@ def test_sysctls(world: World, mode: PolicyRoute) -> None:
     mode.setup(endpoint, pod)
     with namespace.entered(world.node):
         for name in ("all", "default", "eth0", "eni1", endpoint.host_link):
-            assert sysctl.read(f"net/ipv4/conf/{name}/rp_filter") == "0", name
+            strict = "1" if name == endpoint.host_link else "0"
+            assert sysctl.read(f"net/ipv4/conf/{name}/rp_filter") == strict, name
             assert sysctl.read(f"net/ipv4/conf/{name}/forwarding") == "1", name
             assert sysctl.read(f"net/ipv6/conf/{name}/forwarding") == "1", name
         assert sysctl.read("net/ipv6/conf/eni1/accept_ra") == "0"
+        for name in ("accept_source_route", "accept_redirects", "proxy_arp", "arp_accept"):
+            assert sysctl.read(f"net/ipv4/conf/{endpoint.host_link}/{name}") == "0", name
+        assert sysctl.read(f"net/ipv4/conf/{endpoint.host_link}/drop_gratuitous_arp") == "1"
 
 
 def test_existing_links_are_relaxed(world: World) -> None:
@@ -107,6 +118,8 @@ def test_forget_eni(world: World, mode: PolicyRoute) -> None:
     found = world.snapshot(world.node)
     assert not any(f"table {1000 + index}" in one for one in found["routes"])
     # A rule that selects by more than the pod's address is an operator's.
+    assert not eni_rules(world, "eni1")
+    assert eni_rules(world, "eni2") == {2, 10}
     left = {one for one in found["rules"] if one.endswith(f"lookup {1000 + index}")}
     assert left == {f"v4 2048: from 10.0.0.200/32 lookup {1000 + index}"}
     assert mode.check(kept, kept_pod) == ()

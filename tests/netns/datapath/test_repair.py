@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
+from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint
 from datapath.modes.policy_route import PolicyRoute
 from tests.netns.datapath.traffic import exchange
@@ -73,6 +75,95 @@ def test_everything_deleted_comes_back(world: World, mode: PolicyRoute) -> None:
     assert world.snapshot(world.node) == before
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
     assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6)
+
+
+def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> None:
+    """The pods' gateway, the end of packets for no pod, the guard's table, and settings, each taken away."""
+    endpoint, pod = running(world, mode)
+    before = everything(world, endpoint)
+    with witness(world.node) as reader:
+        (link,) = reader.link_lookup(ifname=endpoint.host_link)
+        reader.addr("del", index=1, address="169.254.1.1", prefixlen=32)
+        reader.addr("del", index=link, address="fe80::1", prefixlen=128)
+        for family in (2, 10):
+            reader.rule("del", family=family, priority=1024, iifname="eni1", action="unreachable")
+        table = 1000 + index_of(world, "eni1")
+        reader.route("del", dst="240.0.0.0/4", table=table, type="unreachable")
+        reader.route("del", dst="::/96", table=table, type="unreachable", family=10)
+    mode.guard.remove()
+    with namespace.entered(world.node):
+        sysctl.write(f"net/ipv4/conf/{endpoint.host_link}/rp_filter", "0")
+        sysctl.write("net/ipv4/conf/all/rp_filter", "2")
+        sysctl.write("net/ipv4/conf/all/forwarding", "0")
+    assert everything(world, endpoint) != before
+    assert mode.check(endpoint, pod) != ()
+    assert {one.what for one in mode.repair([endpoint])} >= {
+        "address 169.254.1.1/32 dev lo",
+        f"address fe80::1/128 dev {endpoint.host_link}",
+        "rule 1024: from all iif eni1 unreachable",
+        "rule 1024: from all iif eni1 unreachable (IPv6)",
+        f"route unreachable 240.0.0.0/4 table {table}",
+        f"route unreachable ::/96 table {table}",
+        f"link {endpoint.host_link}: what its pod may do to the node",
+        "nft table inet terway",
+        "sysctl net/ipv4/conf/all/rp_filter",
+        "sysctl net/ipv4/conf/all/forwarding",
+    }
+    assert mode.check(endpoint, pod) == ()
+    assert mode.repair([endpoint]) == ()
+    assert everything(world, endpoint) == before
+
+
+def everything(world: World, endpoint: Endpoint) -> tuple[object, ...]:
+    """What a snapshot leaves out: unreachable routes, rules about links, all addresses, settings, nft."""
+    with witness(world.node) as reader:
+        unreachable = {(one.get("dst"), one.get("table")) for one in reader.get_routes(type=7)}
+        addresses = {(one["index"], one.get("address")) for one in reader.get_addr()}
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    about_links = {(one["family"], one.get("iifname")) for one in rules if one["action"] == 7}
+    names = ("all/rp_filter", "all/forwarding", f"{endpoint.host_link}/rp_filter")
+    with namespace.entered(world.node):
+        settings = [sysctl.read(f"net/ipv4/conf/{name}") for name in names]
+        table = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    return unreachable, addresses, about_links, settings, table
+
+
+def test_an_eni_that_went_leaves_no_rule(world: World, mode: PolicyRoute) -> None:
+    """Its name may be the next device's, whose packets would go nowhere."""
+    with witness(world.node) as reader:
+        reader.link("del", index=index_of(world, "eni2"))
+    assert {one.what for one in mode.repair([])} >= {
+        "rule 1024: from all iif eni2 unreachable",
+        "rule 1024: from all iif eni2 unreachable (IPv6)",
+    }
+    with witness(world.node) as reader:
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1"}
+    assert mode.repair([]) == ()
+
+
+def test_an_eni_that_was_renamed_is_followed(world: World, mode: PolicyRoute) -> None:
+    with witness(world.node) as reader:
+        index = index_of(world, "eni2")
+        reader.link("set", index=index, state="down")
+        reader.link("set", index=index, ifname="ens6")
+        reader.link("set", index=index, state="up")
+    mode.repair([])
+    mode.repair([])
+    assert mode.repair([]) == ()
+    with witness(world.node) as reader:
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1", "ens6"}
+
+
+def test_foreign_rules_about_links_stay(world: World, mode: PolicyRoute) -> None:
+    with witness(world.node) as reader:
+        reader.rule("add", priority=1024, iifname="docker0", table=77)
+        reader.rule("add", priority=1023, iifname="docker0", action="unreachable")
+        reader.rule("add", priority=1024, iifname="docker0", src="10.9.0.0/16", action="unreachable")
+    before = world.snapshot(world.node)
+    assert mode.repair([]) == ()
+    assert world.snapshot(world.node) == before
 
 
 def test_observation(world: World, mode: PolicyRoute) -> None:

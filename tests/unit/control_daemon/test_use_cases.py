@@ -15,7 +15,7 @@ from control.daemon.attach import AddRequest
 from control.ipam import transitions
 from control.model.cloud import CreateEni
 from control.model.errors import Cause, KernelError, PodNotFound, PoolExhausted, RequestError
-from control.model.ids import AttachmentKey, ClientToken, PodKey, SecurityGroupId
+from control.model.ids import AttachmentKey, ClientToken, EniId, PodKey, SecurityGroupId
 from control.model.records import AttachmentState, Changes, EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
 from tests.unit.control_daemon.rig import PODS_VSWITCH, FakeKernel, Rig
@@ -401,6 +401,35 @@ def test_release_that_was_cut_off_is_finished() -> None:
         await new.settle()
         assert new.in_cloud() == frozenset()
         new.assert_agree()
+
+    run(scenario())
+
+
+def test_an_eni_stays_prepared_until_the_cloud_has_taken_it() -> None:
+    """Packets to its addresses come until then, and what ends them at the node must be there."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.add("web-0")
+        await rig.delete("web-0")
+        (eni,) = rig.journal.book.enis.values()
+        addresses = tuple(r.address for r in rig.journal.book.of_eni(eni.eni_id))
+        operation = Operation(
+            ClientToken("t"), OperationKind.RELEASE_ENI, 1.0, eni.eni_id, addresses=addresses
+        )
+        rig.journal.record(transitions.begin_release(rig.journal.book, operation, 1.0))
+        prepared_at: list[bool] = []
+        delete = rig.cloud.delete_eni
+
+        async def watched(eni_id: EniId) -> None:
+            prepared_at.append(eni.mac in rig.kernel.enis)
+            await delete(eni_id)
+
+        rig.cloud.delete_eni = watched  # type: ignore[method-assign]
+        rig.pool.resume()
+        await rig.settle()
+        assert prepared_at == [True]
+        assert eni.mac not in rig.kernel.enis
 
     run(scenario())
 

@@ -50,14 +50,20 @@ def test_dual_stack() -> None:
         "0.0.0.0/0 via 169.254.1.1 dev eth0 table 254",
         "::/0 via fe80::1 dev eth0 table 254",
     ]
-    assert made.host_addresses == ()
+    assert texts(made.host_addresses) == ["fe80::1/128 dev cali0"]
     assert {one.oif for one in made.host_routes} == {PLACE.host}
     assert {one.index for one in made.pod_addresses} == {PLACE.pod}
 
 
 def test_one_family() -> None:
     made = plan(replace(DUAL, ipv6=None), PLACE)
-    everything = (*made.host_routes, *made.host_rules, *made.pod_routes, *made.pod_neighbours)
+    everything = (
+        *made.host_addresses,
+        *made.host_routes,
+        *made.host_rules,
+        *made.pod_routes,
+        *made.pod_neighbours,
+    )
     assert not any("::" in text for text in texts(everything))
     only_6 = plan(replace(DUAL, ipv4=None), PLACE)
     assert texts(only_6.pod_routes) == ["::/0 via fe80::1 dev eth0 table 254"]
@@ -76,7 +82,7 @@ def test_extra_routes_follow_the_route_to_their_gateway() -> None:
         "192.168.0.0/16 via 169.254.1.1 dev eth0 table 254",
         "fd00::/8 via fe80::1 dev eth0 table 254",
     ]
-    assert texts(made.host_addresses) == ["169.254.1.1/32 dev cali0"]
+    assert texts(made.host_addresses) == ["169.254.1.1/32 dev cali0", "fe80::1/128 dev cali0"]
 
 
 def test_extra_route_of_a_family_the_pod_lacks_is_left_out() -> None:

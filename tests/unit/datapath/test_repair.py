@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from socket import AF_INET
 
 from datapath import layout
 from datapath.endpoint import Carrier, Endpoint, EniLink
-from datapath.netlink.link import Link
+from datapath.netlink import wire
+from datapath.netlink.link import Devconf, Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Kind
 from datapath.node import EniState, PreparedEni
 from datapath.observed import Observed, carriers, is_pod_rule, owns, paired
+from datapath.plan import HOST_LINK_SETTINGS, no_pod_rule
 from datapath.repair import Step, eni_steps, node_steps, steps
 
 MAC = "00:16:3e:00:00:11"
@@ -122,11 +126,29 @@ def test_down_and_wrong_mtu() -> None:
     assert states == {"link cali0": "down", "link cali0 mtu 1500": "mtu 1400"}
 
 
+def test_what_a_pod_may_do_to_the_node_is_shut_off_again() -> None:
+    assert found(replace(GOOD, links=(replace(LINK, families=settings(HOST_LINK_SETTINGS)),)), POD) == []
+    open_again = settings({**HOST_LINK_SETTINGS, Devconf.RP_FILTER: 0})
+    (step,) = found(replace(GOOD, links=(replace(LINK, families=open_again),)), POD)
+    assert step.difference.found == "not shut off"
+
+
+def settings(values: Mapping[Devconf, int]) -> bytes:
+    """As the kernel tells a link's settings: all in a row."""
+    row = [0] * 33
+    for number, value in values.items():
+        row[number - 1] = value
+    return wire.nested(AF_INET, wire.attribute(1, struct.pack("=33i", *row)))
+
+
 def test_node_rule_and_doomed_links() -> None:
     doomed = replace(LINK, name="doomed7")
-    made = node_steps(replace(GOOD, doomed=(doomed,)), {AF_INET})
-    assert words(made) == [
+    kept, left = no_pod_rule(AF_INET, "eni1"), no_pod_rule(AF_INET, "eni9")
+    observed = replace(GOOD, doomed=(doomed,), eni_rules=(kept, left))
+    assert words(node_steps(observed, {AF_INET}, ["eni1"])) == [
         ("rule 512: from all lookup 512", "absent"),
+        ("address 169.254.1.1/32 dev lo", "absent"),
+        ("rule 1024: from all iif eni9 unreachable", "left behind: no ENI of ours has this name"),
         ("link doomed7", "left behind: its pod is gone"),
     ]
 
@@ -135,7 +157,18 @@ def test_eni_table() -> None:
     prepared = PreparedEni(ENI, 3, "eni1", (IPv4Address("10.0.0.10"),))
     link = Link(3, "eni1", MAC, 1500, True, True)
     assert eni_steps(prepared, EniState(link, prepared.objects())) == []
-    assert len(eni_steps(prepared, EniState(link, ()))) == 2
+    assert [what for what, _ in words(eni_steps(prepared, EniState(link, ())))] == [
+        "address 10.0.0.10/32 dev eni1",
+        "route unreachable 0.0.0.0/8 table 1003",
+        "route unreachable 169.254.0.0/16 table 1003",
+        "route unreachable 240.0.0.0/4 table 1003",
+        "route 0.0.0.0/0 via 10.0.0.253 dev eni1 table 1003",
+        "rule 1024: from all iif eni1 unreachable",
+    ]
+    renamed = replace(link, name="ens6")
+    assert words(eni_steps(prepared, EniState(renamed, prepared.objects()))) == [
+        ("rule 1024: from all iif ens6 unreachable", "absent")
+    ]
     assert eni_steps(prepared, EniState(None, ())) == []
     (down,) = eni_steps(prepared, EniState(replace(link, up=False), prepared.objects()))
     assert down.difference.found == "down"

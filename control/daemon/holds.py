@@ -29,7 +29,7 @@ TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
 
-class Guard:
+class Holds:
     """``look`` asks the kernel; ``unrecorded`` and ``Book.held`` are what it said last."""
 
     def __init__(self, *, journal: Journal, kernel: NodeKernel, kubernetes: Kubernetes) -> None:

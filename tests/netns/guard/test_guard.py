@@ -1,0 +1,132 @@
+"""The guard's table: written, read by the program nft, meddled with, mended; no obstacle to the fast path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from ipaddress import ip_network
+
+import pytest
+
+from datapath import namespace
+from datapath.firewall import Firewall
+from datapath.guard import Guard
+from datapath.guard.ruleset import MEANINGS, Reason, ruleset
+from tests.netns.guard.conftest import Node
+
+ENIS = ("eni1", "eni2")
+
+
+def test_it_is_written_once(node: Node) -> None:
+    (first,) = node.guard.stand(ENIS)
+    assert (first.what, first.found) == ("nft table inet terway", "absent")
+    assert node.guard.lacking == ""
+    assert node.guard.stand(ENIS) == ()
+    listed = node.nft("list", "table", "inet", "terway")
+    assert 'iifname "cali*" goto from_pod' in listed
+    assert "fib saddr . iif oif 0 counter name" in listed
+    assert 'iifname "eni2" goto from_eni' in listed
+    assert listed.count("comment") == len(ruleset(ENIS).rules)
+
+
+def test_every_reason_has_a_counter_and_a_meaning(node: Node) -> None:
+    assert node.guard.drops() == []
+    node.guard.stand(ENIS)
+    assert {one.reason for one in node.guard.drops()} == set(Reason) == set(MEANINGS)
+    assert all(one.packets == 0 and one.meaning for one in node.guard.drops())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "flush ruleset",
+        "delete table inet terway",
+        "flush table inet terway",
+        "flush chain inet terway from_pod",
+        "insert rule inet terway from_pod accept",
+        "add rule inet terway prerouting counter",
+        "add table inet terway { flags dormant; }",
+        "chain inet terway prerouting { policy drop; }",
+    ],
+)
+def test_a_foreign_hand_is_undone_and_told(node: Node, words: str) -> None:
+    node.guard.stand(ENIS)
+    before = node.nft("list", "table", "inet", "terway")
+    node.nft(words)
+    assert node.nft("list", "ruleset") != before
+    (told,) = node.guard.stand(ENIS)
+    assert "table inet terway" in told.what
+    assert node.nft("list", "table", "inet", "terway") == before
+    assert node.guard.stand(ENIS) == ()
+
+
+def test_a_table_that_cannot_be_written_over_is_made_anew(node: Node) -> None:
+    node.nft("add table inet terway; add counter inet terway source; add chain inet terway from_pod")
+    node.nft("add chain inet terway prerouting { type filter hook output priority 0; }")
+    node.nft("add set inet terway neighbours { type ipv4_addr; }")
+    assert node.guard.stand(ENIS) != ()
+    assert node.guard.lacking == ""
+    assert node.guard.stand(ENIS) == ()
+
+
+def test_counters_outlive_a_change_of_enis(node: Node) -> None:
+    node.guard.stand(ENIS)
+    node.nft("flush chain inet terway to_node")
+    node.nft("delete counter inet terway loopback")
+    node.nft("add counter inet terway loopback { packets 7 bytes 700 }")
+    assert node.guard.stand(["eni1"]) != ()
+    assert {one.reason: one.packets for one in node.guard.drops()}[Reason.LOOPBACK] == 7
+    assert "eni2" not in node.nft("list", "table", "inet", "terway")
+
+
+def test_others_are_left_alone(node: Node) -> None:
+    node.nft("add table ip terway; add chain ip terway mine; add rule ip terway mine counter drop")
+    node.nft("add table inet other; add chain inet other mine")
+    node.guard.stand(ENIS)
+    node.guard.remove()
+    node.guard.remove()
+    listed = node.nft("list", "ruleset")
+    assert "table ip terway" in listed
+    assert "table inet other" in listed
+    assert "table inet terway" not in listed
+
+
+def test_another_agent_finds_it_as_it_is(node: Node) -> None:
+    node.guard.stand(ENIS)
+    later = Guard(node.netns)
+    assert later.stand(ENIS) == ()
+    later.close()
+
+
+def test_it_is_no_filter_that_the_fast_path_would_pass_by(node: Node) -> None:
+    pods = (ip_network("10.0.0.0/16"), ip_network("2001:db8:10::/48"))
+    with Firewall(node.netns) as firewall:
+        firewall.obstacles(pods=pods, devices=frozenset(ENIS))
+        node.guard.stand(ENIS)
+        assert not firewall.changed(), "our own changes wake nobody"
+        assert firewall.obstacles(pods=pods, devices=frozenset(ENIS)) == ()
+    with Firewall(node.netns) as firewall:
+        assert firewall.obstacles(pods=pods, devices=frozenset(ENIS)) == ()
+
+
+REFUSED = """
+from datapath.guard import Guard
+guard = Guard()
+assert guard.stand(["eni1"]) == ()
+assert guard.drops() == []
+print(guard.lacking)
+"""
+
+
+def test_a_refusal_is_told_and_is_no_error(node: Node) -> None:
+    """Here the right is missing; a kernel without ``fib`` refuses by another number."""
+    with namespace.entered(node.netns):
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-net_admin", sys.executable, "-c", REFUSED],
+            text=True,
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )
+    assert "nf_tables refused the table inet terway" in done.stdout
