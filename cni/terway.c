@@ -33,11 +33,23 @@
 #define ENV_MAX (256U << 10)
 #define ANSWER_MAX (1U << 20)
 #define VERSION_MAX 32
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
 
-/* Counted from the start of the exchange: with the last two the runtime has its error within 5 s. */
+/*
+ * Counted from the start of the exchange. A daemon that is restarted has no socket for as long as its successor
+ * takes to import and to open its ledger, which on a machine that starts everything at once is many seconds; and
+ * one that is there may be slow to acknowledge. The kubelet gives a sandbox four minutes (twice its
+ * --runtime-request-timeout) and its deletion two, so a minute here costs it nothing, and a refusal costs the pod
+ * the kubelet's next round. A test builds the program with shorter ones.
+ */
+#ifndef CONNECT_MS
+#define CONNECT_MS 30000
+#define ACK_MS 60000
+#endif
+/* Between two tries: short at first, as most restarts are; then as little work as a busy machine can bear. */
 #define RETRY_MS 20
-#define CONNECT_MS 4000
-#define ACK_MS 4600
+#define RETRY_MAX_MS 250
 /* Counted from the ack. Upstream's own limit for one CNI operation. */
 #define ANSWER_MS 120000
 #define ACK 0x06
@@ -376,15 +388,15 @@ static int daemon_try(const struct sockaddr_un *to, const struct request *r, int
 /* Without an ack nobody has taken the request, so it may be sent again: a daemon may be restarting. */
 static int daemon_reach(const struct sockaddr_un *to, const struct request *r)
 {
-	const struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
-	int64_t start = now_ms();
+	int64_t start = now_ms(), pause = RETRY_MS;
 
 	for (;;) {
 		int fd = daemon_try(to, r, start + ACK_MS);
 
-		if (fd >= 0 || now_ms() - start + RETRY_MS > CONNECT_MS)
+		if (fd >= 0 || now_ms() - start + pause > CONNECT_MS)
 			return fd;
-		nanosleep(&pause, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = pause * 1000000L }, NULL);
+		pause = pause + pause / 8 < RETRY_MAX_MS ? pause + pause / 8 : RETRY_MAX_MS;
 	}
 }
 
@@ -416,10 +428,15 @@ static int exchange(const char *path, const struct request *r)
 	fd = daemon_reach(&to, r);
 	if (fd == -ETIMEDOUT)
 		return fail(CODE_TRY_AGAIN, "the terway daemon does not respond", path,
-			    "connected, but no acknowledgement; look at terwayd on this node");
-	if (fd < 0)
-		return fail(CODE_TRY_AGAIN, "failed connect to daemon: is terwayd running on this node?", path,
-			    strerror(-fd));
+			    "connected, but no acknowledgement within " TEXT(ACK_MS) " ms; is the node overloaded?"
+			    " look at terwayd on this node");
+	if (fd < 0) {
+		struct text t = { .len = 0 };
+
+		text_add(&t, strerror(-fd));
+		text_add(&t, "; waited " TEXT(CONNECT_MS) " ms for terwayd to listen there");
+		return fail(CODE_TRY_AGAIN, "failed connect to daemon: is terwayd running on this node?", path, t.bytes);
+	}
 	err = answer_read(fd, &h);
 	if (err)
 		return fail(CODE_TRY_AGAIN, "lost the terway daemon before its answer was complete", path,

@@ -15,11 +15,12 @@ from lab.messages import LabError
 from lab.nodes import cgroups
 from lab.statedir import LabDir
 
-_GRACE = 3.0
-"""Seconds for the lab to end by itself before it is killed."""
-_DEADLINE = 60.0
+_GRACE = 15.0
+"""Seconds for the lab to end by itself before it is killed. One that hears ends in well under one; on a
+machine that has no time it is better waited for, since it puts back itself what it has changed."""
+_DEADLINE = 240.0
 """Seconds, which nothing takes on a machine that has time: hundreds of processes may have to end."""
-_GROUPS_DEADLINE = 60.0
+_GROUPS_DEADLINE = 240.0
 _POLL = 0.003
 
 

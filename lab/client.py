@@ -36,7 +36,7 @@ from lab.spec_json import encode
 from lab.statedir import DEFAULT_NAME, LabDir
 
 SOURCE = Path(__file__).resolve().parent.parent
-_START_DEADLINE = 60.0
+_START_DEADLINE = 240.0
 """Seconds without a sign of life."""
 
 

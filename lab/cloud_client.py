@@ -80,6 +80,6 @@ class CloudClient:
     def clear_faults(self) -> None:
         self._ask("ecs.clear_faults")
 
-    def settle(self, timeout: float = 30.0) -> None:
+    def settle(self, timeout: float = 120.0) -> None:
         """Wait until the fabric is what the cloud says now; what lags by a delay is not waited for."""
         self._ask("ecs.settle", timeout=timeout)

@@ -21,7 +21,7 @@ from lab.messages import LabError
 from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT
 
 Object = dict[str, Any]
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 
 
 class KubeError(LabError):

@@ -112,7 +112,11 @@ def listen(path: Path) -> socket.socket:
     return sock
 
 
-def connect(path: Path, *, timeout: float | None = 60.0) -> socket.socket:
+ANSWER_TIMEOUT = 300.0
+"""Seconds for the lab's answer: longer than whatever it waits for itself, so that its own error is heard."""
+
+
+def connect(path: Path, *, timeout: float | None = ANSWER_TIMEOUT) -> socket.socket:
     """Raises OSError: FileNotFoundError or ConnectionRefusedError if nobody is there."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

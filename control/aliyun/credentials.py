@@ -75,10 +75,20 @@ class InstanceRole:
     async def get(self) -> Credentials:
         async with self._reading:
             if self._current is None or self._clock.now() >= self._read_again_at:
-                self._current = await self._fetch()
+                self._current = await self._renewed(self._current)
                 # A service that still gives the old ones is asked again soon, yet not on every call.
                 self._read_again_at = max(self._current.expires_at - _MARGIN, self._clock.now() + _REREAD)
             return self._current
+
+    async def _renewed(self, old: Credentials | None) -> Credentials:
+        """New ones, or the old ones to their end while metadata does not give any."""
+        try:
+            return await self._fetch()
+        except CloudError as exc:
+            if old is None or old.expires_at <= self._clock.now():
+                raise
+            log.warning("the role's credentials serve on until they expire: %s", exc)
+            return old
 
     def expired(self, credentials: Credentials) -> bool:
         if self._current is not None and self._current.token == credentials.token:

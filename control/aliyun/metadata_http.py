@@ -25,6 +25,7 @@ _ROOT = "/latest/meta-data/"
 _TOKEN_PATH = "/latest/api/token"
 _TOKEN_TTL = 21600
 _TOKEN_KEPT = 3 * 3600.0
+_TOKEN_RETRY = 60.0
 _NO_TOKENS = (403, 404)
 _TRIES = 4
 _FIRST_DELAY = 0.1
@@ -67,6 +68,8 @@ class MetadataHttp:
         self._idle: list[_Connection] = []
         self._token = ""
         self._renew_at = 0.0
+        self._refused = False
+        """The token was answered with 401."""
         self._renewing = asyncio.Lock()
 
     async def text(self, path: str) -> str | None:
@@ -110,6 +113,7 @@ class MetadataHttp:
         if response.status == 401:
             if self._token == token:
                 self._renew_at = 0.0
+                self._refused = True
             response = await self._get(path, await self._current_token())
         return response
 
@@ -121,13 +125,26 @@ class MetadataHttp:
         async with self._renewing:
             now = self._clock.now()
             if now >= self._renew_at:
-                header = {"X-aliyun-ecs-metadata-token-ttl-seconds": str(_TOKEN_TTL)}
-                response = await self._ask("PUT", _TOKEN_PATH, header)
-                if response.status != 200 and response.status not in _NO_TOKENS:
-                    raise self._error("api/token", f"HTTP {response.status} {response.body[:80]!r}")
-                self._token = response.body.strip() if response.status == 200 else ""
+                try:
+                    async with asyncio.timeout(self._timeout / 2 if self._token else None):
+                        self._token = await self._new_token()
+                except (_Temporary, MetadataError, TimeoutError) as exc:
+                    # The old one is good for as long again, and if it is not the service says so (401).
+                    if not self._token or self._refused:
+                        raise
+                    log.warning("the metadata token serves on: %s", exc)
+                    self._renew_at = now + _TOKEN_RETRY
+                    return self._token
+                self._refused = False
                 self._renew_at = now + _TOKEN_KEPT
             return self._token
+
+    async def _new_token(self) -> str:
+        header = {"X-aliyun-ecs-metadata-token-ttl-seconds": str(_TOKEN_TTL)}
+        response = await self._ask("PUT", _TOKEN_PATH, header)
+        if response.status != 200 and response.status not in _NO_TOKENS:
+            raise self._error("api/token", f"HTTP {response.status} {response.body[:80]!r}")
+        return response.body.strip() if response.status == 200 else ""
 
     async def _ask(self, method: str, target: str, headers: Mapping[str, str]) -> Response:
         """One request and its answer. Raises _Temporary for 429, 5xx and a broken connection."""

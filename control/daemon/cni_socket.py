@@ -3,6 +3,10 @@
 Everything runs on the event loop. A connection's reader stays registered while its request is being worked
 on, so that a runtime that hangs up (its own time-out has passed) calls the work off at once and nothing is
 set up for nobody.
+
+Who connects is root already; what it does by mistake must not cost the node. A connection that does not say
+what it wants is closed, and there is a bound on those that do not and on all of them: the rest wait in the
+kernel's queue. When no descriptor is left the socket rests a while.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -17,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cni.wire import ACK, Frame, RequestParser, WireError, encode_answer
+from control.daemon.quiet_log import QuietLog
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +32,18 @@ Handler = Callable[[Frame, int | None], Awaitable[tuple[int, bytes]]]
 _INT = array.array("i").itemsize
 _CHUNK = 65536
 
+MAX_CONNECTIONS = 256
+"""Requests at a time; a node has no more pods. Each has two descriptors, and 1024 is the usual limit."""
+MAX_SILENT = 64
+"""Connections at a time whose request is not complete; the oldest makes room."""
+SILENCE_TIMEOUT = 30.0
+"""Seconds for a request to be complete. The executable sends it at once, even on a machine that crawls."""
+ANSWER_TIMEOUT = 30.0
+"""Seconds for an answer to be taken."""
+REST = 0.5
+"""Seconds without accepting when the process has no descriptor left; requests wait in the kernel's queue."""
+_NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 
 class CniSocket:
     """Mode 0600 in a directory of mode 0700: whoever may write to it is root on the node already."""
@@ -34,7 +52,12 @@ class CniSocket:
         self._path = path
         self._handler = handler
         self._listener: socket.socket | None = None
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}
+        """The oldest first."""
+        self._listening = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._refused = QuietLog(log)
+        self._silent = QuietLog(log)
 
     def listen(self) -> None:
         """Takes the path over by rename, so that there is no moment without a socket on it."""
@@ -49,27 +72,57 @@ class CniSocket:
         listener.listen(512)
         fresh.rename(self._path)
         self._listener = listener
-        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
+        self._listen_on()
+
+    def _listen_on(self) -> None:
+        self._resting = None
+        if self._listener is not None and not self._listening:
+            self._listening = True
+            asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+
+    def _rest(self) -> None:
+        """Accept nothing until ``_listen_on``: an event loop that is told of what it cannot take spins."""
+        if self._listener is not None and self._listening:
+            self._listening = False
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
 
     def _accept(self) -> None:
-        assert self._listener is not None
-        while True:
+        while self._listener is not None:
+            if len(self._connections) >= MAX_CONNECTIONS:
+                self._rest()  # until one has ended
+                return
             try:
                 connection, _ = self._listener.accept()
             except BlockingIOError:
                 return
             except OSError as exc:
-                log.warning("cannot accept a CNI request: %s", exc)
+                self._refused.warning(f"cannot accept a CNI request: {exc}")
+                if exc.errno in _NONE_LEFT:
+                    self._rest()
+                    self._resting = asyncio.get_running_loop().call_later(REST, self._listen_on)
                 return
-            made = _Connection(connection, self._handler, self._connections.discard)
-            self._connections.add(made)
+            made = _Connection(connection, self._handler, self._forget, self._silent)
+            self._connections[made] = None
             made.read()
+            self._bound_silent()
+
+    def _bound_silent(self) -> None:
+        silent = [c for c in self._connections if not c.working]
+        if len(silent) > MAX_SILENT:
+            silent[0].give_up("too many others say nothing either")
+
+    def _forget(self, connection: _Connection) -> None:
+        self._connections.pop(connection, None)
+        if self._resting is None:
+            self._listen_on()
 
     async def close(self) -> None:
         """Stop accepting, let what is under way end, remove the path."""
         if self._listener is None:
             return
-        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._rest()
+        if self._resting is not None:
+            self._resting.cancel()
         self._listener.close()
         self._listener = None
         with contextlib.suppress(FileNotFoundError):
@@ -80,8 +133,15 @@ class CniSocket:
 class _Connection:
     """Reads one frame, acknowledges it, has it handled, answers, closes."""
 
-    def __init__(self, sock: socket.socket, handler: Handler, forget: Callable[[_Connection], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        handler: Handler,
+        forget: Callable[[_Connection], None],
+        complaints: QuietLog,
+    ) -> None:
         self._sock = sock
+        self._complaints = complaints
         self._handler = handler
         self._forget = forget
         self._parser = RequestParser()
@@ -90,27 +150,41 @@ class _Connection:
         self._loop = asyncio.get_running_loop()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self.read)
+        self._timer = self._loop.call_later(
+            SILENCE_TIMEOUT, self.give_up, f"its request was not complete within {SILENCE_TIMEOUT:.0f} s"
+        )
+
+    @property
+    def working(self) -> bool:
+        """Its request is complete."""
+        return self._task is not None
+
+    def give_up(self, why: str) -> None:
+        """Close a connection whose request is not complete."""
+        self._complaints.warning(f"dropped a CNI connection: {why}")
+        self._close()
 
     def read(self) -> None:
         try:
-            data, ancillary, _, _ = self._sock.recvmsg(
+            data, ancillary, flags, _ = self._sock.recvmsg(
                 _CHUNK, socket.CMSG_SPACE(_INT), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return
         except OSError:
-            data, ancillary = b"", []
+            data, ancillary, flags = b"", [], 0
         self._keep_descriptor(ancillary)
-        if not data:
+        if not data or self._task is not None:  # a connection carries one request, and nothing after it
             self._hung_up()
             return
-        if self._task is not None:
+        if flags & socket.MSG_CTRUNC and self._netns is None:
+            # Unacknowledged, the executable sends it again.
+            self.give_up("terwayd has no file descriptor left for the pod's namespace")
             return
         try:
             frame = self._parser.feed(data)
         except WireError as exc:
-            log.warning("dropped a CNI connection: %s", exc)
-            self._close()
+            self.give_up(str(exc))
             return
         if frame is not None:
             self._begin(frame)
@@ -125,6 +199,7 @@ class _Connection:
                         os.close(fd)
 
     def _begin(self, frame: Frame) -> None:
+        self._timer.cancel()
         try:
             self._sock.send(ACK)
         except OSError:
@@ -136,9 +211,12 @@ class _Connection:
         try:
             code, stdout = await self._handler(frame, self._netns)
             self._loop.remove_reader(self._sock.fileno())
-            await self._loop.sock_sendall(self._sock, encode_answer(code, stdout))
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._loop.sock_sendall(self._sock, encode_answer(code, stdout))
         except OSError as exc:
-            log.warning("the runtime did not take the answer: %s", exc)
+            log.warning(
+                "the runtime did not take the answer: %s", exc or f"not within {ANSWER_TIMEOUT:.0f} s"
+            )
         finally:
             self._close()
 
@@ -151,6 +229,7 @@ class _Connection:
         self._task.cancel()
 
     def _close(self) -> None:
+        self._timer.cancel()
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
@@ -162,3 +241,5 @@ class _Connection:
     async def done(self) -> None:
         if self._task is not None:
             await self._task
+        else:
+            self._close()

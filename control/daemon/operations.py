@@ -402,7 +402,7 @@ class CloudWork:
         self._forget_eni(operation)
 
     def _forget_eni(self, operation: Operation) -> None:
-        """Not before the cloud has let go: while the VPC brings packets to its addresses, their end must stay."""
+        """Not before the cloud has let go: until then what ends packets to its addresses must stay."""
         assert operation.eni_id is not None
         record = self._journal.book.enis.get(operation.eni_id)
         if record is not None:

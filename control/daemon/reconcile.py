@@ -13,7 +13,7 @@ from control.daemon.ports import NodeKernel, eni_link
 from control.ipam import transitions
 from control.ipam.witness import Verdict, differs, judge
 from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
-from control.model.errors import KernelError, TerwayError
+from control.model.errors import KernelError, MetadataError, TerwayError
 from control.model.ids import Address, EniId, InstanceId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import Changes, EniRecord, EniState
@@ -174,6 +174,8 @@ class Reconciler:
             record = self._journal.book.enis[eni.eni_id]
             try:
                 await self._work.serve_adopted(record)
+            except MetadataError as exc:  # its silence says nothing of the ENI: the next round looks again
+                log.warning("ENI %s is served once metadata shows it: %s", eni.eni_id, exc)
             except TerwayError as exc:
                 if self._unmoved(record):
                     self._freeze(record, str(exc))

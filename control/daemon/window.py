@@ -78,7 +78,11 @@ class Window:
         return self._switch.ask(path == ["on"]).as_json()
 
     async def _advance(self, _path: list[str], query: Query) -> Any:
-        return self._timers.advance(float(query["seconds"]))
+        try:
+            seconds = float(query["seconds"])
+        except (KeyError, ValueError) as exc:
+            raise RequestError("no number of seconds", remedy="POST /advance-clock?seconds=5") from exc
+        return self._timers.advance(seconds)
 
     async def _enis_of_metadata(self, _path: list[str], _query: Query) -> Any:
         enis = []

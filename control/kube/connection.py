@@ -40,8 +40,9 @@ class KubernetesConfig:
     """The node's name, which selects the pods to watch."""
     url: str = ""
     kubeconfig: str = ""
-    get_timeout: float = 2.0
-    """A pod that the cache does not know is looked up within this time: it is on the path of an ADD."""
+    get_timeout: float = 8.0
+    """A pod that the cache does not know is looked up within this time: it is on the path of an ADD. An API
+    server that is busy takes seconds; who is away is told within ten."""
     send_timeout: float = 5.0
     """One event or annotation patch."""
     list_timeout: float = 30.0
@@ -73,11 +74,17 @@ class Request:
 
 
 class Refused(KubernetesError):
-    """The server answered, and said no. ``status`` is the HTTP status, ``reason`` that of the Status body."""
+    """The server answered, and said no.
 
-    def __init__(self, what: str, *, status: int, reason: str, remedy: str = "") -> None:
+    ``status`` is the HTTP status, ``reason`` and ``causes`` are those of the Status body.
+    """
+
+    def __init__(
+        self, what: str, *, status: int, reason: str, causes: frozenset[str] = frozenset(), remedy: str = ""
+    ) -> None:
         self.status = status
         self.reason = reason
+        self.causes = causes
         super().__init__(what, remedy=remedy)
 
     @property
@@ -173,7 +180,16 @@ class Connection:
         if status in (401, 403):
             remedy = "check the agent's credentials, and the ClusterRole bound to its service account"
         what = f"{request} at {self.server} was refused with {status}: {message}"
-        return Refused(what, status=status, reason=str(answer.get("reason", "")), remedy=remedy)
+        return Refused(
+            what, status=status, reason=str(answer.get("reason", "")), causes=_causes(answer), remedy=remedy
+        )
+
+
+def _causes(status: Mapping[str, Any]) -> frozenset[str]:
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    found = causes if isinstance(causes, list) else []
+    return frozenset(str(cause.get("reason", "")) for cause in found if isinstance(cause, dict))
 
 
 class Stream:

@@ -7,6 +7,7 @@ describe`` with the next try of now, and not a thousand objects that differ by a
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections import OrderedDict
@@ -21,6 +22,13 @@ from control.model.pod import EventType
 COMPONENT = "terway-daemon"
 _SERIES_SECONDS = 600.0
 _SERIES_KEPT = 256
+_NAME_LIMIT = 253
+"""Characters of an object's name that the API takes; a pod's own may have as many."""
+_SUFFIX = 16
+_DIGEST = 8
+
+Subject = tuple[str, str, str]
+"""Kind, namespace and name of the object that a note is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,19 @@ class EventKey:
     reason: str
     topic: str
 
+    @property
+    def subject(self) -> Subject:
+        return self.involved.kind, self.involved.namespace, self.involved.name
+
 
 @dataclass(frozen=True, slots=True)
 class PatchKey:
     pod: PodKey
     uid: str
+
+    @property
+    def subject(self) -> Subject:
+        return "Pod", self.pod.namespace, self.pod.name
 
 
 NoteKey = EventKey | PatchKey
@@ -141,7 +157,7 @@ class EventSeries:
     def create(self, note: EventNote) -> tuple[Request, str]:
         """The request for a new event, and its name."""
         involved = note.key.involved
-        name = f"{involved.name}.{uuid.uuid4().hex[:16]}"
+        name = event_name(involved.name)
         path = f"/api/v1/namespaces/{quote(involved.event_namespace)}/events"
         return Request("POST", path, body=self._body(note, name)), name
 
@@ -165,6 +181,15 @@ class EventSeries:
             "reportingComponent": COMPONENT,
             "reportingInstance": self._node,
         }
+
+
+def event_name(involved: str) -> str:
+    """A new one for an event on the object ``involved``; of a long name the end becomes a digest."""
+    room = _NAME_LIMIT - _SUFFIX - 1
+    if len(involved) > room:
+        digest = hashlib.sha256(involved.encode()).hexdigest()[:_DIGEST]
+        involved = f"{involved[: room - _DIGEST - 1].rstrip('.-')}-{digest}"
+    return f"{involved}.{uuid.uuid4().hex[:_SUFFIX]}"
 
 
 def _timestamp(seconds: float) -> str:

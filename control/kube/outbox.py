@@ -1,10 +1,13 @@
 """What the agent tells the API server: events and annotations, off every caller's path.
 
-A bounded queue and one thread. What waits is merged: the same event counts up, patches of one pod become
+One queue per object, one thread. What waits is merged: the same event counts up, patches of one pod become
 one patch. While ADDs come thick and fast the thread holds back (``calm`` of the configuration) and then sends
-all that has come: its mail is for people, and the interpreter is better spent on pods. While the server is
-away the thread waits with growing pauses, and beyond the bound the oldest entry is dropped and counted.
-Nothing here ever raises into a caller.
+all that has come: its mail is for people, and the interpreter is better spent on pods.
+
+The objects take turns. One whose note fails waits by itself, with growing pauses; the others go on. Only if
+a second object fails as well, and nothing goes through in between, is it the server that is away, and all
+wait. A final refusal ends the note and is counted. Beyond the bound, the object with the most notes loses its
+oldest. Nothing here ever raises into a caller.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from control.kube.backoff import Backoff
 from control.kube.connection import Connection, KubernetesConfig, Refused
-from control.kube.notes import EventNote, EventSeries, Note, NoteKey, patch_request
+from control.kube.notes import EventNote, EventSeries, Note, NoteKey, Subject, patch_request
 from control.model.errors import KubernetesError
 
 log = logging.getLogger(__name__)
@@ -25,7 +28,10 @@ log = logging.getLogger(__name__)
 _DENIED = (401, 403)
 _DENIALS_BORNE = 8
 """Tries of one entry that may be denied. An API server that has just started denies everybody until it has
-read its roles, which takes it a second or two; these tries take ten at least."""
+read its roles, which takes it a second or two; these tries take ten at least. One that has taken something
+else meanwhile has read them, and means what it says."""
+_TERMINATING = "NamespaceTerminating"
+"""The cause of a 403 for whatever is made in a namespace that is being deleted."""
 _FLUSH_SECONDS = 1.0
 """How long ``stop`` lets the thread send what still waits."""
 
@@ -41,6 +47,23 @@ class OutboxCounts:
     refused: int = 0
 
 
+@dataclass(slots=True)
+class _Queue:
+    """What waits for one object."""
+
+    backoff: Backoff
+    notes: OrderedDict[NoteKey, Note] = field(default_factory=OrderedDict)
+    not_before: float = 0.0
+    """By ``time.monotonic``."""
+
+
+@dataclass(slots=True)
+class _Denial:
+    times: int
+    taken: int
+    """Notes that the server had taken when it first denied this one."""
+
+
 class Outbox:
     """``put`` from any thread; it takes a lock for microseconds."""
 
@@ -49,10 +72,15 @@ class Outbox:
         self._connection = connection
         self._series = EventSeries(config.node)
         self._changed = threading.Condition()
-        self._waiting: OrderedDict[NoteKey, Note] = OrderedDict()
-        self._denials: dict[NoteKey, int] = {}
+        self._queues: OrderedDict[Subject, _Queue] = OrderedDict()
+        """The one whose turn is next comes first. None is empty, but for the one that is being sent."""
+        self._denials: dict[NoteKey, _Denial] = {}
+        self._failing: set[Subject] = set()
+        """Objects whose notes have failed since one went through, though not for what they say."""
         self._counts = OutboxCounts()
         self._stopping = False
+        self._idle = False
+        """The thread waits for something that may be sent, and not for calm."""
         self._put_at = 0.0
         self._due = 0
         """Entries that go before the next wait for calm."""
@@ -77,27 +105,41 @@ class Outbox:
     def put(self, note: Note) -> None:
         with self._changed:
             self._put_at = time.monotonic()
-            known = self._waiting.get(note.key)
+            queue = self._queue_of(note.key.subject)
+            known = queue.notes.get(note.key)
             if known is not None:
-                self._waiting[note.key] = known.merged(note)
+                queue.notes[note.key] = known.merged(note)
                 self._count("merged")
                 return
-            self._waiting[note.key] = note
+            queue.notes[note.key] = note
             self._trim()
-            if len(self._waiting) == 1:
+            if self._idle:
                 self._changed.notify_all()
 
-    def _put_back(self, note: Note, *, last: bool) -> None:
-        """To the head of the queue or to its end, under what has come for the same key meanwhile."""
+    def _queue_of(self, subject: Subject) -> _Queue:
+        queue = self._queues.get(subject)
+        if queue is None:
+            backoff = Backoff(self._config.backoff_first, self._config.backoff_cap)
+            queue = self._queues[subject] = _Queue(backoff)
+        return queue
+
+    def _put_back(self, note: Note) -> None:
+        """To the head of its queue, under what has come for the same key meanwhile; others of it wait too."""
         with self._changed:
-            newer = self._waiting.pop(note.key, None)
-            self._waiting[note.key] = note if newer is None else note.merged(newer)
-            self._waiting.move_to_end(note.key, last=last)
+            queue = self._queue_of(note.key.subject)
+            newer = queue.notes.pop(note.key, None)
+            queue.notes[note.key] = note if newer is None else note.merged(newer)
+            queue.notes.move_to_end(note.key, last=False)
+            queue.not_before = time.monotonic() + queue.backoff.pause()
             self._trim()
 
     def _trim(self) -> None:
-        while len(self._waiting) > self._config.outbox_size:
-            key, _ = self._waiting.popitem(last=False)
+        """One object's flood takes nobody's place but its own."""
+        while sum(len(queue.notes) for queue in self._queues.values()) > self._config.outbox_size:
+            subject, queue = max(self._queues.items(), key=lambda item: len(item[1].notes))
+            key, _ = queue.notes.popitem(last=False)
+            if not queue.notes:
+                del self._queues[subject]
             self._denials.pop(key, None)
             self._count("dropped")
 
@@ -105,9 +147,7 @@ class Outbox:
         while (note := self._next()) is not None:
             try:
                 self._send(note)
-                self._denials.pop(note.key, None)
-                self._count("sent")
-                self._backoff.reset()
+                self._went_through(note, "sent")
             except Refused as exc:
                 self._refused(note, exc)
             except KubernetesError as exc:
@@ -115,21 +155,45 @@ class Outbox:
                 self._retry(note)
             except Exception:  # the thread's last barrier: one note less is better than none from here on
                 log.exception("%s could not be sent", note.key)
-                self._count("refused")
+                self._went_through(note, "refused")
 
     def _next(self) -> Note | None:
-        """The oldest entry; None when there is nothing left to do."""
+        """The oldest entry of the object whose turn it is; None when there is nothing left to do."""
         with self._changed:
-            while not self._waiting:
-                if self._stopping:
-                    return None
-                self._due = 0
-                self._changed.wait()
-            if self._due <= 0:
-                self._await_calm()
-                self._due = len(self._waiting)
-            self._due -= 1
-            return self._waiting.popitem(last=False)[1]
+            while True:
+                if not self._queues:
+                    if self._stopping:
+                        return None
+                    self._due = 0
+                    self._rest(None)
+                    continue
+                if self._due <= 0:
+                    self._await_calm()
+                    self._due = sum(len(queue.notes) for queue in self._queues.values())
+                subject = self._whose_turn()
+                if subject is not None:
+                    return self._take(subject)
+                earliest = min(queue.not_before for queue in self._queues.values())
+                self._rest(max(0.0, earliest - time.monotonic()))
+
+    def _rest(self, seconds: float | None) -> None:
+        self._idle = True
+        self._changed.wait(seconds)
+        self._idle = False
+
+    def _whose_turn(self) -> Subject | None:
+        now = time.monotonic()
+        ready = (s for s, queue in self._queues.items() if queue.not_before <= now or self._stopping)
+        return next(ready, None)
+
+    def _take(self, subject: Subject) -> Note:
+        self._due -= 1
+        queue = self._queues[subject]
+        _, note = queue.notes.popitem(last=False)
+        self._queues.move_to_end(subject)
+        if not queue.notes and not queue.not_before:
+            del self._queues[subject]
+        return note
 
     def _await_calm(self) -> None:
         """Until nobody has put anything for ``calm`` seconds, but never longer than ``calm_limit``."""
@@ -162,25 +226,50 @@ class Outbox:
         self._connection.call(request, timeout=self._config.send_timeout)
         self._series.sent(note, name, anew=True)
 
-    def _refused(self, note: Note, exc: Refused) -> None:
-        denials = self._denials.pop(note.key, 0) + (exc.status in _DENIED)
-        if not exc.lasting or (exc.status in _DENIED and denials < _DENIALS_BORNE):
-            if denials:
-                self._denials[note.key] = denials
-            # What is denied may be so for good: it must not stand in the way of what is not.
-            self._retry(note, last=denials > 0)
-            return
-        level = logging.DEBUG if exc.status == 404 else logging.WARNING
-        log.log(level, "%s", exc)
-        self._count("refused")
+    def _went_through(self, note: Note, count: str) -> None:
+        """It was taken, or refused for good: either way the server is there and the note is done with."""
+        with self._changed:
+            self._denials.pop(note.key, None)
+            self._failing.clear()
+            self._backoff.reset()
+            queue = self._queues.get(note.key.subject)
+            if queue is not None:
+                queue.backoff.reset()
+                queue.not_before = 0.0
+                if not queue.notes:
+                    del self._queues[note.key.subject]
+            self._count(count)
 
-    def _retry(self, note: Note, *, last: bool = False) -> None:
-        self._put_back(note, last=last)
-        self._count("retried")
+    def _refused(self, note: Note, exc: Refused) -> None:
+        if not exc.lasting:
+            log.debug("%s", exc)
+            self._retry(note)
+            return
+        gone = exc.status == 404 or _TERMINATING in exc.causes
+        if exc.status in _DENIED and not gone and self._may_be_new(note):
+            self._put_back(note)
+            self._count("retried")
+            return
+        log.log(logging.DEBUG if gone else logging.WARNING, "%s", exc)
+        self._went_through(note, "refused")
+
+    def _may_be_new(self, note: Note) -> bool:
+        """Whether the server that denies ``note`` may have started just now."""
+        denial = self._denials.setdefault(note.key, _Denial(0, self._counts.sent))
+        denial.times += 1
+        return not self._stopping and denial.times < _DENIALS_BORNE and denial.taken == self._counts.sent
+
+    def _retry(self, note: Note) -> None:
+        """The object waits; so do all if it is not the only one that fails."""
         with self._changed:
             if self._stopping:
-                self._waiting.clear()  # the server is away and so is our time
-            else:
+                self._queues.clear()  # the server is away and so is our time
+                return
+            self._failing.add(note.key.subject)
+        self._put_back(note)
+        self._count("retried")
+        if len(self._failing) > 1:
+            with self._changed:
                 self._changed.wait_for(lambda: self._stopping, self._backoff.pause())
 
     def _count(self, name: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -156,8 +157,15 @@ class SqliteLedger:
         self.moved_aside = f"{aside}: {damage}"
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        remedy = _REMEDIES.get(_code(exc), _SOME_REMEDY).format(directory=self._path.parent)
+        # SQLite may call it an I/O error.
+        number = sqlite3.SQLITE_READONLY if self._is_read_only() else _code(exc)
+        remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
+
+    def _is_read_only(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(os.statvfs(self._path.parent).f_flag & os.ST_RDONLY)
+        return False
 
     def _prepare(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")

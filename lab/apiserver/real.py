@@ -41,9 +41,9 @@ _COMPONENTS = {
     "front-proxy": User(arguments.FRONT_PROXY),
 }
 """Who has a certificate in a cluster, beside server, administrator and nodes."""
-_FIRST_DEADLINE = 120.0
-_AGAIN_DEADLINE = 50.0
-"""Shorter: a client of the lab waits for the answer, and no longer than a minute."""
+_FIRST_DEADLINE = 240.0
+_AGAIN_DEADLINE = 240.0
+"""A client of the lab waits for the answer: shorter than ``lab.messages.ANSWER_TIMEOUT``."""
 _POLL = 0.05
 _TOLD_EVERY = 5.0
 

@@ -21,7 +21,7 @@ from lab.spec import LabSpec, NodeSpec, ProxyMode
 from lab.spec_json import decode_spec
 from lab.statedir import CLUSTER, DEFAULT_NAME
 
-_AGENT_DEADLINE = 60.0
+_AGENT_DEADLINE = 240.0
 
 
 def declare(words: Words) -> None:

@@ -24,7 +24,8 @@ from lab.nodes.mounts import Layout, detach_from_machine
 from lab.nodes.syscalls import Namespace
 from lab.statedir import LabDir
 
-_GROUPS_DEADLINE = 60.0
+_GROUPS_DEADLINE = 240.0
+"""Seconds for the last process of a node to leave its groups: bounds what is broken, not what is slow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Reconciler:
             self._wanted += 1
             self._changed.notify_all()
 
-    def settle(self, timeout: float = 30.0) -> None:
+    def settle(self, timeout: float = 120.0) -> None:
         """Look now and wait until it is done. Raises LabError with the reason if it cannot be."""
         deadline = time.monotonic() + timeout
         with self._changed:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 CLOUD = "cloud"
 OUTSIDE = "outside"
 _HTTP = 80
-_NODE_DEADLINE = 10.0
+_NODE_DEADLINE = 120.0
 _POLL = 0.002
 
 _PORTS = (

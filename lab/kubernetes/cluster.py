@@ -25,7 +25,7 @@ from lab.statedir import CLUSTER
 
 NAME = CLUSTER
 DNS_MANIFEST = Path(__file__).resolve().parent / "manifests" / "coredns.yaml"
-_AGENT_DEADLINE = 60.0
+_AGENT_DEADLINE = 240.0
 PACKAGES = {
     "containerd": CONTAINERD,
     "runc": "runc",

@@ -34,8 +34,8 @@ PLUGINS = Path("/usr/lib/cni")
 """Of the Debian package containernetworking-plugins."""
 _PLUGINS_USED = ("loopback", "portmap")
 """containerd brings up a pod's ``lo`` by the first; the second carries host ports."""
-_DEADLINE = 30.0
-_IMPORT_DEADLINE = 120.0
+_DEADLINE = 120.0
+_IMPORT_DEADLINE = 600.0
 _PAUSE = 2.0
 """Seconds before a program that has ended is started again; kubeadm's units wait 5 to 10."""
 _POLL = 0.02

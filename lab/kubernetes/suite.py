@@ -23,7 +23,7 @@ REPORT = "junit.xml"
 LOG = "ginkgo.log"
 _TOLD_EVERY = 10.0
 _POLL = 0.2
-_END_DEADLINE = 60.0
+_END_DEADLINE = 240.0
 """Seconds for the runner to delete its namespaces after an interruption."""
 _PASSED = "•"
 _FAILED = re.compile(rf"{_PASSED} \[(?:FAILED|PANICKED|TIMEDOUT|INTERRUPTED|ABORTED)")

@@ -27,7 +27,11 @@ CONF = "10-terway.conf"
 CHAIN = "10-terway.conflist"
 SOCKET = "run/eni/eni.socket"
 WINDOW = "run/eni/eni_debug.socket"
+DEADLINE = 120.0
+"""Seconds for a start or an end of the agent: it bounds what is broken, not what is slow."""
 _POLL = 0.01
+_ANSWER_TIMEOUT = 30.0
+"""Seconds for an answer of its window, which says itself after five that its loop is stuck."""
 _TAIL = 5
 
 
@@ -104,7 +108,7 @@ def start(
     *,
     env: Mapping[str, str] | None = None,
     wait: Wait = Wait.READY,
-    timeout: float = 30.0,
+    timeout: float = DEADLINE,
 ) -> NodeProcess:
     """Run terwayd detached, its output appended to LOG; its kubeconfig is there already.
 
@@ -161,11 +165,11 @@ def _accepts(path: Path) -> bool:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5.0)
+        super().__init__("localhost", timeout=_ANSWER_TIMEOUT)
         self._path = path
 
     def connect(self) -> None:
-        self.sock: socket.socket = messages.connect(self._path, timeout=5.0)
+        self.sock: socket.socket = messages.connect(self._path, timeout=_ANSWER_TIMEOUT)
 
 
 def get(path: Path, target: str) -> tuple[int, str]:
@@ -210,7 +214,7 @@ def pid(node: RemoteNode) -> int | None:
         os.close(pidfd)
 
 
-def stop(node: RemoteNode, number: int = signal.SIGTERM, *, timeout: float = 30.0) -> bool:
+def stop(node: RemoteNode, number: int = signal.SIGTERM, *, timeout: float = DEADLINE) -> bool:
     """Signal the agent and wait for its end. False if none runs. Raises LabError if it does not end."""
     pidfd = running(node)
     if pidfd is None:

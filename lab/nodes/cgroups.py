@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ SYSTEM = "system.slice"
 the processors together; in the node's root each of their threads would have as much as a processor's pods."""
 _LEAF = "init"
 """On v2 a node's processes start in a leaf, so that its root may hand controllers to children (kubelet's)."""
-_REMOVE_RETRY = 0.005
+_REMOVE_RETRY = 0.05
+"""Seconds until a group in use is tried again, if the kernel has not told of a change before."""
+_SETTLE = 0.002
+"""The same for one without processes: the kernel is about to let go of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +156,57 @@ def mount_in_node(groups: Iterable[Hierarchy]) -> None:
 def remove(top: Path, *, deadline: float) -> None:
     """Remove ``top`` and all groups below. Their processes must be dead or dying.
 
-    Waits until ``deadline`` (of time.monotonic) for the last of them. Raises OSError EBUSY after that.
+    Waits until ``deadline`` (of time.monotonic) for the last of them, and looks for groups anew each time: a
+    runtime that is dying may still have made one. Raises OSError EBUSY after that, naming what is left.
     """
+    while not _removed(top):
+        if time.monotonic() > deadline:
+            raise OSError(errno.EBUSY, f"control groups are still in use: {'; '.join(_left(top))}", str(top))
+        _await_change(top, min(_REMOVE_RETRY, max(0.0, deadline - time.monotonic())))
+
+
+def _removed(top: Path) -> bool:
+    """Remove what can be removed now; whether that was all."""
     for path, _, _ in os.walk(top, topdown=False):
-        while True:
-            try:
-                os.rmdir(path)
-            except FileNotFoundError:
-                break
-            except OSError as exc:
-                if exc.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(_REMOVE_RETRY)
-            else:
-                break
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            if exc.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                raise
+    return not top.exists()
+
+
+def _await_change(top: Path, most: float) -> None:
+    """Until the last process of ``top`` has gone, where the kernel tells (v2), and not above ``most``."""
+    try:
+        events = os.open(top / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        time.sleep(most)
+        return
+    try:
+        if b"populated 1" not in os.read(events, 4096):
+            time.sleep(min(most, _SETTLE))
+            return
+        changed = select.poll()
+        changed.register(events, select.POLLPRI)
+        changed.poll(most * 1000)
+    finally:
+        os.close(events)
+
+
+def _left(top: Path) -> list[str]:
+    """Each group that is left, with its processes as this pid namespace numbers them (0: of another one)."""
+    found = []
+    for path, _, _ in os.walk(top):
+        with contextlib.suppress(OSError):
+            pids = Path(path, "cgroup.procs").read_text().split()
+            found.append(f"{path} with {', '.join(map(_name_of, pids)) or 'no process'}")
+    return found
+
+
+def _name_of(pid: str) -> str:
+    with contextlib.suppress(OSError):
+        return f"{pid} ({Path('/proc', pid, 'comm').read_text().strip()})"
+    return pid

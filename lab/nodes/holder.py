@@ -26,7 +26,7 @@ from lab.nodes.kept import KeptPrograms
 from lab.nodes.mounts import Layout, assemble
 from lab.nodes.syscalls import Namespace
 
-_REQUEST_DEADLINE = 5.0
+_REQUEST_DEADLINE = 30.0
 """Seconds for a client to finish sending a request; process 1 must not hang on one of them."""
 _NAMESPACES = {"net": "net", "mount": "mnt", "pid": "pid", "uts": "uts", "ipc": "ipc", "cgroup": "cgroup"}
 

@@ -91,7 +91,7 @@ class LabNode(RemoteNode):
         *,
         env: Mapping[str, str] | None = None,
         wait: Wait = Wait.READY,
-        timeout: float = 30.0,
+        timeout: float = agent.DEADLINE,
     ) -> NodeProcess:
         """Run terwayd detached: it outlives this client. Raises LabError with the end of its log."""
         self.write(agent.KUBECONFIG, self._lab.agent_kubeconfig(), mode=0o600)

@@ -101,9 +101,16 @@ def test_missing_files_and_settings_are_named(idle: Bench) -> None:
     _assert_untouched(idle)
 
 
-@pytest.mark.parametrize("content", ["this is no ledger\n" * 100, None], ids=["garbage", "a directory"])
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ("this is no ledger\n" * 100, "the file is no ledger: drain the node"),
+        (None, "check that /var/lib/cni/bad is a directory that terwayd may write"),
+    ],
+    ids=["garbage", "a directory"],
+)
 def test_ledger_that_cannot_be_read_ends_the_start_and_stays_as_it_is(
-    idle: Bench, content: str | None
+    idle: Bench, content: str | None, remedy: str
 ) -> None:
     path = idle.node.directory.outside("/var/lib/cni/bad/terway.db")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +121,7 @@ def test_ledger_that_cannot_be_read_ends_the_start_and_stays_as_it_is(
         path.write_text(content)
     with unchanged(idle):
         done = agent_run(idle.node, "-state-directory", "/var/lib/cni/bad")
-    assert_one_line(done, "could not open the ledger /var/lib/cni/bad/terway.db", "may be moved away")
+    assert_one_line(done, "could not open the ledger /var/lib/cni/bad/terway.db", remedy)
     assert [p.name for p in path.parent.iterdir()] == ["terway.db"]
     assert path.is_dir() if content is None else path.read_text() == content
     _assert_untouched(idle)

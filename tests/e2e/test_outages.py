@@ -61,10 +61,14 @@ def test_metadata_away_later_stops_neither_pods_nor_a_restart(node: Bench) -> No
         assert "starting from the ledger alone" in node.node.agent_log()
 
 
+ONE_ENI = "meta-data/network/interfaces/macs/0"
+"""Everything that metadata says of single ENIs; it goes on listing them."""
+
+
 def test_metadata_away_while_an_eni_is_made_is_waited_for(node: Bench) -> None:
     """One witness of three is missing: the ENI is not served, and not given back for a moment's silence."""
     node.start()
-    node.lab.cloud.add_metadata_fault(path="meta-data/network", status=503)
+    node.lab.cloud.add_metadata_fault(path=ONE_ENI, status=503)
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(served, node, "web")
         until(lambda: state(node.node)["enis"], lambda enis: [e["status"] for e in enis] == ["attaching"])
@@ -74,12 +78,25 @@ def test_metadata_away_while_an_eni_is_made_is_waited_for(node: Bench) -> None:
     assert len(cloud_enis(node.lab, node.node)) == 1
 
 
-def test_metadata_away_while_addresses_are_assigned_freezes_them(node: Bench) -> None:
-    """The cloud has given an address that nobody may have yet; it is used once metadata shows it."""
+def test_metadata_away_for_long_while_an_eni_is_made_is_told(node: Bench) -> None:
+    """The ADD ends with who is away; the ENI stays, and is served once somebody can be asked."""
+    node.start()
+    node.lab.cloud.add_metadata_fault(path=ONE_ENI, status=503)
+    error = refused(node, "web")
+    assert "the instance metadata service failed" in str(error), error
+    (made,) = cloud_enis(node.lab, node.node)
+    node.lab.cloud.clear_faults()
+    node.advance(BLOCKED)
+    served(node, "web")
+    assert list(cloud_enis(node.lab, node.node)) == [made]
+
+
+def test_metadata_that_lags_behind_an_assignment_freezes_it(node: Bench) -> None:
+    """The cloud has given an address that metadata answers without; it is used once metadata shows it."""
     node.configure(max_pool_size=0, max_eni=1)
     node.start()
     with undisturbed(node):
-        node.lab.cloud.add_metadata_fault(path="meta-data/network", status=503)
+        node.lab.cloud.add_metadata_fault(path=ONE_ENI, status=404)
         error = refused(node, "web")
         assert error.code == 11
         assert "metadata has not shown them within 10 s" in str(error), error

@@ -25,7 +25,7 @@ from lab.sandbox import LabPod
 from tests.e2e.fastpath_rows import pins, rows_of_pods
 
 T = TypeVar("T")
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 def until(read: Callable[[], T], wanted: Callable[[T], bool], *, seconds: float = DEADLINE) -> T:

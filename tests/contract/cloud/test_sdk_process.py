@@ -18,7 +18,7 @@ from control.model.errors import Cause, CloudError
 from lab.cloud.faults import Fault
 from tests.contract.cloud.bench import PODS, LabBench, creation, on_a_loop
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 from kubernetes import client
 
 Json = dict[str, Any]
-_DEADLINE_SECONDS = 30.0
+_DEADLINE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)

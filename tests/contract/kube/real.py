@@ -15,7 +15,7 @@ from kubernetes import client
 from tests.contract.kube.kube import Kube
 
 _TOKEN = "contract"
-_READY_SECONDS = 90.0
+_READY_SECONDS = 240.0
 
 
 class RealServer:

@@ -12,7 +12,7 @@ from kubernetes import client
 from tests.contract.kube.kube import Json, Kube, unique
 
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_DEADLINE_SECONDS = 30.0
+_DEADLINE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)

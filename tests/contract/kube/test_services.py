@@ -20,7 +20,7 @@ from tests.contract.kube.kube import Json, Kube, seen, unique
 
 _SERVICES = "/api/v1/services"
 _RANGES = "/apis/networking.k8s.io/v1/servicecidrs"
-_DEADLINE_SECONDS = 20.0
+_DEADLINE_SECONDS = 120.0
 
 
 @pytest.fixture

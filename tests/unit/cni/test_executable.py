@@ -298,8 +298,18 @@ def test_stopped_and_continued_while_waiting(terway: Path, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def absent(terway: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, bytes]]:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The executable, with a second or two where a node's has half a minute and more."""
+    output = tmp_path_factory.mktemp("impatient")
+    flags = "CFLAGS=-Os -DCONNECT_MS=1000 -DACK_MS=2000"
+    subprocess.run(["make", "-s", "-C", SOURCE, f"OUTPUT={output}", flags], check=True)
+    return output / "terway"
+
+
+@pytest.fixture(scope="module")
+def absent(impatient: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, bytes]]:
     """Answers without a daemon, by what is wrong with it. Each takes seconds, so they run side by side."""
+    terway = impatient
     folder = tmp_path_factory.mktemp("absent")
     with socket.socket(socket.AF_UNIX) as wedged, socket.socket(socket.AF_UNIX) as silent:
         wedged.bind(str(folder / "wedged"))
@@ -322,10 +332,10 @@ def absent(terway: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ('away"\\', "No such file or directory"),
-        ("file", "Connection refused"),
-        ("wedged", "no acknowledgement"),
-        ("silent", "no acknowledgement"),
+        ('away"\\', "No such file or directory; waited 1000 ms for terwayd to listen there"),
+        ("file", "Connection refused; waited 1000 ms for terwayd to listen there"),
+        ("wedged", "no acknowledgement within 2000 ms"),
+        ("silent", "no acknowledgement within 2000 ms"),
     ],
 )
 def test_daemon_away(absent: dict[str, tuple[int, bytes]], name: str, why: str) -> None:
@@ -335,12 +345,35 @@ def test_daemon_away(absent: dict[str, tuple[int, bytes]], name: str, why: str) 
     assert why in str(body["details"])
 
 
-def test_daemon_away_is_told_within_five_seconds() -> None:
-    """Read from the source, since a test's clock says more about the machine than about the program."""
+def test_a_restart_on_a_loaded_machine_fits_and_the_kubelets_limit_is_kept() -> None:
+    """Read from the source, since a test's clock says more about the machine than about the program.
+
+    The kubelet gives RunPodSandbox twice its runtime-request-timeout (2 min), StopPodSandbox once.
+    """
     limits = dict(re.findall(r"#define (\w+)_MS (\d+)", (SOURCE / "terway.c").read_text()))
-    assert int(limits["CONNECT"]) <= 4000
-    assert int(limits["ACK"]) + int(limits["RETRY"]) < 5000
+    assert int(limits["CONNECT"]) >= 30_000
+    assert int(limits["ACK"]) >= 60_000
     assert int(limits["ANSWER"]) == 120_000
+    assert int(limits["ACK"]) + int(limits["ANSWER"]) < 240_000
+    assert int(limits["ACK"]) < 120_000
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["slow to acknowledge", "slow to start"])
+def test_what_takes_longer_than_five_seconds_is_waited_for(terway: Path, tmp_path: Path, there: bool) -> None:
+    """A restart, or an acknowledgement, on a machine that starts everything at once."""
+    path = tmp_path / "s"
+
+    def slow(connection: socket.socket, seen: Seen) -> None:
+        receive(connection, seen)
+        time.sleep(5.5 if there else 0)
+        connection.sendall(wire.ACK + wire.encode_answer(0, b"ok"))
+
+    child = start(terway, add(path))
+    time.sleep(0 if there else 5.5)
+    assert child.poll() is None, "it has given up"
+    with daemon(path, slow):
+        stdout, _ = child.communicate(timeout=DEADLINE)
+    assert (child.returncode, stdout) == (0, b"ok")
 
 
 def test_small_and_static(terway: Path) -> None:

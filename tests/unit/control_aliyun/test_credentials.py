@@ -121,3 +121,22 @@ def test_what_can_be_wrong(path: str, answer: str | MetadataError | None, cause:
     with pytest.raises(CloudError, match=words) as raised:
         asyncio.run(InstanceRole(service.text, SystemClock()).get())
     assert raised.value.cause is cause
+
+
+def test_credentials_serve_to_their_end_while_metadata_is_silent() -> None:
+    async def scenario() -> None:
+        clock = SystemClock()
+        service = Service(clock)
+        role = InstanceRole(service.text, clock)
+        first = await role.get()
+        service.fixed[ROLE_PATH] = MetadataError("metadata is silent")
+        clock.advance(3600 - 100)
+        assert await role.get() == first
+        clock.advance(101)
+        with pytest.raises(CloudError, match="metadata is silent") as refused:
+            await role.get()
+        assert refused.value.cause is Cause.METADATA
+        del service.fixed[ROLE_PATH]
+        assert (await role.get()).token != first.token
+
+    asyncio.run(scenario())

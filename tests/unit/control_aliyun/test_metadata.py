@@ -315,3 +315,35 @@ def test_lists_of_addresses() -> None:
 def test_a_head() -> None:
     head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nX:\r\n\r\n"
     assert parse_head(head) == (404, {"content-length": "0", "x": ""})
+
+
+@pytest.mark.parametrize("failure", [503, "hang up", "hang"])
+def test_a_token_that_cannot_be_renewed_serves_on(failure: int | str) -> None:
+    """It is good for three hours more; what it opens still answers."""
+
+    @with_bench
+    async def test(bench: Bench) -> None:
+        bench.serve("mac", "00:16:3e:00:00:01")
+        assert await bench.http.text("mac")
+        bench.server.script[TOKEN] = [failure]
+        bench.clock.advance(3 * 3600 + 1)
+        assert await bench.http.text("mac")
+        assert bench.server.tokens == ["token-1", "token-1"]
+        bench.server.script[TOKEN] = ["token-2"]
+        bench.clock.advance(61)
+        assert await bench.http.text("mac")
+        assert bench.server.tokens[-1] == "token-2"
+
+    test()
+
+
+@with_bench
+async def test_a_token_that_is_refused_does_not_serve_on(bench: Bench) -> None:
+    bench.serve("mac", "00:16:3e:00:00:01")
+    assert await bench.http.text("mac")
+    bench.server.good_tokens = {"token-9"}
+    bench.server.script[TOKEN] = [503]
+    with pytest.raises(MetadataError, match="503"):
+        await bench.http.text("mac")
+    bench.server.script[TOKEN] = ["token-9"]
+    assert await bench.http.text("mac")

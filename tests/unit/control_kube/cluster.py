@@ -18,11 +18,11 @@ from lab.kube.server import DEFAULT_OPTIONS, KubeServer, ServerOptions
 from lab.kube.store import Preconditions, Store, Target
 
 NODE = "node1"
-_DEADLINE_SECONDS = 20.0
+_DEADLINE_SECONDS = 60.0
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait until ``condition`` holds; fails with ``what`` after 20 s."""
+    """Wait until ``condition`` holds; fails with ``what`` after a minute."""
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"still not so: {what}"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import Connection
-from control.kube.notes import PatchKey, PatchNote
+from control.kube.notes import EventKey, EventNote, Involved, PatchKey, PatchNote, event_name
 from control.kube.outbox import Outbox
 from control.model.pod import EventType, Pod
 from lab.kube.resources import EVENTS
@@ -177,7 +178,7 @@ def test_overflow_drops_the_oldest_and_counts(cluster: Cluster) -> None:
     assert [bool(cluster.annotations(f"p{i}")) for i in range(5)] == [False, False, True, True, True]
 
 
-def test_note_that_waited_longest_is_sent_first_after_an_outage(cluster: Cluster) -> None:
+def test_each_note_is_sent_once_after_an_outage(cluster: Cluster) -> None:
     first, *others = [pod(cluster, f"p{i}") for i in range(3)]
     cluster.away()
     adapter = cluster.adapter()
@@ -189,7 +190,7 @@ def test_note_that_waited_longest_is_sent_first_after_an_outage(cluster: Cluster
     cluster.back()
     eventually(lambda: adapter.counts().outbox.sent == 3, "all arrived")
     patched = [path for method, path in cluster.server.requests if method == "PATCH"]
-    assert [path.rsplit("/", 1)[1] for path in patched] == ["p0", "p1", "p2"]
+    assert sorted(path.rsplit("/", 1)[1] for path in patched) == ["p0", "p1", "p2"]
 
 
 def test_close_sends_what_still_waits(cluster: Cluster) -> None:
@@ -289,3 +290,158 @@ def test_what_waits_goes_together_though_it_is_never_calm(cluster: Cluster) -> N
         outbox.start()
         eventually(lambda: outbox.counts.sent == 40, "all were sent")
         outbox.stop()
+
+
+class Server:
+    """Remembers what it was asked. ``answers``: part of a request to status and body."""
+
+    def __init__(self, answers: dict[str, tuple[int, dict[str, Any]]]) -> None:
+        self.asked: list[str] = []
+        self.hang = Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _any(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                outer.asked.append(f"{self.path} {body}")
+                found = (a for part, a in answers.items() if part in outer.asked[-1])
+                status, answer = next(found, (200, {}))
+                if not status:
+                    outer.hang.wait(20)
+                data = json.dumps(answer).encode()
+                self.send_response(status or 504)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_PATCH = do_POST = _any
+
+            def log_message(self, format: str, *args: Any) -> None:
+                del format, args
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def count(self, part: str) -> int:
+        return sum(part in asked for asked in self.asked)
+
+    def close(self) -> None:
+        self.hang.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def sending(
+    cluster: Cluster, answers: dict[str, tuple[int, dict[str, Any]]], **changes: Any
+) -> Iterator[tuple[Server, Outbox]]:
+    server = Server(answers)
+    config = replace(
+        cluster.config(url=server.url), backoff_first=30.0, backoff_cap=30.0, calm=0.0, **changes
+    )
+    outbox = Outbox(config, Connection(config))
+    try:
+        yield server, outbox
+    finally:
+        outbox.stop()
+        server.close()
+
+
+def event_of(name: str, reason: str = "AllocIPFailed", *, namespace: str = "default") -> EventNote:
+    involved = Involved("Pod", namespace, name, f"uid-{name}")
+    return EventNote(EventKey(involved, EventType.WARNING, reason, reason), "no address", 1.0, 1.0)
+
+
+TERMINATING = {
+    "kind": "Status",
+    "reason": "Forbidden",
+    "message": 'pods "x" is forbidden: unable to create new content in namespace gone',
+    "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]},
+}
+
+
+@pytest.mark.parametrize("answer", [(403, TERMINATING), (403, {}), (429, {}), (500, {}), (0, {})])
+def test_one_object_holds_up_no_other(cluster: Cluster, answer: tuple[int, dict[str, Any]]) -> None:
+    """In a namespace that goes, or behind a webhook that is broken: pauses of half a minute are its own."""
+    with sending(cluster, {"/namespaces/gone/": answer}, send_timeout=0.5) as (server, outbox):
+        for turn in range(4):
+            outbox.put(event_of(f"gone-{turn}" if answer[1] else "gone", f"R{turn}", namespace="gone"))
+            outbox.put(event_of(f"p-{turn}"))
+        outbox.put(PatchNote(PatchKey(key("q"), "u"), {"a": "b"}))
+        outbox.start()
+        eventually(lambda: outbox.counts.sent == 5, "all others were sent")
+        assert server.count("/namespaces/default/") == 5
+
+
+def test_a_namespace_that_goes_is_a_final_refusal(cluster: Cluster) -> None:
+    with sending(cluster, {"/namespaces/gone/": (403, TERMINATING)}) as (server, outbox):
+        for turn in range(4):
+            outbox.put(event_of(f"p-{turn}", namespace="gone"))
+        outbox.start()
+        eventually(lambda: outbox.counts.refused == 4, "each was refused")
+        assert server.count("/namespaces/gone/") == 4, "and asked for once"
+        assert outbox.counts.retried == 0
+
+
+def test_a_denial_is_final_once_the_server_has_taken_something_else(cluster: Cluster) -> None:
+    """It has read its roles, then: eight tries are for one that starts."""
+    with sending(cluster, {"/pods/p": (403, {})}) as (server, outbox):
+        outbox._config = replace(outbox._config, backoff_first=0.01, backoff_cap=0.02)
+        outbox.put(PatchNote(PatchKey(key("p"), "u"), {"a": "b"}))
+        outbox.put(event_of("other"))
+        outbox.start()
+        eventually(lambda: outbox.counts.refused == 1, "it is given up")
+        assert server.count("/pods/p") == 2
+        assert outbox.counts.sent == 1
+
+
+def test_a_server_that_is_away_is_not_asked_by_every_object(cluster: Cluster) -> None:
+    """Two objects that fail say that it is the server; fifty do not ask at once."""
+    with sending(cluster, {"/namespaces/": (503, {})}) as (server, outbox):
+        for turn in range(50):
+            outbox.put(event_of(f"p-{turn}"))
+        outbox.start()
+        eventually(lambda: outbox.counts.retried >= 2, "two were tried")
+        assert len(server.asked) == 2
+
+
+def test_the_flood_of_one_pod_takes_nobodys_place(cluster: Cluster) -> None:
+    with sending(cluster, {}, outbox_size=20) as (server, outbox):
+        for turn in range(5):
+            outbox.put(event_of(f"quiet-{turn}"))
+        for turn in range(500):
+            outbox.put(event_of("flood", f"R{turn}"))
+        assert outbox.counts.dropped == 485
+        outbox.start()
+        eventually(lambda: outbox.counts.sent == 20, "what was kept was sent")
+        assert all(server.count(f"quiet-{turn}") for turn in range(5))
+        assert server.count('"R499"') == 1, "of the flood the latest is kept"
+
+
+@pytest.mark.parametrize("length", [1, 236, 237, 250, 253])
+def test_the_name_of_an_event_is_one_that_the_api_takes(length: int) -> None:
+    name = ("a" * 60 + ".") * 4 + "b" * 20
+    name = name[:length].rstrip(".-").ljust(length, "c")
+    made, other = event_name(name), event_name(name)
+    assert made != other
+    assert len(made) <= 253
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", made), made
+    if length <= 236:
+        assert made.startswith(f"{name}.")
+
+
+def test_names_that_begin_alike_differ() -> None:
+    first, second = event_name("a" * 250 + "x"), event_name("a" * 250 + "y")
+    assert first.rsplit(".", 1)[0] != second.rsplit(".", 1)[0]
+
+
+def test_event_on_a_pod_with_the_longest_name(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    target = pod(cluster, "p" * 253)
+    warn(adapter, target)
+    eventually(lambda: len(cluster.events()) == 1, "the event is there")
+    (event,) = cluster.events()
+    assert len(event["metadata"]["name"]) <= 253
+    assert event["involvedObject"]["name"] == "p" * 253

@@ -9,7 +9,7 @@ from lab.clock import LabClock
 from lab.engine.reconcile import Reconciler
 from lab.fabric.view import FabricView
 
-_DEADLINE = 10.0
+_DEADLINE = 60.0
 
 
 class _SlowClock(LabClock):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-_DEADLINE = 30.0
+_DEADLINE = 120.0
 
 
 @pytest.fixture
