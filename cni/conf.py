@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 PLUGIN_TYPE = "terway"
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+"""What libcni takes for a network's name."""
 _POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 _ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _FOR_OTHERS = ("ipam", "dns", "args", "disableCheck", "disableGC", "loadOnlyInlinedPlugins")
@@ -131,7 +132,7 @@ def _version(fields: Fields) -> CniVersion:
 
 def _name(fields: Fields) -> str:
     name = fields.text("name")
-    if not _NAME.fullmatch(name):
+    if not NETWORK_NAME.fullmatch(name):
         raise fields.error("name", "a letter or digit, then letters, digits, '_', '.' and '-'")
     return name
 

@@ -21,11 +21,12 @@ HOST_LINK_PREFIX = "cali"
 
 
 def host_link_name(namespace: str, pod: str, ifname: str) -> str:
-    """Name of a pod's host-side link: ``cali`` and 11 hex digits of a SHA-1, as upstream computes it.
+    """Name of a pod's host-side link: ``cali`` and 11 hex digits of a SHA-1, upstream's name for eth0.
 
-    ``eth0`` counts as "" so that a pod's first interface has the name its namespace and name give.
+    For another interface upstream puts its name right behind the pod's, so that net1 of pod web has the name
+    of pod webnet1; here a slash, which no name has, stands between the two.
     """
-    seed = f"{namespace}.{pod}{'' if ifname == 'eth0' else ifname}"
+    seed = f"{namespace}.{pod}{'' if ifname == 'eth0' else f'/{ifname}'}"
     return HOST_LINK_PREFIX + hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()[:11]
 
 
@@ -57,6 +58,8 @@ class Endpoint:
     extra_routes: tuple[Network, ...] = ()
     fast: bool | None = field(default=True, compare=False)
     """Whether its packets may pass by the host's stack, where something lets them; None: as it is."""
+    hooked: bool = field(default=True, compare=False)
+    """Whether programs may be attached to its host link. False leaves the place to another plugin's qdisc."""
 
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)

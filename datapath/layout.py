@@ -45,6 +45,9 @@ NOT_BEYOND_A_LINK = (
 )
 """Nobody out there has these addresses. 127.0.0.0/8 and multicast never come to a routing table of ours."""
 
+METADATA = IPv4Network("100.100.100.200/32")
+"""ECS' instance metadata, the credentials of the node's RAM role among it; it has no IPv6 address."""
+
 NOT_BEYOND_A_LINK_V6 = (IPv6Network("::/96"), IPv6Network("::ffff:0:0/96"))
 """Unspecified, loopback, and what only means an IPv4 address."""
 

@@ -21,7 +21,7 @@ from datapath.netlink.link import Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
-from datapath.netlink.wire import Address, everywhere, family_of, host_network
+from datapath.netlink.wire import Address, Network, everywhere, family_of, host_network
 from datapath.objects import Object
 
 FAMILIES = (AF_INET, AF_INET6)
@@ -37,6 +37,8 @@ class PreparedEni:
     ifindex: int
     name: str
     host_addresses: tuple[Address, ...]
+    closed: tuple[Network, ...] = ()
+    """Where no pod of the ENI may send to. What the node itself sends does not come to this table."""
 
     def addresses(self) -> tuple[Assigned, ...]:
         """The host's own, of the families that the ENI has a gateway for."""
@@ -56,7 +58,8 @@ class PreparedEni:
         table, index, name = layout.eni_table(self.ifindex), self.ifindex, self.name
         gateway, gateway_v6 = self.eni.gateway, self.eni.gateway_v6
         default = Route(everywhere(AF_INET), index, table, gateway, onlink=True, device=name)
-        nowhere = tuple(Route(one, 0, table, unreachable=True) for one in layout.NOT_BEYOND_A_LINK)
+        nobody = (*layout.NOT_BEYOND_A_LINK, *self.closed)
+        nowhere = tuple(Route(one, 0, table, unreachable=True) for one in nobody)
         if gateway_v6 is None:
             return (*nowhere, default)
         nowhere_v6 = tuple(Route(one, 0, table, unreachable=True) for one in layout.NOT_BEYOND_A_LINK_V6)
@@ -117,9 +120,12 @@ def mend_settings(families: Iterable[int]) -> tuple[str, ...]:
     return sysctl.ensure(wanted)
 
 
-def prepare_eni(socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...]) -> PreparedEni:
+def prepare_eni(
+    socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...], *, closed: tuple[Network, ...] = ()
+) -> PreparedEni:
     """Link up with its MTU, the host's addresses, and a table that leads to the gateway.
 
+    ``closed`` as for ``PreparedEni``; what was closed before and is not any more is opened.
     Raises KernelError with ENODEV if no link has the MAC.
     """
     found = find_eni(socket, eni.mac)
@@ -128,9 +134,13 @@ def prepare_eni(socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...
         sysctl.ensure(_settings("ipv6", found.name, _ENI_V6))
     if not found.up or found.mtu != eni.mtu:
         socket.one(link.change(found.index, up=True, mtu=eni.mtu))
-    prepared = PreparedEni(eni, found.index, found.name, host_addresses)
-    absent = objects.missing(prepared.objects(), look(socket, prepared).objects)
-    socket.transact(*map(objects.add, absent))
+    prepared = PreparedEni(eni, found.index, found.name, host_addresses, closed)
+    present = look(socket, prepared).objects
+    absent = objects.missing(prepared.objects(), present)
+    opened = [
+        one for one in present if isinstance(one, Route) and one.unreachable and one not in prepared.routes()
+    ]
+    socket.transact(*map(objects.delete, opened), *map(objects.add, absent))
     return prepared
 
 

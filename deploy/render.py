@@ -16,11 +16,16 @@ MANIFESTS: Mapping[Path, tuple[str, ...]] = {
     HERE / "terway-lab.yaml": ("--values", str(HERE / "lab-values.yaml")),
 }
 """File, and how the chart is rendered for it."""
+POD_IPS = HERE / "terway-pod-ips.yaml"
+"""Beside terway.yaml, where the annotation pod-ips is wanted."""
+_POD_IPS = ("--set", "podIps.annotate=true", "--show-only", "templates/pod-ips.yaml")
 _HEADING = "# Rendered from deploy/chart/terway{} by `python -m deploy.render`; change that.\n"
 
 
 def rendered(tool: Path, manifest: Path) -> str:
     """What the file ``manifest`` should hold. Raises LabError."""
+    if manifest == POD_IPS:
+        return _HEADING.format(f" with {_POD_IPS[1]}") + helm.template(tool, CHART, _POD_IPS)
     options = MANIFESTS[manifest]
     values = f" with {Path(options[-1]).name}" if options else ""
     return _HEADING.format(values) + helm.template(tool, CHART, options)
@@ -29,7 +34,7 @@ def rendered(tool: Path, manifest: Path) -> str:
 def main() -> int:
     try:
         tool = helm.ensure(print)
-        for manifest in MANIFESTS:
+        for manifest in (*MANIFESTS, POD_IPS):
             manifest.write_text(rendered(tool, manifest))
     except LabError as exc:
         print(f"deploy.render: {exc}", file=sys.stderr)

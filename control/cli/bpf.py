@@ -142,7 +142,7 @@ def draw_endpoints(rows: list[Row]) -> str:
         [
             (
                 row["pod"] or f"device {row['ifindex']}",
-                "fast" if row["fast"] else "stack",
+                "fast" if row["fast"] else f"stack ({row['why']})",
                 *(row[f"fast_{way}_{unit}"] for way in ("out", "in") for unit in ("packets", "bytes")),
                 row["stack_packets"],
                 row["dropped_packets"],

@@ -69,6 +69,8 @@ def metadata_tree(answer: Mapping[str, Any]) -> str:
         if eni["ipv6s"]:
             node["ipv6s"] = {a: {} for a in eni["ipv6s"]}
         vswitches.setdefault(f"vswitch: {eni['vswitch']}", {})[f"eni: {eni['mac']}"] = node
+    for failure in answer.get("failed", ()):
+        vswitches[f"eni: {failure['mac']} not read: {failure['error']}"] = {}
     return tree(vswitches)
 
 

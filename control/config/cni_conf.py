@@ -1,23 +1,37 @@
 """The node's CNI configuration as the daemon reads it: ``10-terway.conflist`` before ``10-terway.conf``.
 
 The runtime sends the same settings with every request; the daemon needs the mode and the MTU before the
-first one.
+first one. It hands the runtime a file that a runtime takes: what libcni would refuse is completed where there
+is one answer (``name``, ``cniVersion``, ``type``) and is an error where there is none. A plugin that cannot
+work beside this agent is left out, with a warning.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cni.conf import PLUGIN_TYPE
+from cni.conf import NETWORK_NAME, PLUGIN_TYPE
 from cni.fields import FieldError, Fields, NotAnObject, load
 from cni.plugin import PluginConf
+from cni.version import SUPPORTED
 from control.model.errors import ConfigError
 
 FILES = ("10-terway.conflist", "10-terway.conf")
 """In order of preference."""
-_ENVELOPE = ("cniVersion", "name", "type", "ipam", "dns", "args", "disableCheck", "disableGC")
+DEFAULT_NAME = "terway"
+DEFAULT_VERSION = "0.4.0"
+"""What network-modes.md writes."""
+NEEDS_CILIUM = "cilium-cni"
+"""Upstream's generator leaves it in the list. It needs a cilium-agent, which this product does not run."""
+_ENVELOPE = ("cniVersion", "cniVersions", "name", "type", "ipam", "dns", "args", "disableCheck", "disableGC")
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _REMEDY = "correct the file (the ConfigMap kube-system/eni-config has it) and restart terwayd"
+
+Plugin = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,18 @@ class NodeCniConf:
     chained: tuple[str, ...] = ()
     """Types of the other plugins of a conflist, in order."""
     warnings: tuple[str, ...] = ()
+    envelope: Plugin = field(default_factory=dict, compare=False)
+    """What stands beside the plugins, completed: name and cniVersion at least."""
+    plugins: tuple[Plugin, ...] = field(default=(), compare=False)
+    """All plugins, in order. That of a ``.conf`` is the only one."""
+    complete: bool = field(default=True, compare=False)
+    """The file is one that a runtime takes as it stands."""
+
+    def encoded(self, before: Sequence[Plugin] = (), behind: Sequence[Plugin] = ()) -> tuple[str, bytes]:
+        """Name and text of the runtime's file, with plugins of others around ours: a list then."""
+        if self.path.suffix == ".conf" and not before and not behind:
+            return self.path.name, _text({**self.envelope, **self.plugins[0]})
+        return FILES[0], _text({**self.envelope, "plugins": [*before, *self.plugins, *behind]})
 
 
 def find(*directories: Path) -> NodeCniConf:
@@ -64,31 +90,116 @@ def wants_policy(source: Path) -> bool:
 def parse(path: Path, data: bytes) -> NodeCniConf:
     """``path`` is for messages, and its suffix says whether ``data`` is a list. Raises ConfigError."""
     try:
-        fields = Fields(load(data))
+        fields = Fields(loaded := load(data))
         if path.suffix == ".conflist":
-            return _of_list(path, fields)
-        return _of_plugin(path, fields, ())
+            return _of_list(path, fields, loaded)
+        return _of_plugin(path, fields, loaded)
     except NotAnObject as exc:
         raise ConfigError(f"{path} cannot be parsed: {exc}", remedy=_REMEDY) from exc
     except FieldError as exc:
         raise ConfigError(f"{path}: {exc}", remedy=_REMEDY) from exc
 
 
-def _of_list(path: Path, fields: Fields) -> NodeCniConf:
-    plugins = fields.inners("plugins")
+def plugins_of(path: Path) -> tuple[str, tuple[Plugin, ...]]:
+    """Name and plugins of any configuration of a runtime. Raises ValueError saying what is wrong."""
+    fields = Fields(loaded := load(path.read_bytes()))
+    plugins = fields.tables("plugins") if path.suffix == ".conflist" else (loaded,)
+    if not plugins or not all(isinstance(Fields(one).value("type"), str) for one in plugins):
+        raise ValueError("it has no plugins, or one without a type")
+    return fields.text("name"), plugins
+
+
+def type_of(plugin: Plugin) -> str:
+    """ "" for none."""
+    return str(Fields(plugin).value("type") or "")
+
+
+def _of_list(path: Path, fields: Fields, loaded: Plugin) -> NodeCniConf:
+    plugins, raw = fields.inners("plugins"), fields.tables("plugins")
     types = [plugin.text("type") for plugin in plugins]
     if types.count(PLUGIN_TYPE) != 1:
         raise fields.error("plugins", f'a list with one plugin of type "{PLUGIN_TYPE}"')
-    chained = tuple(kind for kind in types if kind != PLUGIN_TYPE)
-    return _of_plugin(path, plugins[types.index(PLUGIN_TYPE)], chained)
+    for each, kind in zip(plugins, types, strict=True):
+        if not _TYPE.fullmatch(kind):
+            raise each.error("type", "the name of an executable")
+    warnings, completed = _completed(path, fields)
+    if NEEDS_CILIUM in types:
+        warnings = (*warnings, _no_cilium(path))
+    kept = [number for number, kind in enumerate(types) if kind != NEEDS_CILIUM]
+    ours = plugins[types.index(PLUGIN_TYPE)]
+    plugin = _settings(ours)
+    return NodeCniConf(
+        path,
+        plugin,
+        chained=tuple(types[number] for number in kept if types[number] != PLUGIN_TYPE),
+        warnings=(*warnings, *ours.unknown()),
+        envelope={
+            **{key: value for key, value in loaded.items() if key.casefold() != "plugins"},
+            **completed,
+        },
+        plugins=tuple(raw[number] for number in kept),
+        complete=not completed and len(kept) == len(types),
+    )
 
 
-def _of_plugin(path: Path, fields: Fields, chained: tuple[str, ...]) -> NodeCniConf:
-    for key in _ENVELOPE:
-        fields.value(key)
+def _of_plugin(path: Path, fields: Fields, loaded: Plugin) -> NodeCniConf:
+    if fields.value("plugins") is not None:
+        raise fields.error("plugins", f"nothing in a .conf: a list is the key {FILES[0]} of eni-config")
     kind = fields.text("type")
     if kind not in ("", PLUGIN_TYPE):
         raise fields.error("type", f'"{PLUGIN_TYPE}"')
-    missing = () if kind else (f'{path} has no "type": "{PLUGIN_TYPE}", a container runtime will refuse it',)
-    plugin = PluginConf.read(fields)
-    return NodeCniConf(path, plugin, chained, missing + fields.unknown())
+    warnings, completed = _completed(path, fields)
+    if not kind:
+        warnings = (*warnings, f'{path} has no type, the runtime is given "{PLUGIN_TYPE}"')
+    own = {**loaded, **({} if kind else {"type": PLUGIN_TYPE})}
+    envelope = ("cniversion", "cniversions", "name")
+    return NodeCniConf(
+        path,
+        _settings(fields),
+        warnings=(*warnings, *fields.unknown()),
+        envelope={**{key: value for key, value in own.items() if key.casefold() in envelope}, **completed},
+        plugins=({key: value for key, value in own.items() if key.casefold() not in envelope},),
+        complete=bool(kind) and not completed,
+    )
+
+
+def _settings(fields: Fields) -> PluginConf:
+    for key in _ENVELOPE:
+        fields.value(key)
+    return PluginConf.read(fields)
+
+
+def _completed(path: Path, fields: Fields) -> tuple[tuple[str, ...], dict[str, object]]:
+    """What a runtime misses, with a warning for each. Raises FieldError for what it would refuse."""
+    warnings: list[str] = []
+    added: dict[str, object] = {}
+    name, version, versions = fields.text("name"), fields.text("cniVersion"), fields.texts("cniVersions")
+    if not name:
+        added["name"] = DEFAULT_NAME
+    elif not NETWORK_NAME.fullmatch(name):
+        raise fields.error("name", "a letter or digit, then letters, digits, '_', '.' and '-'")
+    if version and version not in SUPPORTED:
+        raise fields.error("cniVersion", ", ".join(SUPPORTED))
+    spoken = [one for one in versions if one in SUPPORTED]
+    if versions and not spoken:
+        raise fields.error("cniVersions", ", ".join(SUPPORTED))
+    if not version:
+        added["cniVersion"] = max(spoken, key=SUPPORTED.index, default=DEFAULT_VERSION)
+    for key, value in added.items():
+        warnings.append(f'{path} has no {key}, which a runtime refuses: it is given "{value}"')
+    if len(spoken) < len(versions):
+        added["cniVersions"] = spoken
+        others = ", ".join(sorted(set(versions) - set(spoken)))
+        warnings.append(f"{path}: of cniVersions {others} is left out, terway does not speak it")
+    return tuple(warnings), added
+
+
+def _no_cilium(path: Path) -> str:
+    return (
+        f"{path} chains {NEEDS_CILIUM}, which is left out: it needs a cilium-agent, this product runs none, "
+        "and every pod's ADD would fail. Remove it from eni-config"
+    )
+
+
+def _text(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, indent=2).encode() + b"\n"

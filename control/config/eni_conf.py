@@ -124,8 +124,12 @@ class EniConf:
     """``extra_routes``, [{"dst": CIDR}]: further routes by the pod's interface."""
     disable_device_plugin: bool = False
     """``disable_device_plugin``: do not announce ENIs as resources to the kubelet."""
-    enable_patch_pod_ips: bool = True
-    """``enable_patch_pod_ips``: write the annotation k8s.aliyun.com/pod-ips."""
+    enable_patch_pod_ips: bool = False
+    """``enable_patch_pod_ips``: write the annotation k8s.aliyun.com/pod-ips. Upstream's default is true, and
+    its agents may rewrite any pod for it; here it takes a right of its own (the chart's podIps)."""
+    block_pod_metadata: bool = False
+    """``block_pod_metadata`` (this product's own key): pods do not reach the instance metadata service, which
+    hands the credentials of the node's RAM role to whoever asks. Pods in the node's own network still do."""
     api: ApiConf = field(default_factory=ApiConf)
     """Rate limits and waits."""
     warnings: tuple[str, ...] = ()
@@ -183,7 +187,8 @@ def _read(fields: Fields) -> EniConf:
         else fields.choice("ipam_type", words_of(IpamType), IpamType.LOCAL),
         extra_routes=tuple(_route(item) for item in fields.inners("extra_routes")),
         disable_device_plugin=fields.boolean("disable_device_plugin", False),
-        enable_patch_pod_ips=fields.boolean("enable_patch_pod_ips", True),
+        enable_patch_pod_ips=fields.boolean("enable_patch_pod_ips", False),
+        block_pod_metadata=fields.boolean("block_pod_metadata", False),
         api=read_api(fields),
     )
     warnings = (*about_version, *about_credentials, *about_pool, *_old_keys(fields), *fields.unknown())

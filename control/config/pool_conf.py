@@ -24,15 +24,15 @@ class PoolConf:
     """``ip_warm_up_size``: addresses to allocate once on a new node; centralised IPAM only."""
     reclaim_after: float | None = None
     """``idle_ip_reclaim_after``: time without a change after which idle addresses go down to the minimum,
-    batch by batch. None: they stay."""
+    batch by batch. None: they stay, which is what an absent key, "", "0s" and a batch of 0 mean."""
     reclaim_batch_size: int = 5
-    """``idle_ip_reclaim_batch_size``: addresses per batch."""
+    """``idle_ip_reclaim_batch_size``: addresses per batch. 0 switches reclaim off."""
     reclaim_interval: float = 600.0
-    """``idle_ip_reclaim_interval``: time between two batches."""
+    """``idle_ip_reclaim_interval``: time between two batches; "0s": a batch at every look at the pool."""
     reclaim_jitter: float = 0.1
     """``idle_ip_reclaim_jitter_factor``, a string: up to this share of the interval is added at random."""
     min_eni: int = 0
-    """``min_eni``: the minimum pool is at least the addresses of so many ENIs."""
+    """``min_eni``: the minimum pool is at least the addresses of so many ENIs, and the maximum with it."""
     max_eni: int = 0
     """``max_eni``: ENIs for pods at most; 0: as many as the instance type has."""
     cap_ratio: float = 1.0
@@ -54,8 +54,8 @@ def read_pool(fields: Fields) -> tuple[PoolConf, tuple[str, ...]]:
         max_pool_size=fields.integer("max_pool_size", 0),
         min_pool_size=fields.integer("min_pool_size", 0),
         warm_up_size=_warm_up(fields),
-        reclaim_after=_reclaim_after(fields),
-        reclaim_batch_size=fields.integer("idle_ip_reclaim_batch_size", 5, low=1),
+        reclaim_after=read_duration(fields, "idle_ip_reclaim_after", 0.0) or None,
+        reclaim_batch_size=fields.integer("idle_ip_reclaim_batch_size", 5),
         reclaim_interval=read_duration(fields, "idle_ip_reclaim_interval", 600.0),
         reclaim_jitter=_jitter(fields),
         min_eni=fields.integer("min_eni", 0),
@@ -75,12 +75,6 @@ def read_pool(fields: Fields) -> tuple[PoolConf, tuple[str, ...]]:
 
 def _warm_up(fields: Fields) -> int | None:
     return None if fields.value("ip_warm_up_size") is None else fields.integer("ip_warm_up_size", 0)
-
-
-def _reclaim_after(fields: Fields) -> float | None:
-    return (
-        read_duration(fields, "idle_ip_reclaim_after", 0.0) if fields.text("idle_ip_reclaim_after") else None
-    )
 
 
 def _jitter(fields: Fields) -> float:

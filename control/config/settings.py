@@ -50,6 +50,9 @@ class Settings:
     """``-cni-conf-source``: directory with 10-terway.conf or .conflist, mounted from the ConfigMap."""
     cni_conf_target: Path = Path("/etc/cni/net.d")
     """``-cni-conf-target``: directory the runtime reads; the file is copied there once the socket serves."""
+    cni_bin: Path | None = Path("/opt/cni/bin")
+    """``-cni-bin``: directory of the runtime's CNI executables, in which those of the chain are looked for;
+    "", or one that is not there: they are not."""
     secret_directory: Path = Path("/var/alibaba-addon-secret")
     """``-secret-directory``: a mounted access key, which goes before the one in eni_conf."""
     socket: Path = Path("/var/run/eni/eni.socket")
@@ -115,6 +118,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         eni_conf=told.config,
         cni_conf_source=told.cni_conf_source,
         cni_conf_target=told.cni_conf_target,
+        cni_bin=Path(told.cni_bin) if told.cni_bin else None,
         secret_directory=told.secret_directory,
         socket=told.socket,
         debug_socket=_unix_path(told.readonly_listen),
@@ -171,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("kubeconfig", "", "else KUBECONFIG, else the pod's service account")
     flag("cni-conf-source", _USUAL.cni_conf_source, "directory with 10-terway.conf or .conflist")
     flag("cni-conf-target", _USUAL.cni_conf_target, "directory the container runtime reads")
+    flag("cni-bin", str(_USUAL.cni_bin), "directory of the runtime's CNI executables; empty: not looked at")
     flag("secret-directory", _USUAL.secret_directory, "a mounted access key")
     flag("socket", _USUAL.socket, "where the CNI executable connects")
     flag("health-listen", "", "HOST:PORT for health and metrics over TCP, else nowhere")

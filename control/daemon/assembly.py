@@ -19,6 +19,7 @@ from control.daemon.pool import Pool, PoolSettings
 from control.daemon.ports import EndpointSettings, NodeKernel
 from control.daemon.reconcile import Reconciler
 from control.daemon.recovery import Recovery
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.upkeep import Upkeep
 from control.daemon.vswitches import VSwitches
@@ -43,6 +44,7 @@ class Ports:
     clock: Clock
     timers: Timers
     metrics: Metrics
+    shaping: Shaping
     faults: Faults
 
 
@@ -96,6 +98,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         settings=endpoint_settings,
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
+        shaping=ports.shaping,
     )
     reconciler = Reconciler(
         journal=ports.journal,
@@ -161,7 +164,7 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
             place.sizes,
             place.groups,
             config.eni.eni_policy,
-            _reclaim(config),
+            reclaim_settings(config),
             place.identity.instance_type,
             config.eni.pool.max_eni,
         ),
@@ -177,8 +180,9 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
     return pool
 
 
-def _reclaim(config: NodeConfig) -> ReclaimSettings | None:
+def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:
+    """None: idle addresses stay, which is what a duration or a batch of nothing asks for."""
     pool = config.eni.pool
-    if pool.reclaim_after is None:
+    if pool.reclaim_after is None or not pool.reclaim_batch_size:
         return None
     return ReclaimSettings(pool.reclaim_after, pool.reclaim_interval, pool.reclaim_batch_size)

@@ -20,6 +20,8 @@ from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.daemon.shaping import Shaping
+from control.daemon.shaping import told as shaping_told
 from control.ipam import transitions
 from control.ipam.choose import Choice, Wants
 from control.model.errors import (
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 ADDRESS_TRIES = 3
 """Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
 
+_UNSHAPED = Shaping()
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
 
@@ -84,7 +87,8 @@ class Attachments:
         faults: Faults,
         settings: EndpointSettings,
         dual: bool = False,
-        annotate: bool = True,
+        annotate: bool = False,
+        shaping: Shaping = _UNSHAPED,
     ) -> None:
         self._journal = journal
         self._pool = pool
@@ -98,6 +102,7 @@ class Attachments:
         self._detachments = Detachments(
             journal=journal, kernel=kernel, holds=holds, faults=faults, settings=settings
         )
+        self._shaping = shaping
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
 
@@ -246,7 +251,7 @@ class Attachments:
             pod=request.pod,
             uid=pod.uid,
             netns=request.netns_path,
-            host_link=host_link_name(request.pod.namespace, request.pod.name, request.key.ifname),
+            host_link=self._host_link(request),
             eni_id=choice.eni_id,
             ipv4=choice.ipv4,
             ipv6=choice.ipv6,
@@ -256,9 +261,23 @@ class Attachments:
         self._journal.record(transitions.reserve(self._journal.book, record))
         return record
 
+    def _host_link(self, request: AddRequest) -> str:
+        """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
+        pod, ifname = request.pod, request.key.ifname
+        others = (
+            a for a in self._journal.book.attachments.values() if (a.pod, a.key.ifname) != (pod, ifname)
+        )
+        taken = {a.host_link for a in others}
+        name = host_link_name(pod.namespace, pod.name, ifname)
+        if name in taken:
+            name = host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
+        return name
+
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
         eni = self._journal.book.enis[record.eni_id]
-        endpoint = endpoint_of(record, eni, self._settings, fast=may_be_fast(pod))
+        found = self._shaping.limits(pod)
+        fast = may_be_fast(pod) and not found.any
+        endpoint = endpoint_of(record, eni, self._settings, fast=fast, hooked=not found.egress)
         applied = self._kernel.setup(endpoint, request.netns)
         return Attached(record, eni, applied)
 
@@ -294,6 +313,10 @@ class Attachments:
             "AllocIPSucceed",
             f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
         )
+        found = self._shaping.limits(pod)
+        if told := shaping_told(found):
+            kind = EventType.NORMAL if found.any else EventType.WARNING
+            self._kubernetes.event(pod, kind, "Bandwidth", told)
         if self._annotate:
             self._kubernetes.annotate(pod, {POD_IPS: ",".join(addresses)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from datapath.fastpath.reasons import ReasonText, reasons
 from datapath.fastpath.tables import EndpointCounts
 from datapath.fastpath.trace import TraceEvent
 from datapath.fastpath.trace_readers import TraceReader
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -76,17 +79,24 @@ def counters(fast: FastPath) -> list[Row]:
 
 
 def endpoints(fast: FastPath) -> list[Row]:
-    """By host veth, with its counts."""
+    """By host veth, with its counts. ``fast``: packets may pass by the stack now; ``why`` not, in a word."""
+    on, attached = fast.is_on(), fast.attached()
     counts, nothing = fast.endpoint_counters(), EndpointCounts(0, 0, 0, 0, 0, 0)
     return [
         {
             "addresses": [str(one) for one in pod.addresses],
             "ifindex": ifindex,
-            "fast": pod.fast,
+            "fast": on and pod.fast and ifindex in attached,
+            "why": _why_stack(on, pod.fast, ifindex in attached),
             **{name: getattr(counts.get(ifindex, nothing), name) for name in nothing.__slots__},
         }
         for ifindex, pod in fast.endpoints().items()
     ]
+
+
+def _why_stack(on: bool, pod: bool, attached: bool) -> str:
+    """One word for what keeps a pod's packets with the stack, "" for nothing."""
+    return "node off" if not on else "pod off" if not pod else "" if attached else "not attached"
 
 
 class TraceLines:
@@ -136,10 +146,11 @@ def _inspection(fast: FastPath, netns: int | None = None) -> Inspection:
 
 
 def _reasons() -> dict[str, ReasonText]:
-    """{} where the header is not installed: the counts are worth more than the words about them."""
+    """{} where the header cannot be read: the counts are worth more than the words about them."""
     try:
         return {one.name: one for one in reasons()}
-    except OSError:
+    except OSError as exc:
+        log.warning("what the reasons mean is not told: %s", exc)
         return {}
 
 

@@ -1,34 +1,175 @@
-"""The runtime's copy of the CNI configuration: written when the socket serves, and not before."""
+"""The runtime's copy of the CNI configuration: written when the socket serves, and looked after from then on.
+
+Others chain themselves into the file (istio-cni appends its plugin, and makes a list of a ``.conf``). What
+they have put there stays where it is, before or behind ours, through restarts and other configurations; what
+an earlier configuration of ours had chained goes with it. ``wrote`` is what tells the two apart.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from control.model.errors import ConfigError
+from cni.conf import PLUGIN_TYPE
+from cni.fields import NotAnObject, load
+from control.config.cni_conf import FILES, NEEDS_CILIUM, NodeCniConf, Plugin, plugins_of, type_of
+from control.model.errors import Cause, ConfigError, RequestError
 
-_OTHER = {".conf": ".conflist", ".conflist": ".conf"}
+_DELEGATES = frozenset({"multus", "multus-shim", "multus-cni"})
+"""Plugins that come first on purpose, and call the next network themselves."""
+_SUFFIXES = frozenset({".conf", ".conflist", ".json"})
+"""What a runtime reads in its directory, in order of name."""
 
 
-def install_cni_conf(source: Path, target: Path) -> None:
-    """Copy ``source`` into the directory ``target`` by rename; conflist and conf take each other's place.
+class CniConfFile:
+    """One node's file. ``programs``: the directory of executables, None or absent: not looked at."""
 
-    A runtime that reads the directory sees the old file or the new one, never a part. Raises ConfigError.
-    """
-    destination = target / source.name
-    if destination == source or (destination.exists() and destination.samefile(source)):
-        return
+    def __init__(self, conf: NodeCniConf, target: Path, programs: Path | None) -> None:
+        self._conf = conf
+        self._target = target
+        self._programs = programs
+        self.plugins: tuple[Plugin, ...] = conf.plugins
+        """All of the file, those of others among them."""
+        self.notices: tuple[str, ...] = ()
+        """What an operator should know of the runtime's directory, as of the last look."""
+
+    def install(self, wrote: Sequence[str] | None) -> tuple[str, ...]:
+        """Bring the file in line and say the types that it has from us, for the next ``wrote``.
+
+        ``wrote`` None: nobody knows what an earlier agent wrote; what is not in our configuration counts as
+        another's then. A runtime that reads the directory sees the old file or the new one, never a part.
+        Raises ConfigError if the directory cannot be written, RequestError for a chain that cannot work yet.
+        """
+        notices: list[str] = []
+        before, behind = self._others(wrote, notices)
+        name, text = self._conf.encoded(before, behind)
+        self.plugins = (*before, *self._conf.plugins, *behind)
+        notices += self._earlier(name)
+        self.notices = tuple(notices)
+        self._require_programs()
+        self._write(name, text)
+        return tuple(map(type_of, self._conf.plugins))
+
+    def _others(self, wrote: Sequence[str] | None, notices: list[str]) -> tuple[list[Plugin], list[Plugin]]:
+        """Plugins that somebody else has put before and behind ours."""
+        ours = {*map(type_of, self._conf.plugins), NEEDS_CILIUM, *(wrote or ())}
+        before: list[Plugin] = []
+        behind: list[Plugin] = []
+        for path in (self._target / name for name in FILES):
+            if path.suffix != ".conflist" or not path.is_file() or _same(path, self._conf.path):
+                continue
+            try:
+                _, plugins = plugins_of(path)
+            except (ValueError, OSError) as exc:
+                notices.append(f"{path} could not be read and is replaced: {exc}")
+                continue
+            types = list(map(type_of, plugins))
+            if PLUGIN_TYPE not in types:
+                notices.append(f"{path} was not terway's (it had {', '.join(types)}) and is replaced")
+                continue
+            at = types.index(PLUGIN_TYPE)
+            for number, (plugin, kind) in enumerate(zip(plugins, types, strict=True)):
+                if kind in ours:
+                    continue
+                if self._lacks(kind):
+                    notices.append(
+                        f"{path} chained {kind}, whose executable is not in {self._programs}: it is left out"
+                    )
+                    continue
+                (before if number < at else behind).append(plugin)
+        return before, behind
+
+    def _earlier(self, name: str) -> list[str]:
+        """Of the files that the runtime reads before ours: the first one is its network."""
+        found = []
+        try:
+            present = sorted(path for path in self._target.iterdir() if path.suffix in _SUFFIXES)
+        except OSError:
+            return []
+        for path in (one for one in present if one.name < name and one.name not in FILES):
+            try:
+                network, plugins = plugins_of(path)
+                if type_of(plugins[0]) in _DELEGATES:
+                    continue
+                told = f"is the network {network or 'without a name'} ({', '.join(map(type_of, plugins))})"
+            except (ValueError, OSError) as exc:
+                told = f"cannot be read ({exc})"
+            found.append(
+                f"{path} comes before {name} and {told}: the runtime uses it and not terway for new pods. "
+                "Remove the file"
+            )
+        return found
+
+    def _lacks(self, kind: str) -> bool:
+        known = self._programs is not None and self._programs.is_dir()
+        return known and self._programs is not None and not (self._programs / kind).is_file()
+
+    def _require_programs(self) -> None:
+        missing = [kind for kind in (PLUGIN_TYPE, *self._conf.chained) if self._lacks(kind)]
+        if missing:
+            raise RequestError(
+                f"the CNI configuration names {', '.join(missing)}, and {self._programs} has no such"
+                " executable: every ADD of the node would fail",
+                cause=Cause.CONFIG,
+                remedy="install it on the node (package kubernetes-cni has portmap, bandwidth and others), "
+                "take it out of eni-config, or name the runtime's directory by -cni-bin",
+            )
+
+    def _write(self, name: str, text: bytes) -> None:
+        destination = self._target / name
+        if self._conf.complete and _same(destination, self._conf.path):
+            return
+        try:
+            self._target.mkdir(parents=True, exist_ok=True)
+            if not _holds(destination, text):
+                _replace(destination, text)
+            for other in FILES:
+                if other != name:
+                    with contextlib.suppress(FileNotFoundError):
+                        (self._target / other).unlink()
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot write the CNI configuration to {self._target}: {exc.strerror}",
+                remedy="mount the node's /etc/cni/net.d there writable, or give -cni-conf-target",
+            ) from exc
+
+
+def remembered(text: str | None) -> tuple[str, ...] | None:
+    """What ``install`` said, as it was kept in a ledger's fact; None if there is none."""
+    return None if text is None else tuple(json.loads(text))
+
+
+def to_remember(types: Sequence[str]) -> str:
+    return json.dumps(list(types))
+
+
+def _same(one: Path, other: Path) -> bool:
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        fresh = target / f".{source.name}.{os.getpid()}"
-        fresh.write_bytes(source.read_bytes())
-        fresh.chmod(0o644)
-        fresh.rename(destination)
-        with contextlib.suppress(FileNotFoundError):
-            destination.with_suffix(_OTHER[source.suffix]).unlink()
-    except OSError as exc:
-        raise ConfigError(
-            f"cannot write the CNI configuration to {target}: {exc.strerror}",
-            remedy="mount the node's /etc/cni/net.d there writable, or give -cni-conf-target",
-        ) from exc
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _holds(path: Path, text: bytes) -> bool:
+    """The file says the same already: it is not touched, as others watch it for changes."""
+    try:
+        readable = path.stat().st_mode & 0o777 == 0o644
+        return readable and not path.is_symlink() and load(path.read_bytes()) == load(text)
+    except (OSError, NotAnObject):
+        return False
+
+
+def _replace(path: Path, text: bytes) -> None:
+    """By rename, on the disk before it has its name. What a killed agent left of its own is written over."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(fd, 0o644)
+        os.fsync(fd)
+    fresh.rename(path)

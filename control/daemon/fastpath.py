@@ -27,6 +27,7 @@ from control.daemon.filters import Filters, Terms
 from control.daemon.journal import Journal
 from control.daemon.pod_paths import PodPaths
 from control.daemon.service_prefixes import ServicePrefixes
+from control.daemon.shaping import Shaping
 from control.model import errors
 from control.model.errors import Cause, RequestError, TerwayError
 from control.model.pod import EventType, Kubernetes
@@ -96,6 +97,7 @@ class FastPathSwitch:
         kubernetes: Kubernetes,
         settings: Settings,
         host_stack_cidrs: tuple[Network, ...],
+        shaping: Shaping,
     ) -> None:
         self._companion = companion
         self._journal = journal
@@ -103,7 +105,7 @@ class FastPathSwitch:
         self._settings = settings
         self._host_cidrs = host_stack_cidrs
         self._services = ServicePrefixes(journal, kubernetes)
-        self._pods = PodPaths(journal, kubernetes)
+        self._pods = PodPaths(journal, kubernetes, shaping)
         self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
         self._untold = ""

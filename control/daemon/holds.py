@@ -130,6 +130,8 @@ class Holds:
             if not pod.sandbox_exited:
                 for ifname in ifnames:
                     yield host_link_name(pod.key.namespace, pod.key.name, ifname)
+                    # Upstream's name, and that of earlier releases, for what is not eth0.
+                    yield host_link_name(pod.key.namespace, f"{pod.key.name}{ifname}", "eth0")
 
     def _end(self, carrier: Carrier) -> None:
         self._kernel.take_down(carrier.link, carrier.container_id)

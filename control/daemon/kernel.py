@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from control.model.errors import AddressInUse, Cause, KernelError, RequestError
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
 from datapath.modes.policy_route import PolicyRoute
 from datapath.netlink import address, link
 from datapath.netlink.link import Link
@@ -124,6 +124,10 @@ class PolicyRouteKernel:
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         with _in_our_terms():
             self._mode.teardown(endpoint, netns)
+
+    def close_to_pods(self, destinations: Sequence[Network]) -> None:
+        """Where pods may not send to; told before the first ENI is prepared."""
+        self._mode.closed = tuple(destinations)
 
     def prepare_eni(self, eni: EniLink) -> None:
         with _in_our_terms():

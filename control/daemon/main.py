@@ -27,7 +27,6 @@ from cni.wire import Frame
 from control.config import cni_conf, eni_conf, settings
 from control.config.credentials import with_secret_files
 from control.config.settings import Settings
-from control.daemon.cni_conf_file import install_cni_conf
 from control.daemon.cni_socket import CniSocket
 from control.daemon.node import Node
 from control.daemon.node_config import NodeConfig
@@ -44,8 +43,10 @@ PATIENCE = 60.0
 machine that starts everything at once; the executable waits 120 s for the answer."""
 RETRY = 1.0
 """Seconds between two tries of a start that somebody else holds up."""
+CONF_PERIOD = 30.0
+"""Seconds between two looks at the runtime's directory: others write there as well."""
 MOST = 30.0
-"""The same, at most, while the OpenAPI refuses: many nodes share its quota."""
+"""``RETRY`` at most, while the OpenAPI refuses: many nodes share its quota."""
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What a file cannot be written for that says nothing about the settings."""
@@ -75,19 +76,40 @@ class Daemon:
             self._opened = node
             socket = CniSocket(self._config.settings.socket, self.handle)
             socket.listen()
-            starting = asyncio.create_task(self._start(node))
+            serving = asyncio.create_task(self._serve(node))
             ended = asyncio.create_task(stop.wait())
             try:
-                await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if starting.done():
-                    starting.result()
-                    await ended
+                await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if serving.done():
+                    serving.result()
             finally:
+                self._node = None
                 self._why = RequestError("terwayd is stopping", cause=Cause.BUSY)
                 self._decided.set()
-                await _cancelled(starting, ended)
+                await _cancelled(serving, ended)
                 await node.stop_working()
                 await socket.close()
+
+    async def _serve(self, node: Node) -> None:
+        """The start, then the runtime's file for as long as the daemon lives."""
+        await self._start(node)
+        serves = False
+        while True:
+            try:
+                node.install_cni_conf()
+                self._why = None  # read by the readiness probe's thread: a runtime finds everything now
+            except TerwayError as exc:
+                full = getattr(exc.__cause__, "errno", None) in _DISK
+                if isinstance(exc, ConfigError) and not serves and not full:
+                    raise
+                if str(exc) != self.why():
+                    log.warning("no pod is served: %s", exc)
+                self._why = exc
+            self._decided.set()
+            if self._why is None and not serves:
+                serves, told = True, self._config.settings
+                log.info("terwayd %s serves on %s", told.version or "from its source", told.socket)
+            await node.pause(RETRY if self._why is not None else CONF_PERIOD)
 
     async def _start(self, node: Node) -> None:
         refused = RETRY
@@ -105,25 +127,6 @@ class Daemon:
                 await node.pause(exc.retry_after or (refused if isinstance(exc, CloudError) else RETRY))
                 refused = min(refused * 1.5, MOST) if isinstance(exc, CloudError) else RETRY
         self._node = node
-        await self._install_cni_conf(node)
-        self._why = None  # read by the readiness probe's thread: from here on a runtime finds everything
-        self._decided.set()
-        told = self._config.settings
-        log.info("terwayd %s serves on %s", told.version or "from its source", told.socket)
-
-    async def _install_cni_conf(self, node: Node) -> None:
-        """A full disk is waited for, and pods can be deleted meanwhile. Raises ConfigError for what stays."""
-        while True:
-            try:
-                install_cni_conf(self._config.cni.path, self._config.settings.cni_conf_target)
-                return
-            except ConfigError as exc:
-                if getattr(exc.__cause__, "errno", None) not in _DISK:
-                    raise
-                log.warning("the start waits: %s", exc)
-                self._why = exc
-                self._decided.set()
-            await node.pause(RETRY)
 
     def why(self) -> str:
         """Why no pod can be served, "" if it can. For any thread."""
@@ -141,7 +144,9 @@ class Daemon:
         if not self._decided.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._decided.wait(), PATIENCE)
-        if self._why is None and self._node is not None:
+        # A chain that cannot work keeps new pods away; those that are there are taken care of.
+        new = frame.env.get("CNI_COMMAND") in ("ADD", "STATUS")
+        if self._node is not None and (self._why is None or not new):
             return await self._node.service.handle(frame, netns)
         return 1, self._not_ready(frame).encode(named_version(frame.stdin))
 

@@ -44,6 +44,29 @@ def fallbacks(
     return reasons
 
 
+def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> list[str]:
+    """One sentence for each size of the pool that eni-config has otherwise."""
+    pool, reasons = config.eni.pool, []
+    enis = "1 ENI" if sizes.max_enis == 1 else f"{sizes.max_enis} ENIs"
+    node = f"instance type {limits.instance_type}" + (f" with max_eni {pool.max_eni}" if pool.max_eni else "")
+    if pool.min_eni > sizes.max_enis:
+        reasons.append(
+            f"min_eni {pool.min_eni} is more than the {enis} for pods of {node}, and counts as that"
+        )
+    if sizes.max_pool > pool.max_pool_size >= pool.min_pool_size:
+        reasons.append(
+            f"min_eni {pool.min_eni} holds {sizes.min_pool} idle addresses on {node}, more than "
+            f"max_pool_size {pool.max_pool_size}, which counts as {sizes.max_pool}: "
+            "raise max_pool_size or lower min_eni"
+        )
+    if pool.min_pool_size > sizes.capacity:
+        reasons.append(
+            f"min_pool_size {pool.min_pool_size} is more than the {sizes.capacity} addresses that {node} "
+            "gives pods, and counts as that"
+        )
+    return reasons
+
+
 def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
     """Who refuses what a pod may not send, per kind of lie; an empty list: nobody does.
 
@@ -87,6 +110,7 @@ def describe(
             "datapath": "eBPF" if fast else "kernel routing",
             "bpf": fast,
             "mtu": config.mtu,
+            "pod_metadata": "closed" if config.closed_to_pods else "open",
         },
         "because": [*because, *path.because],
         "node": {

@@ -16,6 +16,7 @@ from control.aliyun.settings import CloudSettings, Observers
 from control.daemon import mode
 from control.daemon.assembly import Assembly, Place, Ports, assemble
 from control.daemon.bpf_window import BpfWindow
+from control.daemon.cni_conf_file import CniConfFile, remembered, to_remember
 from control.daemon.cni_service import CniService
 from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
@@ -31,6 +32,7 @@ from control.daemon.known import Known
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
 from control.daemon.ports import EndpointSettings
+from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
 from control.daemon.window import Window
 from control.ipam.stock import PoolStats
@@ -38,7 +40,7 @@ from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity
-from control.model.errors import Cause, RequestError, TerwayError
+from control.model.errors import Cause, LedgerError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
@@ -48,6 +50,8 @@ from datapath.fastpath.companion import Companion
 log = logging.getLogger(__name__)
 
 LEDGER_FILE = "terway.db"
+CHAIN = "cni_plugins"
+"""Fact in the ledger: the plugins that the runtime's file has from us."""
 LIMITS_RETRY = 600.0
 """Seconds between two tries to learn an instance type's limits anew, while old ones serve."""
 
@@ -63,6 +67,7 @@ class Node:
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
         self._kernel = PolicyRouteKernel(self._companion)
+        self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
         self._kubernetes = KubernetesAdapter(
             KubernetesConfig(
@@ -80,13 +85,19 @@ class Node:
             faults=self._faults,
             settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
         )
+        told = config.settings
+        self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
+        self._shaping = Shaping(lambda: self._conf_file.plugins)
+        self._conf_notices: tuple[str, ...] = ()
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
             journal=self._journal,
             kubernetes=self._kubernetes,
             settings=config.settings,
-            host_stack_cidrs=config.cni.plugin.host_stack_cidrs,
+            # The stack is who refuses what is closed.
+            host_stack_cidrs=(*config.cni.plugin.host_stack_cidrs, *config.closed_to_pods),
+            shaping=self._shaping,
         )
         self._assembly: Assembly | None = None
         self._inspector: Inspector | None = None
@@ -171,6 +182,24 @@ class Node:
     async def pause(self, seconds: float) -> None:
         await self._timers.sleep(seconds)
 
+    def install_cni_conf(self) -> None:
+        """Bring the runtime's file in line; others' doings there are told once each.
+
+        Raises ConfigError or RequestError, as ``CniConfFile.install``.
+        """
+        before = self._journal.facts.get(CHAIN)
+        try:
+            wrote = to_remember(self._conf_file.install(remembered(before)))
+            if wrote != before:
+                with contextlib.suppress(LedgerError):  # a full disk is told by whoever needs the ledger
+                    self._journal.remember(CHAIN, wrote)
+        finally:
+            for notice in self._conf_file.notices:
+                if notice not in self._conf_notices:
+                    log.warning("%s", notice)
+                    self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", notice)
+            self._conf_notices = self._conf_file.notices
+
     # The start, in steps that may be tried again.
 
     async def start(self, boot_id: str) -> None:
@@ -204,7 +233,7 @@ class Node:
             asyncio.create_task(self._renew_limits(cloud, limits), name="limits"),
         )
         because = self._say(limits, place)
-        self._inspector = self._inspector_of(assembly, cloud, place, host, because)
+        self._inspector = self._inspector_of(assembly, cloud, (place, limits), host, because)
 
     async def _renew_limits(self, cloud: AliyunCloud, serving: InstanceLimits) -> None:
         """Ask for limits that have grown old until the cloud answers; pods do not wait for it."""
@@ -240,6 +269,7 @@ class Node:
             clock=self._clock,
             timers=self._timers,
             metrics=self._metrics,
+            shaping=self._shaping,
             faults=self._faults,
         )
 
@@ -287,6 +317,11 @@ class Node:
             self._kubernetes.event(None, EventType.WARNING, "VirtualModeChanged", reason)
         for warning in self._config.warnings:
             log.warning("configuration: %s", warning)
+        for warning in self._config.cni.warnings:
+            self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", warning)
+        for reason in mode.sizes_changed(self._config, limits, place.sizes):
+            log.warning("configuration: %s", reason)
+            self._kubernetes.event(None, EventType.WARNING, "PoolSizeChanged", reason)
         if self._config.wants_policy:
             because.append(mode.POLICY)
             self._say_once(mode.POLICY, "NetworkPolicyNotEnforced")
@@ -303,10 +338,11 @@ class Node:
         self,
         assembly: Assembly,
         cloud: AliyunCloud,
-        place: Place,
+        found: tuple[Place, InstanceLimits],
         host: Sequence[Address],
         because: Sequence[str],
     ) -> Inspector:
+        place, limits = found
         told, sizes = self._config.settings, place.sizes
         facts = NodeFacts(
             config_path=str(told.eni_conf),
@@ -318,8 +354,11 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: self._mode(place, host, because),
-            warnings=self._config.warnings,
+            mode=lambda: self._mode(place, host, (*because, *self._conf_notices)),
+            warnings=(
+                *self._config.warnings,
+                *mode.sizes_changed(self._config, limits, sizes),
+            ),
         )
         return Inspector(
             journal=self._journal,

@@ -12,6 +12,8 @@ from control.config.settings import Settings
 from control.ipam.sizing import PoolSizes, pool_sizes
 from control.model.cloud import InstanceLimits
 from control.model.errors import ConfigError
+from datapath.endpoint import Network
+from datapath.layout import METADATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class NodeConfig:
     @property
     def wants_trunk(self) -> bool:
         return self.eni.trunk.enabled or self.cni.plugin.trunk_on
+
+    @property
+    def closed_to_pods(self) -> tuple[Network, ...]:
+        """Destinations that no pod may reach."""
+        return (METADATA,) if self.eni.block_pod_metadata else ()
 
     @property
     def tags(self) -> tuple[tuple[str, str], ...]:

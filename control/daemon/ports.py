@@ -58,9 +58,14 @@ def eni_link(eni: EniRecord, mtu: int) -> EniLink:
 
 
 def endpoint_of(
-    attachment: AttachmentRecord, eni: EniRecord, settings: EndpointSettings, *, fast: bool | None = None
+    attachment: AttachmentRecord,
+    eni: EniRecord,
+    settings: EndpointSettings,
+    *,
+    fast: bool | None = None,
+    hooked: bool = True,
 ) -> Endpoint:
-    """``fast`` as for ``Endpoint``."""
+    """``fast`` and ``hooked`` as for ``Endpoint``."""
     return Endpoint(
         host_link=attachment.host_link,
         ifname=attachment.key.ifname,
@@ -71,4 +76,5 @@ def endpoint_of(
         mtu=settings.mtu,
         extra_routes=settings.extra_routes,
         fast=fast,
+        hooked=hooked,
     )

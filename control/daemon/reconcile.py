@@ -14,7 +14,7 @@ from control.ipam import transitions
 from control.ipam.witness import Verdict, differs, judge
 from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
 from control.model.errors import KernelError, MetadataError, TerwayError
-from control.model.ids import Address, EniId, InstanceId
+from control.model.ids import Address, EniId, InstanceId, Mac
 from control.model.pod import EventType, Kubernetes
 from control.model.records import Changes, EniRecord, EniState
 
@@ -60,10 +60,8 @@ class Reconciler:
         journal = self._journal
         before, enis, idle = frozenset(journal.book.addresses), dict(journal.book.enis), self._idle_enis()
         macs = await self._metadata.macs()
-        shown = {
-            e.eni_id: await self._metadata.eni(e.mac, ipv6=self._dual) if e.mac in macs else None
-            for e in enis.values()
-        }
+        shown = await self._shown(enis.values(), macs)
+        idle = [e for e in idle if e.eni_id in shown]
         suspicious = [e for e in idle if self._differs(e, shown[e.eni_id])]
         known = {e.mac for e in enis.values()}
         strangers = len(macs - known) > 1  # the primary ENI is always one
@@ -75,6 +73,27 @@ class Reconciler:
             if self._unmoved(eni):
                 await self._one(eni, in_cloud.get(eni.eni_id), shown[eni.eni_id], before)
         await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
+
+    async def _shown(
+        self, enis: Iterable[EniRecord], macs: frozenset[Mac]
+    ) -> dict[EniId, MetadataEni | None]:
+        """What metadata has of each. One that it fails to answer for is left out, and is not judged.
+
+        Raises MetadataError if that is all of them.
+        """
+        shown: dict[EniId, MetadataEni | None] = {}
+        failure: MetadataError | None = None
+        for eni in enis:
+            try:
+                shown[eni.eni_id] = (
+                    await self._metadata.eni(eni.mac, ipv6=self._dual) if eni.mac in macs else None
+                )
+            except MetadataError as exc:
+                log.warning("ENI %s is looked at the next time: %s", eni.eni_id, exc)
+                failure = exc
+        if failure is not None and not shown:
+            raise failure
+        return shown
 
     def _idle_enis(self) -> list[EniRecord]:
         """Those that no operation is working on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from control.daemon.kernel import PolicyRouteKernel
 from control.daemon.known import Known
 from control.daemon.timers import Timers
 from control.model.cloud import Metadata, MetadataEni
-from control.model.errors import RequestError
+from control.model.errors import RequestError, TerwayError
 from control.model.ids import Mac
 
 
@@ -85,12 +86,20 @@ class Window:
         return self._timers.advance(seconds)
 
     async def _enis_of_metadata(self, _path: list[str], _query: Query) -> Any:
-        enis = []
-        for mac in await self._metadata.macs():
-            seen = await self._metadata.eni(mac, ipv6=True)
-            if seen is not None:
+        """``failed`` names the ENIs that the service did not answer for, and why: the others are shown."""
+        macs = sorted(await self._metadata.macs())
+        found = await asyncio.gather(
+            *(self._metadata.eni(mac, ipv6=True) for mac in macs), return_exceptions=True
+        )
+        enis, failed = [], []
+        for mac, seen in zip(macs, found, strict=True):
+            if isinstance(seen, TerwayError):
+                failed.append({"mac": mac, "error": str(seen)})
+            elif isinstance(seen, BaseException):
+                raise seen
+            elif seen is not None:
                 enis.append(self._metadata_row(mac, seen))
-        return {"enis": sorted(enis, key=lambda e: (not e["primary"], e["mac"]))}
+        return {"enis": sorted(enis, key=lambda e: (not e["primary"], e["mac"])), "failed": failed}
 
     def _metadata_row(self, mac: Mac, seen: MetadataEni) -> dict[str, Any]:
         return {

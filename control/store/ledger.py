@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -22,6 +23,8 @@ from typing import TypeVar
 from control.model.errors import LedgerError
 from control.model.records import Changes, Snapshot
 from control.store import rows
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -131,6 +134,7 @@ class SqliteLedger:
 
     def _open(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self._path)
         self._db = sqlite3.connect(self._path, isolation_level=None, timeout=0, cached_statements=64)
         try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -244,3 +248,21 @@ class SqliteLedger:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _make_private(path: Path) -> None:
+    """The directory and the file of the owner alone, those of an earlier release as well.
+
+    SQLite gives the files beside it the mode of the file. A file system without modes keeps its own.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    beside = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
+    for each, mode in ((path.parent, 0o700), (path, 0o600), *((one, 0o600) for one in beside)):
+        try:
+            if each.stat().st_mode & 0o777 & ~mode:
+                each.chmod(mode)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            log.warning("others may read %s: its mode cannot be changed to %o: %s", each, mode, exc.strerror)

@@ -12,6 +12,11 @@ class ObjectMissing(Exception):
     """The object was not compiled; the message names the command that does it."""
 
 
+def header(name: str) -> Path:
+    """Path of the programs' header ``name``, which an image has as well: its words are read at run time."""
+    return _ROOT / "bpf" / "include" / name
+
+
 def path(name: str) -> Path:
     """Path of the object of program ``name``, such as ``fabric``. Raises ObjectMissing if it is not built."""
     return path_in(_OUTPUT, name)

@@ -22,7 +22,7 @@ from datapath.errors import KernelError
 from datapath.fastpath import bpf_call, tc
 from datapath.fastpath.bpf_call import TcxHook
 from datapath.fastpath.load import Loaded
-from datapath.fastpath.tc import Blocks, Place, Side
+from datapath.fastpath.tc import Blocks, Place, Shaped, Side
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Request
 
@@ -116,9 +116,19 @@ class Attacher:
                     found[bpf_call.link_info(fd).ifindex] = "tcx"
         return found
 
+    def shaped(self) -> Shaped:
+        """Devices that somebody else shapes."""
+        with self._sockets.borrowed() as netlink:
+            return tc.list_shaped(netlink)
+
     def _attach_present(self, netlink: Socket, ifindex: int) -> None:
-        """The veth has clsact: ours, and then all is well, or another's."""
-        if tc.clsact_at(netlink, ifindex) != BLOCKS:
+        """The veth has clsact: ours, and then all is well, or another's.
+
+        Or it has somebody's ingress qdisc, whose one hook would take the filters of both directions: such a
+        pod is left to the stack.
+        """
+        blocks = tc.clsact_at(netlink, ifindex)
+        if blocks is not None and blocks != BLOCKS:
             self._attach_filters(ifindex, _POD)
 
     def _attach_filters(self, ifindex: int, programs: dict[Side, str]) -> None:

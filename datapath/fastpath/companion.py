@@ -49,6 +49,8 @@ class Companion:
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
         self._ready: dict[int, EniLink] = {}
+        self._unhooked: frozenset[int] = frozenset()
+        """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
         self.own_addresses: frozenset[Address] = frozenset()
@@ -104,12 +106,12 @@ class Companion:
         """Look again for gateways' MACs that are not known; False if some still are not."""
         if self._fast is None:
             return True
-        try:
-            with self._sockets.borrowed() as socket:
-                for ifindex, eni in self._unlearned.items():
+        for ifindex, eni in self._unlearned.items():
+            try:
+                with self._sockets.borrowed() as socket:
                     self._tell_eni(self._fast, socket, eni, ifindex)
-        except (KernelError, OSError) as exc:
-            log.warning("gateways' MACs could not be looked up: %s", exc)
+            except (KernelError, OSError) as exc:
+                log.warning("gateways' MACs of ENI %s could not be looked up: %s", eni.mac, exc)
         return not self._unlearned
 
     # What a mode tells
@@ -127,6 +129,7 @@ class Companion:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
 
     def pod_leaves(self, host_ifindex: int) -> None:
+        self._unhooked -= {host_ifindex}
         if self._fast is not None:
             self._fast.drop_endpoint(host_ifindex)
 
@@ -180,35 +183,49 @@ class Companion:
 
     def _mend_enis(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
         attached, rows = fast.attached(), fast.enis()
-        with self._sockets.borrowed() as socket:
-            for ifindex, eni in present.enis.items():
-                self._tell_eni(fast, socket, eni, ifindex)
+        for ifindex, eni in present.enis.items():
+            try:
+                with self._sockets.borrowed() as socket:
+                    self._tell_eni(fast, socket, eni, ifindex)
                 if ifindex not in attached:
                     fast.attach_eni(ifindex)
                     done.append(Difference(f"fast path of ENI {eni.mac}", "not attached"))
+            except KernelError as exc:  # it was unplugged a moment ago, and the others are seen to
+                log.warning("ENI %s has no fast path until the next look: %s", eni.mac, exc)
         for ifindex in rows.keys() - present.enis.keys():
             self.eni_leaves(ifindex)
             done.append(Difference(f"fast path of device {ifindex}", "no ENI of ours"))
 
     def _mend_pods(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
         attached, rows = fast.attached(), fast.endpoints()
+        left_alone = fast.shaped().received | self._unhooked
         for ifindex, (endpoint, applied) in present.pods.items():
             before = rows.get(ifindex)
             wanted = _pod(endpoint, applied, before)
-            if before != wanted:
-                fast.put_endpoint(wanted)
-                found = "no row" if before is None else str(before)
-                done.append(Difference(f"fast path of {endpoint.host_link}", found))
-            if ifindex not in attached:
-                done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
-            fast.attach_pod(ifindex)
+            try:
+                if before != wanted:
+                    fast.put_endpoint(wanted)
+                    found = "no row" if before is None else str(before)
+                    done.append(Difference(f"fast path of {endpoint.host_link}", found))
+                if ifindex in left_alone:
+                    continue
+                if ifindex not in attached:
+                    done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
+                fast.attach_pod(ifindex)
+            except KernelError as exc:  # of this pod, and the others are seen to
+                log.warning("%s is routed until the next look: %s", endpoint.host_link, exc)
         for ifindex in rows.keys() - present.links:
             fast.drop_endpoint(ifindex)
             done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
 
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
-        fast.attach_pod(applied.host_ifindex)
+        if endpoint.hooked:
+            self._unhooked -= {applied.host_ifindex}
+            fast.attach_pod(applied.host_ifindex)
+        else:
+            self._unhooked |= {applied.host_ifindex}
+            fast.detach_pod(applied.host_ifindex)
 
     def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""

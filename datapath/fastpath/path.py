@@ -27,7 +27,7 @@ from datapath.fastpath.layout import MAPS, PROGRAMS, Names
 from datapath.fastpath.load import Loaded, Options
 from datapath.fastpath.rows import Eni, Pod, keys_of
 from datapath.fastpath.tables import EndpointCounts, Tables
-from datapath.fastpath.tc import Side
+from datapath.fastpath.tc import Shaped, Side
 from datapath.fastpath.trace import Trace
 from datapath.netlink.wire import Address, Network
 
@@ -208,6 +208,10 @@ class FastPath:
     def attached(self) -> dict[int, str]:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
         return self._attacher.attached()
+
+    def shaped(self) -> Shaped:
+        """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""
+        return self._attacher.shaped()
 
     # What it does
 

@@ -57,13 +57,13 @@ class ReasonText:
 
 
 def header() -> Path:
-    """Where the header is: beside the folder of the compiled objects. Raises ObjectMissing without those."""
-    return objects.path("pod_egress").parents[1] / "include" / "datapath.h"
+    """Where the header is; also for objects of another directory."""
+    return objects.header("datapath.h")
 
 
 @cache
 def reasons() -> tuple[ReasonText, ...]:
-    """By number. Raises OSError if the header cannot be read, ObjectMissing if nothing is built."""
+    """By number. Raises OSError if the header cannot be read."""
     return reasons_of(header().read_text())
 
 

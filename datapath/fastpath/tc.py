@@ -24,6 +24,9 @@ _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID = 6, 7, 8, 11
 _DIRECT_ACTION = 1
 _CLSACT = 0xFFFFFFF1
 _CLSACT_HANDLE = 0xFFFF0000
+_ROOT = 0xFFFFFFFF
+_PASSIVE = "noqueue"
+"""What the kernel itself gives a veth: it queues nothing, so going past it changes nothing."""
 _BLOCK_MAGIC = -1
 """TCM_IFINDEX_MAGIC_BLOCK: the parent is a block's number then."""
 _ETH_P_ALL = 3
@@ -80,6 +83,18 @@ class Place:
         if self.ifindex == _BLOCK_MAGIC:
             return f"block {self.parent}"
         return f"{Side(self.parent).name.lower()} of device {self.ifindex}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """Devices with qdiscs of somebody else's, who shapes or redirects, as a chained bandwidth plugin does.
+
+    ``sent``: at the root, for what the node sends into the device. ``received``: an ingress qdisc, which
+    takes the place of clsact.
+    """
+
+    sent: frozenset[int]
+    received: frozenset[int]
 
 
 MakeFilter = Callable[[Place, int, str], Request]
@@ -140,13 +155,29 @@ def clsact_at(netlink: Socket, ifindex: int) -> Blocks | None:
 
 def list_clsact(netlink: Socket) -> dict[int, Blocks]:
     """The devices of the namespace that have clsact, with its blocks."""
-    body = _TCMSG.pack(0, 0, 0, 0, 0)
     found = {}
-    for message in netlink.dump(_request(_Tc.GETQDISC, wire.DUMP, body, "list qdiscs", "all")):
+    for message in netlink.dump(_list_qdiscs()):
         one = _clsact(message)
         if one is not None:
             found[one[0]] = one[1]
     return found
+
+
+def list_shaped(netlink: Socket) -> Shaped:
+    """Of the namespace."""
+    sent, received = set(), set()
+    for message in netlink.dump(_list_qdiscs()):
+        _, ifindex, _, parent, _ = _TCMSG.unpack_from(message.body)
+        kind = wire.text(wire.attributes(message.body, _TCMSG.size).get(_TCA_KIND, b""))
+        if parent == _ROOT and kind != _PASSIVE:
+            sent.add(ifindex)
+        elif kind == "ingress":
+            received.add(ifindex)
+    return Shaped(frozenset(sent), frozenset(received))
+
+
+def _list_qdiscs() -> Request:
+    return _request(_Tc.GETQDISC, wire.DUMP, _TCMSG.pack(0, 0, 0, 0, 0), "list qdiscs", "all")
 
 
 def _clsact(message: Message) -> tuple[int, Blocks] | None:

@@ -26,7 +26,7 @@ from datapath.netlink.link import Link
 from datapath.netlink.netconf import NetconfMonitor
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Pool, Socket
-from datapath.netlink.wire import Address
+from datapath.netlink.wire import Address, Network
 from datapath.node import PreparedEni
 from datapath.observed import Observed
 from datapath.pair import Pair, PairMaker
@@ -57,6 +57,8 @@ class PolicyRoute:
         self._reaper = Reaper(self._netns)
         self._pairs = PairMaker(self._reaper)
         self._enis: dict[str, PreparedEni] = {}
+        self.closed: tuple[Network, ...] = ()
+        """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
         self._families: frozenset[int] = frozenset()
         # Held by whatever takes away, so that a repair adds nothing for a pod that is just being removed.
         self._removing = threading.Lock()
@@ -95,7 +97,7 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._inside():
             if eni.gateway_v6 is not None and not node.has_ipv6():
                 eni = replace(eni, gateway_v6=None)
-            prepared = node.prepare_eni(socket, eni, tuple(host_addresses))
+            prepared = node.prepare_eni(socket, eni, tuple(host_addresses), closed=self.closed)
         self._enis[eni.mac.lower()] = prepared
         self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)

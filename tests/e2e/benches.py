@@ -53,10 +53,12 @@ def bench(lab: Lab, *, instance_type: str = "ecs.g7.xlarge", **changes: Any) -> 
 
 
 @contextlib.contextmanager
-def roomy(lab: Lab) -> Iterator[Bench]:
+def roomy(lab: Lab, **changes: Any) -> Iterator[Bench]:
     """Dual stack, with addresses to spare, which may be used again at once, and room for many pods."""
     with bench(
-        lab, instance_type="ecs.g7.4xlarge", ip_stack="dual", max_pool_size=9, ip_cool_down="0s"
+        lab,
+        instance_type="ecs.g7.4xlarge",
+        **{"ip_stack": "dual", "max_pool_size": 9, "ip_cool_down": "0s", **changes},
     ) as made:
         made.start()
         made.pod("steady")

@@ -24,7 +24,7 @@ from tests.e2e.witnesses import assert_agree, reaches, settled, state, until
 
 @pytest.fixture(scope="module")
 def serving(lab: Lab) -> Iterator[Bench]:
-    with roomy(lab) as made:
+    with roomy(lab, enable_patch_pod_ips=True) as made:
         yield made
 
 

@@ -21,8 +21,9 @@ _READY_SECONDS = 240.0
 class RealServer:
     """``start`` waits until the API is ready; ``stop`` ends both processes, whatever state they are in."""
 
-    def __init__(self, binaries: Path, directory: Path) -> None:
+    def __init__(self, binaries: Path, directory: Path, *, authorization: str = "AlwaysAllow") -> None:
         self._binaries = binaries
+        self._authorization = authorization
         self._directory = directory
         self._etcd_port, self._peer_port, self._port = _free_ports(3)
         self._certificate = directory / "certificates" / "apiserver.crt"
@@ -54,7 +55,7 @@ class RealServer:
             f"--secure-port={self._port}",
             f"--cert-dir={self._certificate.parent}",
             f"--token-auth-file={tokens}",
-            "--authorization-mode=AlwaysAllow",
+            f"--authorization-mode={self._authorization}",
             # The account's token comes from a controller manager, which is not here.
             "--disable-admission-plugins=ServiceAccount",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -77,10 +78,11 @@ class RealServer:
                 process.kill()
                 process.wait()
 
-    def client(self) -> client.ApiClient:
+    def client(self, token: str = _TOKEN) -> client.ApiClient:
+        """The administrator's, or that of who has ``token``."""
         configuration = client.Configuration(host=f"https://127.0.0.1:{self._port}")
         configuration.ssl_ca_cert = str(self._certificate)  # which it has signed itself
-        configuration.api_key["BearerToken"] = f"Bearer {_TOKEN}"
+        configuration.api_key["BearerToken"] = f"Bearer {token}"
         return client.ApiClient(configuration)
 
     def compact(self) -> None:

@@ -157,6 +157,28 @@ def test_endpoints_are_pods_with_their_packets(node: FastNode, window: Opened) -
         assert row["dropped_packets"] == 0
 
 
+def test_a_pods_path_is_the_one_that_its_packets_take(node: FastNode, window: Opened) -> None:
+    """Not what its row says: the node may be switched off, and a foreign hand may take the hook away."""
+    pod = node.pod(ENI1)
+
+    def path() -> tuple[bool, str]:
+        (row,) = window.get("endpoints")
+        assert row["why"] in window.cli("bpf", "endpoints")[1]
+        return row["fast"], row["why"]
+
+    assert path() == (True, "")
+    node.fast.switch(False)
+    assert path() == (False, "node off")
+    node.fast.switch(True)
+    node.fast.switch_pod(pod.address(6), False)
+    assert path() == (False, "pod off")
+    node.fast.switch_pod(pod.address(6), True)
+    node.fast.detach_pod(pod.applied.host_ifindex)
+    assert path() == (False, "not attached")
+    node.fast.attach_pod(pod.applied.host_ifindex)
+    assert path() == (True, "")
+
+
 def test_what_is_refused_says_what_there_is(window: Opened) -> None:
     with pytest.raises(CliError, match=r"no map 'pod'; there are: endpoints, pods,"):
         window.get("map", "pod")

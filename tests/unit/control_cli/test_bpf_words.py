@@ -87,9 +87,10 @@ ANSWERS: dict[str, Any] = {
             "addresses": ["10.0.0.1", "2001:db8::1"],
             "ifindex": 5,
             "fast": True,
+            "why": "",
             **COUNTS,
         },
-        {"pod": "", "addresses": ["10.0.0.2"], "ifindex": 6, "fast": False, **COUNTS},
+        {"pod": "", "addresses": ["10.0.0.2"], "ifindex": 6, "fast": False, "why": "node off", **COUNTS},
     ],
 }
 WORDS = ("fastpath", "bpf maps", "bpf map", "bpf progs", "bpf counters", "bpf endpoints", "trace", "bpf")
@@ -177,7 +178,7 @@ def test_endpoints(window: Served) -> None:
     _, web, other = shown(window, "bpf", "endpoints")
     counts = ["12", "1200", "11", "1100", "5", "1"]
     assert web.split() == ["default/web", "fast", *counts, "10.0.0.1", "2001:db8::1"]
-    assert other.split() == ["device", "6", "stack", *counts, "10.0.0.2"]
+    assert other.split() == ["device", "6", "stack", "(node", "off)", *counts, "10.0.0.2"]
 
 
 def test_nothing_yet_is_said(window: Served) -> None:

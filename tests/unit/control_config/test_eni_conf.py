@@ -110,7 +110,8 @@ def test_every_key_of_upstream() -> None:
         backoff_override={
             "eni_ops": {"Duration": 5_000_000_000, "Factor": 2, "Jitter": 0.3, "Steps": 6, "Cap": "1m"}
         },
-        enable_patch_pod_ips=False,
+        enable_patch_pod_ips=True,
+        block_pod_metadata=True,
         custom_route_table_ids=["vtb-1"],
         trunk_security_group="sg-t",
     )
@@ -137,7 +138,9 @@ def test_every_key_of_upstream() -> None:
     assert found.api.backoff_override == {
         "eni_ops": Backoff(duration=5.0, factor=2.0, jitter=0.3, steps=6, cap=60.0)
     }
-    assert not found.enable_patch_pod_ips
+    assert found.block_pod_metadata
+    assert found.enable_patch_pod_ips
+    assert not read().enable_patch_pod_ips, "nobody writes to pods who was not told to"
     assert found.custom_route_table_ids == ("vtb-1",)
 
 
@@ -164,6 +167,19 @@ def test_every_key_of_the_pool() -> None:
 def test_zero_is_the_whole_share_and_no_reclaim_is_the_default() -> None:
     found = read(eni_cap_ratio=0).pool
     assert (found.cap_ratio, found.reclaim_after, found.cool_down) == (1.0, None, 30.0)
+
+
+def test_a_negative_rate_is_no_rate_as_in_the_official_client() -> None:
+    assert read(kube_client_qps=-1).api.kube_client_qps == 0.0
+    with pytest.raises(ConfigError, match="kube_client_qps is true"):
+        read(kube_client_qps=True)
+
+
+@pytest.mark.parametrize("word", ["", "0", "0s", "0h0m", None])
+def test_no_time_to_reclaim_after_is_no_reclaim(word: str | None) -> None:
+    """As upstream has it: what has no duration is off, and not at once."""
+    assert read(idle_ip_reclaim_after=word).pool.reclaim_after is None
+    assert read(idle_ip_reclaim_after="1ms").pool.reclaim_after == 0.001
 
 
 @pytest.mark.parametrize(
@@ -227,7 +243,7 @@ def test_warnings(keys: dict[str, object], words: list[str]) -> None:
             'idle_ip_reclaim_after is "soon", allowed: a duration such as 30s',
         ),
         ({"idle_ip_reclaim_interval": "-1m"}, 'idle_ip_reclaim_interval is "-1m"'),
-        ({"idle_ip_reclaim_batch_size": 0}, "idle_ip_reclaim_batch_size is 0"),
+        ({"idle_ip_reclaim_batch_size": -1}, "idle_ip_reclaim_batch_size is -1"),
         ({"idle_ip_reclaim_jitter_factor": "much"}, 'idle_ip_reclaim_jitter_factor is "much"'),
         ({"idle_ip_reclaim_jitter_factor": "nan"}, 'idle_ip_reclaim_jitter_factor is "nan"'),
         ({"idle_ip_reclaim_jitter_factor": True}, "idle_ip_reclaim_jitter_factor is true"),

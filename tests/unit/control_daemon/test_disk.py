@@ -56,13 +56,16 @@ def upkeep(rig: Rig) -> Upkeep:
         kubernetes=rig.kubernetes,
         reconciler=rig.reconciler,
         recovery=rig.recovery,
+        orphans=rig.orphans,
         timers=Timers(rig.clock),
         sync_period=3600.0,
     )
 
 
 def service(rig: Rig) -> CniService:
-    return CniService(attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, mtu=1500)
+    return CniService(
+        attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, holds=rig.holds, mtu=1500
+    )
 
 
 def test_a_delete_is_answered_and_its_row_goes_later() -> None:
@@ -285,7 +288,11 @@ def test_delete_while_the_start_waits(full: bool) -> None:
 
         class Opened:
             detach = Detachments(
-                journal=rig.journal, kernel=rig.kernel, faults=Faults(), settings=EndpointSettings()
+                journal=rig.journal,
+                kernel=rig.kernel,
+                holds=rig.holds,
+                faults=Faults(),
+                settings=EndpointSettings(),
             ).delete
 
         daemon = Daemon(cast(Any, None))

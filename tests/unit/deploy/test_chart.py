@@ -11,7 +11,7 @@ import pytest
 
 from control.config import cni_conf
 from deploy import helm
-from deploy.render import CHART, HERE, MANIFESTS, rendered
+from deploy.render import CHART, HERE, MANIFESTS, POD_IPS, rendered
 from lab.messages import LabError
 from tests.unit.deploy import loaded
 
@@ -36,7 +36,7 @@ def test_lint(tool: Path) -> None:
     assert "0 chart(s) failed" in helm.run(tool, ["lint", "--strict", str(CHART)])
 
 
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*MANIFESTS, POD_IPS], ids=lambda path: path.name)
 def test_plain_manifests_are_up_to_date(tool: Path, path: Path) -> None:
     assert path.read_text() == rendered(tool, path), "run `python -m deploy.render`"
 
@@ -83,6 +83,58 @@ def test_what_may_be_asked_for(tool: Path) -> None:
     assert found["DaemonSet"]["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == "10%"
 
 
+def profiles(tool: Path, version: str, *options: str) -> tuple[Any, Any]:
+    """AppArmor's field and annotation, as the chart is rendered for a version of Kubernetes."""
+    whole = values(tool, "--kube-version", version, *options)
+    of_pod = whole["DaemonSet"]["spec"]["template"]["metadata"]["annotations"]
+    annotation = of_pod.get("container.apparmor.security.beta.kubernetes.io/terway")
+    return container(whole)["securityContext"].get("appArmorProfile"), annotation
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "annotation"),
+    [
+        ("Unconfined", {"type": "Unconfined"}, "unconfined"),
+        ("RuntimeDefault", {"type": "RuntimeDefault"}, "runtime/default"),
+        ("Localhost/terway", {"type": "Localhost", "localhostProfile": "terway"}, "localhost/terway"),
+        ("", None, None),
+    ],
+)
+def test_apparmor_by_field_and_before_1_30_by_annotation(
+    tool: Path, value: str, field: Any, annotation: Any
+) -> None:
+    option = ("--set", f"security.appArmor={value}")
+    assert profiles(tool, "1.30.0", *option) == (field, None)
+    assert profiles(tool, "1.29.9", *option) == (None, annotation), (
+        "which refuses a field that it does not know"
+    )
+
+
+def test_selinux_is_said_or_not(tool: Path) -> None:
+    def said(*options: str) -> Any:
+        return values(tool, *options)["DaemonSet"]["spec"]["template"]["spec"]["securityContext"]
+
+    assert said()["seLinuxOptions"] == {"type": "spc_t"}
+    assert said("--set", "security.seLinux.type=terway_t")["seLinuxOptions"] == {"type": "terway_t"}
+    assert "seLinuxOptions" not in said("--set", "security.seLinux=null")
+
+
+def test_the_annotation_of_pods_comes_with_its_policy_or_not_at_all(tool: Path) -> None:
+    wanted = ("--set", "podIps.annotate=true")
+    kinds = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    assert not kinds & set(values(tool))
+    found = values(tool, *wanted)
+    assert kinds <= set(found)
+    assert json.loads(found["ConfigMap"]["data"]["eni_conf"])["enable_patch_pod_ips"] is True
+    with pytest.raises(LabError, match=r"needs Kubernetes 1\.30"):
+        values(tool, *wanted, "--kube-version", "1.29.9")
+    with pytest.raises(LabError, match=r"set podIps\.annotate"):
+        values(tool, "--set", "eniConfig.eniConf.enable_patch_pod_ips=true")
+    (condition,) = found["ValidatingAdmissionPolicy"]["spec"]["matchConditions"]
+    account = found["ServiceAccount"]["metadata"]
+    assert f'"system:serviceaccount:{account["namespace"]}:{account["name"]}"' in condition["expression"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -93,6 +145,8 @@ def test_what_may_be_asked_for(tool: Path) -> None:
         "health.port=0",
         "eniConfig.eniConf.version=2",
         "paths.run=run/eni",
+        "security.appArmor=unconfined",
+        "podIps.annotate=yes",
     ],
 )
 def test_the_schema_refuses(tool: Path, wrong: str) -> None:

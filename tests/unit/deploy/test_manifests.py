@@ -56,6 +56,7 @@ def test_the_agent_understands_its_arguments() -> None:
     for path in (told.eni_conf.parent, told.cni_conf_source, told.cni_conf_target, told.socket.parent):
         assert str(path) in mounts
     assert {str(told.state_directory), str(told.bpf_pins.parent), str(told.sysctl_net)} <= mounts
+    assert str(told.cni_bin) in mounts
     assert told.debug_socket.parent == told.socket.parent
     probes = [container()[kind]["httpGet"] for kind in ("livenessProbe", "readinessProbe")]
     assert told.health_listen == f"{probes[0]['host']}:{probes[0]['port']}"
@@ -84,6 +85,13 @@ def test_nothing_is_privileged() -> None:
         None,
         "HostToContainer",
     }
+
+
+def test_the_profiles_of_security_modules_let_it_work() -> None:
+    """AppArmor's default for containers denies /sys/fs/bpf; SELinux' denies the node's directories."""
+    assert container()["securityContext"]["appArmorProfile"] == {"type": "Unconfined"}
+    assert pod()["spec"]["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
+    assert "appArmorProfile" not in pod()["spec"]["initContainers"][0]["securityContext"]
 
 
 def test_eni_config_can_be_read_by_the_agent() -> None:

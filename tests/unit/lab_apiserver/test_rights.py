@@ -9,9 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # as in control/kube/service_cidrs.py: it has no types
 
 from control.model.errors import PodNotFound
 from control.model.pod import EventType
+from deploy.render import POD_IPS
 from lab.apiserver.real import RIGHTS
 from tests.unit.control_kube.cluster import NODE, Cluster, eventually, key
 
@@ -64,14 +66,34 @@ def test_rights_are_what_the_agent_does(cluster: Cluster) -> None:
                 lambda count=expected: count in [e["count"] for e in cluster.events()],  # type: ignore[misc]  # a default
                 "the event is there, then counted up",
             )
-    adapter.annotate(pod, {"a": "b"})
-    eventually(lambda: "a" in cluster.annotations("p"), "the annotation is there")
     assert asyncio.run(adapter.exists(key("p"), uid))
     adapter.on_services(lambda: None)
     eventually(lambda: cluster.watches("services") > 0, "Services are watched")
 
     assert {right(method, url) for method, url in cluster.server.requests} == granted()
     assert pod.node == NODE
+    assert not {verb for verb, resource in granted() if resource.startswith("pods")} - {
+        "get",
+        "list",
+        "watch",
+    }
+
+
+def test_the_annotation_takes_the_right_of_its_own_manifest_and_one_request(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    pod = asyncio.run(adapter.pod(key("p"), cluster.create("p")))
+    for value in ("b", "c"):
+        adapter.annotate(pod, {"a": value})
+    eventually(lambda: cluster.annotations("p").get("a") == "c", "the annotation is there")
+    written = [right(method, url) for method, url in cluster.server.requests if method != "GET"]
+    roles = [item for item in yaml.safe_load_all(POD_IPS.read_text()) if item["kind"] == "ClusterRole"]
+    assert written == [
+        (verb, what)
+        for role in roles
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for what in rule["resources"]
+    ]
 
 
 def test_of_configmaps_one_is_readable(cluster: Cluster) -> None:
