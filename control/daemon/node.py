@@ -304,7 +304,10 @@ class Node:
     def _tell_of_the_ledger(self) -> None:
         """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
-        for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
+        for text in (
+            f"the ledger was cut, and its rest moved to {aside}" if aside else "",
+            self._known.disowned,
+        ):
             if text:
                 log.warning("%s", text)
                 self._kubernetes.event(None, EventType.WARNING, "LedgerLost", text)
