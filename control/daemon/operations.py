@@ -424,10 +424,11 @@ class CloudWork:
         return unattached and not named and eni.eni_type is EniType.SECONDARY and not self._is_anothers(eni)
 
     def _is_anothers(self, eni: Eni) -> bool:
-        """Attached to another instance, or tagged by the agent of one, or of another cluster."""
+        """Attached to another instance; attached to none, and tagged by another one's agent or cluster."""
         ours, tags = self._settings.instance_id, dict(eni.tags)
-        attached = eni.instance_id not in (None, ours)
-        return attached or tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
+        if eni.instance_id is not None:
+            return eni.instance_id != ours
+        return tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
 
     def _keep_eni(self, operation: Operation, reason: str) -> None:
         journal = self._journal
