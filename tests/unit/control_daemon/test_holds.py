@@ -13,7 +13,7 @@ from control.daemon.cni_service import CniService
 from control.ipam import transitions
 from control.model.errors import KernelError, PoolExhausted
 from control.model.ids import AttachmentKey, ClientToken
-from control.model.records import Changes, EniState, Operation, OperationKind
+from control.model.records import AttachmentState, Changes, EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
 from tests.unit.control_daemon.rig import Rig
 
@@ -246,5 +246,47 @@ def test_cni_gc_ends_them() -> None:
         )
         service._collect(())
         assert not new.kernel.endpoints
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("point", ["kernel", "ledger"])
+def test_failed_second_sandbox_leaves_the_first_as_it_was(point: str) -> None:
+    """The pod's record, its link and its address: whether the kernel refuses, or nothing is left at all."""
+
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        before = rig.journal.book.attachments
+        first = dict(before)
+        rig.kernel.broken = "netlink"
+        with pytest.raises(KernelError):
+            await rig.add("web-0", container="second")
+        assert dict(rig.journal.book.attachments) == first
+        if point == "ledger":
+            rig = await rig.restarted()
+            assert dict(rig.journal.book.attachments) == first
+        rig.assert_agree()
+        rig.kernel.broken = ""
+        attached = await rig.add("web-0", container="second")
+        assert attached.record.addresses() == next(iter(first.values())).addresses()
+        assert [k.container_id for k in rig.journal.book.attachments] == ["second"]
+        await rig.delete("web-0")
+        rig.assert_agree()
+
+    run(scenario())
+
+
+def test_crash_in_the_middle_of_a_second_sandbox_gives_the_address_back() -> None:
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        book = rig.journal.book
+        (first,) = book.attachments.values()
+        second = replace(
+            first, key=AttachmentKey("second", "eth0"), state=AttachmentState.ADDING, since=rig.clock.now()
+        )
+        rig.journal.record(transitions.reserve(book, second))
+        new = await rig.restarted()
+        assert list(new.journal.book.attachments) == [first.key]
+        new.assert_agree()
 
     run(scenario())
