@@ -23,8 +23,8 @@ from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.faults import Faults
-from control.daemon.guard import Guard
 from control.daemon.guard_metrics import GuardCollector
+from control.daemon.holds import Holds
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -79,18 +79,18 @@ class Node:
             ),
             self._clock,
         )
+        self._holds = Holds(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
+        self._detachments = Detachments(
+            journal=self._journal,
+            kernel=self._kernel,
+            holds=self._holds,
+            faults=self._faults,
+            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
+        )
         told = config.settings
         self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
         self._shaping = Shaping(lambda: self._conf_file.plugins)
         self._conf_notices: tuple[str, ...] = ()
-        self._guard = Guard(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
-        self._detachments = Detachments(
-            journal=self._journal,
-            kernel=self._kernel,
-            guard=self._guard,
-            faults=self._faults,
-            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
-        )
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
@@ -269,7 +269,7 @@ class Node:
             cloud=cloud,
             metadata=self._metadata,
             kernel=self._kernel,
-            guard=self._guard,
+            holds=self._holds,
             kubernetes=self._kubernetes,
             clock=self._clock,
             timers=self._timers,
@@ -307,9 +307,12 @@ class Node:
     # What is said.
 
     def _tell_of_the_ledger(self) -> None:
-        """A ledger that was not what a start expects. What runs without a record the guard tells."""
+        """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
-        for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
+        for text in (
+            f"the ledger was cut, and its rest moved to {aside}" if aside else "",
+            self._known.disowned,
+        ):
             if text:
                 log.warning("%s", text)
                 self._kubernetes.event(None, EventType.WARNING, "LedgerLost", text)
@@ -370,7 +373,7 @@ class Node:
             cloud=cloud,
             pool=assembly.pool,
             attachments=assembly.attachments,
-            guard=self._guard,
+            holds=self._holds,
             facts=facts,
         )
 
