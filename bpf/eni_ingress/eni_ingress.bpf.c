@@ -15,7 +15,7 @@
  * to one of another ENI	STACK_OTHER_ENI
  * its pod is off		STACK_POD_OFF
  * of a kind for the stack	see shape_decide()
- * an answer to the stack	see flow_decide()
+ * of a flow of the stack's	see flow_decide()
  * longer than the pod's MTU	STACK_MTU
  * else				FAST_POD
  */
@@ -24,6 +24,7 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 {
 	struct settings *settings = settings_get();
 	struct ethhdr *eth = frame_header(skb);
+	const struct owner beyond = {};
 	struct endpoint *to;
 	enum reason reason;
 	__be16 type;
@@ -54,7 +55,8 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 	reason = shape_decide(packet, fault);
 	if (reason != GO_ON)
 		return reason;
-	reason = flow_decide(skb, packet);
+	reason = flow_decide(skb, packet,
+			     peer_is_noted(to->slot, peer_of(&packet->flow.source, &beyond)));
 	if (reason != GO_ON)
 		return reason;
 	if (packet_wire_length(skb, packet) > to->mtu)

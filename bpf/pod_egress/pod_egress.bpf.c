@@ -73,6 +73,16 @@ static __always_inline enum reason prefix_decide(const struct address *destinati
 	}
 }
 
+/* Whether the stack may have sent something between the pod and whom it sends to. */
+static __always_inline bool is_noted(const struct packet *packet, const struct pod *pod,
+				     const struct endpoint *to)
+{
+	struct owner owner = endpoint_owner(to);
+
+	return (to && to->flags & ENDPOINT_EARLIER) ||
+	       peer_is_noted(pod->slot, peer_of(&packet->flow.destination, &owner));
+}
+
 /*
  * its pod is off		STACK_POD_OFF
  * longer than its MTU		STACK_MTU
@@ -127,7 +137,7 @@ static __always_inline enum reason away_decide(const struct packet *packet, __u3
  * another address than the pod's	see source_decide()
  * for the stack			see stack_decide()
  * to where the stack is wanted		see prefix_decide()
- * an answer to the stack		see flow_decide()
+ * of a flow of the stack's	see flow_decide()
  * to a pod of this node		see local_decide()
  * else					see away_decide()
  */
@@ -167,7 +177,7 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 	reason = prefix_decide(&packet->flow.destination, to);
 	if (reason != GO_ON)
 		return reason;
-	reason = flow_decide(skb, packet);
+	reason = flow_decide(skb, packet, is_noted(packet, pod, to));
 	if (reason != GO_ON)
 		return reason;
 	length = packet_wire_length(skb, packet);
@@ -183,7 +193,7 @@ int pod_egress(struct __sk_buff *skb)
 	struct packet packet = {};
 
 	decision.reason = pod_decide(skb, &packet, &decision);
-	if (decision.reason >= DROP_SRC_MAC)
+	if (reason_class_of(decision.reason) == CLASS_DROP)
 		decision.verdict = VERDICT_DROP;
 	return decision_act(skb, HOOK_POD_EGRESS, &decision, &packet.flow);
 }

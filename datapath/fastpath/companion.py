@@ -187,7 +187,7 @@ class Companion:
             before = rows.get(ifindex)
             wanted = _pod(endpoint, applied, before)
             if before != wanted:
-                fast.put_endpoint(wanted)
+                fast.put_endpoint(wanted, earlier=True)
                 found = "no row" if before is None else str(before)
                 done.append(Difference(f"fast path of {endpoint.host_link}", found))
             if ifindex not in attached:
