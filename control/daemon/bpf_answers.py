@@ -9,9 +9,10 @@ from typing import Any
 from control.model.errors import RequestError
 from datapath.fastpath import inspection
 from datapath.fastpath.bpf_call import ProgramInfo
+from datapath.fastpath.flows import Refusals
 from datapath.fastpath.inspection import Attachment, Inspection
 from datapath.fastpath.path import FastPath
-from datapath.fastpath.reasons import ReasonText, reasons
+from datapath.fastpath.reasons import ReasonText, class_of, reasons
 from datapath.fastpath.tables import EndpointCounts
 from datapath.fastpath.trace import TraceEvent
 from datapath.fastpath.trace_readers import TraceReader
@@ -66,7 +67,7 @@ def counters(fast: FastPath) -> list[Row]:
         {
             "hook": hook,
             "reason": reason,
-            "class": reason.partition("_")[0],
+            "class": class_of(reason).value,
             "packets": packets,
             "text": told[reason].text if reason in told else "",
         }
@@ -78,15 +79,21 @@ def counters(fast: FastPath) -> list[Row]:
 def endpoints(fast: FastPath) -> list[Row]:
     """By host veth, with its counts."""
     counts, nothing = fast.endpoint_counters(), EndpointCounts(0, 0, 0, 0, 0, 0)
+    refused = fast.refusals()
     return [
         {
             "addresses": [str(one) for one in pod.addresses],
             "ifindex": ifindex,
             "fast": pod.fast,
             **{name: getattr(counts.get(ifindex, nothing), name) for name in nothing.__slots__},
+            "flows_refused": _packets(refused.get(ifindex)),
         }
         for ifindex, pod in fast.endpoints().items()
     ]
+
+
+def _packets(refused: Refusals | None) -> int:
+    return 0 if refused is None else refused.share + refused.full
 
 
 class TraceLines:
