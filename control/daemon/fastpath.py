@@ -25,6 +25,7 @@ from typing import Any
 
 from control.config.settings import Settings
 from control.daemon.filters import Filters, Terms
+from control.daemon.flow_shares import FlowShares
 from control.daemon.journal import Journal
 from control.daemon.pod_paths import PodPaths
 from control.daemon.service_prefixes import ServicePrefixes
@@ -81,13 +82,17 @@ class Status:
     why: tuple[Why, ...] = ()
     because: tuple[str, ...] = ()
 
+    unasked: str = ""
+    """Why conntrack is not asked whose a flow is, "" if it is, or if there is no fast path."""
+
     def as_json(self) -> dict[str, Any]:
-        return {
+        told = {
             "state": self.state.value,
             "asked": "on" if self.asked else "off",
             "why": [one.value for one in self.why],
             "because": list(self.because),
         }
+        return told if self.state is State.UNAVAILABLE else {**told, "conntrack": self.unasked or "asked"}
 
 
 class FastPathSwitch:
@@ -110,6 +115,7 @@ class FastPathSwitch:
         self._host_cidrs = host_stack_cidrs
         self._services = ServicePrefixes(journal, kubernetes)
         self._pods = PodPaths(journal, kubernetes, shaping)
+        self._shares = FlowShares(journal, kubernetes)
         self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
         self._untold = ""
@@ -237,12 +243,16 @@ class FastPathSwitch:
             reasons = (*reasons, (Why.UNKNOWN, self._untold or UNTOLD))
         reasons = (*reasons, *((Why.FILTERED, one) for one in found))
         why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
-        return Status(State.OFF if because else State.ON, asked, tuple(why), because)
+        unasked = self.fast().unasked
+        return Status(State.OFF if because else State.ON, asked, tuple(why), because, unasked)
 
     # Steps
 
     async def _round(self, filters: Filters) -> None:
-        self._pods.follow(self._companion.fast)
+        fast = self._companion.fast
+        self._pods.follow(fast)
+        await asyncio.to_thread(fast.turn_flows)
+        self._shares.tell(fast)
         with filters.listening(self._wake.set):
             await self._woken()
         self._tell_services()

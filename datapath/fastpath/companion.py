@@ -260,7 +260,7 @@ class Companion:
     def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
         """Where the program is and the row cannot be, it would drop all that the pod sends."""
         try:
-            fast.put_endpoint(pod)
+            fast.put_endpoint(pod, earlier=True)
         except KernelError:
             if attached:
                 fast.detach_pod(pod.host_ifindex)
