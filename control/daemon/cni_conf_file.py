@@ -105,8 +105,10 @@ class CniConfFile:
         return found
 
     def _lacks(self, kind: str) -> bool:
-        known = self._programs is not None and self._programs.is_dir()
-        return known and self._programs is not None and not (self._programs / kind).is_file()
+        """A link counts as the executable: it may lead to where the node sees and a container does not."""
+        if self._programs is None or not self._programs.is_dir():
+            return False
+        return not os.path.lexists(self._programs / kind)
 
     def _require_programs(self) -> None:
         missing = [kind for kind in (PLUGIN_TYPE, *self._conf.chained) if self._lacks(kind)]

@@ -186,6 +186,14 @@ def test_our_own_executable_has_to_be_there_too(site: Site) -> None:
         site.agent(single())
 
 
+def test_a_link_to_what_a_container_does_not_see_counts(site: Site) -> None:
+    """Debian's plugins are in /usr/lib/cni, and nodes have links to them."""
+    (site.programs / "portmap").unlink()
+    (site.programs / "portmap").symlink_to("/usr/lib/cni/of-the-node/portmap")
+    site.agent(listed(PORTMAP))
+    assert site.types() == ["terway", "portmap"]
+
+
 def test_where_the_executables_are_not_known_nothing_is_refused(site: Site) -> None:
     for program in site.programs.iterdir():
         program.unlink()
