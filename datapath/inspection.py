@@ -12,10 +12,16 @@ from datapath.netlink.socket import Socket
 from datapath.netlink.wire import family_of
 from datapath.objects import ABSENT, Object
 from datapath.plan import HOST_LINK_SETTINGS, Place, Plan, plan, pods_rule
+from datapath.repair import not_shut_off
 
 
-def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None) -> tuple[Difference, ...]:
-    """``eni`` is the link index of its ENI, None if that is gone; ``netns`` None leaves out the pod's end."""
+def check(
+    socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None, *, own_gateway: bool
+) -> tuple[Difference, ...]:
+    """``eni`` is the link index of its ENI, None if that is gone; ``netns`` None leaves out the pod's end.
+
+    ``own_gateway`` as for ``Place``.
+    """
     host = link.find(socket, endpoint.host_link)
     if host is None:
         return (Difference(f"link {endpoint.host_link}", ABSENT),)
@@ -26,7 +32,7 @@ def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None
         return (Difference(f"link of ENI {endpoint.eni.mac}", ABSENT),)
     found = [*_link_differences(host, endpoint.mtu)]
     if not host.has(HOST_LINK_SETTINGS):
-        found.append(Difference(f"link {host.name}: what its pod may do to the node", "not shut off"))
+        found.append(not_shut_off(host.name))
     inside = None if netns is None else pod_side.find(netns, endpoint.ifname)
     if netns is not None:
         if inside is None or not seen.paired(host, inside):
@@ -34,7 +40,7 @@ def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None
         else:
             found.extend(_link_differences(inside, endpoint.mtu))
     pod_mac = inside.mac if inside is not None else layout.pod_mac(endpoint.container_id, endpoint.ifname)
-    place = Place(host.index, host.lower, eni, host.mac, pod_mac)
+    place = Place(host.index, host.lower, eni, host.mac, pod_mac, own_gateway)
     wanted = plan(endpoint, place)
     found.extend(_host_differences(socket, endpoint, wanted))
     if netns is not None and inside is not None:

@@ -17,7 +17,7 @@ from datapath.endpoint import HOST_LINK_PREFIX, EniLink
 from datapath.errors import KernelError
 from datapath.netlink import address, link, route, rule
 from datapath.netlink.address import Assigned
-from datapath.netlink.link import Link
+from datapath.netlink.link import Devconf, Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
@@ -108,6 +108,16 @@ def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]
     return families
 
 
+def answers_by_link() -> bool:
+    """Whether links need the gateway's address, as ARP is answered for a link's own addresses only.
+
+    IPVS with ``strictARP`` has it so. Not where 127.0.0.0/8 is routed as well: that makes an address of scope
+    host one to send from, and the node's probes would come from 169.254.1.1.
+    """
+    names = ("net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/route_localnet")
+    return tuple(map(sysctl.read, names)) == ("1", "0")
+
+
 def mend_settings(families: Iterable[int]) -> tuple[str, ...]:
     """What ``prepare`` set for all links and somebody has set otherwise: put right, and named.
 
@@ -132,8 +142,8 @@ def prepare_eni(
     sysctl.ensure(_settings("ipv4", found.name, _ENI_V4))
     if eni.gateway_v6 is not None:
         sysctl.ensure(_settings("ipv6", found.name, _ENI_V6))
-    if not found.up or found.mtu != eni.mtu:
-        socket.one(link.change(found.index, up=True, mtu=eni.mtu))
+    if not found.up or found.mtu != eni.mtu or not found.has(ENI_SETTINGS):
+        socket.one(link.change(found.index, up=True, mtu=eni.mtu, ipv4=ENI_SETTINGS))
     prepared = PreparedEni(eni, found.index, found.name, host_addresses, closed)
     present = look(socket, prepared).objects
     absent = objects.missing(prepared.objects(), present)
@@ -216,8 +226,10 @@ def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, 
     return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
 
 
-_ENI_V4 = {"rp_filter": "0", "forwarding": "1", "accept_local": "1"}
-"""accept_local: what the node itself sends to an address that no pod has comes back by the ENI, with the
-node's own source. The kernel would drop it as martian, and the sender never hear that there is nobody."""
+_ENI_V4 = {"forwarding": "1"}
+ENI_SETTINGS = {Devconf.RP_FILTER: 0, Devconf.ACCEPT_LOCAL: 1}
+"""What the VPC brings by an ENI need not be answered by it. ACCEPT_LOCAL: what the node itself sends to an
+address that no pod has comes back by the ENI, with the node's own source. The kernel would drop it as
+martian, and the sender never hear that there is nobody."""
 _ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
 """Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

@@ -64,9 +64,9 @@ def observe(socket: Socket) -> Observed:
         upstream_routes=tuple(r for r in main if r.oif in indices and _is_single(r.destination)),
         rules=tuple(filter(is_pod_rule, rules)),
         neighbours=tuple(n for n in neighbours if n.index in indices),
+        others=tuple(one for one in everything if one.index not in indices and one not in doomed),
         eni_rules=tuple(filter(is_eni_rule, rules)),
         addresses=tuple(a for a in addresses if a.index in indices or a.index == LOOPBACK),
-        others=tuple(one for one in everything if one.index not in indices and one not in doomed),
     )
 
 
@@ -91,9 +91,9 @@ def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     found: dict[int, frozenset[Address]] = {}
-    for index, carried in _signs(observed, rows):
+    for index, one in _signs(observed, rows):
         if index in there:
-            found[index] = found.get(index, frozenset()) | {carried}
+            found[index] = found.get(index, frozenset()) | {one}
     return found
 
 

@@ -19,7 +19,7 @@ from datapath.netlink.link import Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, Request
-from datapath.node import EniState, PreparedEni
+from datapath.node import ENI_SETTINGS, EniState, PreparedEni
 from datapath.objects import Object
 from datapath.observed import Observed
 from datapath.plan import (
@@ -46,16 +46,22 @@ def steps(
     endpoints: Sequence[Endpoint],
     enis: Mapping[str, int],
     rows: Mapping[int, frozenset[Address]],
+    *,
+    own_gateway: bool = False,
 ) -> list[Step]:
     """For ``endpoints``, all that should exist, and ``enis``, the link index of each known ENI's MAC.
 
+    ``own_gateway`` as for ``Place``.
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
     ``rows``: what the fast path carries, by link.
     """
     mine = owned(observed, endpoints)
     found: list[Step] = list(_back_in_place(observed, endpoints))
     for endpoint, host in mine.items():
-        found.extend(_mend(observed, endpoint, host, enis))
+        eni = enis.get(endpoint.eni.mac.lower())
+        mac = pod_mac(endpoint, host)
+        place = Place(host.index, host.lower, eni or 0, host.mac, mac, own_gateway)
+        found.extend(_mend(observed, endpoint, host, place))
     found.extend(_stale_routes(observed, mine))
     found.extend(_stale_rules(observed, mine, rows))
     return found
@@ -98,9 +104,17 @@ def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
         return [Step(Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down"), up)]
+    if not state.link.has(ENI_SETTINGS):
+        words = eni_set_otherwise(prepared)
+        found.append(Step(words, (link.change(prepared.ifindex, ipv4=ENI_SETTINGS),)))
     for one in objects.missing(wanted, state.objects):
         found.append(Step(objects.difference(one, state.objects), (objects.add(one),)))
     return found
+
+
+def eni_set_otherwise(prepared: PreparedEni) -> Difference:
+    what = f"reverse path filter and accept_local of ENI {prepared.eni.mac}"
+    return Difference(what, "set otherwise by somebody")
 
 
 def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
@@ -112,15 +126,13 @@ def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
     return not host.alias and set(observed.addresses_of(host.index)) == set(endpoint.addresses())
 
 
-def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str, int]) -> Iterator[Step]:
+def _mend(observed: Observed, endpoint: Endpoint, host: Link, place: Place) -> Iterator[Step]:
     yield from _mend_link(endpoint, host)
-    eni = enis.get(endpoint.eni.mac.lower())
-    place = Place(host.index, host.lower, eni or 0, host.mac, pod_mac(endpoint, host))
     wanted = plan(endpoint, place)
     planned: list[Object] = [*wanted.host_addresses, *wanted.host_routes]
     if place.pod_mac:
         planned.extend(wanted.host_neighbours)
-    if eni is not None:
+    if place.eni:
         planned.extend(wanted.host_rules)
         yield from _conflicts(observed, wanted.host_rules)
     present: list[Object] = [
@@ -151,8 +163,11 @@ def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
         words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
         yield Step(words, (link.change(host.index, mtu=endpoint.mtu),))
     if not host.has(HOST_LINK_SETTINGS):
-        words = Difference(f"{name}: what its pod may do to the node", "not shut off")
-        yield Step(words, (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
+        yield Step(not_shut_off(host.name), (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
+
+
+def not_shut_off(host_link: str) -> Difference:
+    return Difference(f"link {host_link}: what its pod may do to the node", "not shut off")
 
 
 def _conflicts(observed: Observed, planned: Iterable[Rule]) -> Iterator[Step]:

@@ -55,6 +55,11 @@ def mapping_tree(answer: Mapping[str, Any]) -> str:
         addresses = ",".join(i for i in (a["ipv4"], a["ipv6"]) if i)
         state = "" if a["state"] == "ready" else f" ({a['state']})"
         lines.append(f"  {a['pod_namespace']}/{a['pod_name']} -> {a['eni']} {addresses}{state}")
+    unrecorded = answer.get("unrecorded", ())
+    if unrecorded:
+        lines.append(f"Running, and not in the ledger ({len(unrecorded)} links)")
+    for link in unrecorded:
+        lines.append(f"  {link['host_link']} {','.join(link['addresses'])} container {link['container_id']}")
     return "\n".join(lines)
 
 

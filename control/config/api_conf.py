@@ -34,7 +34,7 @@ class ApiConf:
     backoff_override: Mapping[str, Backoff] = field(default_factory=dict)
     """``backoff_override``: waits by upstream's name of the case, e.g. eni_ops or wait_eni_status."""
     kube_client_qps: float = 0.0
-    """``kube_client_qps``: requests per second to the Kubernetes API; 0: the client's default."""
+    """``kube_client_qps``: requests per second to the Kubernetes API; 0 and less: no limit is set."""
     kube_client_burst: int = 0
     """``kube_client_burst``: how many at once; 0: the client's default."""
 
@@ -50,9 +50,16 @@ def read_api(fields: Fields) -> ApiConf:
         backoff_override={
             name: _backoff(overrides.inner(name)) for name in fields.table("backoff_override") or ()
         },
-        kube_client_qps=fields.number("kube_client_qps", 0.0),
+        kube_client_qps=_qps(fields),
         kube_client_burst=fields.integer("kube_client_burst", 0),
     )
+
+
+def _qps(fields: Fields) -> float:
+    """The official client's -1 is "as many as one likes", which is what no limit of ours is."""
+    value = fields.value("kube_client_qps")
+    unlimited = isinstance(value, int | float) and not isinstance(value, bool) and -1e9 <= value < 0
+    return 0.0 if unlimited else fields.number("kube_client_qps", 0.0)
 
 
 def _backoff(fields: Fields) -> Backoff:

@@ -67,7 +67,7 @@ class Settings:
     state_directory: Path = Path("/var/lib/cni/terway")
     """``-state-directory``: the ledger. Must outlive the daemon and a reboot."""
     cluster_id: str = ""
-    """CLUSTER_ID: a tag of the ENIs that are made; "": the uid of the namespace kube-system."""
+    """CLUSTER_ID: a tag of the ENIs that are made; "": the uid of the Service default/kubernetes."""
     kubeconfig: Path | None = None
     """``-kubeconfig`` or KUBECONFIG; None: the service account of the pod."""
     ecs_endpoint: str = ""

@@ -9,7 +9,7 @@ from control.daemon.attach import Attachments
 from control.daemon.cluster_id import ClusterId
 from control.daemon.cni_service import CniService
 from control.daemon.faults import Faults
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
@@ -39,7 +39,7 @@ class Ports:
     cloud: Cloud
     metadata: Metadata
     kernel: NodeKernel
-    guard: Guard
+    holds: Holds
     kubernetes: Kubernetes
     clock: Clock
     timers: Timers
@@ -80,7 +80,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
-        guard=ports.guard,
+        holds=ports.holds,
         journal=ports.journal,
         faults=faults,
         settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
@@ -92,7 +92,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         pool=pool,
         kernel=ports.kernel,
-        guard=ports.guard,
+        holds=ports.holds,
         kubernetes=ports.kubernetes,
         faults=faults,
         settings=endpoint_settings,
@@ -105,7 +105,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cloud=ports.cloud,
         metadata=ports.metadata,
         kernel=ports.kernel,
-        guard=ports.guard,
+        holds=ports.holds,
         kubernetes=ports.kubernetes,
         work=work,
         instance_id=instance_id,
@@ -117,7 +117,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         journal=ports.journal,
         attachments=attachments,
         kernel=ports.kernel,
-        guard=ports.guard,
+        holds=ports.holds,
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
@@ -140,7 +140,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         attachments=attachments,
         journal=ports.journal,
         kernel=ports.kernel,
-        guard=ports.guard,
+        holds=ports.holds,
         mtu=config.mtu,
     )
     service.observe = ports.metrics.request

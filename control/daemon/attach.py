@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from control.daemon.detach import Detachments
 from control.daemon.faults import FaultPoint, Faults
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
@@ -39,10 +39,10 @@ from datapath.endpoint import Applied, Carrier, Difference, host_link_name
 
 log = logging.getLogger(__name__)
 
-_UNSHAPED = Shaping()
 ADDRESS_TRIES = 3
 """Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
 
+_UNSHAPED = Shaping()
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
 
@@ -82,7 +82,7 @@ class Attachments:
         journal: Journal,
         pool: Pool,
         kernel: NodeKernel,
-        guard: Guard,
+        holds: Holds,
         kubernetes: Kubernetes,
         faults: Faults,
         settings: EndpointSettings,
@@ -93,7 +93,7 @@ class Attachments:
         self._journal = journal
         self._pool = pool
         self._kernel = kernel
-        self._guard = guard
+        self._holds = holds
         self._kubernetes = kubernetes
         self._faults = faults
         self._settings = settings
@@ -101,7 +101,7 @@ class Attachments:
         self._annotate = annotate
         self._shaping = shaping
         self._detachments = Detachments(
-            journal=journal, kernel=kernel, guard=guard, faults=faults, settings=settings
+            journal=journal, kernel=kernel, holds=holds, faults=faults, settings=settings
         )
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
@@ -165,12 +165,12 @@ class Attachments:
                 if tries == ADDRESS_TRIES:
                     raise
                 log.warning("pod %s gets another address: %s", request.pod, exc)
-                self._guard.look()
+                self._holds.look()
 
     async def _attach_new(self, request: AddRequest, pod: Pod) -> Attached:
         """Reserve, set up, commit. A sandbox that runs without a record keeps all it has."""
         wants = Wants(uid=pod.uid, ipv6=self._dual)
-        running = self._guard.running(request.key)
+        running = self._holds.running(request.key)
         reserved: list[AttachmentRecord] = []
         cool: set[Address] = set()
 
@@ -196,7 +196,7 @@ class Attachments:
             raise
         self._faults.reach(FaultPoint.ADD_COMMITTED)
         if running is not None:
-            self._guard.look()
+            self._holds.look()
         return attached
 
     def _commit(self, record: AttachmentRecord) -> None:
@@ -264,13 +264,10 @@ class Attachments:
     def _host_link(self, request: AddRequest) -> str:
         """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
         pod, ifname = request.pod, request.key.ifname
-        others = (
-            a for a in self._journal.book.attachments.values() if (a.pod, a.key.ifname) != (pod, ifname)
-        )
-        taken = {a.host_link for a in others}
         name = host_link_name(pod.namespace, pod.name, ifname)
-        if name in taken:
-            name = host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
+        for other in self._journal.book.attachments.values():
+            if other.host_link == name and (other.pod, other.key.ifname) != (pod, ifname):
+                return host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
         return name
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:

@@ -1,9 +1,9 @@
 """Whose ENIs they are: the cluster's id as a tag of what the agent makes.
 
-CLUSTER_ID says it, as upstream's manifests do; without it the uid of the namespace kube-system, which is as
-old as the cluster and which nobody makes anew. It is asked for before the first ENI is made and remembered.
-An API server that does not say it keeps no ENI from being made: the instance's id is tag enough to find it
-again.
+CLUSTER_ID says it, as upstream's manifests do; without it the uid of the Service default/kubernetes, which is
+as old as the cluster and which the agent may read anyway. It is asked for before the first ENI is made and
+remembered. An API server that does not say it keeps no ENI from being made: the instance's id is tag enough
+to find it again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class ClusterId:
         if self.known:
             return
         try:
-            self._journal.note(FACT, await self._kubernetes.cluster_id())
+            found = await self._kubernetes.cluster_id()
+            if found:
+                self._journal.note(FACT, found)
         except KubernetesError as exc:
             log.warning("ENIs get no tag of the cluster for now: %s", exc)
 

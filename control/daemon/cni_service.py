@@ -17,7 +17,7 @@ from cni.request import Command, Request
 from cni.result import Interface, Ip
 from cni.wire import Frame
 from control.daemon.attach import AddRequest, Attached, Attachments
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.ports import NodeKernel
 from control.model.errors import TerwayError
@@ -41,10 +41,10 @@ class CniService:
     """``mtu`` in bytes, as the result reports it in version 1.1.0."""
 
     def __init__(
-        self, *, attachments: Attachments, journal: Journal, kernel: NodeKernel, guard: Guard, mtu: int
+        self, *, attachments: Attachments, journal: Journal, kernel: NodeKernel, holds: Holds, mtu: int
     ) -> None:
         self._attachments = attachments
-        self._guard = guard
+        self._holds = holds
         self._journal = journal
         self._kernel = kernel
         self._mtu = mtu
@@ -144,7 +144,7 @@ class CniService:
             if record.key not in listed and gone and record.state is not AttachmentState.ADDING:
                 log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
                 self._attachments.end(record)
-        self._guard.collect(listed)
+        self._holds.collect(listed)
 
 
 def _unforeseen(exc: Exception) -> CniError:

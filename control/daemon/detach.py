@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 from control.daemon.faults import FaultPoint, Faults
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.ports import EndpointSettings, NodeKernel, endpoint_of
 from control.ipam import transitions
@@ -30,12 +30,12 @@ class Detachments:
         *,
         journal: Journal,
         kernel: NodeKernel,
-        guard: Guard,
+        holds: Holds,
         faults: Faults,
         settings: EndpointSettings,
     ) -> None:
         self._journal = journal
-        self._guard = guard
+        self._holds = holds
         self._kernel = kernel
         self._faults = faults
         self._settings = settings
@@ -47,7 +47,7 @@ class Detachments:
         """
         record = self._journal.book.attachments.get(key)
         if record is None:
-            self._guard.take_down(key)
+            self._holds.take_down(key)
             return
         try:
             self._journal.record(transitions.begin_delete(record, self._journal.now()))

@@ -28,6 +28,9 @@ point                         what exists                                     th
 ``shed-deleted``              ENI gone from the cloud, RELEASING here         delete again: already so
 ============================  ==============================================  ============================
 
+An ADD of a pod's second sandbox that is cut off gives the address that it has taken over back to the first
+one, whose record stays until the second is committed. A link that was moved aside gets its name back.
+
 After a reboot (another boot id) no kernel object exists: ADDING and DELETING are freed, READY becomes LOST
 and waits for its pod or for Kubernetes to say that the pod is gone.
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from control.daemon.attach import Attachments
-from control.daemon.guard import Guard, describe
+from control.daemon.holds import Holds, describe
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.model.cloud import Cloud, NodeIdentity
@@ -57,10 +57,10 @@ class Inspector:
         cloud: Cloud,
         pool: Pool,
         attachments: Attachments,
-        guard: Guard,
+        holds: Holds,
         facts: NodeFacts,
     ) -> None:
-        self._guard = guard
+        self._holds = holds
         self._journal = journal
         self._cloud = cloud
         self._pool = pool
@@ -203,7 +203,7 @@ class Inspector:
         return {
             "enis": enis,
             "attachments": [_attachment(a) for a in self._sorted_attachments()],
-            "unrecorded": [_unrecorded(c) for c in sorted(self._guard.unrecorded, key=lambda c: c.link)],
+            "unrecorded": [_unrecorded(c) for c in sorted(self._holds.unrecorded, key=lambda c: c.link)],
         }
 
     def resources_of_pods(self) -> list[dict[str, Any]]:
@@ -233,7 +233,7 @@ class Inspector:
         return lines
 
     def mode(self) -> dict[str, Any]:
-        unrecorded = [describe(self._guard.unrecorded)] if self._guard.unrecorded else []
+        unrecorded = [describe(self._holds.unrecorded)] if self._holds.unrecorded else []
         return {**self._facts.mode(), "warnings": [*self._facts.warnings, *unrecorded]}
 
     def state(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from control.model.errors import AddressInUse, Cause, KernelError, RequestError
@@ -16,6 +17,8 @@ from datapath.netlink.link import Link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
 from datapath.shortcut import Shortcut
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -42,6 +45,7 @@ class PolicyRouteKernel:
             self._mode = PolicyRoute(shortcut=shortcut)
             self._socket = Socket()
         self._host: tuple[Address, ...] = ()
+        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
 
     def has_ipv6(self) -> bool:
         """Whether the kernel knows IPv6 at all."""
@@ -55,6 +59,20 @@ class PolicyRouteKernel:
         """Packets by reason, with the reason's meaning; empty while nf_tables checks nothing."""
         with _in_our_terms():
             return {one.reason.value: (one.packets, one.meaning) for one in self._mode.guard.drops()}
+
+    def watch_settings(self, restored: Callable[[Difference], None]) -> None:
+        """From now on put back at once what others set otherwise; ``restored`` hears of each."""
+        loop = asyncio.get_running_loop()
+
+        def changed() -> None:
+            try:
+                for one in self._mode.restore_settings():
+                    restored(one)
+            except kernel_errors.KernelError as exc:
+                log.warning("settings that others have changed stay so until the next repair: %s", exc)
+
+        self._watched = loop, self._mode.settings_fileno()
+        loop.add_reader(self._mode.settings_fileno(), changed)
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
@@ -141,5 +159,8 @@ class PolicyRouteKernel:
         return found.name if found else ""
 
     def close(self) -> None:
+        if self._watched is not None:
+            loop, descriptor = self._watched
+            loop.remove_reader(descriptor)
         self._socket.close()
         self._mode.close()

@@ -23,8 +23,8 @@ from control.daemon.detach import Detachments
 from control.daemon.fastpath import FastPathSwitch
 from control.daemon.fastpath_metrics import FastPathCollector
 from control.daemon.faults import Faults
-from control.daemon.guard import Guard
 from control.daemon.guard_metrics import GuardCollector
+from control.daemon.holds import Holds
 from control.daemon.http_api import HttpApi
 from control.daemon.inspect import Inspector, NodeFacts
 from control.daemon.journal import Journal
@@ -46,6 +46,7 @@ from control.model.errors import Cause, LedgerError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.store.ledger import SqliteLedger
+from datapath.endpoint import Difference
 from datapath.fastpath.companion import Companion
 
 log = logging.getLogger(__name__)
@@ -78,18 +79,18 @@ class Node:
             ),
             self._clock,
         )
+        self._holds = Holds(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
+        self._detachments = Detachments(
+            journal=self._journal,
+            kernel=self._kernel,
+            holds=self._holds,
+            faults=self._faults,
+            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
+        )
         told = config.settings
         self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
         self._shaping = Shaping(lambda: self._conf_file.plugins)
         self._conf_notices: tuple[str, ...] = ()
-        self._guard = Guard(journal=self._journal, kernel=self._kernel, kubernetes=self._kubernetes)
-        self._detachments = Detachments(
-            journal=self._journal,
-            kernel=self._kernel,
-            guard=self._guard,
-            faults=self._faults,
-            settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
-        )
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
@@ -229,6 +230,7 @@ class Node:
             raise
         self._assembly = assembly
         self._tell_of_the_ledger()
+        self._kernel.watch_settings(self._restored)
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -267,7 +269,7 @@ class Node:
             cloud=cloud,
             metadata=self._metadata,
             kernel=self._kernel,
-            guard=self._guard,
+            holds=self._holds,
             kubernetes=self._kubernetes,
             clock=self._clock,
             timers=self._timers,
@@ -305,9 +307,12 @@ class Node:
     # What is said.
 
     def _tell_of_the_ledger(self) -> None:
-        """A ledger that was not what a start expects. What runs without a record the guard tells."""
+        """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
-        for text in (f"the ledger was damaged and moved to {aside}" if aside else "", self._known.disowned):
+        for text in (
+            f"the ledger was cut, and its rest moved to {aside}" if aside else "",
+            self._known.disowned,
+        ):
             if text:
                 log.warning("%s", text)
                 self._kubernetes.event(None, EventType.WARNING, "LedgerLost", text)
@@ -368,9 +373,13 @@ class Node:
             cloud=cloud,
             pool=assembly.pool,
             attachments=assembly.attachments,
-            guard=self._guard,
+            holds=self._holds,
             facts=facts,
         )
+
+    def _restored(self, one: Difference) -> None:
+        log.info("put back %s: %s", one.what, one.found)
+        self._metrics.repaired()
 
     def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
         """``terway-cli mode``: what is in force, and who checks what pods send."""

@@ -12,7 +12,7 @@ looks at what the ledger has and goes on from there. How an operation ends:
   go loses nothing, since what turns up later is found by what it is: addresses on an ENI of ours by the
   reconciler, an ENI by its tags (``orphans``);
 * an ENI that exists and will never serve: its row becomes the intent to give it back;
-* what was to be given back turns out to be in use (``guard``), or is another node's: it is left alone.
+* what was to be given back turns out to be in use (``holds``), or is another node's: it is left alone.
 
 Nothing here waits a fixed time. The kernel tells by netlink when a device appears; metadata is polled from
 5 ms up; the status is asked for once the other two witnesses agree.
@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 from control.daemon.cluster_id import ClusterId
 from control.daemon.faults import FaultPoint, Faults
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.ports import NodeKernel, eni_link
 from control.ipam import transitions
@@ -125,7 +125,7 @@ class CloudWork:
         cloud: Cloud,
         metadata: Metadata,
         kernel: NodeKernel,
-        guard: Guard,
+        holds: Holds,
         journal: Journal,
         faults: Faults,
         settings: WorkSettings,
@@ -137,7 +137,7 @@ class CloudWork:
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
-        self._guard = guard
+        self._holds = holds
         self._journal = journal
         self._faults = faults
         self._settings = settings
@@ -372,7 +372,7 @@ class CloudWork:
         assert operation.eni_id is not None
         eni_id = operation.eni_id
         self._faults.reach(FaultPoint.RELEASE_INTENT)
-        kept = self._guard.in_use(operation.addresses)
+        kept = self._holds.in_use(operation.addresses)
         if kept:
             log.warning("%s stay on %s: a running pod has them", ", ".join(map(str, kept)), operation.eni_id)
             self._journal.record(transitions.keep(self._journal.book, operation, kept, self._journal.now()))
@@ -394,20 +394,24 @@ class CloudWork:
         described = {e.eni_id: e for e in await self._cloud.enis([operation.eni_id])}.get(operation.eni_id)
         if described is not None and self._is_anothers(described):
             log.warning("ENI %s is another node's by now: it is forgotten, not given back", operation.eni_id)
-            self._journal.record(transitions.finish_release(self._journal.book, operation))
+            self._forget_eni(operation)
             return
         shown = frozenset() if described is None else described.addresses()
-        if self._guard.eni_in_use(operation.eni_id, shown):
+        if self._holds.eni_in_use(operation.eni_id, shown):
             log.warning("ENI %s stays: a running pod uses it", operation.eni_id)
             self._keep_eni(operation, "it was to be given back, and a running pod uses it")
             return
-        record = self._journal.book.enis.get(operation.eni_id)
         await self._cloud.detach_eni(operation.eni_id, self._settings.instance_id)
         self._faults.reach(FaultPoint.SHED_DETACHED)
         await self._delete(operation.eni_id)
         self._faults.reach(FaultPoint.SHED_DELETED)
+        self._forget_eni(operation)
+
+    def _forget_eni(self, operation: Operation) -> None:
+        """Not before the cloud has let go: until then what ends packets to its addresses must stay."""
+        assert operation.eni_id is not None
+        record = self._journal.book.enis.get(operation.eni_id)
         if record is not None:
-            # Not before: as long as the VPC brings packets to its addresses, what ends them here must stay.
             self._kernel.forget_eni(record.mac)
         self._journal.record(transitions.finish_release(self._journal.book, operation))
 
@@ -426,10 +430,11 @@ class CloudWork:
         return unattached and not named and eni.eni_type is EniType.SECONDARY and not self._is_anothers(eni)
 
     def _is_anothers(self, eni: Eni) -> bool:
-        """Attached to another instance, or tagged by the agent of one, or of another cluster."""
+        """Attached to another instance; attached to none, and tagged by another one's agent or cluster."""
         ours, tags = self._settings.instance_id, dict(eni.tags)
-        attached = eni.instance_id not in (None, ours)
-        return attached or tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
+        if eni.instance_id is not None:
+            return eni.instance_id != ours
+        return tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
 
     def _keep_eni(self, operation: Operation, reason: str) -> None:
         journal = self._journal
@@ -504,7 +509,7 @@ class CloudWork:
         elif any(e.instance_id is not None for e in described):
             self._keep_eni(operation, "the cloud did not let go of it")
         else:
-            self._journal.record(transitions.finish_release(self._journal.book, operation))
+            self._forget_eni(operation)
 
     async def _delete(self, eni_id: EniId) -> None:
         """An ENI still Detaching refuses: asked again until it is Available."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork
 from control.daemon.ports import NodeKernel, eni_link
@@ -34,7 +34,7 @@ class Reconciler:
         cloud: Cloud,
         metadata: Metadata,
         kernel: NodeKernel,
-        guard: Guard,
+        holds: Holds,
         kubernetes: Kubernetes,
         work: CloudWork,
         instance_id: InstanceId,
@@ -46,7 +46,7 @@ class Reconciler:
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
-        self._guard = guard
+        self._holds = holds
         self._kubernetes = kubernetes
         self._work = work
         self._instance_id = instance_id
@@ -139,7 +139,7 @@ class Reconciler:
         """Neither witness has it. Without pods on it it is forgotten; with pods it is kept and said."""
         book = self._journal.book
         recorded = any(a.eni_id == eni.eni_id for a in book.attachments.values())
-        if recorded or self._guard.eni_in_use(eni.eni_id, ()):
+        if recorded or self._holds.eni_in_use(eni.eni_id, ()):
             self._freeze(eni, "cloud and metadata no longer show it, but pods hold its addresses")
             return
         log.warning("ENI %s (%s) is gone from cloud and metadata: forgotten", eni.eni_id, eni.mac)

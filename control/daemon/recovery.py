@@ -1,7 +1,7 @@
 """The start: ledger, kernel and cloud are three witnesses, put together before the first ADD is served.
 
 Order: the boot id tells whether any kernel object can exist; half-done attachments are taken to their end;
-the kernel is asked which addresses run, whatever the ledger says (``guard``), before any is handed out;
+the kernel is asked which addresses run, whatever the ledger says (``holds``), before any is handed out;
 ENIs are held against cloud and metadata (one cloud call, and none on a node that never had an ENI); what
 running pods need in the kernel is repaired; half-done cloud operations go on in the background. A cloud or
 metadata that is away does not stop the start: running pods and addresses in the ledger need neither. Who does
@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable
 
 from control.daemon.attach import Attachments
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.orphans import Orphans
 from control.daemon.pool import Pool
@@ -47,7 +47,7 @@ class Recovery:
         journal: Journal,
         attachments: Attachments,
         kernel: NodeKernel,
-        guard: Guard,
+        holds: Holds,
         reconciler: Reconciler,
         pool: Pool,
         orphans: Orphans,
@@ -57,7 +57,7 @@ class Recovery:
         self._journal = journal
         self._attachments = attachments
         self._kernel = kernel
-        self._guard = guard
+        self._holds = holds
         self._reconciler = reconciler
         self._pool = pool
         self._settings = settings
@@ -74,8 +74,8 @@ class Recovery:
             log.warning("the node was rebooted: pods' kernel objects are gone, their addresses wait for them")
             self._lose_ready()
         self._finish_half_done()
-        self._guard.look()
-        if self._guard.unrecorded:
+        self._holds.look()
+        if self._holds.unrecorded:
             self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
         self._pool.hold()
@@ -145,5 +145,5 @@ class Recovery:
         for difference in done:
             log.warning("repaired %s: %s", difference.what, difference.found)
             self.on_repair()
-        self._guard.look()
+        self._holds.look()
         return len(done)

@@ -85,7 +85,9 @@ class KubernetesAdapter:
         return found is not None and has_uid(found, uid)
 
     async def cluster_id(self) -> str:
-        request, timeout = Request("GET", "/api/v1/namespaces/kube-system"), self._config.get_timeout
+        query = {"fieldSelector": "metadata.name=kubernetes"}
+        request = Request("GET", "/api/v1/namespaces/default/services", query)
+        timeout = self._config.get_timeout
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout + 0.5):
@@ -93,8 +95,9 @@ class KubernetesAdapter:
                     self._threads, lambda: self._connection.call(request, timeout=timeout)
                 )
         except TimeoutError as exc:
-            raise KubernetesError(f"GET of namespace kube-system took over {timeout} s") from exc
-        return str(answer["metadata"]["uid"])
+            raise KubernetesError(f"LIST of the Service default/kubernetes took over {timeout} s") from exc
+        found = [one["metadata"]["uid"] for one in answer["items"]]
+        return str(found[0]) if found else ""
 
     def synced(self) -> bool:
         return self._cache.synced

@@ -56,7 +56,7 @@ class Kubernetes(Protocol):
         ...
 
     async def cluster_id(self) -> str:
-        """Of the cluster: the uid of its namespace kube-system. Raises KubernetesError."""
+        """The uid of the cluster's Service default/kubernetes, "" if it has none. Raises KubernetesError."""
         ...
 
     def synced(self) -> bool:

@@ -17,19 +17,20 @@ from dataclasses import replace
 
 from datapath import host_side, inspection, namespace, node, objects, pod_side, repair, standing
 from datapath import observed as seen
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
+from datapath.endpoint import HOST_LINK_PREFIX, Applied, Carrier, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.guard import Guard
-from datapath.netlink import link
+from datapath.netlink import link, netconf
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
+from datapath.netlink.netconf import NetconfMonitor
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Address, Network
 from datapath.node import PreparedEni
 from datapath.observed import Observed
 from datapath.pair import Pair, PairMaker
-from datapath.plan import Place, plan
+from datapath.plan import HOST_LINK_SETTINGS, Place, plan
 from datapath.reaper import Reaper, doom
 from datapath.shortcut import NoShortcut, Present, Shortcut
 
@@ -52,12 +53,14 @@ class PolicyRoute:
         self._sockets = Pool(self._netns)
         self.guard = Guard(self._netns)
         """What refuses that pods send as somebody else; it says itself whether it is in force."""
+        self._settings = NetconfMonitor(self._netns)
         self._reaper = Reaper(self._netns)
         self._pairs = PairMaker(self._reaper)
         self._enis: dict[str, PreparedEni] = {}
         self.closed: tuple[Network, ...] = ()
         """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
         self._families: frozenset[int] = frozenset()
+        self._own_gateway = False
         # Held by whatever takes away, so that a repair adds nothing for a pod that is just being removed.
         self._removing = threading.Lock()
 
@@ -66,6 +69,7 @@ class PolicyRoute:
         self._reaper.close()
         self._sockets.close()
         self.guard.close()
+        self._settings.close()
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
@@ -85,6 +89,7 @@ class PolicyRoute:
         addresses = tuple(host_addresses)
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
+            self._own_gateway = node.answers_by_link()
         self.guard.stand(self._eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
@@ -95,6 +100,10 @@ class PolicyRoute:
             if eni.gateway_v6 is not None and not node.has_ipv6():
                 eni = replace(eni, gateway_v6=None)
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses), closed=self.closed)
+            before = self._enis.get(eni.mac.lower())
+            if before is not None and before.ifindex != prepared.ifindex:
+                # Plugged anew: what is unreachable does not go with a link, as the other routes did.
+                node.forget_eni(socket, before.ifindex, before.name if before.name != prepared.name else "")
         self._enis[eni.mac.lower()] = prepared
         self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
@@ -110,6 +119,37 @@ class PolicyRoute:
                 node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
         self.guard.stand(self._eni_names())
 
+    def settings_fileno(self) -> int:
+        """Readable when somebody has set a reverse path filter: then it is time for ``restore_settings``."""
+        return self._settings.fileno()
+
+    def restore_settings(self) -> tuple[Difference, ...]:
+        """Put right what others have set since the last time; says what that was.
+
+        systemd-udevd sets the filter of every new link to what sysctl.d has for all, a moment after the link
+        was made: 2, loose, would let a pod's lies pass, and 1, strict, refuse what the VPC brings by an ENI.
+        """
+        changed = {one.index for one in self._settings.read()}
+        enis = {prepared.ifindex: prepared for prepared in tuple(self._enis.values())}
+        done: list[Difference] = []
+        with self._sockets.borrowed() as socket:
+            for index in changed:
+                found = link.find(socket, index) if index > 0 else None
+                if found is None:
+                    continue
+                if index in enis:
+                    wanted, words = node.ENI_SETTINGS, repair.eni_set_otherwise(enis[index])
+                elif found.name.startswith(HOST_LINK_PREFIX):
+                    wanted, words = HOST_LINK_SETTINGS, repair.not_shut_off(found.name)
+                else:
+                    continue
+                if not found.has(wanted):
+                    socket.one(link.change(index, ipv4=wanted).also_done_if(errno.ENODEV))
+                    done.append(words)
+        if netconf.ALL in changed:
+            done += self._mend_settings()
+        return tuple(done)
+
     # Endpoints
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
@@ -121,7 +161,8 @@ class PolicyRoute:
             if eni is None:
                 raise _no_eni(endpoint)
             pair = self._pairs.make(socket, endpoint, netns)
-            place = Place(pair.host.index, pair.host.lower, eni, pair.host.mac, pair.pod_mac)
+            host = pair.host
+            place = Place(host.index, host.lower, eni, host.mac, pair.pod_mac, self._own_gateway)
             try:
                 self._write(socket, endpoint, netns, place, fresh=pair.fresh)
             except BaseException:
@@ -138,7 +179,7 @@ class PolicyRoute:
         endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
-            return inspection.check(socket, endpoint, netns, eni)
+            return inspection.check(socket, endpoint, netns, eni, own_gateway=self._own_gateway)
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         """See ``Mode.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
@@ -190,6 +231,8 @@ class PolicyRoute:
         that is missing is not made here: compare ``observe().links`` and call ``setup``.
         """
         with self._sockets.borrowed() as socket, self._removing:
+            with self._inside():
+                self._own_gateway = node.answers_by_link()
             observed = seen.observe(socket)
             endpoints = self._of_families_here(endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
@@ -198,7 +241,8 @@ class PolicyRoute:
             found = repair.node_steps(observed, self._families, names)
             for prepared, state in looks:
                 found += repair.eni_steps(prepared, state)
-            found += repair.steps(observed, endpoints, enis, self._shortcut.carried())
+            rows = self._shortcut.carried()
+            found += repair.steps(observed, endpoints, enis, rows, own_gateway=self._own_gateway)
             done = [step.difference for step in found if _attempt(socket, step)]
             done += self.guard.stand(names)
             done += self._mend_settings()

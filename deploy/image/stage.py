@@ -7,7 +7,7 @@
                      the product's packages; cni/.output/terway is the executable for the node
     bpf/.output/     the programs of the fast path, compiled
     bpf/include/     datapath.h, which says what their reasons mean
-    site-packages/   pyproject.toml's run-time dependencies at the versions of constraints.txt
+    site-packages/   pyproject.toml's run-time dependencies, each file by its hash in requirements/agent.txt
 
 Nothing of lab, perf and tests. Byte code is made here, as the image's file system is read-only where it runs.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from deploy.image.errors import ImageError
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/terway"
 PACKAGES = ("cni", "control", "datapath")
-PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
+OBJECTS = ("pod_egress", "pod_egress_ct", "eni_ingress", "eni_ingress_ct", "stack_egress")
 """The fabric is the lab's."""
 _BUILT = ("cni/.output/terway", "datapath/ebpf/_libbpf.abi3.so")
 _READ = ("bpf/include/datapath.h",)
@@ -73,22 +72,22 @@ for action, (package, _) in worker._METHODS.items():
 def dependencies(directory: Path) -> Path:
     """site-packages without what is not used, from ``directory`` if the wanted ones have not changed."""
     path = directory / dependencies_name()
-    cache.kept(path, lambda fresh: _install(fresh, _wanted()))
+    cache.kept(path, _install)
     return path
 
 
 def dependencies_name() -> str:
     """Of that directory: another one if the wanted ones, or what is left of them, are others."""
-    constraints = (ROOT / "constraints.txt").read_text()
     rules = Path(__file__).read_text()
-    return f"site-{cache.digest([*_wanted(), constraints, rules, *Action, sys.version])}"
+    return f"site-{cache.digest([_requirements().read_text(), rules, *Action, sys.version])}"
 
 
-def _wanted() -> list[str]:
-    return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+def _requirements() -> Path:
+    """Each package with the hashes of its files; `python -m deploy.lock` makes it."""
+    return ROOT / "requirements" / "agent.txt"
 
 
-def _install(path: Path, wanted: list[str]) -> None:
+def _install(path: Path) -> None:
     if sys.version_info[:2] != base.PYTHON:
         raise ImageError(
             f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, the image's is "
@@ -103,7 +102,8 @@ def _install(path: Path, wanted: list[str]) -> None:
         "--no-compile",
         "--disable-pip-version-check",
     ]
-    run([*command, "--target", str(path), "--constraint", str(ROOT / "constraints.txt"), *wanted])
+    checked = ["--require-hashes", "--no-deps", "--requirement", str(_requirements())]
+    run([*command, "--target", str(path), *checked])
     for pattern in _UNUSED:
         for found in path.glob(pattern):
             cache.remove(found)
@@ -145,7 +145,7 @@ def product_digest() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    built = [*_BUILT, *(f"bpf/.output/{name}.bpf.o" for name in PROGRAMS)]
+    built = [*_BUILT, *(f"bpf/.output/{name}.bpf.o" for name in OBJECTS)]
     for name in built:
         if not (ROOT / name).is_file():
             raise ImageError(f"{ROOT / name} is not built: ./run setup builds it")

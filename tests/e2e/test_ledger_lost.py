@@ -100,6 +100,9 @@ def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: s
     assert not state(made.node)["unrecorded"]
     until(lambda: kernel(made.lab, made.node).rules, lambda rules: not rules)
     _time_goes_by(made, 3)
+    until(
+        lambda: len(kernel(made.lab, made.node).macs) - len(state(made.node)["enis"]), lambda more: more == 1
+    )
     assert_agree(made.lab, made.node)
 
 

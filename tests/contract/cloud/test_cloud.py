@@ -210,6 +210,24 @@ async def test_deleting_an_eni_in_use_is_refused(bench: Bench) -> None:
 
 
 @on_a_loop
+async def test_enis_are_found_by_all_of_their_tags(bench: Bench) -> None:
+    """Attached or not: one that nobody attaches is on no instance's list."""
+    tags = (("creator", "terway"), ("node", "i-1"))
+    mine = await bench.cloud.create_eni(replace(creation(), tags=tags))
+    others = replace(creation(), tags=(("creator", "terway"), ("node", "i-2")), token=ClientToken("others"))
+    await bench.cloud.create_eni(others)
+    for wanted, found in (
+        (tags, {mine.eni_id}),
+        ((("node", "i-3"),), set()),
+        ((*tags, ("more", "x")), set()),
+    ):
+        assert {e.eni_id for e in await bench.cloud.enis_tagged(wanted)} == found
+    await bench.cloud.attach_eni(mine.eni_id, NODE.instance_id)
+    (eni,) = await bench.cloud.enis_tagged(tags)
+    assert eni.instance_id == NODE.instance_id
+
+
+@on_a_loop
 async def test_unknown_enis_are_left_out(bench: Bench) -> None:
     eni = await bench.cloud.create_eni(creation())
     found = await bench.cloud.enis([EniId("eni-none"), eni.eni_id])

@@ -169,6 +169,12 @@ def test_zero_is_the_whole_share_and_no_reclaim_is_the_default() -> None:
     assert (found.cap_ratio, found.reclaim_after, found.cool_down) == (1.0, None, 30.0)
 
 
+def test_a_negative_rate_is_no_rate_as_in_the_official_client() -> None:
+    assert read(kube_client_qps=-1).api.kube_client_qps == 0.0
+    with pytest.raises(ConfigError, match="kube_client_qps is true"):
+        read(kube_client_qps=True)
+
+
 @pytest.mark.parametrize("word", ["", "0", "0s", "0h0m", None])
 def test_no_time_to_reclaim_after_is_no_reclaim(word: str | None) -> None:
     """As upstream has it: what has no duration is off, and not at once."""

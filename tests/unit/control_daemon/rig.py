@@ -11,7 +11,7 @@ from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
 from control.daemon.attach import AddRequest, Attached, Attachments
 from control.daemon.cluster_id import ClusterId
 from control.daemon.faults import Faults
-from control.daemon.guard import Guard
+from control.daemon.holds import Holds
 from control.daemon.journal import Journal
 from control.daemon.operations import CloudWork, WorkSettings
 from control.daemon.orphans import Orphans
@@ -204,12 +204,12 @@ class Rig:
         self.cloud = FakeCloud(self.account)
         self.metadata = FakeMetadata(self.account, NODE)
         self.journal = Journal(self.ledger, self.clock, cooldown=30.0)
-        self.guard = Guard(journal=self.journal, kernel=self.kernel, kubernetes=self.kubernetes)
+        self.holds = Holds(journal=self.journal, kernel=self.kernel, kubernetes=self.kubernetes)
         self.work = CloudWork(
             cloud=self.cloud,
             metadata=self.metadata,
             kernel=self.kernel,
-            guard=self.guard,
+            holds=self.holds,
             journal=self.journal,
             faults=Faults(),
             settings=WorkSettings(NODE.instance_id, dual=self.dual, tags=TAGS),
@@ -230,7 +230,7 @@ class Rig:
             journal=self.journal,
             pool=self.pool,
             kernel=self.kernel,
-            guard=self.guard,
+            holds=self.holds,
             kubernetes=self.kubernetes,
             faults=Faults(),
             settings=EndpointSettings(),
@@ -241,7 +241,7 @@ class Rig:
             cloud=self.cloud,
             metadata=self.metadata,
             kernel=self.kernel,
-            guard=self.guard,
+            holds=self.holds,
             kubernetes=self.kubernetes,
             work=self.work,
             instance_id=NODE.instance_id,
@@ -253,7 +253,7 @@ class Rig:
             journal=self.journal,
             attachments=self.attachments,
             kernel=self.kernel,
-            guard=self.guard,
+            holds=self.holds,
             reconciler=self.reconciler,
             pool=self.pool,
             orphans=self.orphans,

@@ -64,7 +64,7 @@ def upkeep(rig: Rig) -> Upkeep:
 
 def service(rig: Rig) -> CniService:
     return CniService(
-        attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, guard=rig.guard, mtu=1500
+        attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, holds=rig.holds, mtu=1500
     )
 
 
@@ -290,7 +290,7 @@ def test_delete_while_the_start_waits(full: bool) -> None:
             detach = Detachments(
                 journal=rig.journal,
                 kernel=rig.kernel,
-                guard=rig.guard,
+                holds=rig.holds,
                 faults=Faults(),
                 settings=EndpointSettings(),
             ).delete

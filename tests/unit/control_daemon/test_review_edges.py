@@ -50,7 +50,7 @@ def test_an_unforeseen_error_is_an_answer_too() -> None:
             attachments=rig.attachments,
             journal=rig.journal,
             kernel=rig.kernel,
-            guard=rig.guard,
+            holds=rig.holds,
             mtu=1500,
         )
         env = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -99,6 +100,15 @@ def test_nothing_is_watched_until_somebody_asks(cluster: Cluster) -> None:
         adapter.on_services(lambda: None)
     eventually(lambda: adapter.service_addresses() == frozenset(), "the Services are listed")
     assert adapter.counts().services.lists == 1
+
+
+def test_the_cluster_is_told_by_its_own_service(cluster: Cluster) -> None:
+    adapter = cluster.synced()
+    assert asyncio.run(adapter.cluster_id()) == ""
+    create(cluster, "web", clusterIP="10.96.0.9")
+    create(cluster, "kubernetes", clusterIP="10.96.0.1")
+    target = Target(resource(cluster, "/v1/services"), "default", "kubernetes")
+    assert asyncio.run(adapter.cluster_id()) == cluster.store.get(target).value["metadata"]["uid"]
 
 
 def test_services_come_change_and_go(cluster: Cluster) -> None:

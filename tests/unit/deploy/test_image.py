@@ -27,7 +27,9 @@ def test_the_product_is_there_and_nothing_else(product: Path) -> None:
     assert {path.name for path in product.iterdir()} == {"bin", "bpf", "cni", "control", "datapath"}
     assert sorted(path.name for path in (product / "bpf/.output").iterdir()) == [
         "eni_ingress.bpf.o",
+        "eni_ingress_ct.bpf.o",
         "pod_egress.bpf.o",
+        "pod_egress_ct.bpf.o",
         "stack_egress.bpf.o",
     ]
     assert [path.name for path in (product / "bpf/include").iterdir()] == ["datapath.h"]
@@ -126,14 +128,14 @@ def test_a_program_that_fails_or_is_missing_is_named() -> None:
         "deploy/Containerfile",
         "deploy/image/base.Containerfile",
         "deploy/image/buildah.py",
-        "constraints.txt",
+        "requirements/agent.txt",
         "bpf/.output/pod_egress.bpf.o",
         "bpf/include/datapath.h",
         "cni/fields.py",
     ],
 )
 def test_another_file_is_another_image(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("bpf/.output", "bpf/include", "cni", "control", "datapath", "deploy"):
+    for name in ("requirements", "bpf/.output", "bpf/include", "cni", "control", "datapath", "deploy"):
         shutil.copytree(stage.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("constraints.txt", "pyproject.toml"):
         shutil.copy(stage.ROOT / name, tmp_path)
@@ -153,7 +155,7 @@ def test_a_file_that_is_gone_is_another_image(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(stage, "ROOT", tmp_path)
     monkeypatch.setattr(stage, "_BUILT", ())
     monkeypatch.setattr(stage, "_READ", ())
-    monkeypatch.setattr(stage, "PROGRAMS", ())
+    monkeypatch.setattr(stage, "OBJECTS", ())
     shutil.copytree(BIN, tmp_path / "deploy/bin")
     (tmp_path / "deploy/Containerfile").touch()
     before = stage.product_digest()

@@ -9,7 +9,7 @@ import pytest
 from alibabacloud_ecs20140526 import models as ecs
 from alibabacloud_tea_util.models import RuntimeOptions
 
-from lab.cloud.faults import Fault
+from lab.cloud.faults import Distortion, Fault
 from tests.unit.lab_cloud.bench import REGION, Bench, Refusal, refusal
 
 INTERNAL = Fault("AttachNetworkInterface", code="InternalError", status=500)
@@ -84,6 +84,26 @@ def test_calls_are_counted_and_listed(cloud: Bench) -> None:
     assert create.at <= attach.at <= cloud.clock.now()
     cloud.state.reset_calls()
     assert (cloud.state.calls(), cloud.state.recent_calls()) == ({}, ())
+
+
+def test_answers_that_do_not_tell_what_happened(cloud: Bench) -> None:
+    """The call has its effect, and its token the same untrue answer for good."""
+    eni = cloud.create().network_interface_id
+    cloud.attach(eni)
+    for how, named in (("fewer", 1), ("another", 3)):
+        cloud.state.faults.add(Fault("AssignPrivateIpAddresses", distortion=Distortion(how), count=1))
+        told = cloud.assign(eni, 3, client_token=how)
+        assert len(told) == named
+        assert cloud.assign(eni, 3, client_token=how) == told
+        if how == "another":
+            assert set(told) == {"10.99.99.99"}
+    cloud.state.faults.add(Fault("CreateNetworkInterface", distortion=Distortion.ANOTHER, count=1))
+    assert cloud.create().network_interface_id == "eni-of-somebody-else"
+    cloud.state.faults.add(Fault("CreateNetworkInterface", distortion=Distortion.EMPTY, count=1))
+    assert cloud.create().network_interface_id is None
+    assert len(cloud.describe(type="Secondary")) == 3
+    (described,) = [e for e in cloud.describe(type="Secondary") if e.network_interface_id == eni]
+    assert len(described.private_ip_sets.private_ip_set) == 1 + 3 + 3
 
 
 def test_the_state_as_json_names_everything(cloud: Bench) -> None:

@@ -21,7 +21,16 @@ def clone(tmp_path: Path) -> Path:
     """What a fresh clone has that the front door looks at; nothing is installed or built in it."""
     (tmp_path / "run").write_bytes((ROOT / "run").read_bytes())
     (tmp_path / "run").chmod(0o755)
-    for name in ("lab", "control", "datapath", "cni", "perf", "pyproject.toml", "constraints.txt"):
+    for name in (
+        "lab",
+        "control",
+        "datapath",
+        "cni",
+        "perf",
+        "pyproject.toml",
+        "constraints.txt",
+        "requirements",
+    ):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "bin").mkdir()
     return tmp_path

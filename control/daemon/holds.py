@@ -29,7 +29,7 @@ TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
 
-class Guard:
+class Holds:
     """``look`` asks the kernel; ``unrecorded`` and ``Book.held`` are what it said last."""
 
     def __init__(self, *, journal: Journal, kernel: NodeKernel, kubernetes: Kubernetes) -> None:
@@ -130,6 +130,8 @@ class Guard:
             if not pod.sandbox_exited:
                 for ifname in ifnames:
                     yield host_link_name(pod.key.namespace, pod.key.name, ifname)
+                    # Upstream's name, and that of earlier releases, for what is not eth0.
+                    yield host_link_name(pod.key.namespace, f"{pod.key.name}{ifname}", "eth0")
 
     def _end(self, carrier: Carrier) -> None:
         self._kernel.take_down(carrier.link, carrier.container_id)

@@ -13,7 +13,7 @@ from control.daemon.cni_service import CniService
 from control.ipam import transitions
 from control.model.errors import KernelError, PoolExhausted
 from control.model.ids import AttachmentKey, ClientToken
-from control.model.records import Changes, EniState, Operation, OperationKind
+from control.model.records import AttachmentState, Changes, EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
 from tests.unit.control_daemon.rig import Rig
 
@@ -49,7 +49,7 @@ def test_lost_ledger_takes_nothing_from_running_pods(dual: bool) -> None:
         before = running(rig)
         new = await lost(rig)
         assert new.journal.book.held == before
-        assert len(new.guard.unrecorded) == 18
+        assert len(new.holds.unrecorded) == 18
         for n in range(10):
             await new.add(f"new-{n}")
         new.clock.advance(1000)
@@ -131,7 +131,7 @@ def test_a_fact_that_changes_after_the_start() -> None:
         assert attached.record.ipv4 not in (None, chosen)
         assert rig.journal.book.held == {chosen}
         rig.kernel.foreign.clear()
-        rig.guard.look()
+        rig.holds.look()
         assert chosen not in rig.journal.book.usable(eni.eni_id, 4, rig.clock.now()), "it cools first"
         rig.clock.advance(31)
         assert chosen in rig.journal.book.usable(eni.eni_id, 4, rig.clock.now())
@@ -173,7 +173,7 @@ def test_repeated_add_of_a_pod_without_a_record_keeps_its_address() -> None:
         assert set(attached.record.addresses()) == before["c-web-0"]
         assert new.journal.book.held == before["c-web-1"]
         await new.add("web-1")
-        assert not new.guard.unrecorded
+        assert not new.holds.unrecorded
         await new.reconciler.all(ask_cloud=True)
         new.assert_agree()
 
@@ -199,12 +199,12 @@ def test_gc_ends_what_neither_runtime_nor_kubernetes_knows() -> None:
         new = await lost(rig)
         del new.kubernetes.known[next(k for k in new.kubernetes.known if k.name == "web-1")]
         for listed in ({"c-web-0", "c-web-1", "c-web-2"}, {"c-web-0"}):
-            new.guard.collect([AttachmentKey(one, "eth0") for one in listed])
+            new.holds.collect([AttachmentKey(one, "eth0") for one in listed])
             left = {e.container_id for e in new.kernel.endpoints.values()}
             assert left == {"c-web-0", "c-web-2"} | (listed & {"c-web-1"})
         new.kubernetes.away = True
         new.kubernetes.known.clear()
-        new.guard.collect([])
+        new.holds.collect([])
         assert len(new.kernel.endpoints) == 2, "an API server that is away is no witness"
 
     run(scenario())
@@ -236,15 +236,57 @@ def test_older_copy_of_the_ledger() -> None:
     run(scenario())
 
 
-def test_cni_gc_asks_the_guard() -> None:
+def test_cni_gc_ends_them() -> None:
     async def scenario() -> None:
         rig = await with_pods(1)
         new = await lost(rig)
         new.kubernetes.known.clear()
         service = CniService(
-            attachments=new.attachments, journal=new.journal, kernel=new.kernel, guard=new.guard, mtu=1500
+            attachments=new.attachments, journal=new.journal, kernel=new.kernel, holds=new.holds, mtu=1500
         )
         service._collect(())
         assert not new.kernel.endpoints
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("point", ["kernel", "ledger"])
+def test_failed_second_sandbox_leaves_the_first_as_it_was(point: str) -> None:
+    """The pod's record, its link and its address: whether the kernel refuses, or nothing is left at all."""
+
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        before = rig.journal.book.attachments
+        first = dict(before)
+        rig.kernel.broken = "netlink"
+        with pytest.raises(KernelError):
+            await rig.add("web-0", container="second")
+        assert dict(rig.journal.book.attachments) == first
+        if point == "ledger":
+            rig = await rig.restarted()
+            assert dict(rig.journal.book.attachments) == first
+        rig.assert_agree()
+        rig.kernel.broken = ""
+        attached = await rig.add("web-0", container="second")
+        assert attached.record.addresses() == next(iter(first.values())).addresses()
+        assert [k.container_id for k in rig.journal.book.attachments] == ["second"]
+        await rig.delete("web-0")
+        rig.assert_agree()
+
+    run(scenario())
+
+
+def test_crash_in_the_middle_of_a_second_sandbox_gives_the_address_back() -> None:
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        book = rig.journal.book
+        (first,) = book.attachments.values()
+        second = replace(
+            first, key=AttachmentKey("second", "eth0"), state=AttachmentState.ADDING, since=rig.clock.now()
+        )
+        rig.journal.record(transitions.reserve(book, second))
+        new = await rig.restarted()
+        assert list(new.journal.book.attachments) == [first.key]
+        new.assert_agree()
 
     run(scenario())
