@@ -104,7 +104,7 @@ def test_missing_files_and_settings_are_named(idle: Bench) -> None:
 @pytest.mark.parametrize(
     ("content", "remedy"),
     [
-        ("this is no ledger\n" * 100, "the file is no ledger: drain the node"),
+        ("this is no ledger\n" * 100, "the file is no ledger: move the file away"),
         (None, "check that /var/lib/cni/bad is a directory that terwayd may write"),
     ],
     ids=["garbage", "a directory"],
