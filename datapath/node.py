@@ -17,7 +17,7 @@ from datapath.endpoint import HOST_LINK_PREFIX, EniLink
 from datapath.errors import KernelError
 from datapath.netlink import address, link, route, rule
 from datapath.netlink.address import Assigned
-from datapath.netlink.link import Link
+from datapath.netlink.link import Devconf, Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
@@ -132,8 +132,8 @@ def prepare_eni(
     sysctl.ensure(_settings("ipv4", found.name, _ENI_V4))
     if eni.gateway_v6 is not None:
         sysctl.ensure(_settings("ipv6", found.name, _ENI_V6))
-    if not found.up or found.mtu != eni.mtu:
-        socket.one(link.change(found.index, up=True, mtu=eni.mtu))
+    if not found.up or found.mtu != eni.mtu or not found.has(ENI_SETTINGS):
+        socket.one(link.change(found.index, up=True, mtu=eni.mtu, ipv4=ENI_SETTINGS))
     prepared = PreparedEni(eni, found.index, found.name, host_addresses, closed)
     present = look(socket, prepared).objects
     absent = objects.missing(prepared.objects(), present)
@@ -216,8 +216,10 @@ def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, 
     return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
 
 
-_ENI_V4 = {"rp_filter": "0", "forwarding": "1", "accept_local": "1"}
-"""accept_local: what the node itself sends to an address that no pod has comes back by the ENI, with the
-node's own source. The kernel would drop it as martian, and the sender never hear that there is nobody."""
+_ENI_V4 = {"forwarding": "1"}
+ENI_SETTINGS = {Devconf.RP_FILTER: 0, Devconf.ACCEPT_LOCAL: 1}
+"""What the VPC brings by an ENI need not be answered by it. ACCEPT_LOCAL: what the node itself sends to an
+address that no pod has comes back by the ENI, with the node's own source. The kernel would drop it as
+martian, and the sender never hear that there is nobody."""
 _ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
 """Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

@@ -19,7 +19,7 @@ from datapath.netlink.link import Link
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, Request
-from datapath.node import EniState, PreparedEni
+from datapath.node import ENI_SETTINGS, EniState, PreparedEni
 from datapath.objects import Object
 from datapath.observed import Observed
 from datapath.plan import (
@@ -98,9 +98,17 @@ def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
         return [Step(Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down"), up)]
+    if not state.link.has(ENI_SETTINGS):
+        words = eni_set_otherwise(prepared)
+        found.append(Step(words, (link.change(prepared.ifindex, ipv4=ENI_SETTINGS),)))
     for one in objects.missing(wanted, state.objects):
         found.append(Step(objects.difference(one, state.objects), (objects.add(one),)))
     return found
+
+
+def eni_set_otherwise(prepared: PreparedEni) -> Difference:
+    what = f"reverse path filter and accept_local of ENI {prepared.eni.mac}"
+    return Difference(what, "set otherwise by somebody")
 
 
 def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:

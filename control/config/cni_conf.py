@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cni.chain import Plugin
 from cni.conf import NETWORK_NAME, PLUGIN_TYPE
 from cni.fields import FieldError, Fields, NotAnObject, load
 from cni.plugin import PluginConf
@@ -30,8 +31,6 @@ NEEDS_CILIUM = "cilium-cni"
 _ENVELOPE = ("cniVersion", "cniVersions", "name", "type", "ipam", "dns", "args", "disableCheck", "disableGC")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _REMEDY = "correct the file (the ConfigMap kube-system/eni-config has it) and restart terwayd"
-
-Plugin = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +106,6 @@ def plugins_of(path: Path) -> tuple[str, tuple[Plugin, ...]]:
     if not plugins or not all(isinstance(Fields(one).value("type"), str) for one in plugins):
         raise ValueError("it has no plugins, or one without a type")
     return fields.text("name"), plugins
-
-
-def type_of(plugin: Plugin) -> str:
-    """ "" for none."""
-    return str(Fields(plugin).value("type") or "")
 
 
 def _of_list(path: Path, fields: Fields, loaded: Plugin) -> NodeCniConf:

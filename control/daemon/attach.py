@@ -264,13 +264,10 @@ class Attachments:
     def _host_link(self, request: AddRequest) -> str:
         """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
         pod, ifname = request.pod, request.key.ifname
-        others = (
-            a for a in self._journal.book.attachments.values() if (a.pod, a.key.ifname) != (pod, ifname)
-        )
-        taken = {a.host_link for a in others}
         name = host_link_name(pod.namespace, pod.name, ifname)
-        if name in taken:
-            name = host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
+        for other in self._journal.book.attachments.values():
+            if other.host_link == name and (other.pod, other.key.ifname) != (pod, ifname):
+                return host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
         return name
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:

@@ -13,9 +13,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cni.chain import Plugin, type_of
 from cni.conf import PLUGIN_TYPE
 from cni.fields import NotAnObject, load
-from control.config.cni_conf import FILES, NEEDS_CILIUM, NodeCniConf, Plugin, plugins_of, type_of
+from control.config.cni_conf import FILES, NEEDS_CILIUM, NodeCniConf, plugins_of
 from control.model.errors import Cause, ConfigError, RequestError
 
 _DELEGATES = frozenset({"multus", "multus-shim", "multus-cni"})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from control.aliyun.cloud import AliyunCloud
@@ -31,6 +32,7 @@ from control.daemon.kernel import PolicyRouteKernel
 from control.daemon.known import Known
 from control.daemon.metrics import Metrics
 from control.daemon.node_config import NodeConfig
+from control.daemon.node_metrics import NodeCollector
 from control.daemon.ports import EndpointSettings
 from control.daemon.shaping import Shaping
 from control.daemon.timers import Timers
@@ -102,6 +104,9 @@ class Node:
         self._assembly: Assembly | None = None
         self._inspector: Inspector | None = None
         self._metrics = Metrics(self._stats, self._eni_sizes, dual=config.wants_dual)
+        self._metrics.registry.register(
+            NodeCollector(self._journal, lambda: asdict(self._kubernetes.counts().outbox))
+        )
         self._metrics.registry.register(FastPathCollector(self._switch, self._journal.book.pod_of))
         self._metrics.registry.register(GuardCollector(self._kernel.guard_counts))
         self._http = MetadataHttp(

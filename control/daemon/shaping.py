@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cni.chain import Plugin, type_of
 from cni.fields import Fields
-from control.config.cni_conf import Plugin, type_of
 from control.model.pod import Pod
 
 BANDWIDTH = "bandwidth"
@@ -34,13 +34,20 @@ class Limits:
         return self.ingress or self.egress
 
 
-def limits(pod: Pod, plugins: Sequence[Plugin]) -> Limits:
-    """``plugins`` are those of the runtime's file."""
+UNLIMITED = Limits()
+
+
+def chained(plugins: Sequence[Plugin]) -> Plugin | None:
+    """The bandwidth plugin among those of the runtime's file, None if there is none."""
+    return next((plugin for plugin in plugins if type_of(plugin) == BANDWIDTH), None)
+
+
+def limits(pod: Pod, plugin: Plugin | None) -> Limits:
+    """``plugin`` as ``chained`` finds it."""
     asks = bool(pod.annotations.get(INGRESS)), bool(pod.annotations.get(EGRESS))
-    chained = next((plugin for plugin in plugins if type_of(plugin) == BANDWIDTH), None)
-    if chained is None:
-        return Limits(unheard=any(asks))
-    fields = Fields(chained)
+    if plugin is None:
+        return Limits(unheard=True) if any(asks) else UNLIMITED
+    fields = Fields(plugin)
     capabilities = fields.value("capabilities")
     heard = isinstance(capabilities, dict) and capabilities.get(BANDWIDTH) is True
     ingress, egress = (heard and one for one in asks)
@@ -60,9 +67,15 @@ class Shaping:
 
     def __init__(self, plugins: Callable[[], Sequence[Plugin]] = _no_plugins) -> None:
         self._plugins = plugins
+        self._seen: Sequence[Plugin] = ()
+        self._chained: Plugin | None = None
+        """Of the file as it was last seen: every ADD asks."""
 
     def limits(self, pod: Pod) -> Limits:
-        return limits(pod, self._plugins())
+        plugins = self._plugins()
+        if plugins is not self._seen:
+            self._seen, self._chained = plugins, chained(plugins)
+        return limits(pod, self._chained)
 
 
 def told(found: Limits) -> str:

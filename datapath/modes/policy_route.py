@@ -98,6 +98,10 @@ class PolicyRoute:
             if eni.gateway_v6 is not None and not node.has_ipv6():
                 eni = replace(eni, gateway_v6=None)
             prepared = node.prepare_eni(socket, eni, tuple(host_addresses), closed=self.closed)
+            before = self._enis.get(eni.mac.lower())
+            if before is not None and before.ifindex != prepared.ifindex:
+                # Plugged anew: what is unreachable does not go with a link, as the other routes did.
+                node.forget_eni(socket, before.ifindex, before.name if before.name != prepared.name else "")
         self._enis[eni.mac.lower()] = prepared
         self.guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
@@ -120,19 +124,26 @@ class PolicyRoute:
     def restore_settings(self) -> tuple[Difference, ...]:
         """Put right what others have set since the last time; says what that was.
 
-        systemd-udevd sets the filter of every new link to what sysctl.d has for all (2, loose, by default), a
-        moment after the link was made.
+        systemd-udevd sets the filter of every new link to what sysctl.d has for all, a moment after the link
+        was made: 2, loose, would let a pod's lies pass, and 1, strict, refuse what the VPC brings by an ENI.
         """
         changed = {one.index for one in self._settings.read()}
+        enis = {prepared.ifindex: prepared for prepared in tuple(self._enis.values())}
         done: list[Difference] = []
         with self._sockets.borrowed() as socket:
-            for index in changed - {netconf.ALL}:
+            for index in changed:
                 found = link.find(socket, index) if index > 0 else None
-                if found is None or not found.name.startswith(HOST_LINK_PREFIX):
+                if found is None:
                     continue
-                if not found.has(HOST_LINK_SETTINGS):
-                    socket.one(link.change(index, ipv4=HOST_LINK_SETTINGS).also_done_if(errno.ENODEV))
-                    done.append(repair.not_shut_off(found.name))
+                if index in enis:
+                    wanted, words = node.ENI_SETTINGS, repair.eni_set_otherwise(enis[index])
+                elif found.name.startswith(HOST_LINK_PREFIX):
+                    wanted, words = HOST_LINK_SETTINGS, repair.not_shut_off(found.name)
+                else:
+                    continue
+                if not found.has(wanted):
+                    socket.one(link.change(index, ipv4=wanted).also_done_if(errno.ENODEV))
+                    done.append(words)
         if netconf.ALL in changed:
             done += self._mend_settings()
         return tuple(done)

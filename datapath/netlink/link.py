@@ -57,6 +57,7 @@ class Devconf(IntEnum):
     RP_FILTER = 8
     ACCEPT_SOURCE_ROUTE = 9
     ARP_ACCEPT = 21
+    ACCEPT_LOCAL = 23
     DROP_GRATUITOUS_ARP = 31
 
 

@@ -64,6 +64,7 @@ def test_full_disk(node: Bench) -> None:
         code, body = readiness(node)
         assert code == 503
         assert all(words in body for words in FULL), body
+        assert "terway_ledger_writable 0.0" in node.node.agent_get("/metrics")[1]
         code, body = status(raw)
         assert (code, '"code": 50' in body) == (1, True), body
         assert all(words in body for words in FULL), body

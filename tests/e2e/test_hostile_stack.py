@@ -39,7 +39,7 @@ from tests.netns.datapath.frames import (
     udp,
 )
 from tests.netns.datapath.test_hostile import GATEWAY, GATEWAY_V6, answers
-from tests.netns.datapath.test_nobody import UNREACHABLE, refusal
+from tests.netns.datapath.test_hostile_nobody import UNREACHABLE, refusal
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 PORT = 4242
@@ -124,6 +124,34 @@ def test_an_address_without_a_pod(bench: Bench, lab: Lab, version: int) -> None:
             assert refusal(netns, target) in UNREACHABLE, place
             assert sum(left_by(eni, target) for eni in enis) <= 1, f"{place}: it goes round and round"
     assert not bench.drops()
+
+
+def test_invented_senders_fill_no_table(bench: Bench) -> None:
+    """More than the kernel keeps neighbours (gc_thresh3); the pod's own question is still answered."""
+    pod = bench.pod("bad")
+    (attachment,) = settled(bench.node)["attachments"]
+    own = address(pod, 4)
+    assert isinstance(own, IPv4Address)
+    with inside(pod) as bad, raw(bad.netns) as wire:
+        for number in range(1200):
+            false = f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+            sender = IPv6Address(int(IPv6Address("fe80::1:0")) + number)
+            asked_for = solicitation(sender, false, GATEWAY_V6)
+            wire.send(ethernet(group_mac(GATEWAY_V6), false, ETH_IPV6, asked_for))
+            claim = arp(false, IPv4Address(int(IPv4Address("10.0.0.0")) + number), GATEWAY)
+            wire.send(ethernet(BROADCAST, false, ETH_ARP, claim))
+        wire.send(ethernet(BROADCAST, bad.mac, ETH_ARP, arp(bad.mac, own, GATEWAY)))
+        assert heard(wire, lambda frame: answers(frame, 4) and frame[38:42] == own.packed)
+    netns = bench.lab.netns_fd(bench.node.name)
+    try:
+        with namespace.entered(netns), IPRoute() as reader:
+            (link,) = reader.link_lookup(ifname=attachment["host_link"])
+            found = [*reader.get_neighbours(family=2, ifindex=link)]
+            found += reader.get_neighbours(family=10, ifindex=link)
+    finally:
+        os.close(netns)
+    # Neither permanent nor NOARP, which is multicast's.
+    assert len([one for one in found if not one["state"] & 0xC0]) <= 24
 
 
 def test_a_loosened_link_is_shut_again_at_once(bench: Bench) -> None:

@@ -129,6 +129,21 @@ def test_forget_eni(world: World, mode: PolicyRoute) -> None:
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
+def test_an_eni_that_was_plugged_anew_leaves_nothing_of_its_old_link(world: World, mode: PolicyRoute) -> None:
+    old = index_of(world, "eni2")
+    with witness(world.node) as reader:
+        reader.link("del", index=old)
+        reader.link("add", ifname="ens9", kind="veth", address=ENI2.mac, peer={"ifname": "other"})
+    new = mode.prepare_eni(eni_link(ENI2), (HOST, HOST_V6))
+    assert new != old
+    with witness(world.node) as reader:
+        tables = {one.get("table") for one in reader.get_routes(type=7)}
+    assert 1000 + new in tables
+    assert 1000 + old not in tables
+    assert eni_rules(world, "ens9") == {2, 10}
+    assert not eni_rules(world, "eni2")
+
+
 def test_two_enis_of_one_vswitch_in_ipv6(world: World, mode: PolicyRoute) -> None:
     """eth0's prefix covers the gateway of eni1; the table must lead out by eni1 all the same."""
     assert ENI1.gateway_v6 in {str(IPv6Address(f"{HOST_V6}".rsplit("::", 1)[0] + ":ffff:ffff:ffff:fffd"))}

@@ -128,6 +128,21 @@ def everything(world: World, endpoint: Endpoint) -> tuple[object, ...]:
     return unreachable, addresses, about_links, settings, table
 
 
+def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: PolicyRoute) -> None:
+    """A strict filter, which systemd-udevd may set a moment after the hot-plug, would cut its pods off."""
+    endpoint, pod = world.endpoint(ENI2), world.namespace()
+    mode.setup(endpoint, pod)
+    mode.restore_settings()
+    for mend in (mode.restore_settings, lambda: mode.repair([endpoint])):
+        with namespace.entered(world.node):
+            sysctl.write("net/ipv4/conf/eni2/rp_filter", "1")
+        assert [one.what for one in mend()] == [f"reverse path filter and accept_local of ENI {ENI2.mac}"]
+        with namespace.entered(world.node):
+            assert sysctl.read("net/ipv4/conf/eni2/rp_filter") == "0"
+        mode.restore_settings()
+        assert exchange(world.router, pod, endpoint.addresses()[0])
+
+
 def test_an_eni_that_went_leaves_no_rule(world: World, mode: PolicyRoute) -> None:
     """Its name may be the next device's, whose packets would go nowhere."""
     with witness(world.node) as reader:
