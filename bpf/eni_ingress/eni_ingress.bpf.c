@@ -13,7 +13,7 @@
  * ND and MLD			STACK_LINK_TALK
  * to no pod of this node	STACK_NO_POD
  * to one of another ENI	STACK_OTHER_ENI
- * its pod is off		STACK_POD_OFF
+ * its pod is off, or down	see endpoint_decide()
  * of a kind for the stack	see shape_decide()
  * an answer to the stack	see flow_decide()
  * longer than the pod's MTU	STACK_MTU
@@ -49,15 +49,16 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 		return STACK_NO_POD;
 	if (to->eni_ifindex != skb->ifindex)
 		return STACK_OTHER_ENI;
-	if (to->flags & ENDPOINT_OFF)
-		return STACK_POD_OFF;
+	reason = endpoint_decide(to);
+	if (reason != GO_ON)
+		return reason;
 	reason = shape_decide(packet, fault);
 	if (reason != GO_ON)
 		return reason;
 	reason = flow_decide(skb, packet);
 	if (reason != GO_ON)
 		return reason;
-	if (packet_wire_length(skb, packet) > to->mtu)
+	if (!packet_fits(skb, packet, to->mtu, to->host_ifindex))
 		return STACK_MTU;
 	decision->verdict = VERDICT_PEER;
 	decision->target = to->host_ifindex;
@@ -73,6 +74,8 @@ int eni_ingress(struct __sk_buff *skb)
 	struct packet packet = {};
 
 	decision.reason = eni_decide(skb, &packet, &decision);
+	if (reason_is_drop(decision.reason))
+		decision.verdict = VERDICT_DROP;
 	return decision_act(skb, HOOK_ENI_INGRESS, &decision, &packet.flow);
 }
 

@@ -71,7 +71,7 @@ static __noinline int datagram_remember(const struct packet *packet, bool accept
  */
 static __noinline bool quote_is_of_allowed(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct packet quote = {.quoted = 1};
+	struct packet quote = {.quoted = 1, .end = packet->end};
 	bool v4 = address_is_v4(&packet->flow.source);
 	struct flow reversed;
 	__u64 now;

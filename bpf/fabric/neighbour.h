@@ -2,51 +2,13 @@
 /*
  * This file holds ARP (RFC 826, 5227) and neighbour discovery (RFC 4861): the VPC's gateway answers for every
  * address of every vSwitch with its own MAC, so that all traffic comes to it. *_decide() looks and says what
- * is to be done, *_answer() turns the question in the skb into the answer.
+ * is to be done; lib/neighbour.h turns the question in the skb into the answer.
  */
 #ifndef TERWAY_FABRIC_NEIGHBOUR_H
 #define TERWAY_FABRIC_NEIGHBOUR_H
 
 #include "fabric/prefixes.h"
-#include "lib/checksum.h"
-#include "lib/packet.h"
-
-#define ARPHRD_ETHER  1
-#define ARPOP_REQUEST 1
-#define ARPOP_REPLY   2
-#define ND_AT	(ETH_HLEN + sizeof(struct ipv6hdr))
-
-#define MLD_QUERY	130
-#define ND_SOLICIT	135
-#define ND_ADVERT	136
-#define ND_REDIRECT	137
-#define MLD2_REPORT	143
-
-#define ND_FLAGS_ANSWER 0xe0000000 /* router, solicited, override */
-#define ND_TARGET_MAC	2	   /* option: target link-layer address */
-
-struct arp_packet {
-	__be16 hardware, protocol;
-	__u8 hardware_length, protocol_length;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__be32 sender;
-	__u8 target_mac[6];
-	__be32 target;
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct arp_packet) == 28, "as in RFC 826 for Ethernet and IPv4");
-
-struct nd_message {
-	__u8 type, code;
-	__be16 checksum;
-	__be32 flags;
-	struct address target;
-	__u8 option, option_length;
-	__u8 mac[6];
-};
-
-_Static_assert(sizeof(struct nd_message) == 32, "one link-layer option");
+#include "lib/neighbour.h"
 
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 {
@@ -89,22 +51,6 @@ static __noinline enum fabric_reason arp_decide(struct __sk_buff *skb, const str
 	return neighbour_is_ours(port, &target) ? PASS_ANSWERED_ARP : DROP_NEIGHBOUR;
 }
 
-static __noinline int arp_answer(struct __sk_buff *skb, const __u8 *gateway_mac)
-{
-	struct arp_packet arp;
-	__be32 asked;
-
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
-		return -1;
-	asked = arp.target;
-	arp.operation = bpf_htons(ARPOP_REPLY);
-	arp.target = arp.sender;
-	__builtin_memcpy(arp.target_mac, arp.sender_mac, ETH_ALEN);
-	arp.sender = asked;
-	__builtin_memcpy(arp.sender_mac, gateway_mac, ETH_ALEN);
-	return bpf_skb_store_bytes(skb, ETH_HLEN, &arp, sizeof(arp), 0);
-}
-
 /* The gateway's own link-local address: fe80::/64 and its MAC in modified EUI-64 (RFC 4291, appendix A). */
 static __always_inline struct address gateway_link_local(const __u8 *mac)
 {
@@ -137,7 +83,7 @@ static __noinline enum fabric_reason nd_decide(struct __sk_buff *skb, const stru
 
 	if (packet->icmp_type != ND_SOLICIT)
 		return PASS_CONTROL;
-	if (packet->transport != ND_AT ||
+	if (packet->transport != ND_AT || !packet_holds(packet, sizeof(message) - 8) ||
 	    bpf_skb_load_bytes(skb, ND_AT, &message, sizeof(message) - 8))
 		return DROP_MALFORMED;
 	if (!source->word[0] && !source->word[1] && !source->word[2] && !source->word[3])
@@ -149,38 +95,6 @@ static __noinline enum fabric_reason nd_decide(struct __sk_buff *skb, const stru
 		return address_equal(&message.target, &gateway) ? PASS_ANSWERED_ND : PASS_CONTROL;
 	}
 	return neighbour_is_ours(port, &message.target) ? PASS_ANSWERED_ND : DROP_NEIGHBOUR;
-}
-
-static __noinline int nd_answer(struct __sk_buff *skb, const __u8 *gateway_mac)
-{
-	struct ipv6hdr ip;
-	struct nd_message message;
-	__be32 pseudo[2] = {bpf_htonl(sizeof(message)), bpf_htonl(PROTOCOL_ICMPV6)};
-	__u32 sum;
-
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) ||
-	    bpf_skb_load_bytes(skb, ND_AT, &message, sizeof(message) - 8))
-		return -1;
-	message.type = ND_ADVERT;
-	message.code = 0;
-	message.checksum = 0;
-	message.flags = bpf_htonl(ND_FLAGS_ANSWER);
-	message.option = ND_TARGET_MAC;
-	message.option_length = 1;
-	__builtin_memcpy(message.mac, gateway_mac, ETH_ALEN);
-	ip.daddr = ip.saddr;
-	__builtin_memcpy(&ip.saddr, &message.target, sizeof(ip.saddr));
-	ip.payload_len = bpf_htons(sizeof(message));
-	ip.hop_limit = 255;
-	sum = checksum_add(0, &ip.saddr, 2 * sizeof(ip.saddr));
-	sum = checksum_add(sum, pseudo, sizeof(pseudo));
-	sum = checksum_add(sum, &message, sizeof(message));
-	message.checksum = checksum_fold(sum);
-	if (bpf_skb_change_tail(skb, ND_AT + sizeof(message), 0))
-		return -1;
-	if (bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0))
-		return -1;
-	return bpf_skb_store_bytes(skb, ND_AT, &message, sizeof(message), 0);
 }
 
 #endif

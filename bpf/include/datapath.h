@@ -37,6 +37,7 @@ enum verdict {
 	VERDICT_PEER = 2,  /* into the pod behind the host veth `target` */
 	VERDICT_ENI = 3,   /* out of the ENI `target`, MACs written */
 	VERDICT_NEIGH = 4, /* out of the ENI `target`, MACs by the kernel's neighbour table */
+	VERDICT_ANSWER = 5, /* back to the pod that asked, as the answer */
 };
 
 /*
@@ -58,19 +59,19 @@ enum reason {
 	STACK_OFF = 4,
 	/* The fast path is switched off for the pod that sends or receives. */
 	STACK_POD_OFF = 5,
-	/* The veth is no pod's that we know of. */
+	/* Not given any more, see drop_unknown_pod: the veth is no pod's that we know of. */
 	STACK_UNKNOWN_POD = 6,
 	/* The destination is no pod of this node. */
 	STACK_NO_POD = 7,
 	/* The destination is a pod of another ENI than the one the packet came in by. */
 	STACK_OTHER_ENI = 8,
-	/* The pod's ENI is not known. */
+	/* The pod's ENI is not known, or its link is down. */
 	STACK_NO_ENI = 9,
-	/* Neither ARP nor IPv4 nor IPv6. */
+	/* Neither ARP nor IPv4 nor IPv6, and it did not come from a pod. */
 	STACK_NOT_IP = 10,
 	/* ARP, neighbour discovery, MLD. */
 	STACK_LINK_TALK = 11,
-	/* The frame carries a VLAN tag. */
+	/* The frame carries a VLAN tag, and it did not come from a pod. */
 	STACK_VLAN = 12,
 	/* The frame is for another MAC than the device's: broadcast, multicast, a stranger's. */
 	STACK_NOT_HOST = 13,
@@ -88,7 +89,7 @@ enum reason {
 	STACK_FRAGMENT = 19,
 	/* The hop limit ends here; the stack tells the sender. */
 	STACK_HOP_LIMIT = 20,
-	/* The transport header is cut, so the flow is not known. */
+	/* The transport header is cut or contradicts the IP header, and it did not come from a pod. */
 	STACK_TRANSPORT = 21,
 	/* Too long for the next link; the stack tells the sender, or fragments. */
 	STACK_MTU = 22,
@@ -103,7 +104,7 @@ enum reason {
 	DROP_SRC_MAC = 26,
 	/* The source address is not the pod's. */
 	DROP_SRC_ADDRESS = 27,
-	/* From a pod, and the IP header is cut or contradicts itself. */
+	/* From a pod, and the IP or the transport header is cut or contradicts itself. */
 	DROP_MALFORMED = 28,
 	/* The kernel would not let the packet be changed (out of memory). */
 	DROP_KERNEL = 29,
@@ -119,6 +120,24 @@ enum reason {
 	/* It has an address of the node's, which the VPC takes from the node's own ENI only: sent on by that. */
 	SEEN_HOME = 34,
 
+	/* From a pod, and the frame carries a VLAN tag, of whatever VID: the stack would look beneath it. */
+	DROP_VLAN = 35,
+	/* From a pod, and neither ARP nor IPv4 nor IPv6. */
+	DROP_NOT_IP = 36,
+	/* The veth is no pod's that we know of, so nobody can say what it may send. */
+	DROP_UNKNOWN_POD = 37,
+	/* ARP or neighbour discovery from a pod that names an address or a MAC that is not the pod's, or is no
+	 * good. */
+	DROP_NEIGHBOUR = 38,
+	/* From a pod, what only a router says: router advertisements, redirects, MLD queries. */
+	DROP_ROUTER_TALK = 39,
+	/* From a pod to the node, with another packet inside, whose source nobody has looked at. */
+	DROP_TUNNEL = 40,
+	/* To a pod of this node whose link is down. */
+	DROP_POD_DOWN = 41,
+	/* A pod asked for its gateway's MAC by ARP or neighbour discovery, and was answered. */
+	FAST_ANSWER = 42,
+
 	REASON_COUNT,
 };
 
@@ -127,6 +146,7 @@ _Static_assert(REASON_COUNT <= REASON_ROOM, "counters have room for every reason
 enum endpoint_flag {
 	ENDPOINT_OFF = 1,    /* the stack carries what this pod sends and receives */
 	ENDPOINT_PREFIX = 2, /* its address is in a stack prefix: spares the others that look-up */
+	ENDPOINT_DOWN = 4,   /* its link was down when the agent last heard of it, and nothing came by it since */
 };
 
 /* The first 12 bytes of a frame. */

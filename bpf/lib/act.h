@@ -94,7 +94,7 @@ static __always_inline struct endpoint_counters *slot_counters(__u32 slot)
 static __always_inline void endpoints_count(const struct decision *decision, __u32 length)
 {
 	struct endpoint_counters *from = slot_counters(decision->from_slot);
-	bool fast = decision->verdict >= VERDICT_PEER;
+	bool fast = decision->verdict >= VERDICT_PEER && decision->verdict <= VERDICT_NEIGH;
 	struct endpoint_counters *to;
 
 	if (from && fast) {
@@ -102,7 +102,7 @@ static __always_inline void endpoints_count(const struct decision *decision, __u
 		from->fast_out_bytes += length;
 	} else if (from && decision->verdict == VERDICT_DROP) {
 		from->dropped_packets++;
-	} else if (from) {
+	} else if (from && decision->verdict == VERDICT_STACK) {
 		from->stack_packets++;
 	}
 	if (decision->verdict != VERDICT_PEER)

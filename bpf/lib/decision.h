@@ -14,12 +14,6 @@
 
 #define PACKET_TO_HOST 0 /* linux/if_packet.h: PACKET_HOST */
 
-#define MLD_QUERY   130
-#define MLD_DONE    132
-#define ND_FIRST    133
-#define ND_LAST	    137
-#define MLD2_REPORT 143
-
 /* `target` and the MACs are filled for the verdicts that use them. Slots: 0 for nobody. */
 struct decision {
 	enum verdict verdict;
@@ -85,6 +79,8 @@ static __always_inline bool ethertype_is_tag(__be16 type)
  * tagged			STACK_VLAN
  * ARP				STACK_LINK_TALK
  * neither IPv4 nor IPv6	STACK_NOT_IP
+ *
+ * What a pod sends is judged harder: see pod_egress.
  */
 static __always_inline enum reason frame_decide(struct __sk_buff *skb, __be16 type)
 {
@@ -103,7 +99,7 @@ static __always_inline bool packet_is_link_talk(const struct packet *packet)
 	__u8 type = packet->icmp_type;
 
 	return packet->flow.protocol == PROTOCOL_ICMPV6 && !packet->v4 &&
-	       ((type >= MLD_QUERY && type <= ND_LAST) || type == MLD2_REPORT);
+	       ((type >= MLD_QUERY && type <= ND_REDIRECT) || type == MLD2_REPORT);
 }
 
 /*
@@ -127,6 +123,23 @@ static __always_inline enum reason shape_decide(const struct packet *packet, int
 	return GO_ON;
 }
 
+/*
+ * its pod is off		STACK_POD_OFF
+ * its link is down		DROP_POD_DOWN: bpf_redirect_peer() would lose it without a word, and the stack as well
+ */
+static __always_inline enum reason endpoint_decide(const struct endpoint *to)
+{
+	if (!(to->flags & (ENDPOINT_OFF | ENDPOINT_DOWN)))
+		return GO_ON;
+	return to->flags & ENDPOINT_OFF ? STACK_POD_OFF : DROP_POD_DOWN;
+}
+
+static __always_inline bool reason_is_drop(enum reason reason)
+{
+	return (reason >= DROP_SRC_MAC && reason <= DROP_KERNEL) ||
+	       (reason >= DROP_VLAN && reason <= DROP_POD_DOWN);
+}
+
 static __always_inline bool flow_is_of_stack(const struct flow *flow)
 {
 	return bpf_map_lookup_elem(&stack_flows, flow) != (void *)0;
@@ -135,7 +148,7 @@ static __always_inline bool flow_is_of_stack(const struct flow *flow)
 /* An ICMP error goes the way of the flow it is about. */
 static __noinline enum reason quote_decide(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct packet quote = {.quoted = 1};
+	struct packet quote = {.quoted = 1, .end = packet->end};
 
 	if (packet_parse(skb, packet->transport + 8, packet->v4, &quote) != PACKET_FINE)
 		return STACK_QUOTE;

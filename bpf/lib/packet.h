@@ -15,6 +15,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "include/flow.h"
@@ -24,7 +25,9 @@
 #define ICMP_ECHOREPLY	      0
 #define ICMP_DEST_UNREACH     3
 #define ICMP_SOURCE_QUENCH    4
+#define ICMP_REDIRECT	      5
 #define ICMP_ECHO	      8
+#define ICMP_ROUTER_ADVERT    9
 #define ICMP_TIME_EXCEEDED    11
 #define ICMP_PARAMETERPROB    12
 #define ICMP_TIMESTAMP	      13
@@ -33,6 +36,15 @@
 #define ICMPV6_PARAMPROB      4
 #define ICMPV6_ECHO_REQUEST   128
 #define ICMPV6_ECHO_REPLY     129
+#define MLD_QUERY	      130
+#define MLD_REPORT	      131
+#define MLD_DONE	      132
+#define ND_ROUTER_SOLICIT     133
+#define ND_ROUTER_ADVERT      134
+#define ND_SOLICIT	      135
+#define ND_ADVERT	      136
+#define ND_REDIRECT	      137
+#define MLD2_REPORT	      143
 
 #define PROTOCOL_ICMPV6	     58
 #define EXTENSION_HOP_BY_HOP 0
@@ -45,11 +57,14 @@
 #define IPV6_OFFSET	     0xfff8
 #define IPV6_MORE	     0x0001
 
+/* libbpf fills it in at load, and the verifier leaves out what can never be run. */
+extern int LINUX_KERNEL_VERSION __kconfig;
+
 enum packet_fault {
 	PACKET_FINE = 0,
 	PACKET_MALFORMED,
 	PACKET_EXTENSION,
-	PACKET_TRANSPORT, /* the IP header is fine, what it announces is cut */
+	PACKET_TRANSPORT, /* the IP header is fine; the transport header is cut or contradicts it */
 };
 
 enum packet_part {
@@ -61,6 +76,8 @@ enum packet_part {
 struct packet {
 	struct flow flow;
 	__be32 identification;
+	__u32 end;	       /* offset in the frame of the first byte behind the packet; of a quote
+				  the caller's, which is where the error ends */
 	__u16 transport;       /* offset of the transport header in the frame */
 	__u8 part;	       /* enum packet_part */
 	__u8 icmp_type;	       /* if the protocol is ICMP or ICMPv6 */
@@ -129,6 +146,12 @@ static __always_inline bool protocol_has_ports(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
+/* Whether `size` bytes of a transport header lie within the packet, and not in padding behind it. */
+static __always_inline bool packet_holds(const struct packet *packet, __u32 size)
+{
+	return packet->transport + size <= packet->end;
+}
+
 static __always_inline int packet_parse_icmp(struct __sk_buff *skb, struct packet *packet)
 {
 	struct {
@@ -138,7 +161,8 @@ static __always_inline int packet_parse_icmp(struct __sk_buff *skb, struct packe
 	struct flow *flow = &packet->flow;
 	__u8 request;
 
-	if (bpf_skb_load_bytes(skb, packet->transport, &header, sizeof(header)))
+	if (!packet_holds(packet, sizeof(header)) ||
+	    bpf_skb_load_bytes(skb, packet->transport, &header, sizeof(header)))
 		return PACKET_TRANSPORT;
 	packet->icmp_type = header.type;
 	request = icmp_request_of(flow->protocol, header.type);
@@ -172,15 +196,35 @@ static __always_inline int packet_parse_tcp(struct __sk_buff *skb, struct packet
 	return packet->transport_length < sizeof(struct tcphdr) ? PACKET_TRANSPORT : PACKET_FINE;
 }
 
+/*
+ * Less than the packet has room for is legal (RFC 9868), more is not. Of a first fragment it is the length of
+ * the whole, of a GSO frame that of all segments, if they fit 16 bits.
+ */
+static __always_inline bool udp_length_is_good(struct __sk_buff *skb, const struct packet *packet)
+{
+	__be16 length;
+
+	if (packet->part != PART_WHOLE || skb->gso_size)
+		return true;
+	if (bpf_skb_load_bytes(skb, packet->transport + 4, &length, sizeof(length)))
+		return false;
+	return bpf_ntohs(length) >= 8 && packet_holds(packet, bpf_ntohs(length));
+}
+
 static __always_inline int packet_parse_others(struct __sk_buff *skb, struct packet *packet)
 {
 	__be16 ports[2];
 
-	if (bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
+	if (!packet_holds(packet, sizeof(ports)) ||
+	    bpf_skb_load_bytes(skb, packet->transport, ports, sizeof(ports)))
 		return PACKET_TRANSPORT;
 	packet->flow.source_port = ports[0];
 	packet->flow.destination_port = ports[1];
-	packet->transport_length = packet->quoted ? 0 : 8;
+	if (packet->quoted)
+		return PACKET_FINE;
+	packet->transport_length = 8;
+	if (packet->flow.protocol == IPPROTO_UDP && !udp_length_is_good(skb, packet))
+		return PACKET_TRANSPORT;
 	return PACKET_FINE;
 }
 
@@ -191,7 +235,7 @@ static __always_inline int packet_parse_ports(struct __sk_buff *skb, struct pack
 			    packet_parse_tcp(skb, packet) :
 			    packet_parse_others(skb, packet);
 
-	if (!fault && packet->transport + packet->transport_length > skb->len && !packet->quoted)
+	if (!fault && !packet_holds(packet, packet->transport_length))
 		return PACKET_TRANSPORT;
 	return fault;
 }
@@ -229,7 +273,9 @@ static __noinline int packet_parse_v4(struct __sk_buff *skb, __u32 at, struct pa
 		total = skb->len - at;
 	if (ip.version != 4 || header < sizeof(ip) || total < header)
 		return PACKET_MALFORMED;
-	if (!packet->quoted && at + total > skb->len)
+	if (!packet->quoted)
+		packet->end = at + total;
+	if (packet->end > skb->len || at + header > packet->end)
 		return PACKET_MALFORMED;
 	fragment = bpf_ntohs(ip.frag_off);
 	packet->flow.source = address_from_v4(ip.saddr);
@@ -256,7 +302,12 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 
 	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
 		return PACKET_MALFORMED;
-	if (!packet->quoted && cursor + bpf_ntohs(ip.payload_len) > skb->len)
+	/* A GSO frame may be longer than 16 bits can say (BIG TCP, Linux 5.19). */
+	if (!packet->quoted)
+		packet->end = ip.payload_len || !skb->gso_size ?
+				      cursor + bpf_ntohs(ip.payload_len) :
+				      skb->len;
+	if (packet->end > skb->len || cursor > packet->end)
 		return PACKET_MALFORMED;
 	__builtin_memcpy(&packet->flow.source, &ip.saddr, sizeof(struct address));
 	__builtin_memcpy(&packet->flow.destination, &ip.daddr, sizeof(struct address));
@@ -269,7 +320,8 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 		if (next != EXTENSION_HOP_BY_HOP && next != EXTENSION_ROUTING &&
 		    next != EXTENSION_OPTIONS && next != EXTENSION_FRAGMENT)
 			break;
-		if (bpf_skb_load_bytes(skb, cursor, &extension, sizeof(extension)))
+		if (cursor + sizeof(extension) > packet->end ||
+		    bpf_skb_load_bytes(skb, cursor, &extension, sizeof(extension)))
 			return PACKET_MALFORMED;
 		step = 8 * (extension.length + 1);
 		if (next == EXTENSION_FRAGMENT) {
@@ -295,7 +347,10 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 	return packet_parse_transport(skb, packet);
 }
 
-/* Read the IP packet at offset `at`. `packet` is zeroed but for `quoted`. Returns an enum packet_fault. */
+/*
+ * Read the IP packet at offset `at`. `packet` is zeroed but for `quoted`, and then `end`. Returns an enum
+ * packet_fault.
+ */
 static __always_inline int packet_parse(struct __sk_buff *skb, __u32 at, bool v4,
 					struct packet *packet)
 {
@@ -320,10 +375,13 @@ static __always_inline bool packet_read_transport(struct __sk_buff *skb, void *h
 		if (packet->flow.protocol != IPPROTO_UDP || header + 8 > end)
 			return false;
 		packet->transport_length = 8;
+		/* Any other length is rare, whether right or wrong. */
+		if (packet->transport + bpf_ntohs(((struct udphdr *)header)->len) != packet->end)
+			return false;
 	}
 	packet->flow.source_port = tcp->source;
 	packet->flow.destination_port = tcp->dest;
-	return packet->transport + packet->transport_length <= skb->len;
+	return packet_holds(packet, packet->transport_length);
 }
 
 static __always_inline bool packet_read_v4(struct __sk_buff *skb, struct packet *packet)
@@ -342,6 +400,7 @@ static __always_inline bool packet_read_v4(struct __sk_buff *skb, struct packet 
 	packet->flow.protocol = ip->protocol;
 	packet->hop_limit = ip->ttl;
 	packet->transport = ETH_HLEN + sizeof(*ip);
+	packet->end = ETH_HLEN + total;
 	return packet_read_transport(skb, ip + 1, packet);
 }
 
@@ -351,7 +410,8 @@ static __always_inline bool packet_read_v6(struct __sk_buff *skb, struct packet 
 
 	if ((void *)(ip + 1) > frame_end(skb))
 		return false;
-	if (ip->version != 6 || ETH_HLEN + sizeof(*ip) + bpf_ntohs(ip->payload_len) > skb->len)
+	packet->end = ETH_HLEN + sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	if (ip->version != 6 || packet->end > skb->len)
 		return false;
 	packet->flow.source = *(struct address *)&ip->saddr;
 	packet->flow.destination = *(struct address *)&ip->daddr;
@@ -374,15 +434,50 @@ static __always_inline bool packet_read(struct __sk_buff *skb, bool v4, struct p
 	return v4 ? packet_read_v4(skb, packet) : packet_read_v6(skb, packet);
 }
 
-/* Bytes of IP that the packet, or for a GSO frame its longest segment, takes on a wire. */
+/*
+ * Whether the segments of a GSO frame that is no plain TCP are short enough for the device. If there is a
+ * tunnel, `gso_size` is that of the inner packets, and only the kernel knows how long the headers before
+ * them are. Before Linux 5.12 it cannot be asked, and the stack finds out.
+ */
+static __noinline bool segments_fit(struct __sk_buff *skb, __u32 ifindex)
+{
+	__u32 length = 0;
+
+	return LINUX_KERNEL_VERSION >= KERNEL_VERSION(5, 12, 0) &&
+	       !bpf_check_mtu(skb, ifindex, &length, 0, BPF_MTU_CHK_SEGS);
+}
+
+/*
+ * Whether the packet, or for a GSO frame its longest segment, takes at most `mtu` bytes of IP on the wire of the
+ * device. What lies behind the packet in the frame counts: it is sent as well.
+ */
+static __always_inline bool packet_fits(struct __sk_buff *skb, const struct packet *packet,
+					__u32 mtu, __u32 ifindex)
+{
+	if (skb->len - ETH_HLEN <= mtu)
+		return true;
+	if (!skb->gso_size)
+		return false;
+	if (packet->flow.protocol != IPPROTO_TCP)
+		return segments_fit(skb, ifindex);
+	return packet->transport - ETH_HLEN + packet->transport_length + skb->gso_size <= mtu;
+}
+
+/*
+ * The same as a number, for whoever has no device to ask the kernel about: of a tunnel's GSO frame it is exact if
+ * the last segment is as long as the others, and else may be too short.
+ */
 static __always_inline __u32 packet_wire_length(struct __sk_buff *skb, const struct packet *packet)
 {
-	__u32 length = skb->len - ETH_HLEN, segment;
+	__u32 length = skb->len - ETH_HLEN, headers, segments;
 
 	if (!skb->gso_size)
 		return length;
-	segment = packet->transport - ETH_HLEN + packet->transport_length + skb->gso_size;
-	return segment < length ? segment : length;
+	headers = packet->transport - ETH_HLEN + packet->transport_length;
+	segments = skb->gso_segs * skb->gso_size;
+	if (segments < length && length - segments > headers)
+		headers = length - segments;
+	return headers + skb->gso_size < length ? headers + skb->gso_size : length;
 }
 
 #endif

@@ -4,29 +4,77 @@
  * to a block that the veths share; what differs from pod to pod is in the tables.
  */
 #include "lib/act.h"
+#include "pod_egress/talk.h"
+
+#define PROTOCOL_IPV6_IN_MPLS 137
+#define PROTOCOL_ETHERIP      97
 
 /*
+ * tagged				DROP_VLAN
+ * ARP					see arp_decide()
+ * neither IPv4 nor IPv6		DROP_NOT_IP
+ */
+static __always_inline enum reason ethertype_decide(struct __sk_buff *skb, __be16 type,
+						    const struct pod *pod,
+						    struct decision *decision)
+{
+	if (skb->vlan_present || ethertype_is_tag(type))
+		return DROP_VLAN;
+	if (type == bpf_htons(ETH_P_IP) || type == bpf_htons(ETH_P_IPV6))
+		return GO_ON;
+	return type == bpf_htons(ETH_P_ARP) ? arp_decide(skb, pod, decision) : DROP_NOT_IP;
+}
+
+/*
+ * ND and MLD				see talk_decide()
  * the pod's own address		GO_ON
- * :: and fe80::/10, ND and MLD		STACK_LINK_TALK
  * any other				DROP_SRC_ADDRESS
  */
-static __always_inline enum reason source_decide(const struct packet *packet, const struct pod *pod)
+static __always_inline enum reason source_decide(struct __sk_buff *skb, const struct packet *packet,
+						 const struct pod *pod, struct decision *decision)
 {
 	const struct address *source = &packet->flow.source;
 
+	if (packet_is_link_talk(packet))
+		return talk_decide(skb, packet, pod, decision);
 	/* Of a pod without IPv6 the row says ::, which nobody has. */
 	if (packet->v4 ? address_equal(source, &pod->v4) :
 			 address_equal(source, &pod->v6) && !address_is_unspecified(source))
 		return GO_ON;
-	if ((address_is_unspecified(source) || address_is_link_local_v6(source)) &&
-	    packet_is_link_talk(packet))
-		return STACK_LINK_TALK;
 	return DROP_SRC_ADDRESS;
+}
+
+/* IPv4, IPv6, MPLS, Ethernet in IP, and GRE: what a tunnel's end unpacks without asking for a key. */
+static __always_inline bool protocol_is_tunnel(__u8 protocol)
+{
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_GRE ||
+	       protocol == PROTOCOL_ETHERIP || protocol == PROTOCOL_IPV6_IN_MPLS;
+}
+
+/*
+ * ICMP redirects and router advertisements	DROP_ROUTER_TALK
+ * a tunnel that ends at the node		DROP_TUNNEL
+ * any other					GO_ON
+ */
+static __noinline enum reason content_decide(const struct packet *packet)
+{
+	const struct address *destination = &packet->flow.destination;
+	enum stack_kind kind;
+
+	if (packet->v4 && packet->flow.protocol == IPPROTO_ICMP && packet->part != PART_LATER &&
+	    (packet->icmp_type == ICMP_REDIRECT || packet->icmp_type == ICMP_ROUTER_ADVERT))
+		return DROP_ROUTER_TALK;
+	if (!protocol_is_tunnel(packet->flow.protocol))
+		return GO_ON;
+	if (address_stays_on_link(destination))
+		return DROP_TUNNEL;
+	kind = stack_kind_of(destination);
+	/* A service's address is the node's, too, where IPVS serves it. */
+	return kind == KIND_NODE || kind == KIND_SERVICE ? DROP_TUNNEL : GO_ON;
 }
 
 /*
  * off the node or off the pod	STACK_OFF, STACK_POD_OFF
- * ND and MLD			STACK_LINK_TALK
  * not to the veth's MAC	STACK_NOT_HOST
  * to nowhere beyond a link	STACK_LINK_SCOPE
  * of a kind for the stack	see shape_decide()
@@ -40,8 +88,6 @@ static __always_inline enum reason stack_decide(struct __sk_buff *skb, const str
 		return STACK_OFF;
 	if (pod->flags & ENDPOINT_OFF)
 		return STACK_POD_OFF;
-	if (packet_is_link_talk(packet))
-		return STACK_LINK_TALK;
 	if (skb->pkt_type != PACKET_TO_HOST)
 		return STACK_NOT_HOST;
 	if (address_stays_on_link(&packet->flow.destination))
@@ -74,16 +120,19 @@ static __always_inline enum reason prefix_decide(const struct address *destinati
 }
 
 /*
- * its pod is off		STACK_POD_OFF
+ * its pod is off, or down	see endpoint_decide()
  * longer than its MTU		STACK_MTU
  * else				FAST_LOCAL
  */
-static __always_inline enum reason local_decide(const struct endpoint *to, __u32 length,
+static __always_inline enum reason local_decide(struct __sk_buff *skb, const struct packet *packet,
+						const struct endpoint *to,
 						struct decision *decision)
 {
-	if (to->flags & ENDPOINT_OFF)
-		return STACK_POD_OFF;
-	if (length > to->mtu)
+	enum reason reason = endpoint_decide(to);
+
+	if (reason != GO_ON)
+		return reason;
+	if (!packet_fits(skb, packet, to->mtu, to->host_ifindex))
 		return STACK_MTU;
 	decision->verdict = VERDICT_PEER;
 	decision->target = to->host_ifindex;
@@ -98,15 +147,15 @@ static __always_inline enum reason local_decide(const struct endpoint *to, __u32
  * its gateway's MAC is known	FAST_ENI
  * else				FAST_NEIGH
  */
-static __always_inline enum reason away_decide(const struct packet *packet, __u32 ifindex,
-					       __u32 length, struct decision *decision)
+static __always_inline enum reason away_decide(struct __sk_buff *skb, const struct packet *packet,
+					       __u32 ifindex, struct decision *decision)
 {
 	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
 	const struct macs *macs;
 
 	if (!eni)
 		return STACK_NO_ENI;
-	if (length > eni->mtu)
+	if (!packet_fits(skb, packet, eni->mtu, ifindex))
 		return STACK_MTU;
 	decision->target = ifindex;
 	macs = packet->v4 ? &eni->v4 : &eni->v6;
@@ -119,13 +168,40 @@ static __always_inline enum reason away_decide(const struct packet *packet, __u3
 	return FAST_ENI;
 }
 
+/* The veth's carrier is back: a frame came by it. The agent may not have heard of it, or not be there. */
+static __noinline int pod_is_up(struct pod *pod, __u32 ifindex)
+{
+	struct endpoint *v4 = bpf_map_lookup_elem(&endpoints, &pod->v4);
+	struct endpoint *v6 = bpf_map_lookup_elem(&endpoints, &pod->v6);
+
+	pod->flags &= ~ENDPOINT_DOWN;
+	if (v4 && v4->host_ifindex == ifindex)
+		v4->flags &= ~ENDPOINT_DOWN;
+	if (v6 && v6->host_ifindex == ifindex)
+		v6->flags &= ~ENDPOINT_DOWN;
+	return 0;
+}
+
 /*
- * a veth that is no pod's		STACK_UNKNOWN_POD
+ * No packet goes on to the stack before its source is proven: there nobody looks at it again for certain.
+ *
+ * a veth that is no pod's		DROP_UNKNOWN_POD
  * another MAC than the pod's		DROP_SRC_MAC
- * no IP				see frame_decide()
- * an IP header that makes no sense	DROP_MALFORMED
+ * tagged, ARP, no IP			see ethertype_decide()
+ * headers that make no sense:		DROP_MALFORMED
+ *	no IP of the frame's type, overlong, cut, more than six extension headers, IPv4 as mapped IPv6,
+ *	and, of a packet that is no fragment, a transport header that its lengths contradict
+ * ND and MLD				see talk_decide()
  * another address than the pod's	see source_decide()
+ *	0.0.0.0 (DHCP), IGMP without address, link-local and unspecified sources, fragments and extension
+ *	headers among them: all carry their source in the IP header
+ * what a router or a tunnel says	see content_decide()
+ *
+ * From here on the source is the pod's.
+ *
  * for the stack			see stack_decide()
+ *	broadcast, multicast (IGMP), IPv4 options (source routes, which Linux refuses unless told otherwise on
+ *	the veth and on `all`), extension headers, fragments
  * to where the stack is wanted		see prefix_decide()
  * an answer to the stack		see flow_decide()
  * to a pod of this node		see local_decide()
@@ -134,7 +210,7 @@ static __always_inline enum reason away_decide(const struct packet *packet, __u3
 static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct packet *packet,
 					      struct decision *decision)
 {
-	__u32 ifindex = skb->ifindex, length;
+	__u32 ifindex = skb->ifindex;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &ifindex);
 	struct endpoint *to;
 	struct ethhdr *eth;
@@ -143,23 +219,30 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 	int fault;
 
 	if (!pod)
-		return STACK_UNKNOWN_POD;
+		return DROP_UNKNOWN_POD;
 	decision->from_slot = pod->slot;
+	if (pod->flags & ENDPOINT_DOWN)
+		pod_is_up(pod, ifindex);
 	eth = frame_header(skb);
 	if (!eth)
 		return DROP_MALFORMED;
 	if (!mac_equal(eth->h_source, pod->mac))
 		return DROP_SRC_MAC;
 	type = eth->h_proto;
-	reason = frame_decide(skb, type);
+	reason = ethertype_decide(skb, type, pod, decision);
 	if (reason != GO_ON)
 		return reason;
 	fault = frame_parse(skb, type, packet);
-	if (fault == PACKET_MALFORMED)
+	if (fault && (fault != PACKET_TRANSPORT || packet->part == PART_WHOLE))
 		return DROP_MALFORMED;
-	reason = source_decide(packet, pod);
+	reason = source_decide(skb, packet, pod, decision);
 	if (reason != GO_ON)
 		return reason;
+	if (!packet->transport_length) {
+		reason = content_decide(packet);
+		if (reason != GO_ON)
+			return reason;
+	}
 	reason = stack_decide(skb, packet, fault, pod);
 	if (reason != GO_ON)
 		return reason;
@@ -170,10 +253,25 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 	reason = flow_decide(skb, packet);
 	if (reason != GO_ON)
 		return reason;
-	length = packet_wire_length(skb, packet);
 	if (to)
-		return local_decide(to, length, decision);
-	return away_decide(packet, pod->eni_ifindex, length, decision);
+		return local_decide(skb, packet, to, decision);
+	return away_decide(skb, packet, pod->eni_ifindex, decision);
+}
+
+/* Back by the veth that the question came by, as the answer. */
+static __noinline int answer_send(struct __sk_buff *skb, struct decision *decision,
+				  const struct flow *flow)
+{
+	const __u8 *mac = decision->macs.from;
+	int fault = skb->protocol == bpf_htons(ETH_P_ARP) ? arp_answer(skb, mac) :
+							    nd_answer(skb, mac);
+
+	if (fault || bpf_skb_store_bytes(skb, 0, &decision->macs, sizeof(decision->macs), 0)) {
+		decision->verdict = VERDICT_DROP;
+		decision->reason = DROP_KERNEL;
+	}
+	decision_report(skb, HOOK_POD_EGRESS, decision, flow);
+	return decision->verdict == VERDICT_DROP ? TC_ACT_SHOT : bpf_redirect(decision->target, 0);
 }
 
 SEC("tc")
@@ -183,8 +281,10 @@ int pod_egress(struct __sk_buff *skb)
 	struct packet packet = {};
 
 	decision.reason = pod_decide(skb, &packet, &decision);
-	if (decision.reason >= DROP_SRC_MAC)
+	if (reason_is_drop(decision.reason))
 		decision.verdict = VERDICT_DROP;
+	if (decision.verdict == VERDICT_ANSWER)
+		return answer_send(skb, &decision, &packet.flow);
 	return decision_act(skb, HOOK_POD_EGRESS, &decision, &packet.flow);
 }
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -51,6 +52,9 @@ PATIENCE = 3.0
 """Seconds that the first start on a node waits for the Services."""
 CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
+
+LINKS_CALM = 0.05
+"""Seconds from a link's event to the look at it: an ADD makes several, and is not to wait for that."""
 
 
 class State(StrEnum):
@@ -157,15 +161,39 @@ class FastPathSwitch:
         filters = self._filters
         if filters is None:
             return
-        while True:
-            try:
-                await self._round(filters)
-            except (TerwayError, KernelError) as exc:
-                log.warning("the fast path is as it was: %s", exc)
-                await asyncio.sleep(SOON)
-            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
-                log.exception("looking after the fast path failed in a way nobody foresaw")
-                await asyncio.sleep(SOON)
+        with self._following_links():
+            while True:
+                try:
+                    await self._round(filters)
+                except (TerwayError, KernelError) as exc:
+                    log.warning("the fast path is as it was: %s", exc)
+                    await asyncio.sleep(SOON)
+                except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+                    log.exception("looking after the fast path failed in a way nobody foresaw")
+                    await asyncio.sleep(SOON)
+
+    @contextlib.contextmanager
+    def _following_links(self) -> Iterator[None]:
+        """Within the block it is noted which pods' links go down and up."""
+        loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
+        later: asyncio.TimerHandle | None = None
+
+        def readable() -> None:
+            nonlocal later
+            loop.remove_reader(fd)
+            later = loop.call_later(LINKS_CALM, read)
+
+        def read() -> None:
+            loop.add_reader(fd, readable)
+            self._companion.links_changed()
+
+        loop.add_reader(fd, readable)
+        try:
+            yield
+        finally:
+            loop.remove_reader(fd)
+            if later is not None:
+                later.cancel()
 
     def close(self) -> None:
         if self._filters is not None:

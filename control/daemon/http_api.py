@@ -40,8 +40,10 @@ LOOP_TIMEOUT = 5.0
 HANG_TIMEOUT = 10.0
 """Seconds that whoever listens to a stream may take no bytes before it counts as gone."""
 
+IDLE_TIMEOUT = 60.0
+"""Seconds for a request to begin, from the connection or the answer before it."""
 REQUEST_TIMEOUT = 10.0
-"""Seconds for a request to be complete, from the answer before it."""
+"""Seconds for a request that has begun to be complete."""
 MAX_CONNECTIONS = 32
 """Connections at a time. The kubelet, a Prometheus or two and an operator need ten."""
 MAX_BODY = 1 << 20
@@ -215,7 +217,8 @@ class _Incoming(io.RawIOBase):
         self.begin()
 
     def begin(self) -> None:
-        self._deadline = time.monotonic() + REQUEST_TIMEOUT
+        self._idle = True
+        self._deadline = time.monotonic() + IDLE_TIMEOUT
 
     def readable(self) -> bool:
         return True
@@ -226,6 +229,8 @@ class _Incoming(io.RawIOBase):
             raise TimeoutError("the request was not complete in time")
         self._connection.settimeout(left)
         count = self._connection.recv_into(buffer)
+        if self._idle:
+            self._idle, self._deadline = False, time.monotonic() + REQUEST_TIMEOUT
         self._connection.settimeout(HANG_TIMEOUT)
         return count
 

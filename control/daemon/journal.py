@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from control.ipam.book import Book
@@ -38,8 +36,13 @@ class Journal:
 
     def record(self, changes: Changes) -> None:
         """Raises LedgerError, and then nothing has changed."""
-        with self._watched():
+        try:
             self._ledger.write(changes)
+        except LedgerError as exc:
+            self._failed(exc)
+            raise
+        if self.trouble is not None:
+            self._written()
         self.book.apply(changes)
         if self.owed:
             self.owed.difference_update(changes.gone_attachments)
@@ -50,8 +53,13 @@ class Journal:
         """Raises LedgerError. What the ledger has is not written again: a start needs no free disk."""
         if self.facts.get(fact) == value:
             return
-        with self._watched():
+        try:
             self._ledger.remember(fact, value)
+        except LedgerError as exc:
+            self._failed(exc)
+            raise
+        if self.trouble is not None:
+            self._written()
         self.facts[fact] = value
 
     def disown(self) -> None:
@@ -83,18 +91,14 @@ class Journal:
             return False
         return True
 
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        try:
-            yield
-        except LedgerError as exc:
-            if self.trouble is None:
-                log.error("pods cannot be added: %s", exc)
-            self.trouble = exc
-            raise
-        if self.trouble is not None:
-            log.warning("the ledger can be written again")
-            self.trouble = None
+    def _failed(self, exc: LedgerError) -> None:
+        if self.trouble is None:
+            log.error("pods cannot be added: %s", exc)
+        self.trouble = exc
+
+    def _written(self) -> None:
+        log.warning("the ledger can be written again")
+        self.trouble = None
 
 
 def _not_after(snapshot: Snapshot, now: float) -> Snapshot:

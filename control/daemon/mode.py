@@ -78,9 +78,9 @@ def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
     return {
         "source_ipv4": [*ebpf, *nft, "rp_filter"],
         "source_ipv6": [*ebpf, *nft],
-        "neighbour_arp": ["rp_filter"],
-        "neighbour_nd": nft,
-        "router_advertisement": nft,
+        "neighbour_arp": [*ebpf, "rp_filter"],
+        "neighbour_nd": [*ebpf, *nft],
+        "router_advertisement": [*ebpf, *nft],
     }
 
 

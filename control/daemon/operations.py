@@ -145,9 +145,15 @@ class CloudWork:
     async def metadata_answers(self) -> None:
         """Before anything new is asked of the cloud: without metadata nobody could use it.
 
-        Raises MetadataError.
+        Raises MetadataError once it has been silent for ``SILENCE_TIMEOUT``: a moment of it is waited out.
         """
-        await self._metadata.macs()
+        silence = _Silence()
+        async for _ in _delays(WITNESS_TIMEOUT, first=0.05, most=0.5):
+            try:
+                await self._metadata.macs()
+                return
+            except MetadataError as exc:
+                silence.goes_on(exc)
 
     async def run(self, operation: Operation, *, resumed: bool) -> None:
         """Start or resume. The operation must be in the ledger."""

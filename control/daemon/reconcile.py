@@ -20,6 +20,9 @@ from control.model.records import Changes, EniRecord, EniState
 
 log = logging.getLogger(__name__)
 
+DEVICE_TIMEOUT = 5.0
+"""Seconds for the device of an ENI that the others show: a node that has booted plugs in one by one."""
+
 
 class Reconciler:
     """``mtu`` in bytes. ``tags`` mark the ENIs that are ours: ownership is by tag, never by being there."""
@@ -123,7 +126,7 @@ class Reconciler:
         elif cloud is None or seen is None:
             missing = "the cloud" if cloud is None else "metadata"
             self._freeze(eni, f"{missing} does not show it on this instance")
-        elif not await self._kernel.link_appears(eni.mac, timeout=1.0):
+        elif not await self._kernel.link_appears(eni.mac, timeout=DEVICE_TIMEOUT):
             if self._unmoved(eni):
                 self._freeze(eni, "the kernel has no device with its MAC")
         elif self._unmoved(eni):

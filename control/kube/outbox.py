@@ -79,6 +79,8 @@ class Outbox:
         """Objects whose notes have failed since one went through, though not for what they say."""
         self._counts = OutboxCounts()
         self._stopping = False
+        self._size = 0
+        """Notes in all queues."""
         self._idle = False
         """The thread waits for something that may be sent, and not for calm."""
         self._put_at = 0.0
@@ -112,6 +114,7 @@ class Outbox:
                 self._count("merged")
                 return
             queue.notes[note.key] = note
+            self._size += 1
             self._trim()
             if self._idle:
                 self._changed.notify_all()
@@ -128,6 +131,7 @@ class Outbox:
         with self._changed:
             queue = self._queue_of(note.key.subject)
             newer = queue.notes.pop(note.key, None)
+            self._size += newer is None
             queue.notes[note.key] = note if newer is None else note.merged(newer)
             queue.notes.move_to_end(note.key, last=False)
             queue.not_before = time.monotonic() + queue.backoff.pause()
@@ -135,9 +139,10 @@ class Outbox:
 
     def _trim(self) -> None:
         """One object's flood takes nobody's place but its own."""
-        while sum(len(queue.notes) for queue in self._queues.values()) > self._config.outbox_size:
+        while self._size > self._config.outbox_size:
             subject, queue = max(self._queues.items(), key=lambda item: len(item[1].notes))
             key, _ = queue.notes.popitem(last=False)
+            self._size -= 1
             if not queue.notes:
                 del self._queues[subject]
             self._denials.pop(key, None)
@@ -169,7 +174,7 @@ class Outbox:
                     continue
                 if self._due <= 0:
                     self._await_calm()
-                    self._due = sum(len(queue.notes) for queue in self._queues.values())
+                    self._due = self._size
                 subject = self._whose_turn()
                 if subject is not None:
                     return self._take(subject)
@@ -190,6 +195,7 @@ class Outbox:
         self._due -= 1
         queue = self._queues[subject]
         _, note = queue.notes.popitem(last=False)
+        self._size -= 1
         self._queues.move_to_end(subject)
         if not queue.notes and not queue.not_before:
             del self._queues[subject]
@@ -263,6 +269,7 @@ class Outbox:
         """The object waits; so do all if it is not the only one that fails."""
         with self._changed:
             if self._stopping:
+                self._size = 0
                 self._queues.clear()  # the server is away and so is our time
                 return
             self._failing.add(note.key.subject)

@@ -12,12 +12,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from socket import if_indextoname
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from datapath import namespace
 from datapath.endpoint import Applied, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.fastpath import open_fast_path
+from datapath.fastpath.carriers import CarrierWatch
 from datapath.fastpath.errors import Unavailable
 from datapath.fastpath.rows import Eni, Pod
 from datapath.netlink import address, neighbour
@@ -49,6 +51,10 @@ class Companion:
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
         self._ready: dict[int, EniLink] = {}
+        self._carriers: CarrierWatch | None = None
+        self._following = Lock()
+        self._dark: frozenset[int] = frozenset()
+        """ENIs that have no carrier, or were taken down: the stack tells the pods."""
         self._unhooked: frozenset[int] = frozenset()
         """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
@@ -69,6 +75,8 @@ class Companion:
         except Unavailable as exc:
             self._why = exc.reason
             raise
+        self._carriers = CarrierWatch(self._netns)
+        self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
         """Other prefixes from now on. Raises KernelError if they do not all fit."""
@@ -85,6 +93,9 @@ class Companion:
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
+        if self._carriers is not None:
+            self._carriers.close()
+            self._carriers = None
         if self._fast is not None:
             self._fast.close()
             self._fast = None
@@ -113,6 +124,15 @@ class Companion:
             except (KernelError, OSError) as exc:
                 log.warning("gateways' MACs of ENI %s could not be looked up: %s", eni.mac, exc)
         return not self._unlearned
+
+    def links_fd(self) -> int:
+        """Readable when pods' links may have gone up or down: call ``links_changed`` then. -1 for none."""
+        return -1 if self._carriers is None else self._carriers.fileno()
+
+    def links_changed(self) -> None:
+        """Note which pods' links are up, so that what is for those that are not is dropped with a reason."""
+        if self._fast is not None:
+            self._follow_carriers(self._fast)
 
     # What a mode tells
 
@@ -175,6 +195,7 @@ class Companion:
             self._tell_prefixes(self._fast)
             self._mend_enis(self._fast, present, done)
             self._mend_pods(self._fast, present, done)
+            self._follow_carriers(self._fast, anew=True)
         except (KernelError, OSError) as exc:
             log.warning("the fast path could not be mended; the next time tries again: %s", exc)
         return done
@@ -204,7 +225,7 @@ class Companion:
             wanted = _pod(endpoint, applied, before)
             try:
                 if before != wanted:
-                    fast.put_endpoint(wanted)
+                    self._put_or_detach(fast, wanted, attached=ifindex in attached)
                     found = "no row" if before is None else str(before)
                     done.append(Difference(f"fast path of {endpoint.host_link}", found))
                 if ifindex in left_alone:
@@ -227,11 +248,48 @@ class Companion:
             self._unhooked |= {applied.host_ifindex}
             fast.detach_pod(applied.host_ifindex)
 
+    def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
+        """Where the program is and the row cannot be, it would drop all that the pod sends."""
+        try:
+            fast.put_endpoint(pod)
+        except KernelError:
+            if attached:
+                fast.detach_pod(pod.host_ifindex)
+            raise
+
+    def _follow_carriers(self, fast: FastPath, *, anew: bool = False) -> None:
+        """``anew``: of all links, whatever events said. May be called from several threads."""
+        carriers = self._carriers
+        if carriers is None:
+            return
+        try:
+            with self._following:
+                found = carriers.all() if anew else carriers.changes()
+                self._follow_enis(fast, found)
+                for ifindex, carrier in found.items():
+                    if fast.set_pod_down(ifindex, not carrier):
+                        log.debug("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
+        except (KernelError, OSError) as exc:
+            log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
+
+    def _follow_enis(self, fast: FastPath, carriers: Mapping[int, bool]) -> None:
+        """A redirect loses packets for an ENI that is down as silently; without a row the stack gets them."""
+        dark = {ifindex for ifindex, carrier in carriers.items() if not carrier}
+        before, self._dark = self._dark, ((self._dark - carriers.keys()) | dark) & self._ready.keys()
+        changed = {one: eni for one, eni in self._ready.items() if (one in before) != (one in self._dark)}
+        if changed:
+            with self._sockets.borrowed() as socket:
+                for ifindex, eni in changed.items():
+                    self._tell_eni(fast, socket, eni, ifindex)
+
     def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+        if ifindex in self._dark:
+            fast.drop_eni(ifindex)
+        else:
+            fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
         # Built anew, as another thread may be going through them.
         self._ready = {**self._ready, ifindex: eni}
         others = _without(self._unlearned, ifindex)

@@ -28,8 +28,11 @@ HELPERS = (
     Need("bpf_map_lookup_elem", 1, "3.19"),
     Need("bpf_map_update_elem", 2, "3.19"),
     Need("bpf_ktime_get_ns", 5, "4.1"),
+    Need("bpf_skb_store_bytes", 9, "4.1"),
     Need("bpf_redirect", 23, "4.4"),
     Need("bpf_skb_load_bytes", 26, "4.5"),
+    Need("bpf_csum_diff", 28, "4.6"),
+    Need("bpf_skb_change_tail", 38, "4.9"),
     Need("bpf_skb_pull_data", 39, "4.9"),
     Need("bpf_csum_update", 40, "4.9"),
     Need("bpf_ringbuf_reserve", 131, "5.8"),
@@ -37,6 +40,9 @@ HELPERS = (
     Need("bpf_redirect_neigh", 152, "5.10"),
     Need("bpf_redirect_peer", 155, "5.10"),
 )
+
+OPTIONAL = (Need("bpf_check_mtu", 163, "5.12"),)
+"""Called only where the kernel's version says that it is there; the programs do without."""
 
 
 def lacking(helpers: tuple[Need, ...] = HELPERS) -> str:

@@ -187,6 +187,14 @@ class FastPath:
         with self._lock:
             return self._tables.switch_pod(address, on)
 
+    def set_pod_down(self, host_ifindex: int, down: bool) -> bool:
+        """Whether the pod's link is down: then what is for it is dropped, counted as drop_pod_down.
+
+        The first frame that comes by the link ends it as well. True if that is news; False for the absent.
+        """
+        with self._lock:
+            return self._tables.set_pod_down(host_ifindex, down)
+
     # Devices
 
     def attach_pod(self, host_ifindex: int) -> None:

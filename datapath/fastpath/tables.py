@@ -59,7 +59,8 @@ class Tables:
         """Insert or replace. KernelError with E2BIG, and nothing changed, if there is no room."""
         before = self._pods.get(index_key(self._pods, pod.host_ifindex))
         slot = int(before["slot"][0]) if before is not None else self._free_slot()
-        flags = 0 if pod.fast else self.names.flags["ENDPOINT_OFF"]
+        down = 0 if before is None else int(before["flags"][0]) & self.names.flags["ENDPOINT_DOWN"]
+        flags = down | (0 if pod.fast else self.names.flags["ENDPOINT_OFF"])
         row = self._pods.values(1)
         for version, field in ((4, "v4"), (6, "v6")):
             address = pod.address(version)
@@ -113,18 +114,28 @@ class Tables:
         to = self._endpoints.get(keys_of(self._endpoints, [address_bytes(address)]))
         if to is None:
             return False
-        ifindex = int(to["host_ifindex"][0])
-        key = index_key(self._pods, ifindex)
+        return self._flag_pod(int(to["host_ifindex"][0]), "ENDPOINT_OFF", not on)
+
+    def set_pod_down(self, host_ifindex: int, down: bool) -> bool:
+        """Whether what is for the pod is dropped with a reason. True if that is news."""
+        row = self._pods.get(index_key(self._pods, host_ifindex))
+        if row is None or bool(int(row["flags"][0]) & self.names.flags["ENDPOINT_DOWN"]) is down:
+            return False
+        return self._flag_pod(host_ifindex, "ENDPOINT_DOWN", down)
+
+    def _flag_pod(self, host_ifindex: int, name: str, on: bool) -> bool:
+        """In the pod's row and those of its addresses. False if there is no such pod."""
+        key = index_key(self._pods, host_ifindex)
         row = self._pods.get(key)
         if row is None:
             return False
-        flag = self.names.flags["ENDPOINT_OFF"]
-        self._pods.put(key, _flagged(row, flag, not on))
+        flag = self.names.flags[name]
+        self._pods.put(key, _flagged(row, flag, on))
         for each in self._addresses(row):
             one = keys_of(self._endpoints, [address_bytes(each)])
             found = self._endpoints.get(one)
-            if found is not None and int(found["host_ifindex"][0]) == ifindex:
-                self._endpoints.put(one, _flagged(found, flag, not on))
+            if found is not None and int(found["host_ifindex"][0]) == host_ifindex:
+                self._endpoints.put(one, _flagged(found, flag, on))
         return True
 
     # ENIs, prefixes, settings

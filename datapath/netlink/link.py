@@ -39,6 +39,7 @@ IFLA_INET_CONF = 1
 
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP = 1
+IFF_LOWER_UP = 0x10000
 IF_OPER_UP = 6
 
 _NO_STATISTICS = wire.attribute_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
@@ -213,14 +214,29 @@ def decode(message: Message) -> Link:
     )
 
 
+def carrier_of(message: Message) -> tuple[int, bool]:
+    """A link's index, and whether it is up and has a carrier: of a veth, whether the other end is up as well.
+
+    Nothing else of the message is read, as there may be many. The kernel says it at once, where ``running``
+    waits until the stack acts on it.
+    """
+    _, _, index, flags, _ = _IFINFOMSG.unpack_from(message.body)
+    return index, bool(flags & IFF_LOWER_UP)
+
+
 def find(socket: Socket, name_or_index: str | int) -> Link | None:
     answer = socket.one(get(name_or_index))
     return None if answer is None else decode(answer)
 
 
 def list_all(socket: Socket) -> list[Link]:
+    return [decode(message) for message in dump(socket)]
+
+
+def dump(socket: Socket) -> list[Message]:
+    """Every link, as the kernel says it."""
     body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + _NO_STATISTICS
-    return [decode(m) for m in socket.dump(Request(Kind.GETLINK, wire.DUMP, body, "list links", "all"))]
+    return socket.dump(Request(Kind.GETLINK, wire.DUMP, body, "list links", "all"))
 
 
 def find_by_mac(socket: Socket, mac: str) -> Link | None:

@@ -115,11 +115,11 @@ class _Window(http.client.HTTPConnection):
     """One connection that is kept, so that a reading takes well under a millisecond."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5.0)
+        super().__init__("localhost", timeout=30.0)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = messages.connect(self._path, timeout=5.0)
+        self.sock = messages.connect(self._path, timeout=30.0)
 
     def endpoints(self) -> list[dict[str, Any]] | None:
         """None if this daemon has none to tell of. Raises LabError if it does not answer."""

@@ -20,6 +20,12 @@ ECHO = {8: (ICMP, 0), 13: (ICMP, 14), 128: (ICMPV6, 129)}
 """Queries: type, then the protocol and the type of the reply."""
 ERRORS = {ICMP: {3, 4, 11, 12}, ICMPV6: {1, 2, 3, 4}}
 LINK_TALK = {130, 131, 132, 133, 134, 135, 136, 137, 143}
+ROUTER_TALK = {ICMP: {5, 9}, ICMPV6: {130, 134, 137}}
+MLD_REPORTS = {131, 132, 143}
+RS, NS, NA = 133, 135, 136
+TUNNELS = {4, 41, 47, 97, 137}
+GATEWAY, GATEWAY_V6 = IPv4Address("169.254.1.1"), IPv6Address("fe80::1")
+OPTIONS_MAX = 6
 
 Flow = tuple[Address, Address, int, int, int]
 
@@ -30,7 +36,11 @@ class Malformed(Exception):
 
 @dataclass(slots=True)
 class Seen:
-    """An IP packet as far as it could be read. ``cut``: what follows the IP header is not all there."""
+    """An IP packet as far as it could be read.
+
+    ``cut``: what follows the IP header is not all there, or not as long as it says. ``chained``: too many
+    extension headers. ``transport`` and ``end`` count from the frame's start.
+    """
 
     source: Address
     destination: Address
@@ -41,7 +51,9 @@ class Seen:
     source_port: int = 0
     destination_port: int = 0
     icmp_type: int = 0
+    end: int = 0
     options: bool = False
+    chained: bool = False
     part: str = "whole"
     cut: bool = False
 
@@ -92,6 +104,8 @@ class Model:
     fast_mark: int
     home: int
     on: bool = True
+    down: set[int] = field(default_factory=set)
+    """Pods whose link is down."""
     flows: dict[Flow, None] = field(default_factory=dict)
     """What the stack sent, in the order of first sight."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -107,30 +121,97 @@ class Model:
     def _pod(self, arrival: Arrival) -> Expected:
         pod = self.pods.get(arrival.ifindex)
         if pod is None:
-            return _stack(arrival, "stack_unknown_pod")
+            return _drop(arrival, "drop_unknown_pod")
+        self.down.discard(arrival.ifindex)
         if arrival.frame[6:12] != mac_bytes(pod.pod_mac):
             return _drop(arrival, "drop_src_mac")
-        reason = _frame_reason(arrival)
-        if reason:
-            return _stack(arrival, reason)
+        kind = int.from_bytes(arrival.frame[12:14], "big")
+        if kind in (0x8100, 0x88A8):
+            return _drop(arrival, "drop_vlan")
+        if kind == 0x0806:
+            return self._pod_arp(arrival, pod)
+        if kind not in (0x0800, 0x86DD):
+            return _drop(arrival, "drop_not_ip")
         try:
             seen = read(arrival.frame[14:], arrival)
         except Malformed:
             return _drop(arrival, "drop_malformed")
+        if seen.chained or (seen.cut and seen.part == "whole"):
+            return _drop(arrival, "drop_malformed")
+        if seen.is_link_talk():
+            return self._pod_talk(arrival, seen, pod)
         if seen.source not in pod.addresses:
-            if (int(seen.source) == 0 or _is_fe80(seen.source)) and seen.is_link_talk():
-                return _stack(arrival, "stack_link_talk")
             return _drop(arrival, "drop_src_address")
+        if seen.source.version == 4 and seen.protocol == ICMP and seen.icmp_type in ROUTER_TALK[ICMP]:
+            return _drop(arrival, "drop_router_talk")
+        if seen.protocol in TUNNELS and self._ends_here(seen.destination):
+            return _drop(arrival, "drop_tunnel")
         reason = self._pod_stack_reason(arrival, seen, pod)
         return _stack(arrival, reason) if reason else self._forward(arrival, seen, pod)
+
+    def _ends_here(self, address: Address) -> bool:
+        served = any(_inside(address, network) for network in self.service)
+        return stays_on_link(address) or address in self.node or served
+
+    def _pod_arp(self, arrival: Arrival, pod: Pod) -> Expected:
+        body = arrival.frame[14:42]
+        if len(body) < 28 or body[:6] != b"\0\x01\x08\0\x06\x04" or body[6:8] not in (b"\0\x01", b"\0\x02"):
+            return _drop(arrival, "drop_neighbour")
+        request, sender = body[7] == 1, IPv4Address(body[14:18])
+        if body[8:14] != mac_bytes(pod.pod_mac):
+            return _drop(arrival, "drop_neighbour")
+        if int(sender) == 0 and request:
+            return _stack(arrival, "stack_link_talk")
+        if sender not in pod.addresses:
+            return _drop(arrival, "drop_neighbour")
+        if not request or IPv4Address(body[24:28]) != GATEWAY:
+            return _stack(arrival, "stack_link_talk")
+        ends = mac_bytes(pod.host_mac) + GATEWAY.packed + mac_bytes(pod.pod_mac) + sender.packed
+        return _answer(arrival, pod, body[:6] + b"\0\x02" + ends + arrival.frame[42:])
+
+    def _pod_talk(self, arrival: Arrival, seen: Seen, pod: Pod) -> Expected:
+        if seen.icmp_type in ROUTER_TALK[ICMPV6]:
+            return _drop(arrival, "drop_router_talk")
+        if seen.source not in pod.addresses and int(seen.source) and not _is_fe80(seen.source):
+            return _drop(arrival, "drop_src_address")
+        if seen.icmp_type in MLD_REPORTS:
+            if seen.destination.is_multicast:
+                return _stack(arrival, "stack_link_talk")
+            return _drop(arrival, "drop_neighbour")
+        return self._pod_nd(arrival, seen, pod)
+
+    def _pod_nd(self, arrival: Arrival, seen: Seen, pod: Pod) -> Expected:
+        fixed = 8 if seen.icmp_type == RS else 24
+        body = arrival.frame[seen.transport : seen.end]
+        if seen.transport != 54 or seen.part != "whole" or seen.hop_limit != 255 or len(body) < fixed:
+            return _drop(arrival, "drop_neighbour")
+        options = nd_options(body[fixed:])
+        mac = mac_bytes(pod.pod_mac)
+        mine = {1: mac[:6], 2: mac[:6]}
+        if options is None or any(kind in mine and value != mine[kind] for kind, value in options):
+            return _drop(arrival, "drop_neighbour")
+        nobody = int(seen.source) == 0
+        if nobody and any(kind == 1 for kind, _ in options):
+            return _drop(arrival, "drop_neighbour")
+        own = {one for one in pod.addresses if one.version == 6} | {link_local(pod.pod_mac)}
+        if seen.icmp_type == RS:
+            return _talk(arrival, nobody or seen.source in own)
+        target = IPv6Address(body[8:24])
+        if target.is_multicast:
+            return _drop(arrival, "drop_neighbour")
+        if seen.icmp_type == NA:
+            return _talk(arrival, seen.source in own and target in own)
+        if nobody:
+            return _talk(arrival, seen.destination in IPv6Network("ff02::1:ff00:0/104"))
+        if target == GATEWAY_V6 != seen.source:
+            return _answer(arrival, pod, advertised(seen.source, pod.host_mac))
+        return _talk(arrival, seen.source in own)
 
     def _pod_stack_reason(self, arrival: Arrival, seen: Seen, pod: Pod) -> str:
         if not self.on:
             return "stack_off"
         if not pod.fast:
             return "stack_pod_off"
-        if seen.is_link_talk():
-            return "stack_link_talk"
         if not self._to_host(arrival):
             return "stack_not_host"
         if stays_on_link(seen.destination):
@@ -138,18 +219,19 @@ class Model:
         return _shape_reason(seen) or self._prefix_reason(seen) or self._flow_reason(arrival, seen)
 
     def _forward(self, arrival: Arrival, seen: Seen, pod: Pod) -> Expected:
-        length = wire_length(arrival, seen)
         to = self._endpoint(seen.destination)
         if to is not None:
             if not to.fast:
                 return _stack(arrival, "stack_pod_off")
-            if length > to.mtu:
+            if to.host_ifindex in self.down:
+                return _drop(arrival, "drop_pod_down")
+            if not fits(arrival, seen, to.mtu):
                 return _stack(arrival, "stack_mtu")
             return _into(arrival, to, "fast_local")
         eni = self.enis.get(pod.eni_ifindex)
         if eni is None:
             return _stack(arrival, "stack_no_eni")
-        if length > eni.mtu:
+        if not fits(arrival, seen, eni.mtu):
             return _stack(arrival, "stack_mtu")
         mark = arrival.mark | self.fast_mark
         gateway = eni.gateway_mac if seen.source.version == 4 else eni.gateway_mac_v6
@@ -183,8 +265,10 @@ class Model:
             return _stack(arrival, "stack_other_eni")
         if not to.fast:
             return _stack(arrival, "stack_pod_off")
+        if to.host_ifindex in self.down:
+            return _drop(arrival, "drop_pod_down")
         reason = _shape_reason(seen) or self._flow_reason(arrival, seen)
-        if not reason and wire_length(arrival, seen) > to.mtu:
+        if not reason and not fits(arrival, seen, to.mtu):
             reason = "stack_mtu"
         return _stack(arrival, reason) if reason else _into(arrival, to, "fast_pod")
 
@@ -232,7 +316,7 @@ class Model:
         if not seen.is_error():
             return ""
         try:
-            quote = read(arrival.frame[seen.transport + 8 :], None, version=seen.source.version)
+            quote = read(arrival.frame[seen.transport + 8 : seen.end], None, version=seen.source.version)
         except Malformed:
             return "stack_quote"
         bad = quote.cut or quote.part != "whole" or quote.flow() in self.flows
@@ -242,14 +326,15 @@ class Model:
 def read(data: bytes, arrival: Arrival | None, *, version: int = 0) -> Seen:
     """The packet ``data`` begins with. ``arrival`` None: it is quoted by an error and may end early.
 
-    ``transport`` of the answer counts from the frame's start. Raises Malformed.
+    Raises Malformed.
     """
     if arrival is not None:
         version = 4 if arrival.frame[12:14] == b"\x08\x00" else 6
     seen = _read_v4(data, arrival) if version == 4 else _read_v6(data, arrival)
     if not seen.cut and seen.part != "later":
-        _read_transport(data, seen, quoted=arrival is None)
+        _read_transport(data[: seen.end], seen, arrival)
     seen.transport += 14
+    seen.end += 14
     return seen
 
 
@@ -261,7 +346,8 @@ def _read_v4(data: bytes, arrival: Arrival | None) -> Seen:
         total = len(data)
     if data[0] >> 4 != 4 or header < 20 or total < header:
         raise Malformed
-    if arrival is not None and total > len(data):
+    end = len(data) if arrival is None else total
+    if end > len(data) or header > end:
         raise Malformed
     word = int.from_bytes(data[6:8], "big")
     return Seen(
@@ -270,6 +356,7 @@ def _read_v4(data: bytes, arrival: Arrival | None) -> Seen:
         hop_limit=data[8],
         protocol=data[9],
         transport=header,
+        end=end,
         options=header > 20,
         part="later" if word & 0x1FFF else "first" if word & 0x2000 else "whole",
     )
@@ -278,16 +365,20 @@ def _read_v4(data: bytes, arrival: Arrival | None) -> Seen:
 def _read_v6(data: bytes, arrival: Arrival | None) -> Seen:
     if len(data) < 40 or data[0] >> 4 != 6:
         raise Malformed
-    if arrival is not None and 40 + int.from_bytes(data[4:6], "big") > len(data):
+    length = int.from_bytes(data[4:6], "big")
+    end = 40 + length
+    if arrival is None or (length == 0 and arrival.gso_size):
+        end = len(data)
+    if end > len(data):
         raise Malformed
-    seen = Seen(IPv6Address(data[8:24]), IPv6Address(data[24:40]), hop_limit=data[7])
+    seen = Seen(IPv6Address(data[8:24]), IPv6Address(data[24:40]), hop_limit=data[7], end=end)
     if seen.source.ipv4_mapped or seen.destination.ipv4_mapped:  # type: ignore[union-attr]  # both are IPv6
         raise Malformed
     number, place = data[6], 40
     for _ in range(CHAIN_MAX):
         if number not in (HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS):
             break
-        if len(data) < place + 8:
+        if end < place + 8:
             raise Malformed
         if number == FRAGMENT:
             word = int.from_bytes(data[place + 2 : place + 4], "big")
@@ -299,33 +390,33 @@ def _read_v6(data: bytes, arrival: Arrival | None) -> Seen:
         if seen.part == "later":
             break
     if seen.part != "later" and number in (HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS):
-        seen.options = seen.cut = True
+        seen.options = seen.cut = seen.chained = True
         return seen
     seen.protocol, seen.transport = number, place
     return seen
 
 
-def _read_transport(data: bytes, seen: Seen, *, quoted: bool) -> None:
+def _read_transport(data: bytes, seen: Seen, arrival: Arrival | None) -> None:
+    """``data`` ends where the packet does."""
     rest = data[seen.transport :]
     if seen.protocol in (TCP, UDP, SCTP):
-        _read_ports(rest, seen, quoted=quoted)
+        _read_ports(rest, seen, arrival)
     elif seen.protocol == (ICMP if seen.source.version == 4 else ICMPV6):
         _read_icmp(rest, seen)
 
 
-def _read_ports(rest: bytes, seen: Seen, *, quoted: bool) -> None:
-    if len(rest) < 4:
+def _read_ports(rest: bytes, seen: Seen, arrival: Arrival | None) -> None:
+    if len(rest) < 4 or (arrival is not None and seen.protocol == TCP and len(rest) < 13):
         seen.cut = True
+    if len(rest) >= 4:
+        seen.source_port = int.from_bytes(rest[:2], "big")
+        seen.destination_port = int.from_bytes(rest[2:4], "big")
+    if arrival is None or seen.cut:
         return
-    seen.source_port = int.from_bytes(rest[:2], "big")
-    seen.destination_port = int.from_bytes(rest[2:4], "big")
-    if quoted:
-        return
-    seen.transport_length = 8
-    if seen.protocol == TCP:
-        seen.transport_length = (rest[12] >> 4) * 4 if len(rest) > 12 else 0
-        seen.cut = seen.transport_length < 20
-    seen.cut = seen.cut or len(rest) < seen.transport_length
+    seen.transport_length = (rest[12] >> 4) * 4 if seen.protocol == TCP else 8
+    seen.cut = len(rest) < seen.transport_length or (seen.protocol == TCP and seen.transport_length < 20)
+    if seen.protocol == UDP and not seen.cut and seen.part == "whole" and not arrival.gso_size:
+        seen.cut = not 8 <= int.from_bytes(rest[4:6], "big") <= len(rest)
 
 
 def _read_icmp(rest: bytes, seen: Seen) -> None:
@@ -345,12 +436,46 @@ def _read_icmp(rest: bytes, seen: Seen) -> None:
     seen.destination_port = seen.icmp_type
 
 
-def wire_length(arrival: Arrival, seen: Seen) -> int:
-    """Bytes of IP on a wire, of the longest segment if there are several."""
-    whole = len(arrival.frame) - 14
-    if not arrival.gso_size:
-        return whole
-    return min(whole, seen.transport - 14 + seen.transport_length + arrival.gso_size)
+def fits(arrival: Arrival, seen: Seen, mtu: int) -> bool:
+    """Whether the longest segment is no longer than ``mtu``.
+
+    Of what is no TCP the kernel is asked, which knows nothing of the segments of a test run: they do not.
+    """
+    if len(arrival.frame) - 14 <= mtu:
+        return True
+    if not arrival.gso_size or seen.protocol != TCP:
+        return False
+    return seen.transport - 14 + seen.transport_length + arrival.gso_size <= mtu
+
+
+def nd_options(data: bytes) -> list[tuple[int, bytes]] | None:
+    """Type and value of each; None for what is no list of a few of them."""
+    found: list[tuple[int, bytes]] = []
+    while data:
+        size = 8 * data[1] if len(data) >= 8 else 0
+        if size == 0 or size > len(data) or len(found) == OPTIONS_MAX:
+            return None
+        found.append((data[0], data[2:size]))
+        data = data[size:]
+    return found
+
+
+def link_local(mac: str) -> IPv6Address:
+    """Of modified EUI-64: RFC 4291, appendix A."""
+    raw = mac_bytes(mac)
+    identifier = bytes([raw[0] ^ 2, *raw[1:3], 0xFF, 0xFE, *raw[3:]])
+    return IPv6Address(IPv6Address("fe80::").packed[:8] + identifier)
+
+
+def advertised(to: Address, mac: str) -> bytes:
+    """The gateway's answer, from the IP header on."""
+    message = bytes([NA, 0, 0, 0, 0xE0, 0, 0, 0]) + GATEWAY_V6.packed + bytes([2, 1]) + mac_bytes(mac)
+    pseudo = GATEWAY_V6.packed + to.packed + len(message).to_bytes(4, "big") + ICMPV6.to_bytes(4, "big")
+    total = sum(int.from_bytes((pseudo + message)[i : i + 2], "big") for i in range(0, 72, 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    message = message[:2] + (~total & 0xFFFF).to_bytes(2, "big") + message[4:]
+    return message
 
 
 def aged(frame: bytes) -> bytes:
@@ -401,6 +526,20 @@ def _shape_reason(seen: Seen) -> str:
     if seen.cut:
         return "stack_transport"
     return "stack_hop_limit" if seen.hop_limit <= 1 else ""
+
+
+def _talk(arrival: Arrival, good: bool) -> Expected:
+    return _stack(arrival, "stack_link_talk") if good else _drop(arrival, "drop_neighbour")
+
+
+def _answer(arrival: Arrival, pod: Pod, body: bytes) -> Expected:
+    """``body``: of ARP all, of ND the message alone, behind the question's IP header."""
+    if arrival.frame[12:14] != b"\x08\x06":
+        asked = arrival.frame[14:54]
+        ends = GATEWAY_V6.packed + asked[8:24]
+        body = asked[:4] + len(body).to_bytes(2, "big") + asked[6:7] + b"\xff" + ends + body
+    raw = mac_bytes(pod.pod_mac) + mac_bytes(pod.host_mac) + arrival.frame[12:14] + body
+    return Expected("answer", "fast_answer", pod.host_ifindex, raw, arrival.mark)
 
 
 def _into(arrival: Arrival, pod: Pod, reason: str) -> Expected:

@@ -13,6 +13,7 @@ from tests.bpf.bench import GATEWAY_MAC, GATEWAY_MAC_V6, MARK_FAST, NODE, Bench,
 from tests.bpf.differential import RETURNED, UNREACHABLE
 from tests.bpf.packets import Ip, frame, v4, v6
 from tests.bpf.traffic import STRANGE_MAC
+from tests.e2e import hostile_frames as hostile
 
 A, B, C, D, LOST = (v4(f"10.0.1.{n}") for n in range(1, 6))
 A6, B6, C6, D6, LOST6 = (v6(f"2001:db8:10:1::{n}") for n in range(1, 6))
@@ -51,17 +52,27 @@ def noted(reason: str, raw: bytes, *, at: str = "eni1", mark: int = 0) -> Case:
 
 
 V6_OPTION = ((p.HOP_BY_HOP, p.extension()),)
+AT = hostile.Stance(
+    pod_mac("a"), device_mac("a"), {4: A, 6: A6}, {4: B, 6: B6}, pod_mac("b"), {4: C, 6: C6}, {4: NODE[0]}
+)
+ADVERT = b"\x60\0\0\0" + A6.packed + hostile.option(hostile.TARGET_MAC, AT.mac)
 SOLICITATION = p.icmp(135, data=v6("fe80::1").packed)
 REPORT = p.icmp(143, data=bytes(20))
 
 STAYS = [
-    Case("stack_unknown_pod", frame(device_mac("stray"), STRANGE_MAC, Ip(A, B, payload=UDP)), "stray"),
-    Case("stack_vlan", p.tagged(sent(A, B))),
-    Case("stack_not_ip", frame(device_mac("a"), pod_mac("a"), bytes(46), ethertype=0x88CC)),
-    Case("stack_link_talk", frame("ff:ff:ff:ff:ff:ff", pod_mac("a"), bytes(28), ethertype=p.ARP)),
-    Case("stack_link_talk", sent(A6, v6("fe80::1"), SOLICITATION, protocol=p.ICMPV6)),
-    Case("stack_link_talk", sent(v6("fe80::5"), v6("ff02::1"), SOLICITATION, protocol=p.ICMPV6)),
+    Case("stack_link_talk", hostile.arp_frame(AT, hostile.arp((AT.mac, A), NODE[0]))),
+    Case("stack_link_talk", hostile.arp_frame(AT, hostile.arp((AT.mac, v4("0.0.0.0")), A))),
+    Case("stack_link_talk", hostile.arp_frame(AT, hostile.arp((AT.mac, A), A) + bytes(18))),
+    Case("stack_link_talk", hostile.arp_frame(AT, hostile.arp((AT.mac, A), B, operation=hostile.REPLY))),
+    Case("stack_link_talk", hostile.solicitation(AT, A6, NODE[2])),
+    Case("stack_link_talk", hostile.solicitation(AT, A6, NODE[2], b"")),
+    Case("stack_link_talk", hostile.solicitation(AT, hostile.link_local(AT.mac), NODE[2])),
+    Case("stack_link_talk", hostile.solicitation(AT, v6("::"), A6, b"")),
+    Case("stack_link_talk", hostile.solicitation(AT, v6("::"), v6("fe80::77"), bytes([14, 1]) + bytes(6))),
+    Case("stack_link_talk", hostile.discovery(AT, A6, hostile.ALL_NODES, hostile.NA, ADVERT)),
+    Case("stack_link_talk", hostile.discovery(AT, v6("::"), hostile.ALL_ROUTERS, hostile.RS, bytes(4))),
     Case("stack_link_talk", sent(v6("::"), v6("ff02::16"), REPORT, protocol=p.ICMPV6, chain=V6_OPTION)),
+    Case("stack_link_talk", sent(v6("fe80::5"), v6("ff02::16"), REPORT, protocol=p.ICMPV6, chain=V6_OPTION)),
     Case("stack_not_host", frame("ff:ff:ff:ff:ff:ff", pod_mac("a"), Ip(A, B, payload=UDP))),
     Case("stack_link_scope", sent(A, v4("169.254.20.10"))),
     Case("stack_link_scope", sent(A, v4("255.255.255.255"))),
@@ -74,18 +85,17 @@ STAYS = [
     Case("stack_node", sent(A6, v6("2001:db8:10::a"))),
     Case("stack_options", sent(A, B, options=bytes([1] * 4))),
     Case("stack_options", sent(A6, B6, chain=V6_OPTION)),
-    Case("stack_options", sent(A6, B6, chain=V6_OPTION * 7)),
+    Case("stack_options", sent(A6, B6, chain=V6_OPTION * 6)),
     Case("stack_fragment", sent(A, B, fragment=0x2000)),
     Case("stack_fragment", sent(A, B, fragment=0x0004)),
     Case("stack_fragment", sent(A6, B6, fragment=0x0001)),
     Case("stack_fragment", sent(A6, B6, fragment=0x0040)),
-    Case("stack_transport", sent(A, B, UDP[:3])),
-    Case("stack_transport", sent(A, B, p.tcp(1, 2, words=4), protocol=p.TCP)),
-    Case("stack_transport", sent(A6, B6, p.tcp(1, 2)[:12], protocol=p.TCP)),
+    Case("stack_fragment", sent(A, B, UDP[:3], fragment=0x2000)),
     Case("stack_hop_limit", sent(A, B, hop_limit=1)),
     Case("stack_hop_limit", sent(A6, OUT6, hop_limit=0)),
     Case("stack_mtu", sent(A, B, p.udp(1, 2, bytes(1401 - 28)))),
     Case("stack_mtu", sent(A6, OUT6, p.udp(1, 2, bytes(1501 - 48)))),
+    Case("stack_mtu", sent(A, B) + bytes(1401)),
     Case("stack_mtu", sent(A, B, p.tcp(1, 2, bytes(2000)), protocol=p.TCP), gso=1400 - 40 + 1),
     Case("stack_mtu", sent(A6, OUT6, p.tcp(1, 2, bytes(2000), words=8), protocol=p.TCP), gso=1500 - 72 + 1),
     Case("stack_pod_off", sent(D, A, by="d"), "d"),
@@ -105,6 +115,9 @@ STAYS = [
     eni("stack_options", came(OUT, A, options=bytes([1] * 8))),
     eni("stack_fragment", came(OUT6, A6, fragment=0x0001)),
     eni("stack_transport", came(OUT, A, payload=UDP[:7])),
+    eni("stack_transport", came(OUT, A, payload=UDP[:4]) + UDP[4:]),
+    eni("stack_transport", came(OUT6, A6, payload=UDP[:-1]) + UDP[-1:]),
+    eni("stack_transport", came(OUT6, A6, payload=p.tcp(1, 2, words=6)[:20], protocol=p.TCP) + bytes(4)),
     eni("stack_hop_limit", came(OUT, A, hop_limit=1)),
     eni("stack_mtu", came(OUT, B, payload=p.udp(1, 2, bytes(1401 - 28)))),
     noted("seen_new", came(OUT, A)),
@@ -130,6 +143,18 @@ DROPS = [
     Case("drop_malformed", sent(A6, B6)[:-1]),
     Case("drop_malformed", sent(v6("::ffff:10.0.1.1"), B6)),
     Case("drop_malformed", sent(A6, v6("::ffff:10.0.1.2"))),
+    Case("drop_malformed", sent(A, B, UDP[:3])),
+    Case("drop_malformed", sent(A, B, p.tcp(1, 2, words=4), protocol=p.TCP)),
+    Case("drop_malformed", sent(A6, B6, p.tcp(1, 2)[:12], protocol=p.TCP)),
+    Case("drop_malformed", sent(A6, B6, chain=V6_OPTION * 7)),
+    Case("drop_vlan", p.tagged(sent(A, B))),
+    Case("drop_not_ip", frame(device_mac("a"), pod_mac("a"), bytes(46), ethertype=0x88CC)),
+    Case("drop_unknown_pod", frame(device_mac("stray"), STRANGE_MAC, Ip(A, B, payload=UDP)), "stray"),
+    Case("drop_neighbour", frame("ff:ff:ff:ff:ff:ff", pod_mac("a"), bytes(28), ethertype=p.ARP)),
+    Case("drop_router_talk", sent(A, B, p.icmp(5, 1, data=bytes(28)), protocol=p.ICMP)),
+    Case("drop_tunnel", sent(A, NODE[0], bytes(40), protocol=p.GRE)),
+    Case("drop_tunnel", sent(A, v4("172.21.0.10"), bytes(40), protocol=p.GRE)),
+    Case("drop_tunnel", sent(A6, v6("fe80::2"), bytes(40), protocol=41)),
 ]
 
 
@@ -149,12 +174,80 @@ def test_the_stack_gets_it_as_it_came(node: Bench, case: Case) -> None:
 
 @pytest.mark.parametrize("case", DROPS, ids=case_id)
 def test_what_a_pod_may_not_send_ends_here(node: Bench, case: Case) -> None:
-    pod = node.pods[case.at].host_ifindex
-    before = node.fast.endpoint_counters()[pod].dropped_packets
-    found = node.run(case.program, case.at, case.frame)
+    def dropped() -> int:
+        """Of the pod's, or of all if the device is no pod's."""
+        counted = node.fast.endpoint_counters()
+        at = [node.pods[case.at].host_ifindex] if case.at in node.pods else list(counted)
+        return sum(counted[pod].dropped_packets for pod in at)
+
+    before = dropped()
+    found = node.run("pod_egress", case.at, case.frame)
     assert (found.verdict, found.reason, found.returned) == ("drop", case.reason, RETURNED["drop"])
     assert found.packet == case.frame
-    assert node.fast.endpoint_counters()[pod].dropped_packets == before + 1
+    assert dropped() == before + (case.at in node.pods)
+
+
+@pytest.mark.parametrize("way", ["local", "vpc"])
+@pytest.mark.parametrize("ends", [(A, C), (A6, C6)], ids=["v4", "v6"])
+def test_what_is_for_a_pod_whose_link_is_down_has_a_reason(
+    node: Bench, ends: tuple[Address, Address], way: str
+) -> None:
+    """Until the agent hears that it is up again, or a frame of the pod's own says so."""
+    source, target = ends
+    if way == "local":
+        at, raw, fast = ("pod_egress", "a"), sent(source, target), "fast_local"
+    else:
+        at, raw, fast = (
+            ("eni_ingress", "eni2"),
+            came(OUT if source.version == 4 else OUT6, target, by="eni2"),
+            "fast_pod",
+        )
+    c = node.pods["c"].host_ifindex
+    assert node.run(*at, raw).reason == fast
+    assert node.fast.set_pod_down(c, True)
+    assert not node.fast.set_pod_down(c, True), "no news"
+    found = node.run(*at, raw)
+    assert (found.verdict, found.reason, found.packet) == ("drop", "drop_pod_down", raw)
+    assert node.fast.set_pod_down(c, False)
+    assert node.run(*at, raw).reason == fast
+    assert node.fast.set_pod_down(c, True)
+    node.fast.put_endpoint(node.pods["c"])
+    assert node.run(*at, raw).reason == "drop_pod_down", "a row that is written anew says so still"
+    node.run("pod_egress", "c", sent(C, A, by="c"))
+    assert node.run(*at, raw).reason == fast
+    assert not node.fast.set_pod_down(c, False), "no news"
+
+
+@pytest.mark.parametrize("sender", [A6, hostile.link_local(pod_mac("a")), v6("fe80::77")], ids=str)
+def test_a_guest_hears_of_its_gateway_by_nd(node: Bench, sender: Address) -> None:
+    found = node.run("pod_egress", "a", hostile.solicitation(AT, sender, hostile.GATEWAY_V6))
+    assert (found.verdict, found.reason) == ("answer", "fast_answer")
+    assert (found.returned, found.target) == (7, node.pods["a"].host_ifindex)
+    body = b"\xe0\0\0\0" + hostile.GATEWAY_V6.packed + hostile.option(hostile.TARGET_MAC, AT.host_mac)
+    message = hostile.checked(hostile.GATEWAY_V6, sender, bytes([hostile.NA, 0, 0, 0]) + body)
+    packet = Ip(hostile.GATEWAY_V6, sender, p.ICMPV6, message, hop_limit=255)
+    assert found.packet == frame(AT.mac, AT.host_mac, packet)
+
+
+def test_a_guest_hears_of_its_gateway_by_arp(node: Bench) -> None:
+    for padding in (b"", bytes(18)):
+        question = hostile.arp((AT.mac, A), hostile.GATEWAY) + padding
+        found = node.run("pod_egress", "a", hostile.arp_frame(AT, question))
+        assert (found.verdict, found.reason, found.returned) == ("answer", "fast_answer", 7)
+        ends = mac_bytes(AT.host_mac) + hostile.GATEWAY.packed + mac_bytes(AT.mac) + A.packed
+        answer = question[:6] + b"\0\x02" + ends + padding
+        assert found.packet == frame(AT.mac, AT.host_mac, answer, ethertype=p.ARP)
+
+
+@pytest.mark.parametrize("ends", [(A, C), (A6, C6)], ids=["v4", "v6"])
+@pytest.mark.parametrize("size", [0, 1, 6])
+def test_padding_of_a_short_frame_is_no_fault(node: Bench, ends: tuple[Address, Address], size: int) -> None:
+    """What Ethernet adds to reach its 60 bytes, or a driver that pads to words."""
+    for payload, protocol in ((p.udp(1, 2, b""), p.UDP), (p.tcp(1, 2), p.TCP)):
+        raw = sent(*ends, payload, protocol=protocol) + bytes(size)
+        found = node.run("pod_egress", "a", raw)
+        assert (found.verdict, found.reason) == ("peer", "fast_local")
+        assert found.packet == rewritten(raw[: len(raw) - size], pod_mac("c"), device_mac("c")) + bytes(size)
 
 
 def rewritten(raw: bytes, to: str, source: str) -> bytes:
@@ -334,12 +427,13 @@ def test_cut_at_every_offset_behind_the_ip_header(node: Bench, whole: bytes) -> 
             raw[16:18] = (length - 14).to_bytes(2, "big")
         else:
             raw[18:20] = (length - 54).to_bytes(2, "big")
-        wanted = "stack_transport" if length < header + 8 else "fast_local"
+        raw[header + 4 : header + 6] = (length - header).to_bytes(2, "big")[: max(0, length - header - 4)]
+        wanted = "drop_malformed" if length < header + 8 else "fast_local"
         assert node.run("pod_egress", "a", bytes(raw)).reason == wanted, length
 
 
 def test_every_reason_but_one_has_a_case(node: Bench) -> None:
     named = {case.reason for case in (*STAYS, *DROPS)}
     elsewhere = {"fast_local", "fast_eni", "fast_neigh", "fast_pod", "stack_off", "stack_flow", "stack_quote"}
-    elsewhere |= {"seen_known", "seen_home"}
+    elsewhere |= {"seen_known", "seen_home", "drop_pod_down", "fast_answer"}
     assert named | elsewhere == set(node.fast.names.reasons) - UNREACHABLE

@@ -11,4 +11,5 @@ def test_programs_and_model_agree(node: Bench) -> None:
     tally = play(node, seed=20, packets=int(20_000 / SLOWER))
     print("\n".join(tally.histogram()))
     names = node.fast.names
-    assert not tally.rare((*names.reasons, *names.verdicts), 0.01)
+    # A machine that is too slow for all of them meets the rarest a few times only.
+    assert not tally.rare((*names.reasons, *names.verdicts), 0.01 if SLOWER == 1 else 0.002)

@@ -19,6 +19,7 @@ from tests.bpf import packets as p
 from tests.bpf.bench import HOST_CIDRS, MARK_FAST, NODE, SERVICE, Bench, device_mac
 from tests.bpf.model import Arrival, Flow, Model
 from tests.bpf.packets import Ip, frame
+from tests.e2e import hostile_frames as hostile
 
 OUTSIDE = {4: ip_address("203.0.113.10"), 6: ip_address("2001:db8:ffff::10")}
 STRANGE_MAC = "06:00:00:00:00:99"
@@ -40,6 +41,11 @@ class Traffic:
 
     def __init__(self, bench: Bench, model: Model, seed: int) -> None:
         self.bench, self.model, self.random = bench, model, Random(seed)
+        self.attacks: dict[str, list[bytes]] = {}
+        """Frames by the kind of attack, of pod a."""
+        for attack in hostile.attacks(self._stance(bench.pods["a"])):
+            if runnable(attack.frame):
+                self.attacks.setdefault(attack.kind, []).append(attack.frame)
 
     def next(self) -> Arrival:
         made = self.random.choice(KINDS)(self)
@@ -187,7 +193,68 @@ class Traffic:
         return self._retyped(self.random.choice((0x88CC, 0x0842, 0x0026, 0x88E5)))
 
     def arp(self) -> Arrival:
+        """Of the pod's own, or with a word of it changed."""
+        pod = self.pod("a", "b", "c", "solo")
+        own = self.address(pod, 4)
+        at = self._stance(pod)
+        sender = self.random.choice((own, own, own, ip_address("0.0.0.0"), self.other_pod(4)))
+        target = self.random.choice((hostile.GATEWAY, hostile.GATEWAY, own, NODE[0]))
+        mac = pod.pod_mac if self.random.random() < 0.9 else STRANGE_MAC
+        body = hostile.arp((mac, sender), target, operation=self.random.choice((1, 1, 1, 2, 3)))
+        return Arrival("pod_egress", pod.host_ifindex, hostile.arp_frame(at, body + bytes(18)))
+
+    def neighbours_arp(self) -> Arrival:
         return self._retyped(p.ARP)
+
+    def attack(self) -> Arrival:
+        """Anything that an attacker does."""
+        pod = self.bench.pods["a"]
+        kind = self.random.choice(sorted(self.attacks))
+        return Arrival("pod_egress", pod.host_ifindex, self.random.choice(self.attacks[kind]))
+
+    def solicited(self) -> Arrival:
+        """Neighbour discovery as it should be, mostly."""
+        pod = self.pod("a", "b", "c")
+        at, own = self._stance(pod), self.address(pod, 6)
+        mine, strange = hostile.link_local(pod.pod_mac), ip_address("fe80::77")
+        source = self.random.choice((own, mine, strange, ip_address("::")))
+        target = self.random.choice((hostile.GATEWAY_V6, hostile.GATEWAY_V6, own, mine, NODE[2]))
+        options = b"".join(
+            hostile.option(
+                self.random.choice((1, 2, 14)), at.mac if self.random.random() < 0.9 else STRANGE_MAC
+            )
+            for _ in range(self.random.choice((0, 0, 1, 1, 1, 2, 6, 7)))
+        )
+        kind = self.random.choice((hostile.NS, hostile.NS, hostile.NA, hostile.RS))
+        if kind == hostile.RS:
+            raw = hostile.discovery(at, source, hostile.ALL_ROUTERS, kind, bytes(4) + options)
+        elif kind == hostile.NA:
+            body = b"\x60\0\0\0" + target.packed + options
+            raw = hostile.discovery(at, source, hostile.ALL_NODES, kind, body)
+        else:
+            raw = hostile.solicitation(at, source, target, options)
+        return Arrival("pod_egress", pod.host_ifindex, raw)
+
+    def down(self) -> Arrival:
+        """To a pod whose link has gone down a moment ago."""
+        version, to = self.version(), self.pod("a", "b")
+        self.bench.fast.set_pod_down(to.host_ifindex, True)
+        self.model.down.add(to.host_ifindex)
+        destination = self.address(to, version)
+        if self.random.random() < 0.5:
+            return self.from_vpc("eni1", self.packet(self.beyond(version), destination))
+        source = self.pod("c")
+        return self.from_pod(source, self.packet(self.address(source, version), destination))
+
+    def _stance(self, pod: Pod) -> hostile.Stance:
+        def of(one: Pod) -> dict[int, Address]:
+            return {address.version: address for address in one.addresses}
+
+        others = self.bench.pods["b"], self.bench.pods["c"]
+        node = {4: NODE[0], 6: NODE[2]}
+        return hostile.Stance(
+            pod.pod_mac, pod.host_mac, of(pod), of(others[0]), others[0].pod_mac, of(others[1]), node
+        )
 
     def _retyped(self, kind: int) -> Arrival:
         made = self.random.choice((self.local, self.inbound))()
@@ -412,7 +479,20 @@ KINDS: tuple[Callable[[Traffic], Arrival], ...] = (
     Traffic.no_eni,
     Traffic.not_ip,
     Traffic.arp,
+    Traffic.arp,
+    Traffic.neighbours_arp,
+    Traffic.attack,
+    Traffic.attack,
+    Traffic.attack,
+    Traffic.attack,
+    Traffic.attack,
+    Traffic.solicited,
+    Traffic.solicited,
+    Traffic.solicited,
+    Traffic.down,
+    Traffic.down,
     Traffic.discovery,
+    Traffic.vlan,
     Traffic.vlan,
     Traffic.not_host,
     Traffic.link_scope,
@@ -423,16 +503,19 @@ KINDS: tuple[Callable[[Traffic], Arrival], ...] = (
     Traffic.fragment,
     Traffic.hop_limit,
     Traffic.transport,
+    Traffic.transport,
     Traffic.long,
     Traffic.long,
     Traffic.long,
     Traffic.answer,
+    Traffic.error,
     Traffic.error,
     Traffic.source_mac,
     Traffic.source_address,
     Traffic.malformed,
     Traffic.malformed,
     Traffic.noted,
+    Traffic.noted_again,
     Traffic.noted_again,
     Traffic.noted_fast,
     Traffic.noted_nothing,

@@ -113,12 +113,57 @@ print("started")
     assert said == ["started"]
 
 
-def test_read_only_filesystem(tmp_path: Path) -> None:
+def test_disk_that_turned_read_only(tmp_path: Path) -> None:
+    """A start knows what is there, with what a killed daemon left in the log; writes follow the disk."""
+    refused, again, done = told(
+        tmp_path,
+        """
+tmpfs("256k")
+child = os.fork()
+if child == 0:
+    SqliteLedger(path).write(ALL)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+mount("none", str(directory), "", 0x20 | Mount.READ_ONLY, "")
+ledger = SqliteLedger(path)
+assert ledger.load().attachments == (ATTACHMENT,)
+say(lambda: ledger.write(many))
+say(lambda: ledger.remember("fact", "x"))
+assert ledger.load().attachments == (ATTACHMENT,)
+mount("none", str(directory), "", 0x20, "")
+say(lambda: ledger.write(many))
+ledger.close()
+assert len(SqliteLedger(path).load().attachments) == 201
+""",
+    )
+    for line in (refused, again):
+        assert f"could not write the ledger {tmp_path}/terway.db" in line
+        assert "is read-only: mount it writable" in line
+    assert done == "done"
+    assert not list(Path("/dev/shm").glob("terway-ledger-*"))
+
+
+def test_second_daemon_on_a_disk_that_turned_read_only(tmp_path: Path) -> None:
     (said,) = told(
         tmp_path,
         """
 tmpfs("256k")
 SqliteLedger(path).close()
+mount("none", str(directory), "", 0x20 | Mount.READ_ONLY, "")
+first = SqliteLedger(path)
+say(lambda: SqliteLedger(path))
+first.close()
+SqliteLedger(path).close()
+""",
+    )
+    assert "another terwayd may hold it" in said
+
+
+def test_read_only_filesystem_without_a_ledger(tmp_path: Path) -> None:
+    (said,) = told(
+        tmp_path,
+        """
+tmpfs("256k")
 mount("none", str(directory), "", 0x20 | Mount.READ_ONLY, "")
 say(lambda: SqliteLedger(path))
 """,
@@ -182,8 +227,8 @@ with open(path, "r+b") as file:
 say(lambda: SqliteLedger(path).load())
 """,
     )
-    assert "could not read" in said
-    assert "is damaged: drain the node" in said
+    assert said == "done"
+    assert (tmp_path / "terway.db.damaged-1").exists()
 
 
 def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:

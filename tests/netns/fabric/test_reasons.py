@@ -9,6 +9,7 @@ import pytest
 
 from datapath import namespace
 from datapath.ebpf import libbpf
+from tests.bpf import bench
 from tests.netns.fabric import frames as f
 from tests.netns.fabric.net import (
     ADDRESS,
@@ -134,6 +135,45 @@ def test_a_tcp_header_that_lies_about_its_length_is_malformed(net: Net, family: 
         lying = replace(segment, data=segment.data[:12] + bytes([offset]) + segment.data[13:])
         packet = f.ip(ADDRESS[A, family], ADDRESS[B, family], lying)
         net.expect(A, f.ether_ip(GATEWAY, MAC[A], packet), "malformed")
+
+
+@FAMILIES
+def test_headers_in_the_padding_are_malformed(net: Net, family: int) -> None:
+    """Lengths are those of the IP header, whatever the frame holds; padding itself is no fault."""
+    header = 20 if family == 4 else 40
+    good, place = sent(family), 16 if family == 4 else 18
+
+    def said(raw: bytes, payload: int) -> bytes:
+        length = payload + (header if family == 4 else 0)
+        return raw[:place] + length.to_bytes(2, "big") + raw[place + 2 :]
+
+    for payload in (0, 4, 7):
+        net.expect(A, said(good, payload), "malformed")
+    longer = good[: 14 + header + 4] + (9).to_bytes(2, "big") + good[14 + header + 6 :]
+    net.expect(A, longer, "malformed")
+    assert net.deliver(A, B, sent(family) + bytes(20))
+    if family == 6:
+        group = f.solicited_node(ADDRESS[B, 6])
+        asked = f.solicitation(ADDRESS[A, 6], group, ADDRESS[B, 6], source_mac=None)
+        net.expect(A, said(f.ether_ip(f.multicast_mac(group), MAC[A], asked), 8), "malformed")
+
+
+@FAMILIES
+@pytest.mark.parametrize(("segment", "reason"), [(1400, ""), (1430, "mtu")])
+def test_segments_of_a_tunnel_are_measured_with_all_their_headers(
+    net: Net, family: int, segment: int, reason: str
+) -> None:
+    """Two segments behind 50 bytes of inner headers."""
+    room = 8 + 50 + 2 * segment
+    frame = f.ether_ip(GATEWAY, MAC[A], packet(family, length=room + (20 if family == 4 else 40)))
+    context = bytearray(bench.CONTEXT)
+    struct.pack_into("=I", context, bench.IFINDEX, net.fabric_ifindex(A))
+    struct.pack_into("=I", context, bench.GSO_SEGS, 2)
+    struct.pack_into("=I", context, bench.GSO_SIZE, segment)
+    before = net.fabric.counters(A)["mtu"]
+    with namespace.entered(net.fabric.netns):
+        bench.test_run(net.fabric.program_fd, frame, bytes(context))
+    assert net.fabric.counters(A)["mtu"] == before + bool(reason)
 
 
 def test_extension(net: Net) -> None:

@@ -179,13 +179,13 @@ def test_frames_cut_at_every_offset(node: FastNode, version: int) -> None:
     assert grown["forwarded"] == 0
 
 
-def test_a_tagged_frame_is_not_a_shortcut(node: FastNode) -> None:
+def test_a_tagged_frame_ends_here(node: FastNode) -> None:
     """On the wire the tag is metadata of the skb, which a test run cannot make."""
     pod, other = node.pod(ENI1), node.pod(ENI2)
     packet = Ip(pod.address(4), other.address(4), payload=p.udp(1, 2))
-    with raw_socket(pod) as raw, node.counting("stack_vlan", "fast_local") as grown:
+    with raw_socket(pod) as raw, node.counting("drop_vlan", "fast_local") as grown:
         raw.send(p.tagged(frame(pod.applied.host_mac, pod.applied.pod_mac, packet)))
-    assert grown == {"stack_vlan": 1, "fast_local": 0, "forwarded": 0}
+    assert grown == {"drop_vlan": 1, "fast_local": 0, "forwarded": 0}
 
 
 def test_options_arrive_by_the_stack(node: FastNode) -> None:
@@ -199,15 +199,17 @@ def test_options_arrive_by_the_stack(node: FastNode) -> None:
     assert grown == {"stack_options": 1, "forwarded": 1}
 
 
-def test_neighbours_are_found_with_the_programs_in_place(node: FastNode) -> None:
-    """ARP and ND of a pod without permanent neighbours, and its MLD reports, are the stack's."""
+def test_a_pod_may_ask_whether_its_addresses_are_free(node: FastNode) -> None:
+    """Duplicate detection of IPv6, an ARP probe, and MLD reports are the stack's to hear."""
     pod = node.pod(ENI1)
-    assert node.count("drop_src_address") == 0
-    mac = mac_bytes(pod.applied.pod_mac)
-    solicitation = struct.pack("!I", 0) + ip_address("fe80::1").packed + bytes([1, 1]) + mac
-    asked = p.icmp(135, data=solicitation[4:])
+    assert node.count("drop_neighbour") == 0, "what the kernel sent for the pod was all right"
+    own, nobody = pod.address(6), ip_address("::")
+    asked = p.icmp(135, data=own.packed)
+    group = ip_address(ip_address("ff02::1:ff00:0").packed[:13] + own.packed[13:])
+    probe = struct.pack("!HHBBH", 1, p.IPV4, 6, 4, 1) + mac_bytes(pod.applied.pod_mac) + bytes(10)
     with raw_socket(pod) as raw, node.counting("stack_link_talk") as grown:
-        packet = Ip(ip_address("fe80::5"), ip_address("ff02::1:ff00:1"), p.ICMPV6, asked, hop_limit=255)
-        raw.send(frame("33:33:ff:00:00:01", pod.applied.pod_mac, packet))
-        raw.send(frame("ff:ff:ff:ff:ff:ff", pod.applied.pod_mac, bytes(28), ethertype=p.ARP))
+        packet = Ip(nobody, group, p.ICMPV6, asked, hop_limit=255)
+        raw.send(frame(f"33:33:{group.packed[12:].hex(':')}", pod.applied.pod_mac, packet))
+        body = probe + pod.address(4).packed
+        raw.send(frame("ff:ff:ff:ff:ff:ff", pod.applied.pod_mac, body, ethertype=p.ARP))
     assert grown["stack_link_talk"] >= 2

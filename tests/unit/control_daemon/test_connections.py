@@ -363,7 +363,7 @@ def threads() -> int:
 
 def test_idle_connections_are_bounded_and_end(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 of one peer; the kubelet, another one, is served at once."""
-    monkeypatch.setattr(http_api, "REQUEST_TIMEOUT", 3.0)
+    monkeypatch.setattr(http_api, "IDLE_TIMEOUT", 3.0)
     with ExitStack() as held:
         kubelet = held.enter_context(say(port, b"", source="127.0.0.2"))
         for _ in range(300):
