@@ -15,8 +15,13 @@ from datapath.plan import HOST_LINK_SETTINGS, Place, Plan, plan, pods_rule
 from datapath.repair import not_shut_off
 
 
-def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None) -> tuple[Difference, ...]:
-    """``eni`` is the link index of its ENI, None if that is gone; ``netns`` None leaves out the pod's end."""
+def check(
+    socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None, *, own_gateway: bool
+) -> tuple[Difference, ...]:
+    """``eni`` is the link index of its ENI, None if that is gone; ``netns`` None leaves out the pod's end.
+
+    ``own_gateway`` as for ``Place``.
+    """
     host = link.find(socket, endpoint.host_link)
     if host is None:
         return (Difference(f"link {endpoint.host_link}", ABSENT),)
@@ -35,7 +40,7 @@ def check(socket: Socket, endpoint: Endpoint, netns: int | None, eni: int | None
         else:
             found.extend(_link_differences(inside, endpoint.mtu))
     pod_mac = inside.mac if inside is not None else layout.pod_mac(endpoint.container_id, endpoint.ifname)
-    place = Place(host.index, host.lower, eni, host.mac, pod_mac)
+    place = Place(host.index, host.lower, eni, host.mac, pod_mac, own_gateway)
     wanted = plan(endpoint, place)
     found.extend(_host_differences(socket, endpoint, wanted))
     if netns is not None and inside is not None:

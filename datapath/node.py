@@ -108,6 +108,16 @@ def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]
     return families
 
 
+def answers_by_link() -> bool:
+    """Whether links need the gateway's address, as ARP is answered for a link's own addresses only.
+
+    IPVS with ``strictARP`` has it so. Not where 127.0.0.0/8 is routed as well: that makes an address of scope
+    host one to send from, and the node's probes would come from 169.254.1.1.
+    """
+    names = ("net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/route_localnet")
+    return tuple(map(sysctl.read, names)) == ("1", "0")
+
+
 def mend_settings(families: Iterable[int]) -> tuple[str, ...]:
     """What ``prepare`` set for all links and somebody has set otherwise: put right, and named.
 

@@ -38,13 +38,17 @@ LOOPBACK = 1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an endpoint is: the indices of its three links, and the MACs of its pair."""
+    """Where an endpoint is: the indices of its three links, and the MACs of its pair.
+
+    ``own_gateway``: the node answers ARP for a link's own addresses only, so the link needs the gateway's.
+    """
 
     host: int
     pod: int
     eni: int
     host_mac: str
     pod_mac: str
+    own_gateway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,8 @@ def _host_addresses(endpoint: Endpoint, place: Place) -> tuple[Assigned, ...]:
     found = []
     if any(isinstance(extra, IPv4Network) for extra in endpoint.extra_routes):
         found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link))
+    elif place.own_gateway and endpoint.ipv4 is not None:
+        found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_HOST, device=endpoint.host_link))
     if endpoint.ipv6 is not None:
         gateway = layout.POD_GATEWAY_V6
         found.append(Assigned(gateway, 128, place.host, SCOPE_LINK, device=endpoint.host_link))

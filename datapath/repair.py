@@ -46,16 +46,22 @@ def steps(
     endpoints: Sequence[Endpoint],
     enis: Mapping[str, int],
     rows: Mapping[int, frozenset[Address]],
+    *,
+    own_gateway: bool = False,
 ) -> list[Step]:
     """For ``endpoints``, all that should exist, and ``enis``, the link index of each known ENI's MAC.
 
+    ``own_gateway`` as for ``Place``.
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
     ``rows``: what the fast path carries, by link.
     """
     mine = owned(observed, endpoints)
     found: list[Step] = list(_back_in_place(observed, endpoints))
     for endpoint, host in mine.items():
-        found.extend(_mend(observed, endpoint, host, enis))
+        eni = enis.get(endpoint.eni.mac.lower())
+        mac = pod_mac(endpoint, host)
+        place = Place(host.index, host.lower, eni or 0, host.mac, mac, own_gateway)
+        found.extend(_mend(observed, endpoint, host, place))
     found.extend(_stale_routes(observed, mine))
     found.extend(_stale_rules(observed, mine, rows))
     return found
@@ -120,15 +126,13 @@ def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
     return not host.alias and set(observed.addresses_of(host.index)) == set(endpoint.addresses())
 
 
-def _mend(observed: Observed, endpoint: Endpoint, host: Link, enis: Mapping[str, int]) -> Iterator[Step]:
+def _mend(observed: Observed, endpoint: Endpoint, host: Link, place: Place) -> Iterator[Step]:
     yield from _mend_link(endpoint, host)
-    eni = enis.get(endpoint.eni.mac.lower())
-    place = Place(host.index, host.lower, eni or 0, host.mac, pod_mac(endpoint, host))
     wanted = plan(endpoint, place)
     planned: list[Object] = [*wanted.host_addresses, *wanted.host_routes]
     if place.pod_mac:
         planned.extend(wanted.host_neighbours)
-    if eni is not None:
+    if place.eni:
         planned.extend(wanted.host_rules)
         yield from _conflicts(observed, wanted.host_rules)
     present: list[Object] = [

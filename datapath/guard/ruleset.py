@@ -1,11 +1,12 @@
 """What the guard's table holds. Pure: names of the ENIs in, chains and rules out.
 
     chain          packets                            what becomes of them
-    prerouting     from a link and an address that    accepted
-    (before        were found right a short time ago
-    conntrack)     from a pod's host link             go to from_pod
-                   from an ENI                        go to from_eni
+    prerouting     from a pod's host link             go to from_pod
+    (before        from an ENI                        go to from_eni
+    conntrack)
     from_pod       IPv6                               go to from_pod_6
+                   from a link and an address that    accepted
+                   were found right a short time ago
                    from an address whose route is     dropped
                    not the link they came by
                    else                               remembered for a short time
@@ -21,7 +22,7 @@
                                                       with an error to their sender
     input          from a pod's host link             go to to_node
     to_node        to 127.0.0.0/8                     dropped
-                   to the gateway, no ICMP            dropped
+                   to the gateway, a TCP call         dropped; an answer to it is none
 
 The kernel asks its routes for 0.4 us in IPv6 and 0.1 in IPv4; to find what is remembered takes 0.04. An
 element is a link and an address that is routed to it, so a pod fills nothing, and a link's number is not used
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cache
@@ -52,7 +53,8 @@ NEIGHBOURS_PER_MINUTE, NEIGHBOURS_BURST = 12, 12
 _RAW = -300
 _IFNAME = 16
 _ICMPV6 = 58
-_ICMP = 1
+_TCP = 6
+_SYN, _ACK = 0x02, 0x10
 _RTN_UNICAST = 1
 _MLD = (131, 132, 143)
 _RS, _RA, _NS, _NA, _REDIRECT = 133, 134, 135, 136, 137
@@ -72,7 +74,7 @@ class Reason(StrEnum):
 MEANINGS = {
     Reason.SOURCE: "a pod sent from an address that is not its own",
     Reason.LOOPBACK: "a pod sent to 127.0.0.0/8 of the node",
-    Reason.GATEWAY: "a pod sent something else than ICMP to its gateway's address 169.254.1.1",
+    Reason.GATEWAY: "a pod called its gateway's address 169.254.1.1 by TCP",
     Reason.ROUTER: "a pod sent a router advertisement or a redirect",
     Reason.NEIGHBOURS: "a pod asked with too many link-local senders a minute",
     Reason.NO_POD: "an ENI brought a packet to an address that no pod has; its sender is told unreachable",
@@ -138,6 +140,7 @@ CHAINS = (
     Chain("input", Hook.INPUT),
 )
 PRIORITY = _RAW
+_RIGHT = "found right a short time ago"
 
 
 def ruleset(enis: Iterable[str]) -> Ruleset:
@@ -148,7 +151,7 @@ def ruleset(enis: Iterable[str]) -> Ruleset:
 @cache
 def _of_every_node() -> tuple[Rule, ...]:
     return (
-        *_prerouting(),
+        _rule("prerouting", "what a pod sends", *_by_pod(), _goto("from_pod")),
         *_from_pod(),
         *_from_pod_6(),
         *_link_local_6(),
@@ -157,14 +160,6 @@ def _of_every_node() -> tuple[Rule, ...]:
         _rule("input", "what a pod sends to the node", *_by_pod(), _goto("to_node")),
         *_to_node(),
     )
-
-
-def _prerouting() -> Iterator[Rule]:
-    chain, right = "prerouting", "found right a short time ago"
-    accept = x.verdict(Verdict.ACCEPT)
-    yield _rule(chain, right, *_is_ipv6(no=True), *_sender(), x.in_set(SEEN), accept)
-    yield _rule(chain, right, *_is_ipv6(), *_sender_6(), x.in_set(SEEN_6), accept)
-    yield _rule(chain, "what a pod sends", *_by_pod(), _goto("from_pod"))
 
 
 def _arrivals(eni: str) -> Rule:
@@ -178,6 +173,7 @@ def _from_pod() -> list[Rule]:
     chain = "from_pod"
     return [
         _rule(chain, "IPv6", *_is_ipv6(), _goto("from_pod_6")),
+        _rule(chain, _RIGHT, *_sender(), x.in_set(SEEN), x.verdict(Verdict.ACCEPT)),
         _drop(chain, Reason.SOURCE, *_not_its_own()),
         _rule(chain, "found right", *_sender(), x.add_to(SEEN)),
     ]
@@ -187,6 +183,7 @@ def _from_pod_6() -> list[Rule]:
     chain = "from_pod_6"
     link_local = (x.load_network(8, 2), x.mask(b"\xff\xc0"), x.equal(b"\xfe\x80"))
     return [
+        _rule(chain, _RIGHT, *_sender_6(), x.in_set(SEEN_6), x.verdict(Verdict.ACCEPT)),
         _rule(chain, "from a link-local address", *link_local, _goto("link_local_6")),
         _rule(chain, "from no address", x.load_network(8, 16), x.equal(bytes(16)), _goto("unspecified_6")),
         _drop(chain, Reason.SOURCE, *_not_its_own()),
@@ -197,10 +194,11 @@ def _from_pod_6() -> list[Rule]:
 def _to_node() -> list[Rule]:
     chain, ipv4 = "to_node", _is_ipv6(no=True)
     to_gateway = (x.load_network(16, 4), x.equal(layout.POD_GATEWAY.packed))
-    no_icmp = (x.load_meta(Meta.L4PROTO), x.differs(bytes([_ICMP])))
+    tcp = (x.load_meta(Meta.L4PROTO), x.equal(bytes([_TCP])))
+    call = (x.load_transport(13, 1), x.mask(bytes([_SYN | _ACK])), x.equal(bytes([_SYN])))
     return [
         _drop(chain, Reason.LOOPBACK, *ipv4, x.load_network(16, 1), x.equal(b"\x7f")),
-        _drop(chain, Reason.GATEWAY, *ipv4, *to_gateway, *no_icmp),
+        _drop(chain, Reason.GATEWAY, *ipv4, *to_gateway, *tcp, *call),
     ]
 
 

@@ -60,6 +60,7 @@ class PolicyRoute:
         self.closed: tuple[Network, ...] = ()
         """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
         self._families: frozenset[int] = frozenset()
+        self._own_gateway = False
         # Held by whatever takes away, so that a repair adds nothing for a pod that is just being removed.
         self._removing = threading.Lock()
 
@@ -88,6 +89,7 @@ class PolicyRoute:
         addresses = tuple(host_addresses)
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
+            self._own_gateway = node.answers_by_link()
         self.guard.stand(self._eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
@@ -159,7 +161,8 @@ class PolicyRoute:
             if eni is None:
                 raise _no_eni(endpoint)
             pair = self._pairs.make(socket, endpoint, netns)
-            place = Place(pair.host.index, pair.host.lower, eni, pair.host.mac, pair.pod_mac)
+            host = pair.host
+            place = Place(host.index, host.lower, eni, host.mac, pair.pod_mac, self._own_gateway)
             try:
                 self._write(socket, endpoint, netns, place, fresh=pair.fresh)
             except BaseException:
@@ -176,7 +179,7 @@ class PolicyRoute:
         endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
-            return inspection.check(socket, endpoint, netns, eni)
+            return inspection.check(socket, endpoint, netns, eni, own_gateway=self._own_gateway)
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         """See ``Mode.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
@@ -228,6 +231,8 @@ class PolicyRoute:
         that is missing is not made here: compare ``observe().links`` and call ``setup``.
         """
         with self._sockets.borrowed() as socket, self._removing:
+            with self._inside():
+                self._own_gateway = node.answers_by_link()
             observed = seen.observe(socket)
             endpoints = self._of_families_here(endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
@@ -236,7 +241,8 @@ class PolicyRoute:
             found = repair.node_steps(observed, self._families, names)
             for prepared, state in looks:
                 found += repair.eni_steps(prepared, state)
-            found += repair.steps(observed, endpoints, enis, self._shortcut.carried())
+            rows = self._shortcut.carried()
+            found += repair.steps(observed, endpoints, enis, rows, own_gateway=self._own_gateway)
             done = [step.difference for step in found if _attempt(socket, step)]
             done += self.guard.stand(names)
             done += self._mend_settings()

@@ -5,10 +5,11 @@ Each attack is followed by something honest by the same way, so that no test wai
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 
@@ -176,6 +177,27 @@ def test_asked_for_its_gateway_the_node_answers(
     assert mac in answer[14:], "in the body as well"
 
 
+def test_a_guest_is_answered_where_links_answer_for_themselves_only(
+    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+) -> None:
+    """kube-proxy's IPVS sets arp_ignore for ``strictARP``. Pods that are there wait for the next repair."""
+    with namespace.entered(world.node):
+        sysctl.write("net/ipv4/conf/all/arp_ignore", "1")
+    endpoints = [one.endpoint for one in pods]
+    assert {one.what for one in mode.repair(endpoints)} == {
+        f"address {GATEWAY}/32 dev {one.host_link}" for one in endpoints
+    }
+    endpoint, netns = world.endpoint(ENI1), world.namespace()
+    later = Pod(netns, endpoint, mode.setup(endpoint, netns))
+    for guest in (pods[0], later):
+        with raw(guest.netns) as wire:
+            wire.send(guest.ask(guest.address(4)))
+            assert heard(wire, lambda frame: answers(frame, 4))
+    assert exchange(world.node, later.netns, later.address(4)) == str(HOST), "not from the gateway's address"
+    assert mode.check(later.endpoint, later.netns) == ()
+    assert mode.repair([*endpoints, later.endpoint]) == ()
+
+
 def answers(frame: bytes, version: int) -> bool:
     if version == 4:
         return frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2" and frame[28:32] == GATEWAY.packed
@@ -196,20 +218,44 @@ def test_a_guest_without_permanent_neighbours_talks(
     assert exchange(other.netns, guest.netns, guest.address(version)) == str(other.address(version))
 
 
-def test_only_icmp_is_for_the_gateways_address(world: World, pods: tuple[Pod, Pod, Pod]) -> None:
+def test_the_gateways_address_takes_no_calls(
+    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+) -> None:
     """What listens at every address of the node is not to be had by one that no policy knows."""
     attacker = pods[0]
     with namespace.entered(world.node):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with listener, raw(attacker.netns) as sender:
-        listener.bind(("0.0.0.0", PORT))
-        listener.settimeout(5.0)
+        listener = socket.create_server(("0.0.0.0", PORT))
+    with listener:
         for target in (GATEWAY, HOST):
-            sender.send(attacker.frame(udp(attacker.address(4), target, PORT)))
-        listener.recv(64)
-        listener.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            listener.recv(64)
+            with namespace.entered(attacker.netns):
+                caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            with caller:
+                caller.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    caller.connect((str(target), PORT))
+                if target == HOST:
+                    listener.settimeout(5.0)
+                    accepted, _ = listener.accept()
+                    assert accepted.getsockname()[0] == str(HOST)
+                    accepted.close()
+    assert dropped(mode)["gateway"] >= 1
+
+
+def test_what_the_node_calls_from_the_gateways_address_is_answered(world: World, mode: PolicyRoute) -> None:
+    """It does so for a pod with extra routes, whose host link has the address."""
+    extra = (ip_network("192.168.0.0/16"),)
+    endpoint, netns = world.endpoint(ENI1, extra_routes=extra), world.namespace()
+    mode.setup(endpoint, netns)
+    assert endpoint.ipv4 is not None
+    exchange(world.node, netns, endpoint.ipv4)
+    with namespace.entered(netns):
+        listener = socket.create_server((str(endpoint.ipv4), PORT))
+    with namespace.entered(world.node):
+        caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with listener, caller:
+        caller.settimeout(5.0)
+        caller.connect((str(endpoint.ipv4), PORT))
+    assert dropped(mode) == {}
 
 
 def neighbours(world: World, attacker: Pod, version: int) -> list[str]:
