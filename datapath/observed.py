@@ -91,9 +91,9 @@ def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     found: dict[int, frozenset[Address]] = {}
-    for index, carried in _signs(observed, rows):
+    for index, one in _signs(observed, rows):
         if index in there:
-            found[index] = found.get(index, frozenset()) | {carried}
+            found[index] = found.get(index, frozenset()) | {one}
     return found
 
 

@@ -15,7 +15,7 @@
  * to one of another ENI	STACK_OTHER_ENI
  * its pod is off, or down	see endpoint_decide()
  * of a kind for the stack	see shape_decide()
- * an answer to the stack	see flow_decide()
+ * of a flow of the stack's	see flow_decide()
  * longer than the pod's MTU	STACK_MTU
  * else				FAST_POD
  */
@@ -24,6 +24,7 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 {
 	struct settings *settings = settings_get();
 	struct ethhdr *eth = frame_header(skb);
+	const struct owner beyond = {};
 	struct endpoint *to;
 	enum reason reason;
 	__be16 type;
@@ -55,7 +56,8 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 	reason = shape_decide(packet, fault);
 	if (reason != GO_ON)
 		return reason;
-	reason = flow_decide(skb, packet);
+	reason = flow_decide(skb, packet,
+			     peer_is_noted(to->slot, peer_of(&packet->flow.source, &beyond)));
 	if (reason != GO_ON)
 		return reason;
 	if (!packet_fits(skb, packet, to->mtu, to->host_ifindex))
@@ -74,7 +76,7 @@ int eni_ingress(struct __sk_buff *skb)
 	struct packet packet = {};
 
 	decision.reason = eni_decide(skb, &packet, &decision);
-	if (reason_is_drop(decision.reason))
+	if (reason_class_of(decision.reason) == CLASS_DROP)
 		decision.verdict = VERDICT_DROP;
 	return decision_act(skb, HOOK_ENI_INGRESS, &decision, &packet.flow);
 }

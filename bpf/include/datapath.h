@@ -11,15 +11,17 @@
 #include "include/flow.h"
 
 enum datapath_limit {
-	DATAPATH_VERSION = 1,
+	DATAPATH_VERSION = 2,
 	/* Room for reasons in a row of `reason_counts`, so that a new one changes no layout. */
 	REASON_ROOM = 64,
 	ENDPOINTS_MAX = 4096,
 	PODS_MAX = 2048,
 	ENIS_MAX = 64,
 	STACK_PREFIXES_MAX = 65536,
-	STACK_FLOWS_MAX = 65536,
-	STACK_PAIRS = 65536, /* a power of two: see stack_pair_of() */
+	STACK_FLOWS_MAX = 262144,
+	FLOWS_PER_POD = 8192, /* in one epoch of `flows` */
+	FLOW_EPOCHS = 4,      /* of which two are in use: see flow_table.h */
+	PEERS_NOTED = 2048,   /* a power of two: see peer_of() */
 	SLOTS_MAX = 2048,
 	TRACE_BYTES = 262144,
 };
@@ -34,9 +36,9 @@ enum hook {
 enum verdict {
 	VERDICT_STACK = 0, /* on to whatever comes after the program */
 	VERDICT_DROP = 1,
-	VERDICT_PEER = 2,  /* into the pod behind the host veth `target` */
-	VERDICT_ENI = 3,   /* out of the ENI `target`, MACs written */
-	VERDICT_NEIGH = 4, /* out of the ENI `target`, MACs by the kernel's neighbour table */
+	VERDICT_PEER = 2,   /* into the pod behind the host veth `target` */
+	VERDICT_ENI = 3,    /* out of the ENI `target`, MACs written */
+	VERDICT_NEIGH = 4,  /* out of the ENI `target`, MACs by the kernel's neighbour table */
 	VERDICT_ANSWER = 5, /* back to the pod that asked, as the answer */
 };
 
@@ -93,7 +95,7 @@ enum reason {
 	STACK_TRANSPORT = 21,
 	/* Too long for the next link; the stack tells the sender, or fragments. */
 	STACK_MTU = 22,
-	/* It answers what the stack sent. */
+	/* Of a flow that the stack carries: one direction goes the way of the other. */
 	STACK_FLOW = 23,
 	/* An ICMP error about what the stack sent, or about what cannot be read. */
 	STACK_QUOTE = 24,
@@ -109,17 +111,16 @@ enum reason {
 	/* The kernel would not let the packet be changed (out of memory). */
 	DROP_KERNEL = 29,
 
-	/* The stack sent the first packet of a flow, or the record of it had been forgotten. */
+	/* The stack sent the first packet of a flow on record, or, where conntrack is asked, of a pod and a peer. */
 	SEEN_NEW = 30,
-	/* The stack sent another packet of a flow that is on record. */
+	/* The stack sent another packet of what was noted before. */
 	SEEN_KNOWN = 31,
 	/* A packet of the fast path on its way out. */
 	SEEN_FAST = 32,
-	/* Nothing that has a reply to be told by: ARP, ND, multicast, later fragments, ICMP errors. */
+	/* Of no pod of this node, or nothing to tell a reply by: ARP, ND, multicast, later fragments, ICMP errors. */
 	SEEN_NOTHING = 33,
 	/* It has an address of the node's, which the VPC takes from the node's own ENI only: sent on by that. */
 	SEEN_HOME = 34,
-
 	/* From a pod, and the frame carries a VLAN tag, of whatever VID: the stack would look beneath it. */
 	DROP_VLAN = 35,
 	/* From a pod, and neither ARP nor IPv4 nor IPv6. */
@@ -138,6 +139,12 @@ enum reason {
 	/* A pod asked for its gateway's MAC by ARP or neighbour discovery, and was answered. */
 	FAST_ANSWER = 42,
 
+	/* The stack sent it, and its flow has no record: the pod's share is used up, or the table is full. */
+	SEEN_REFUSED = 43,
+
+	/* A flow of this pod and this peer could not be recorded, so the stack carries all that they have. */
+	STACK_UNRECORDED = 44,
+
 	REASON_COUNT,
 };
 
@@ -146,7 +153,8 @@ _Static_assert(REASON_COUNT <= REASON_ROOM, "counters have room for every reason
 enum endpoint_flag {
 	ENDPOINT_OFF = 1,    /* the stack carries what this pod sends and receives */
 	ENDPOINT_PREFIX = 2, /* its address is in a stack prefix: spares the others that look-up */
-	ENDPOINT_DOWN = 4,   /* its link was down when the agent last heard of it, and nothing came by it since */
+	ENDPOINT_EARLIER = 4, /* it may have sent before anything was noted: all its flows are looked up */
+	ENDPOINT_DOWN = 8,   /* its link was down when last heard of, and no frame came by it since */
 };
 
 /* The first 12 bytes of a frame. */
@@ -162,10 +170,11 @@ struct endpoint {
 	struct macs macs; /* to the pod, from its host veth */
 	__u32 mtu;	  /* of its host veth */
 	__u32 flags;
-	__u32 slot; /* its row of `endpoint_counts` */
+	__u32 slot;	  /* its row of `endpoint_counts` and of `flow_owners` */
+	__u32 generation; /* which of the pods that have had the slot */
 };
 
-_Static_assert(sizeof(struct endpoint) == 32, "no hole");
+_Static_assert(sizeof(struct endpoint) == 36, "no hole");
 
 /* Value of `pods`, keyed by host veth: who may send what. An address that it has not got is zero. */
 struct pod {
@@ -207,33 +216,91 @@ struct stack_prefix_value {
 	enum stack_kind kind;
 };
 
-/* Value of `stack_flows`, keyed by struct flow as the stack sent it. */
-struct stack_flow {
-	__u64 noted; /* nanoseconds since boot */
+/* How long a flow may be idle before the kernel's conntrack forgets it; each has a row of `settings`. */
+enum flow_kind {
+	FLOW_TCP_BRIEF = 0,   /* opening, or reset */
+	FLOW_TCP_OPEN = 1,    /* established */
+	FLOW_TCP_CLOSING = 2, /* one side has said FIN */
+	FLOW_UDP = 3,
+	FLOW_SCTP = 4,
+	FLOW_OTHER = 5,
+	FLOW_KINDS,
 };
 
+/* A pod as the owner of a flow's end. All zero: no pod of this node. */
+struct owner {
+	__u32 slot;
+	__u32 generation;
+};
+
+/* Key of `flows`: the same for both directions, as `low` is the lesser end whoever sends. */
+struct flow_key {
+	struct address low;
+	struct address high;
+	__be16 low_port;
+	__be16 high_port;
+	__u8 protocol;
+	__u8 epoch; /* of those in which rows are kept: see flow_table.h */
+	__u8 padding[2];
+};
+
+_Static_assert(sizeof(struct flow_key) == 40, "keys are compared by byte");
+
+/* Value of `flows`: a flow that the stack carries. It is void once an end has another owner. */
+struct stack_flow {
+	__u64 seen; /* nanoseconds since boot */
+	struct owner low;
+	struct owner high;
+	__u32 flow_kind; /* enum flow_kind */
+	__u32 charged;	 /* slot of the pod whose share it is of */
+};
+
+_Static_assert(sizeof(struct stack_flow) == 32, "no hole");
+
 /*
- * Value of `stack_pairs`, its one row: 1 where a flow in `stack_flows` has addresses of that hash, which spares
- * all others the look-up of their flow. What is 1 stays so: that costs a look-up, a wrong 0 a connection.
+ * Value of `flow_owners`, keyed by slot: what is known of a pod's flows by the stack. `noted` is 1 where the
+ * stack has sent something between the pod and a peer of that hash, which spares all others the look-up of their
+ * flow; a pod of this node is a peer as itself, anybody else by the address. What is 1 stays so until the slot has another pod: that costs a look-up, a wrong 0 a
+ * connection.
  */
-struct stack_pairs {
-	__u8 noted[STACK_PAIRS];
+struct flow_owner {
+	__u64 blind_until;    /* until then flows without a record may exist; nanoseconds since boot */
+	__u32 generation;     /* of the pod that has the slot */
+	__u32 refused_share;  /* packets whose flow was not recorded: the pod had its share */
+	__u32 refused_full;   /* the same, as the table had no room */
+	__u32 padding;
+	__u8 noted[PEERS_NOTED];
+};
+
+_Static_assert(sizeof(struct flow_owner) == 24 + PEERS_NOTED, "no hole");
+
+/* Value of `flow_counts`, keyed by slot * FLOW_EPOCHS + epoch: how much of its share a pod has. */
+struct flow_count {
+	__u32 added; /* by programs */
+};
+
+/* Value of `flow_kept`, keyed alike: what the agent carried over from the epoch before. */
+struct flow_kept {
+	__u32 kept;
 };
 
 enum setting_flag {
 	SETTING_FAST = 1,
 	SETTING_TRACE = 2,
+	SETTING_CONNTRACK = 4, /* TCP and UDP are asked of conntrack and need no records */
+	SETTING_ASK = 8,       /* not all is noted yet: each flow is looked up, and what is not asked is the stack's */
 };
 
 /* The one row of `settings`. */
 struct settings {
 	__u32 flags;
-	__u32 fast_mark;	      /* set in skb->mark of what leaves by an ENI on the fast path */
-	struct address trace_address; /* only packets from or to it are told; zero: all */
-	__u32 home_ifindex;	      /* the node's own ENI; zero: not known */
+	struct address trace_address;	 /* only packets from or to it are told; zero: all */
+	__u32 home_ifindex;		 /* the node's own ENI; zero: not known */
+	__u32 flow_epoch;		 /* in which flows are recorded now */
+	__u32 flow_timeouts[FLOW_KINDS]; /* seconds, by enum flow_kind; zero: never */
 };
 
-_Static_assert(sizeof(struct settings) == 28, "no hole");
+_Static_assert(sizeof(struct settings) == 28 + 4 * FLOW_KINDS, "no hole");
 
 /* Value of `reason_counts`, keyed by hook. */
 struct hook_counters {

@@ -8,7 +8,7 @@
 
 /*
  * What became of a frame. Each frame adds one to one of these, on the port where it came in.
- * The prefix is the class: PASS_ is what a healthy node sees, DROP_ is what a VPC refuses.
+ * The prefix is the class: PASS_ is what a healthy node sees, DROP_ is what a VPC refuses. A number says nothing.
  * Numbers are never reused; new ones go before REASON_COUNT.
  */
 enum fabric_reason {

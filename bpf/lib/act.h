@@ -172,22 +172,35 @@ static __always_inline void decision_report(struct __sk_buff *skb, enum hook hoo
 		trace_tell(skb, hook, decision, flow);
 }
 
-/* What leaves by an ENI passes stack_egress, which is to know it by its mark. */
-static __always_inline void mark_fast(struct __sk_buff *skb)
-{
-	struct settings *settings = settings_get();
+/*
+ * What leaves by an ENI passes stack_egress, which is to know it: by a bit of skb->mark and by skb->tc_index
+ * together. A process of the node sets the mark (SO_MARK), and so does nftables, but neither sets tc_index. A pod
+ * that may load programs sets tc_index on its own side, but on its way here the mark is taken off, as of all that
+ * changes namespaces; and tc_index is taken off by us of what goes on to the stack. The device that the packet
+ * came by is part of it, so that it means nothing on another node.
+ */
+#define FAST_MARK  0x20 /* not kube-proxy's 0x4000 and 0x8000, Felix' 0xffff0000, Cilium's 0x0f00 */
+#define FAST_INDEX 0xfa57
 
-	if (settings)
-		skb->mark |= settings->fast_mark;
+static __always_inline void stamp_fast(struct __sk_buff *skb)
+{
+	skb->mark |= FAST_MARK;
+	skb->tc_index = (FAST_INDEX ^ skb->ifindex) & 0xffff;
+}
+
+static __always_inline bool is_stamped_fast(const struct __sk_buff *skb)
+{
+	return skb->mark & FAST_MARK &&
+	       skb->tc_index == ((FAST_INDEX ^ skb->ingress_ifindex) & 0xffff);
 }
 
 /*
  * verdict	header			answer to tc
- * STACK	as it came		the next program, or the stack
+ * STACK	as it came, no stamp	the next program, or the stack
  * DROP		as it came		drop
  * PEER		rewritten		into the pod, at once and on this CPU
- * ENI		rewritten, marked	out of the ENI
- * NEIGH	hop limit, marked	out of the ENI by the kernel's neighbour table
+ * ENI		rewritten, stamped	out of the ENI
+ * NEIGH	hop limit, stamped	out of the ENI by the kernel's neighbour table
  */
 static __always_inline int decision_act(struct __sk_buff *skb, enum hook hook,
 					struct decision *decision, const struct flow *flow)
@@ -203,12 +216,14 @@ static __always_inline int decision_act(struct __sk_buff *skb, enum hook hook,
 	case VERDICT_PEER:
 		return bpf_redirect_peer(decision->target, 0);
 	case VERDICT_ENI:
-		mark_fast(skb);
+		stamp_fast(skb);
 		return bpf_redirect(decision->target, 0);
 	case VERDICT_NEIGH:
-		mark_fast(skb);
+		stamp_fast(skb);
 		return bpf_redirect_neigh(decision->target, (void *)0, 0, 0);
 	default:
+		if (hook != HOOK_STACK_EGRESS)
+			skb->tc_index = 0;
 		return TC_ACT_UNSPEC;
 	}
 }

@@ -7,8 +7,10 @@
 #ifndef TERWAY_LIB_DECISION_H
 #define TERWAY_LIB_DECISION_H
 
+#include "lib/conntrack.h"
+#include "lib/flow_table.h"
 #include "lib/packet.h"
-#include "lib/tables.h"
+#include "lib/reason.h"
 
 #define GO_ON REASON_COUNT
 
@@ -134,15 +136,29 @@ static __always_inline enum reason endpoint_decide(const struct endpoint *to)
 	return to->flags & ENDPOINT_OFF ? STACK_POD_OFF : DROP_POD_DOWN;
 }
 
-static __always_inline bool reason_is_drop(enum reason reason)
+/*
+ * Of a pod and a peer that the stack has sent something between: is it this flow?
+ *
+ * conntrack is asked and knows it			STACK_FLOW
+ * it is on record					STACK_FLOW
+ * it may be one without a record			STACK_UNRECORDED
+ */
+static __noinline enum reason carrier_decide(struct __sk_buff *skb, const struct flow *flow)
 {
-	return (reason >= DROP_SRC_MAC && reason <= DROP_KERNEL) ||
-	       (reason >= DROP_VLAN && reason <= DROP_POD_DOWN);
-}
+	struct settings *settings = settings_get();
+	struct flow_entry entry = {};
+	__u64 now = bpf_ktime_get_ns();
 
-static __always_inline bool flow_is_of_stack(const struct flow *flow)
-{
-	return bpf_map_lookup_elem(&stack_flows, flow) != (void *)0;
+	if (!flow || !settings)
+		return STACK_FLOW;
+	if (conntrack_is_asked(flow->protocol))
+		return conntrack_knows(skb, flow) ? STACK_FLOW : GO_ON;
+	flow_entry_of(flow, &entry);
+	if (flow_is_kept(&entry, settings, now))
+		return STACK_FLOW;
+	if (settings->flags & SETTING_ASK || flow_may_be_unrecorded(&entry, now))
+		return STACK_UNRECORDED;
+	return GO_ON;
 }
 
 /* An ICMP error goes the way of the flow it is about. */
@@ -152,30 +168,29 @@ static __noinline enum reason quote_decide(struct __sk_buff *skb, const struct p
 
 	if (packet_parse(skb, packet->transport + 8, packet->v4, &quote) != PACKET_FINE)
 		return STACK_QUOTE;
-	if (quote.part != PART_WHOLE || flow_is_of_stack(&quote.flow))
+	if (quote.part != PART_WHOLE || carrier_decide(skb, &quote.flow) != GO_ON)
 		return STACK_QUOTE;
 	return GO_ON;
 }
 
 /*
- * The stack answers what the stack sent: it may have translated it, and only it can translate the reply.
+ * What the stack carries it carries in both directions: it may have translated it, and conntrack takes half a
+ * flow for an invalid one. `ask` unless it is sure that the stack has sent nothing between the two ends.
  *
- * the reverse of a flow on record			STACK_FLOW
+ * a flow of the stack's				see carrier_decide()
  * an ICMP error that quotes one, a fragment or noise	STACK_QUOTE
  */
-static __always_inline enum reason flow_decide(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline enum reason flow_decide(struct __sk_buff *skb, const struct packet *packet,
+					       bool ask)
 {
-	struct flow reverse = {
-		.source = packet->flow.destination,
-		.destination = packet->flow.source,
-		.source_port = packet->flow.destination_port,
-		.destination_port = packet->flow.source_port,
-		.protocol = packet->flow.protocol,
-	};
+	struct settings *settings = settings_get();
+	enum reason reason;
 
-	if (stack_pair_is_noted(&reverse.source, &reverse.destination) &&
-	    flow_is_of_stack(&reverse))
-		return STACK_FLOW;
+	if (ask || (settings && settings->flags & SETTING_ASK)) {
+		reason = carrier_decide(skb, &packet->flow);
+		if (reason != GO_ON)
+			return reason;
+	}
 	if (icmp_is_error(packet->flow.protocol, packet->icmp_type))
 		return quote_decide(skb, packet);
 	return GO_ON;

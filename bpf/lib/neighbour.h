@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * This file holds the messages of ARP (RFC 826, 5227), neighbour discovery (RFC 4861) and MLD (RFC 2710, 3810), and
- * how a question in the skb becomes its answer: from the IP header on, as the Ethernet header is the caller's.
+ * This file holds the messages of ARP (RFC 826, 5227) and neighbour discovery (RFC 4861), and how a question in
+ * the skb becomes its answer: from the IP header on, as the Ethernet header is the caller's.
  */
 #ifndef TERWAY_LIB_NEIGHBOUR_H
 #define TERWAY_LIB_NEIGHBOUR_H
@@ -12,7 +12,7 @@
 #define ARPHRD_ETHER  1
 #define ARPOP_REQUEST 1
 #define ARPOP_REPLY   2
-#define ND_AT	(ETH_HLEN + sizeof(struct ipv6hdr))
+#define ND_AT	      (ETH_HLEN + sizeof(struct ipv6hdr))
 
 #define ND_FLAGS_ANSWER 0xe0000000 /* router, solicited, override */
 #define ND_SOURCE_MAC	1	   /* option: source link-layer address */

@@ -448,8 +448,8 @@ static __noinline bool segments_fit(struct __sk_buff *skb, __u32 ifindex)
 }
 
 /*
- * Whether the packet, or for a GSO frame its longest segment, takes at most `mtu` bytes of IP on the wire of the
- * device. What lies behind the packet in the frame counts: it is sent as well.
+ * Whether the packet, or for a GSO frame its longest segment, takes at most `mtu` bytes of IP on the wire of
+ * the device. What lies behind the packet in the frame counts: it is sent as well.
  */
 static __always_inline bool packet_fits(struct __sk_buff *skb, const struct packet *packet,
 					__u32 mtu, __u32 ifindex)
@@ -464,8 +464,8 @@ static __always_inline bool packet_fits(struct __sk_buff *skb, const struct pack
 }
 
 /*
- * The same as a number, for whoever has no device to ask the kernel about: of a tunnel's GSO frame it is exact if
- * the last segment is as long as the others, and else may be too short.
+ * The same as a number, for whoever has no device to ask the kernel about: of a tunnel's GSO frame it is exact
+ * if the last segment is as long as the others, and else may be too short.
  */
 static __always_inline __u32 packet_wire_length(struct __sk_buff *skb, const struct packet *packet)
 {

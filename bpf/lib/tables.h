@@ -18,6 +18,7 @@ const volatile enum verdict verdict_type = VERDICT_STACK;
 const volatile enum reason reason_type = REASON_COUNT;
 const volatile enum endpoint_flag endpoint_flag_type = ENDPOINT_OFF;
 const volatile enum setting_flag setting_flag_type = SETTING_FAST;
+const volatile enum flow_kind flow_kind_type = FLOW_KINDS;
 const volatile struct trace_event trace_event_type = {};
 
 struct {
@@ -50,18 +51,34 @@ struct {
 } stack_prefixes SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, STACK_FLOWS_MAX);
-	__type(key, struct flow);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct flow_key);
 	__type(value, struct stack_flow);
-} stack_flows SEC(".maps");
+} flows SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, SLOTS_MAX);
+	__uint(map_flags, BPF_F_MMAPABLE); /* the agent writes single fields beside the programs */
 	__type(key, __u32);
-	__type(value, struct stack_pairs);
-} stack_pairs SEC(".maps");
+	__type(value, struct flow_owner);
+} flow_owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLOTS_MAX *FLOW_EPOCHS);
+	__type(key, __u32);
+	__type(value, struct flow_count);
+} flow_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLOTS_MAX *FLOW_EPOCHS);
+	__type(key, __u32);
+	__type(value, struct flow_kept);
+} flow_kept SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -94,35 +111,6 @@ static __always_inline struct settings *settings_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
-}
-
-/*
- * The same for both directions, so that a conversation keeps to one cache line, and hardly ever for two pairs:
- * of addresses in a row, sums and differences would be.
- */
-static __always_inline __u16 stack_pair_of(const struct address *a, const struct address *b)
-{
-	__u64 one = a->word[0] ^ a->word[1] ^ a->word[2] ^ a->word[3];
-	__u64 other = b->word[0] ^ b->word[1] ^ b->word[2] ^ b->word[3];
-
-	return (2 * one + 1) * (2 * other + 1) * 0x9e3779b97f4a7c15 >> 48;
-}
-
-static __always_inline bool stack_pair_is_noted(const struct address *a, const struct address *b)
-{
-	__u32 zero = 0;
-	struct stack_pairs *pairs = bpf_map_lookup_elem(&stack_pairs, &zero);
-
-	return !pairs || pairs->noted[stack_pair_of(a, b)];
-}
-
-static __always_inline void stack_pair_note(const struct address *a, const struct address *b)
-{
-	__u32 zero = 0;
-	struct stack_pairs *pairs = bpf_map_lookup_elem(&stack_pairs, &zero);
-
-	if (pairs)
-		pairs->noted[stack_pair_of(a, b)] = 1;
 }
 
 static __always_inline enum stack_kind stack_kind_of(const struct address *destination)

@@ -119,6 +119,16 @@ static __always_inline enum reason prefix_decide(const struct address *destinati
 	}
 }
 
+/* Whether the stack may have sent something between the pod and whom it sends to. */
+static __always_inline bool is_noted(const struct packet *packet, const struct pod *pod,
+				     const struct endpoint *to)
+{
+	struct owner owner = endpoint_owner(to);
+
+	return (to && to->flags & ENDPOINT_EARLIER) ||
+	       peer_is_noted(pod->slot, peer_of(&packet->flow.destination, &owner));
+}
+
 /*
  * its pod is off, or down	see endpoint_decide()
  * longer than its MTU		STACK_MTU
@@ -203,7 +213,7 @@ static __noinline int pod_is_up(struct pod *pod, __u32 ifindex)
  *	broadcast, multicast (IGMP), IPv4 options (source routes, which Linux refuses unless told otherwise on
  *	the veth and on `all`), extension headers, fragments
  * to where the stack is wanted		see prefix_decide()
- * an answer to the stack		see flow_decide()
+ * of a flow of the stack's	see flow_decide()
  * to a pod of this node		see local_decide()
  * else					see away_decide()
  */
@@ -250,7 +260,7 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 	reason = prefix_decide(&packet->flow.destination, to);
 	if (reason != GO_ON)
 		return reason;
-	reason = flow_decide(skb, packet);
+	reason = flow_decide(skb, packet, is_noted(packet, pod, to));
 	if (reason != GO_ON)
 		return reason;
 	if (to)
@@ -281,7 +291,7 @@ int pod_egress(struct __sk_buff *skb)
 	struct packet packet = {};
 
 	decision.reason = pod_decide(skb, &packet, &decision);
-	if (reason_is_drop(decision.reason))
+	if (reason_class_of(decision.reason) == CLASS_DROP)
 		decision.verdict = VERDICT_DROP;
 	if (decision.verdict == VERDICT_ANSWER)
 		return answer_send(skb, &decision, &packet.flow);

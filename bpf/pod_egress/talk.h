@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * This file holds what a pod may say to its neighbours. The node has one neighbour table for all of its pods, and
- * an address that somebody names in ARP or neighbour discovery takes an entry of it; so a pod names its own
- * addresses and its own MAC. Of link-local addresses that is the one made of the MAC (RFC 4291, appendix A), hence
- * one entry per pod beside the agent's own. A guest with another link-local address loses nothing: the only
+ * This file holds what a pod may say to its neighbours. The node has one neighbour table for all of its pods,
+ * and an address that somebody names in ARP or neighbour discovery takes an entry of it; so a pod names its own
+ * addresses and its own MAC. Of link-local addresses that is the one made of the MAC (RFC 4291, appendix A),
+ * hence one entry per pod beside the agent's own. A guest with another link-local address loses nothing: the only
  * neighbour it can want is the pod's gateway, and that question is answered here, whoever asks.
  */
 #ifndef TERWAY_POD_EGRESS_TALK_H
@@ -100,8 +100,8 @@ static __noinline enum reason arp_decide(struct __sk_buff *skb, const struct pod
 }
 
 /*
- * Whether the options of a message make sense: none too long or too short, every link-layer address the pod's,
- * and none of the source's where there is no source.
+ * Whether the options of a message make sense: none too long or too short, every link-layer address the
+ * pod's, and none of the source's where there is no source.
  */
 static __noinline bool nd_options_are_good(struct __sk_buff *skb, const struct packet *packet,
 					   __u32 at, const struct pod *pod)

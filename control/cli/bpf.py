@@ -26,7 +26,7 @@ def add_words(words: Words) -> None:
     fastpath.add_argument("switch", nargs="?", choices=("status", "on", "off"), default="status")
     group = words.group("bpf", "What the kernel holds of the fast path.", "bpf map endpoints")
     group.add("maps", _listed("maps", draw_maps), "The maps: kind, size, rows, pin.", "maps")
-    one = group.add("map", _map, "All rows of a map, as bpftool map dump has them.", "map stack_flows")
+    one = group.add("map", _map, "All rows of a map, as bpftool map dump has them.", "map flows")
     one.add_argument("name", help="a name that `bpf maps` lists")
     group.add("progs", _listed("progs", draw_programs), "The programs, and where they are attached.", "progs")
     text = "Packets by hook and reason, and what each reason means."
@@ -60,13 +60,18 @@ def _ask(daemon: Daemon, *segments: str) -> list[Row]:
     try:
         rows: list[Row] = daemon.get("bpf", *segments)
     except Unreachable as exc:
-        look = f"`ls {PINS}/v*` and `bpftool map dump pinned {PINS}/v1/endpoints`"
+        look = f"`ls {PINS}/v*` and `bpftool map dump pinned {PINS}/v2/endpoints`"
         raise Unreachable(f"{exc} What the kernel holds can be seen without it: {look}") from exc
     return rows
 
 
 def draw_fastpath(answer: Row) -> str:
-    return "\n".join([f"fast path: {answer['state']} (asked: {answer['asked']})", *_reasons(answer)])
+    lines = [f"fast path: {answer['state']} (asked: {answer['asked']})", *_reasons(answer)]
+    if answer.get("conntrack", "asked") != "asked":
+        lines.append(
+            f"  flows of the stack are recorded, as conntrack cannot be asked: {answer['conntrack']}"
+        )
+    return "\n".join(lines)
 
 
 def _reasons(answer: Row) -> list[str]:
@@ -136,7 +141,18 @@ def draw_counters(rows: list[Row]) -> str:
 def draw_endpoints(rows: list[Row]) -> str:
     if not rows:
         return "no pods"
-    heads = ("POD", "PATH", "OUT PKTS", "BYTES", "IN PKTS", "BYTES", "STACK", "DROPPED", "ADDRESSES")
+    heads = (
+        "POD",
+        "PATH",
+        "OUT PKTS",
+        "BYTES",
+        "IN PKTS",
+        "BYTES",
+        "STACK",
+        "DROPPED",
+        "REFUSED",
+        "ADDRESSES",
+    )
     return table(
         heads,
         [
@@ -146,6 +162,7 @@ def draw_endpoints(rows: list[Row]) -> str:
                 *(row[f"fast_{way}_{unit}"] for way in ("out", "in") for unit in ("packets", "bytes")),
                 row["stack_packets"],
                 row["dropped_packets"],
+                row.get("flows_refused", 0),
                 " ".join(row["addresses"]),
             )
             for row in rows

@@ -99,10 +99,10 @@ class Attachments:
         self._settings = settings
         self._dual = dual
         self._annotate = annotate
+        self._shaping = shaping
         self._detachments = Detachments(
             journal=journal, kernel=kernel, holds=holds, faults=faults, settings=settings
         )
-        self._shaping = shaping
         self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
         self._pods_busy: set[PodKey] = set()
 

@@ -10,9 +10,10 @@ from typing import Any
 from control.model.errors import RequestError
 from datapath.fastpath import inspection
 from datapath.fastpath.bpf_call import ProgramInfo
+from datapath.fastpath.flows import Refusals
 from datapath.fastpath.inspection import Attachment, Inspection
 from datapath.fastpath.path import FastPath
-from datapath.fastpath.reasons import ReasonText, reasons
+from datapath.fastpath.reasons import ReasonText, class_of, reasons
 from datapath.fastpath.tables import EndpointCounts
 from datapath.fastpath.trace import TraceEvent
 from datapath.fastpath.trace_readers import TraceReader
@@ -69,7 +70,7 @@ def counters(fast: FastPath) -> list[Row]:
         {
             "hook": hook,
             "reason": reason,
-            "class": reason.partition("_")[0],
+            "class": class_of(reason).value,
             "packets": packets,
             "text": told[reason].text if reason in told else "",
         }
@@ -82,6 +83,7 @@ def endpoints(fast: FastPath) -> list[Row]:
     """By host veth, with its counts. ``fast``: packets may pass by the stack now; ``why`` not, in a word."""
     on, attached = fast.is_on(), fast.attached()
     counts, nothing = fast.endpoint_counters(), EndpointCounts(0, 0, 0, 0, 0, 0)
+    refused = fast.refusals()
     return [
         {
             "addresses": [str(one) for one in pod.addresses],
@@ -89,6 +91,7 @@ def endpoints(fast: FastPath) -> list[Row]:
             "fast": on and pod.fast and ifindex in attached,
             "why": _why_stack(on, pod.fast, ifindex in attached),
             **{name: getattr(counts.get(ifindex, nothing), name) for name in nothing.__slots__},
+            "flows_refused": _packets(refused.get(ifindex)),
         }
         for ifindex, pod in fast.endpoints().items()
     ]
@@ -97,6 +100,10 @@ def endpoints(fast: FastPath) -> list[Row]:
 def _why_stack(on: bool, pod: bool, attached: bool) -> str:
     """One word for what keeps a pod's packets with the stack, "" for nothing."""
     return "node off" if not on else "pod off" if not pod else "" if attached else "not attached"
+
+
+def _packets(refused: Refusals | None) -> int:
+    return 0 if refused is None else refused.share + refused.full
 
 
 class TraceLines:

@@ -25,6 +25,7 @@ from typing import Any
 
 from control.config.settings import Settings
 from control.daemon.filters import Filters, Terms
+from control.daemon.flow_shares import FlowShares
 from control.daemon.journal import Journal
 from control.daemon.pod_paths import PodPaths
 from control.daemon.service_prefixes import ServicePrefixes
@@ -54,7 +55,7 @@ CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
 
 LINKS_CALM = 0.05
-"""Seconds from a link's event to the look at it: an ADD makes several, and is not to wait for that."""
+"""Seconds from the event of a link that goes down to the look at it, so that many are one look."""
 
 
 class State(StrEnum):
@@ -81,13 +82,17 @@ class Status:
     why: tuple[Why, ...] = ()
     because: tuple[str, ...] = ()
 
+    unasked: str = ""
+    """Why conntrack is not asked whose a flow is, "" if it is, or if there is no fast path."""
+
     def as_json(self) -> dict[str, Any]:
-        return {
+        told = {
             "state": self.state.value,
             "asked": "on" if self.asked else "off",
             "why": [one.value for one in self.why],
             "because": list(self.because),
         }
+        return told if self.state is State.UNAVAILABLE else {**told, "conntrack": self.unasked or "asked"}
 
 
 class FastPathSwitch:
@@ -110,6 +115,7 @@ class FastPathSwitch:
         self._host_cidrs = host_stack_cidrs
         self._services = ServicePrefixes(journal, kubernetes)
         self._pods = PodPaths(journal, kubernetes, shaping)
+        self._shares = FlowShares(journal, kubernetes)
         self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
         self._untold = ""
@@ -176,18 +182,24 @@ class FastPathSwitch:
     def _following_links(self) -> Iterator[None]:
         """Within the block it is noted which pods' links go down and up."""
         loop, fd = asyncio.get_running_loop(), self._companion.links_fd()
+        if fd < 0:
+            yield
+            return
         later: asyncio.TimerHandle | None = None
 
         def readable() -> None:
             nonlocal later
             loop.remove_reader(fd)
-            later = loop.call_later(LINKS_CALM, read)
+            if later is not None:
+                later.cancel()
+            later = loop.call_later(LINKS_CALM, look)
 
-        def read() -> None:
+        def look() -> None:
+            nonlocal later
             loop.add_reader(fd, readable)
-            self._companion.links_changed()
+            later = loop.call_later(SOON, look) if self._companion.links_changed() else None
 
-        loop.add_reader(fd, readable)
+        look()
         try:
             yield
         finally:
@@ -231,12 +243,16 @@ class FastPathSwitch:
             reasons = (*reasons, (Why.UNKNOWN, self._untold or UNTOLD))
         reasons = (*reasons, *((Why.FILTERED, one) for one in found))
         why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
-        return Status(State.OFF if because else State.ON, asked, tuple(why), because)
+        unasked = self.fast().unasked
+        return Status(State.OFF if because else State.ON, asked, tuple(why), because, unasked)
 
     # Steps
 
     async def _round(self, filters: Filters) -> None:
-        self._pods.follow(self._companion.fast)
+        fast = self._companion.fast
+        self._pods.follow(fast)
+        await asyncio.to_thread(fast.turn_flows)
+        self._shares.tell(fast)
         with filters.listening(self._wake.set):
             await self._woken()
         self._tell_services()

@@ -60,7 +60,17 @@ class FastPathCollector:
             volume.add_metric([*name, "out"], counts.fast_out_bytes)
             volume.add_metric([*name, "in"], counts.fast_in_bytes)
             dropped.add_metric(name, counts.dropped_packets)
-        yield from (packets, volume, dropped)
+        yield from (packets, volume, dropped, self._refused(fast, rows))
+
+    def _refused(self, fast: FastPath, rows: dict[int, Pod]) -> Metric:
+        text = "Packets whose flow by the stack got no record"
+        refused = CounterMetricFamily("terway_pod_flow_refusals", text, labels=[*_POD, "cause"])
+        for ifindex, found in fast.refusals().items():
+            pod = self._name(rows.get(ifindex))
+            if pod is not None:
+                refused.add_metric([pod.namespace, pod.name, "share"], found.share)
+                refused.add_metric([pod.namespace, pod.name, "full"], found.full)
+        return refused
 
     def _name(self, row: Pod | None) -> PodKey | None:
         if row is None:

@@ -208,6 +208,15 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
     _checked(lib.bpf_map_update_elem(fd, key, value, lib.BPF_ANY), "update the map", f"descriptor {fd}")
 
 
+def map_insert(fd: int, key: bytes, value: bytes) -> bool:
+    """False if the key is there already. Raises KernelError, E2BIG for a full map."""
+    result = lib.bpf_map_update_elem(fd, key, value, lib.BPF_NOEXIST)
+    if _is(result, errno.EEXIST):
+        return False
+    _checked(result, "insert into the map", f"descriptor {fd}")
+    return True
+
+
 def map_delete(fd: int, key: bytes) -> bool:
     """False if there was no such key."""
     result = lib.bpf_map_delete_elem(fd, key)
@@ -217,14 +226,19 @@ def map_delete(fd: int, key: bytes) -> bool:
     return True
 
 
-def map_keys(fd: int, key_size: int) -> list[bytes]:
-    """All keys. While others write it may miss or repeat some, as bpf(2) says of BPF_MAP_GET_NEXT_KEY."""
+def map_keys(fd: int, key_size: int, *, most: int | None = None) -> list[bytes]:
+    """All keys, or the first ``most``.
+
+    While others write it may miss or repeat some, as bpf(2) says of BPF_MAP_GET_NEXT_KEY.
+    """
     keys: list[bytes] = []
     following = ffi.new("char[]", key_size)
     current: Any = ffi.NULL
     while (result := lib.bpf_map_get_next_key(fd, current, following)) == 0:
         key = bytes(ffi.buffer(following, key_size))
         keys.append(key)
+        if len(keys) == most:
+            return keys
         current = key
     if not _is(result, errno.ENOENT):
         _checked(result, "walk the map", f"descriptor {fd}")

@@ -1,18 +1,33 @@
-"""Whether pods' links have a carrier: a veth's host end has one as long as the pod's end is up.
+"""Whether links have a carrier: a veth's host end has one as long as the pod's end is up.
 
 ``bpf_redirect_peer`` into a link that is down, or gone, loses the packet without a word to anybody, and a
 program cannot ask. So the kernel's events are followed, and the rows say so (``ENDPOINT_DOWN``).
+
+The kernel wakes nobody here but for links that go down, or away: an ADD makes half a dozen other events.
+Of those that are down it is asked now and then whether they are up again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
-from socket import AF_UNSPEC
+import socket as sockets
+import struct
+from collections.abc import Iterable
 
 from datapath.netlink import link, socket, wire
+from datapath.netlink.link import IFF_LOWER_UP, IFF_UP
 from datapath.netlink.monitor import RTMGRP_LINK
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind
+
+_SO_ATTACH_FILTER = 26
+_LOAD_WORD, _LOAD_HALF, _EQUAL, _ANY_OF, _RETURN = 0x20, 0x28, 0x15, 0x45, 0x06
+"""Of classic BPF (linux/bpf_common.h): what is loaded is taken for big-endian."""
+_TYPE, _FLAGS, _CHANGE = 4, 24, 28
+"""Offsets in a message: of struct nlmsghdr, and of struct ifinfomsg behind it."""
+_NEW = 0xFFFFFFFF
+"""Change mask of a link that was just made: it has never been up."""
 
 
 class CarrierWatch:
@@ -23,6 +38,7 @@ class CarrierWatch:
 
     def __init__(self, netns: int | None = None) -> None:
         self._events = socket.open_raw(netns, groups=RTMGRP_LINK)
+        _attach(self._events, _losses())
         self._events.setblocking(False)
         self._requests = Socket(netns)
 
@@ -48,7 +64,7 @@ class CarrierWatch:
                 continue
             for message in wire.messages(data):
                 # Another family than AF_UNSPEC is a bridge talking about its port.
-                if message.kind in (Kind.NEWLINK, Kind.DELLINK) and message.body[0] == AF_UNSPEC:
+                if message.kind in (Kind.NEWLINK, Kind.DELLINK) and message.body[0] == sockets.AF_UNSPEC:
                     index, carrier = link.carrier_of(message)
                     found[index] = carrier and message.kind == Kind.NEWLINK
 
@@ -56,6 +72,43 @@ class CarrierWatch:
         """Of every link there is."""
         return dict(map(link.carrier_of, link.dump(self._requests)))
 
+    def of(self, indices: Iterable[int]) -> dict[int, bool | None]:
+        """As it is now; None for a link that is gone."""
+        found: dict[int, bool | None] = {}
+        for index in indices:
+            answer = self._requests.one(link.get(index))
+            found[index] = None if answer is None else link.carrier_of(answer)[1]
+        return found
+
     def close(self) -> None:
         self._events.close()
         self._requests.close()
+
+
+def _losses() -> list[bytes]:
+    """Accept what tells of a link that is gone, has lost its carrier, or was taken down."""
+    up, carrier = sockets.htonl(IFF_UP), sockets.htonl(IFF_LOWER_UP)
+    return [
+        _instruction(_LOAD_HALF, _TYPE),
+        _instruction(_EQUAL, sockets.htons(Kind.DELLINK), then=6),
+        _instruction(_LOAD_WORD, _FLAGS),
+        _instruction(_ANY_OF, up, then=3),
+        _instruction(_LOAD_WORD, _CHANGE),
+        _instruction(_EQUAL, _NEW, then=3),
+        _instruction(_ANY_OF, up, then=1, otherwise=2),
+        _instruction(_ANY_OF, carrier, then=1),
+        _instruction(_RETURN, 0xFFFFFFFF),
+        _instruction(_RETURN, 0),
+    ]
+
+
+def _instruction(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
+    """struct sock_filter."""
+    return struct.pack("=HBBI", code, then, otherwise, value)
+
+
+def _attach(to: sockets.socket, program: list[bytes]) -> None:
+    """Let the kernel give ``to`` only what the program accepts."""
+    text = ctypes.create_string_buffer(b"".join(program))
+    head = struct.pack("@HP", len(program), ctypes.addressof(text))
+    to.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, head)

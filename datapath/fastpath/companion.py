@@ -53,6 +53,8 @@ class Companion:
         self._ready: dict[int, EniLink] = {}
         self._carriers: CarrierWatch | None = None
         self._following = Lock()
+        self._down: frozenset[int] = frozenset()
+        """Pods' links that are down, and may come up again."""
         self._dark: frozenset[int] = frozenset()
         """ENIs that have no carrier, or were taken down: the stack tells the pods."""
         self._unhooked: frozenset[int] = frozenset()
@@ -75,7 +77,10 @@ class Companion:
         except Unavailable as exc:
             self._why = exc.reason
             raise
-        self._carriers = CarrierWatch(self._netns)
+        try:
+            self._carriers = CarrierWatch(self._netns)
+        except (KernelError, OSError) as exc:
+            log.warning("packets for pods whose link is down are lost without a reason: %s", exc)
         self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
@@ -126,13 +131,17 @@ class Companion:
         return not self._unlearned
 
     def links_fd(self) -> int:
-        """Readable when pods' links may have gone up or down: call ``links_changed`` then. -1 for none."""
+        """Readable when links have gone down: call ``links_changed`` then. -1 if there is no fast path."""
         return -1 if self._carriers is None else self._carriers.fileno()
 
-    def links_changed(self) -> None:
-        """Note which pods' links are up, so that what is for those that are not is dropped with a reason."""
+    def links_changed(self) -> bool:
+        """Note which links are down, so that what is for their pods is dropped with a reason.
+
+        True if some are: nobody is told when they are up again, so call this now and then.
+        """
         if self._fast is not None:
             self._follow_carriers(self._fast)
+        return bool(self._down or self._dark)
 
     # What a mode tells
 
@@ -251,7 +260,7 @@ class Companion:
     def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
         """Where the program is and the row cannot be, it would drop all that the pod sends."""
         try:
-            fast.put_endpoint(pod)
+            fast.put_endpoint(pod, earlier=True)
         except KernelError:
             if attached:
                 fast.detach_pod(pod.host_ifindex)
@@ -265,10 +274,15 @@ class Companion:
         try:
             with self._following:
                 found = carriers.all() if anew else carriers.changes()
+                again = carriers.of((self._down | self._dark) - found.keys())
+                found |= {ifindex: bool(carrier) for ifindex, carrier in again.items()}
                 self._follow_enis(fast, found)
                 for ifindex, carrier in found.items():
                     if fast.set_pod_down(ifindex, not carrier):
                         log.debug("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
+                        self._down = self._down - {ifindex} if carrier else self._down | {ifindex}
+                # A link that is gone does not come back: its rows wait for the DEL, or the next repair.
+                self._down -= {ifindex for ifindex, carrier in again.items() if carrier is not False}
         except (KernelError, OSError) as exc:
             log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
 

@@ -3,7 +3,7 @@
 struct address                          "10.0.1.7", "" for none
 six bytes                               "02:00:00:00:00:01", "" for none
 a prefix (length and network)           "172.16.0.0/16"
-stack_pairs                             how many of its bytes are set, of how many
+``noted``                               how many of its bytes are set, of how many
 ``flags``, ``kind``, ``count``, hooks   their names, without the prefix they share
 a value per CPU                         the sum
 padding                                 left out
@@ -55,9 +55,9 @@ class Reader:
             return {number: name for name, number in self._names.kinds.items()}.get(int(found), int(found))
         if field == "count":
             return {n: int(c) for n, c in zip(self._names.reasons, found, strict=False)}
-        if self._map == "stack_pairs":
-            return {"set": int(np.count_nonzero(found)), "of": found.size} if found.ndim else int(found)
-        if found.shape == (_MAC_BYTES,):
+        if field == "noted":
+            return {"set": int(np.count_nonzero(found)), "of": found.size}
+        if found.shape == (_MAC_BYTES,) and found.dtype == np.uint8:
             return mac_text(found.tobytes()) if found.any() else ""
         return found.tolist()
 

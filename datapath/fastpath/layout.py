@@ -20,8 +20,10 @@ MAPS = (
     "pods",
     "enis",
     "stack_prefixes",
-    "stack_flows",
-    "stack_pairs",
+    "flows",
+    "flow_owners",
+    "flow_counts",
+    "flow_kept",
     "settings",
     "reason_counts",
     "endpoint_counts",
@@ -29,6 +31,9 @@ MAPS = (
 )
 PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
 """Each is the object's name as well."""
+ASKING = {"pod_egress": "pod_egress_ct", "eni_ingress": "eni_ingress_ct"}
+"""Objects of the same programs for kernels whose conntrack can be asked."""
+OBJECTS = (*PROGRAMS, *ASKING.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class Names:
     hooks: tuple[str, ...]
     kinds: dict[str, int]
     flags: dict[str, int]
+    flow_kinds: dict[str, int]
+    flow_epochs: int
+    peers_noted: int
     words: dict[str, int]
     trace_event: np.dtype[Any]
 
@@ -57,6 +65,9 @@ def names_of(path: Path) -> Names:
         hooks=_listed(btf, "hook", "hook_"),
         kinds={name.removeprefix("KIND_").lower(): n for name, n in btf.enum("stack_kind").items()},
         flags={**btf.enum("endpoint_flag"), **btf.enum("setting_flag")},
+        flow_kinds={n: k for n, k in btf.enum("flow_kind").items() if n != "FLOW_KINDS"},
+        flow_epochs=btf.enum("datapath_limit")["FLOW_EPOCHS"],
+        peers_noted=btf.enum("datapath_limit")["PEERS_NOTED"],
         words=btf.enum("decision_word"),
         trace_event=btf.dtype(btf.type_id("trace_event")),
     )

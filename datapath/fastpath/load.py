@@ -7,14 +7,14 @@
 Programs of the layout that is there already share its maps. For another layout the maps are made anew and
 filled from the old ones, field by field of the same name; the flows of the stack and the counts, which the
 programs write themselves, are the same maps under both names if their rows did not change, so that nothing is
-missed between filling and swapping.
+missed between filling and swapping. Flows of other rows are translated by ``inherit``.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +25,18 @@ import numpy as np
 from datapath.ebpf import libbpf, objects
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import MapShape, Object
+from datapath.ebpf.objects import ObjectMissing
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
+from datapath.fastpath import conntrack
 from datapath.fastpath.errors import Unavailable
-from datapath.fastpath.layout import MAPS, PROGRAMS, Names, names_of
+from datapath.fastpath.layout import ASKING, MAPS, PROGRAMS, Names, names_of
 from datapath.fastpath.needs import lacking
 
 FILLED = ("endpoints", "pods", "enis", "stack_prefixes", "settings")
-FAST_MARK = 0x20
-"""A bit of skb->mark that neither kube-proxy (0x4000, 0x8000), Felix (0xffff0000), Cilium (0x0f00) nor
-symmetric routing (0x10) uses."""
-
-KEPT = ("stack_flows", "stack_pairs", "reason_counts", "endpoint_counts")
+FLOWS = ("flows", "flow_owners", "flow_counts", "flow_kept")
+"""What belongs together: kept all or none."""
+KEPT = (*FLOWS, "reason_counts", "endpoint_counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Options:
 
     find: Callable[[str], Path] = objects.path
     """Path of a compiled object, by its name."""
-    mark: int = FAST_MARK
-    """The bit of skb->mark that tells packets of the fast path from the stack's."""
     tcx: bool = True
     """tcx links for ENIs, if the kernel has them."""
     flows: int | None = None
     """Room for stack-sent flows, for a map that is new; None: as the program says."""
+    conntrack: bool = True
+    """Programs that ask conntrack, if the kernel takes them."""
 
 
 class Loaded:
@@ -72,13 +72,10 @@ class Loaded:
                 shutil.rmtree(self.directory, ignore_errors=True)
                 stack.callback(self._forget_unless_complete)
             self.directory.mkdir(parents=True, exist_ok=True)
-            self.kept = carry_kept(self._sources(), self.directory, options.find(PROGRAMS[0]))
-            self._objects = {name: stack.enter_context(Object(options.find(name))) for name in PROGRAMS}
-            # Before the load: of a map that was there libbpf tells the type ids of another build's BTF.
-            first = self._objects[PROGRAMS[0]]
-            self._shapes = {name: first.map_shape(name) for name in MAPS}
-            for opened in self._objects.values():
-                self._load(opened)
+            self.kept = carry_kept(self.sources(), self.directory, options.find(PROGRAMS[0]))
+            self.unasked = ""
+            """Why no program asks conntrack, "" if they do."""
+            self._objects = self._load_best(stack)
             self._btf = Btf(self._objects[PROGRAMS[0]].btf())
             self._stack = stack.pop_all()
 
@@ -101,28 +98,26 @@ class Loaded:
 
     def fill(self) -> None:
         """Rows of an older layout into ours, if ours is new."""
-        for name in (*FILLED, *self._lost()):
-            self._fill_one(name)
-        if self._sources() and "stack_pairs" not in self.kept:
-            self._note_all_pairs()
+        for name in FILLED:
+            for old in self.sources():
+                with ExitStack() as stack:
+                    found = open_table(old / name, stack)
+                    if found is not None:
+                        copy_rows(found, self.table(name))
 
     @property
     def forgetful(self) -> bool:
-        """The flows of an older layout cannot be shared: see ``quiet`` and ``catch_up``."""
-        return "stack_flows" in self._lost()
+        """The flows of an older layout cannot be shared: see ``quiet`` and ``inherit``."""
+        return bool(self.sources()) and "flows" not in self.kept
 
     def quiet(self) -> None:
         """Leave everything to the stack until programs of our layout are in place."""
-        for old in self._sources():
+        for old in self.sources():
             with ExitStack() as stack:
                 settings = open_table(old / "settings", stack)
                 if settings is not None:
                     key = settings.keys(1)
                     settings.put(key, settings.values(1))
-
-    def catch_up(self) -> None:
-        """Flows that the old programs noted since ``fill``."""
-        self._fill_one("stack_flows")
 
     def commit(self) -> None:
         """Our programs are in place: from now on this layout is the one that the next process finds."""
@@ -143,35 +138,44 @@ class Loaded:
         if not _is_complete(self.directory):
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _sources(self) -> tuple[Path, ...]:
+    def sources(self) -> tuple[Path, ...]:
         """Layouts that were in use; others are what a crash left."""
         return tuple(one for one in self.older if _is_complete(one)) if self.fresh else ()
 
-    def _lost(self) -> tuple[str, ...]:
-        return ("stack_flows",) if self._sources() and "stack_flows" not in self.kept else ()
+    def _load_best(self, stack: ExitStack) -> dict[str, Object]:
+        """Programs that ask conntrack where the kernel takes them, which is found out by trying."""
+        if not self.options.conntrack:
+            self.unasked = "it is switched off"
+            return self._load_all(stack, {})
+        conntrack.load()
+        try:
+            return self._load_all(stack, ASKING)
+        except (KernelError, ObjectMissing) as exc:
+            self.unasked = _told(exc)
+        return self._load_all(stack, {})
 
-    def _fill_one(self, name: str) -> None:
-        for old in self._sources():
-            with ExitStack() as stack:
-                found = open_table(old / name, stack)
-                if found is not None:
-                    copy_rows(found, self.table(name))
-
-    def _note_all_pairs(self) -> None:
-        """Programs of another layout do not note pairs here, and did not; so any flow may be on record."""
-        pairs = self.table("stack_pairs")
-        row = pairs.values(1)
-        row["noted"] = 1
-        pairs.put(pairs.keys(1), row)
+    def _load_all(self, stack: ExitStack, instead: Mapping[str, str]) -> dict[str, Object]:
+        with ExitStack() as undo:
+            found = {
+                name: undo.enter_context(Object(self.options.find(instead.get(name, name))))
+                for name in PROGRAMS
+            }
+            # Before the load: of a map that was there libbpf tells the type ids of another build's BTF.
+            first = found[PROGRAMS[0]]
+            self._shapes = {name: first.map_shape(name) for name in MAPS}
+            for opened in found.values():
+                self._load(opened)
+            stack.push(undo.pop_all())
+        return found
 
     def _load(self, opened: Object) -> None:
         for name in opened.map_names():
             if name in MAPS:
                 opened.pin_at(name, str(self.directory / name))
-        pinned = self.directory / "stack_flows"
+        pinned = self.directory / "flows"
         room = _entries(pinned) if pinned.exists() else self.options.flows
         if room is not None:
-            opened.resize("stack_flows", room)
+            opened.resize("flows", room)
         try:
             opened.load()
         except KernelError as exc:
@@ -185,25 +189,40 @@ def carry_kept(older: tuple[Path, ...], directory: Path, program: Path) -> froze
 
     Returns the names of those that could be.
     """
-    kept = set()
+    kept: set[str] = set()
     with Object(program) as opened:
         btf = Btf(opened.btf())
+        wanted = {}
         for name in KEPT:
             shape = opened.map_shape(name)
-            wanted = (btf.dtype(shape.key_type), btf.dtype(shape.value_type))
-            for old in older:
-                if _carry_one(old / name, directory / name, wanted):
-                    kept.add(name)
+            wanted[name] = (btf.dtype(shape.key_type), btf.dtype(shape.value_type))
+    for old in older:
+        for names in (FLOWS, *((name,) for name in KEPT if name not in FLOWS)):
+            if not kept.intersection(names) and all(_is_same(old / n, wanted[n]) for n in names):
+                for name in names:
+                    _carry_one(old / name, directory / name)
+                kept.update(names)
     return frozenset(kept)
 
 
-def _carry_one(old: Path, new: Path, wanted: tuple[np.dtype[Any], np.dtype[Any]]) -> bool:
+def _is_same(old: Path, wanted: tuple[np.dtype[Any], np.dtype[Any]]) -> bool:
     with ExitStack() as stack:
         found = open_table(old, stack)
-        if found is None or new.exists() or (found.key, found.value) != wanted:
-            return False
-        libbpf.pin(found.fd, str(new))
-        return True
+        return found is not None and (found.key, found.value) == wanted
+
+
+def _carry_one(old: Path, new: Path) -> None:
+    with ExitStack() as stack:
+        found = open_table(old, stack)
+        if found is not None:
+            libbpf.pin(found.fd, str(new))
+
+
+def _told(exc: Exception) -> str:
+    """The line of a refusal that says why; libbpf's report has many."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    telling = [line for line in lines if "ksym" in line or "kfunc" in line or "BTF" in line]
+    return (telling or lines or [type(exc).__name__])[0]
 
 
 def open_table(path: Path, stack: ExitStack) -> Table | None:

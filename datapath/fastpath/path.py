@@ -6,15 +6,17 @@ where that one was, and one with other programs puts them in place of the old on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
+from datapath import namespace
 from datapath.ebpf import libbpf
 from datapath.ebpf.btf import BtfError
 from datapath.ebpf.objects import ObjectMissing
@@ -23,6 +25,8 @@ from datapath.fastpath import bpf_call
 from datapath.fastpath.attach import Attacher
 from datapath.fastpath.bpf_call import ProgramInfo
 from datapath.fastpath.errors import Unavailable
+from datapath.fastpath.flows import Refusals
+from datapath.fastpath.inherit import inherit
 from datapath.fastpath.layout import MAPS, PROGRAMS, Names
 from datapath.fastpath.load import Loaded, Options
 from datapath.fastpath.rows import Eni, Pod, keys_of
@@ -52,7 +56,9 @@ class FastPath:
 
     def __init__(self, loaded: Loaded, netns: int | None) -> None:
         self._lock = RLock()
+        self._turning = Lock()
         self._loaded = loaded
+        self._netns = None if netns is None else os.dup(netns)
         self._tables = Tables(loaded)
         self._attacher = Attacher(loaded, netns)
         self._traces: WeakSet[Trace] = WeakSet()
@@ -89,17 +95,41 @@ class FastPath:
     def _take_over(self, prepare: Callable[[FastPath], None] | None) -> None:
         """Rows first, then what notes flows, then what reads the notes, and then the old may go."""
         self._loaded.fill()
-        self._tables.set_mark(self._loaded.options.mark)
+        self._tell_timeouts()
+        if self._loaded.forgetful:
+            inherit(self._loaded, self._tables)
+        if self._loaded.unasked and self._tables.flag("SETTING_CONNTRACK"):
+            # Programs that ask conntrack have recorded next to nothing.
+            self._tables.forget_flows()
+            self._tables.set_flag("SETTING_CONNTRACK", False)
+        self._tables.set_flag("SETTING_ASK", False)
         self._tables.set_flag("SETTING_TRACE", False)  # nobody reads what a killed process had asked for
         if prepare is not None:
             prepare(self)
+        if self._loaded.forgetful and not self._loaded.unasked:
+            self._swap_asking()
+        else:
+            self._swap_quietly()
+        if not self._loaded.unasked:
+            self._tables.set_flag("SETTING_CONNTRACK", True)
+        self._loaded.commit()
+
+    def _swap_quietly(self) -> None:
+        """What notes flows before what reads the notes; if these are others, all is the stack's between."""
         if self._loaded.forgetful:
             self._loaded.quiet()
         self._attacher.swap(Side.EGRESS)
         if self._loaded.forgetful:
-            self._loaded.catch_up()
+            inherit(self._loaded, self._tables)
         self._attacher.swap(Side.INGRESS)
-        self._loaded.commit()
+
+    def _swap_asking(self) -> None:
+        """Conntrack is asked of each flow until all are noted: none changes its carrier."""
+        self._tables.set_flag("SETTING_ASK", True)
+        self._attacher.swap(Side.INGRESS)
+        self._attacher.swap(Side.EGRESS)
+        inherit(self._loaded, self._tables)
+        self._tables.set_flag("SETTING_ASK", False)
 
     def __enter__(self) -> FastPath:
         return self
@@ -109,14 +139,17 @@ class FastPath:
 
     def close(self) -> None:
         """Let go of it; packets do not notice. A trace that is read is closed as well. Idempotent."""
-        with self._lock:
+        with self._turning, self._lock:
             if not self._open:
                 return
             for trace in tuple(self._traces):
                 trace.close()
             self._open = False
             self._attacher.close()
+            self._tables.flows.close()
             self._loaded.close()
+            if self._netns is not None:
+                os.close(self._netns)
 
     def remove(self) -> None:
         """Detach everything and unpin it: afterwards the node routes as if there had been no fast path."""
@@ -136,9 +169,10 @@ class FastPath:
 
     # What is there
 
-    def put_endpoint(self, pod: Pod) -> None:
+    def put_endpoint(self, pod: Pod, *, earlier: bool = False) -> None:
+        """``earlier``: the pod may have sent before the fast path heard of it."""
         with self._lock:
-            self._tables.put_pod(pod)
+            self._tables.put_pod(pod, earlier=earlier)
 
     def drop_endpoint(self, host_ifindex: int) -> None:
         """Succeeds for the absent."""
@@ -230,6 +264,43 @@ class FastPath:
     def endpoint_counters(self) -> dict[int, EndpointCounts]:
         """By host veth."""
         return self._tables.endpoint_counts()
+
+    def refusals(self) -> dict[int, Refusals]:
+        """By host veth: packets whose flow got no record. Of pods that had any."""
+        with self._lock:
+            return self._tables.refusals()
+
+    @property
+    def unasked(self) -> str:
+        """Why the programs do not ask conntrack of flows but keep records of all; "" if they do."""
+        return self._loaded.unasked
+
+    def turn_flows(self, *, at_once: bool = False) -> None:
+        """Forget flows that are over, if that is due; ``at_once``: in any case.
+
+        To be called every minute or so. Without it records are kept, until pods have used up their shares.
+        """
+        flows = self._tables.flows
+        with self._turning:  # and not the other lock: no pod waits for what may take a second
+            if not self._open or (not at_once and not flows.due):
+                return
+            with self._lock:
+                timeouts, epoch = self._tell_timeouts(), self._tables.epoch
+            if not flows.finish(epoch, timeouts):
+                return
+            flows.begin(epoch + 1)
+            with self._lock:
+                self._tables.set_epoch(epoch + 1)
+            flows.follow(epoch + 1, timeouts)
+
+    def _tell_timeouts(self) -> tuple[int, ...]:
+        with self._inside():
+            found = self._tables.flows.timeouts()
+        self._tables.set_timeouts(found)
+        return found
+
+    def _inside(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._netns is None else namespace.entered(self._netns)
 
     def trace(self, address: Address | None = None) -> Trace:
         """Events of packets from or to ``address``, None for all, until it is closed."""

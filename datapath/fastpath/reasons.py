@@ -37,6 +37,11 @@ class ReasonClass(StrEnum):
     """Where the stack had sent it: stack_egress only looks."""
 
 
+def class_of(reason: str) -> ReasonClass:
+    """By the name, as ``bpf/lib/reason.h`` has it; numbers say nothing."""
+    return ReasonClass(reason.partition("_")[0].lower())
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """One name of an enum of the header. ``name`` is the C name in lower case, ``text`` a sentence or ""."""
@@ -69,10 +74,7 @@ def reasons() -> tuple[ReasonText, ...]:
 
 def reasons_of(source: str) -> tuple[ReasonText, ...]:
     """The same of the text of a header. Raises ValueError for one that says it otherwise."""
-    return tuple(
-        ReasonText(m.name, m.number, ReasonClass(m.name.partition("_")[0]), m.text)
-        for m in meanings(source, "reason")
-    )
+    return tuple(ReasonText(m.name, m.number, class_of(m.name), m.text) for m in meanings(source, "reason"))
 
 
 def meanings(source: str, enum: str, prefix: str = "") -> tuple[Meaning, ...]:

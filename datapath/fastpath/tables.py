@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
+from datapath.fastpath.flows import Flows, Refusals
 from datapath.fastpath.layout import Names
 from datapath.fastpath.load import Loaded
 from datapath.fastpath.rows import (
@@ -43,6 +44,7 @@ class Tables:
 
     def __init__(self, loaded: Loaded) -> None:
         self.names: Names = loaded.names
+        self.flows = Flows(loaded)
         self._endpoints = loaded.table("endpoints")
         self._pods = loaded.table("pods")
         self._enis = loaded.table("enis")
@@ -55,10 +57,17 @@ class Tables:
 
     # Pods
 
-    def put_pod(self, pod: Pod) -> None:
-        """Insert or replace. KernelError with E2BIG, and nothing changed, if there is no room."""
+    def put_pod(self, pod: Pod, *, earlier: bool = False) -> None:
+        """Insert or replace. KernelError with E2BIG, and nothing changed, if there is no room.
+
+        ``earlier``: if it is new here, it may have sent before, and what is not known of its flows is asked.
+        """
         before = self._pods.get(index_key(self._pods, pod.host_ifindex))
         slot = int(before["slot"][0]) if before is not None else self._free_slot()
+        if before is None or not self._is_same(before, pod):
+            self.flows.give(slot, earlier=earlier)
+        else:
+            earlier = self._is_earlier(pod)
         down = 0 if before is None else int(before["flags"][0]) & self.names.flags["ENDPOINT_DOWN"]
         flags = down | (0 if pod.fast else self.names.flags["ENDPOINT_OFF"])
         row = self._pods.values(1)
@@ -76,7 +85,8 @@ class Tables:
         to["host_ifindex"], to["eni_ifindex"] = pod.host_ifindex, pod.eni_ifindex
         to["macs"]["to"], to["macs"]["from"] = mac_row(pod.pod_mac), mac_row(pod.host_mac)
         prefixed = self.names.flags["ENDPOINT_PREFIX"]
-        to["mtu"], to["slot"] = pod.mtu, slot
+        to["mtu"], to["slot"], to["generation"] = pod.mtu, slot, self.flows.generation(slot)
+        flags |= self.names.flags["ENDPOINT_EARLIER"] if earlier else 0
         to["flags"] = [flags | (prefixed if self._in_prefix(one) else 0) for one in pod.addresses]
         self._endpoints.put(keys_of(self._endpoints, map(address_bytes, pod.addresses)), to)
 
@@ -184,9 +194,19 @@ class Tables:
     def flag(self, name: str) -> bool:
         return bool(int(self._setting()["flags"][0]) & self.names.flags[name])
 
-    def set_mark(self, mark: int) -> None:
+    def set_timeouts(self, seconds: tuple[int, ...]) -> None:
+        """How long flows are remembered, by enum flow_kind."""
         row = self._setting()
-        row["fast_mark"] = mark
+        row["flow_timeouts"] = seconds
+        self._write_setting(row)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._setting()["flow_epoch"][0])
+
+    def set_epoch(self, epoch: int) -> None:
+        row = self._setting()
+        row["flow_epoch"] = epoch % (1 << 32)
         self._write_setting(row)
 
     def set_home(self, ifindex: int) -> None:
@@ -220,6 +240,26 @@ class Tables:
                 names = EndpointCounts.__dataclass_fields__
                 found[int(key[0])] = EndpointCounts(*(int(per_cpu[name].sum()) for name in names))
         return found
+
+    def refusals(self) -> dict[int, Refusals]:
+        """By host veth: of pods that had any."""
+        found = {int(k[0]): self.flows.refusals(int(row["slot"][0])) for k, row in _rows(self._pods)}
+        return {ifindex: one for ifindex, one in found.items() if one.share or one.full}
+
+    def forget_flows(self) -> None:
+        """Nothing is known any more of the flows that the pods have."""
+        self.flows.blind(int(row["slot"][0]) for _, row in _rows(self._pods))
+        for key, row in _rows(self._endpoints):
+            self._endpoints.put(key, _flagged(row, self.names.flags["ENDPOINT_EARLIER"], True))
+
+    def _is_earlier(self, pod: Pod) -> bool:
+        rows = (self._endpoints.get(keys_of(self._endpoints, [address_bytes(a)])) for a in pod.addresses)
+        flag = self.names.flags["ENDPOINT_EARLIER"]
+        return any(row is not None and int(row["flags"][0]) & flag for row in rows)
+
+    def _is_same(self, row: Rows, pod: Pod) -> bool:
+        """Whether the row is this pod's, and not of another that had the device's number before."""
+        return mac_of(row["mac"]) == pod.pod_mac and bool(self._addresses(row) & set(pod.addresses))
 
     def _setting(self) -> Rows:
         row = self._settings.get(index_key(self._settings, 0))

@@ -30,7 +30,7 @@ class Op(IntEnum):
 _VERSION_OF_FAMILY: dict[int, int] = {AF_INET: 4, AF_INET6: 6}
 _VERSION_OF_ETHERTYPE = {0x0800: 4, 0x86DD: 6}
 
-# NF_CT_STATE_INVALID_BIT: see extension.py for why packets of the fast path are never found invalid.
+# NF_CT_STATE_INVALID_BIT: see extension.py for what a rule about it can meet.
 _INVALID = 1
 # RTN_LOCAL, RTN_MULTICAST
 _STACK_TYPES = frozenset({2, 5})

@@ -9,8 +9,11 @@ import struct
 
 from datapath.firewall.rule import Act, StackOnly, Step, What
 
-# No packet of the fast path has ever been in conntrack, so none is found invalid there, and none is
-# of a translated connection: those are the stack's.
+# A packet of the fast path is not shown to conntrack, so no rule about its state meets one. What the rule
+# may meet is a flow of which conntrack has seen one direction only, or not the beginning. The first does not
+# happen, as both directions of a flow have the same carrier (bpf/lib/decision.h); the second does when a flow
+# comes to the stack in the middle (its pod or the node is switched off), and conntrack takes that for
+# established unless nf_conntrack_tcp_loose is 0. Translated connections are the stack's from the start.
 _INVALID, _SNAT, _DNAT = 1 << 0, 1 << 6, 1 << 7
 _STACK_STATES = _INVALID | _SNAT | _DNAT
 _MATCH_STATE = 1 << 0

@@ -4,10 +4,11 @@ A rule counts if a packet can be thought of that gets to it and that the fast pa
 pod or to a pod, by devices of pods and ENIs only, to an address that is not left to the stack, and on no
 connection that the stack has translated. What is not proved to be harmless counts.
 
-Two things that look like obstacles are none. A rule for packets that conntrack finds invalid: the fast path's
-never were in conntrack; such rules keep half-translated connections apart, and translated ones are the
-stack's. And a masquerade for sources that are no pod's, to nearly anywhere: the way out of a network behind
-this node (docker's, libvirt's), whose packets come by a device of its own.
+Two things that look like obstacles are none. A rule for packets that conntrack finds invalid: it meets no
+packet of the fast path, and conntrack sees both directions of a flow that the stack carries, as both have the
+same carrier; ``extension`` says what remains. And a masquerade for sources that are no pod's, to nearly
+anywhere: the way out of a network behind this node (docker's, libvirt's), whose packets come by a device of
+its own.
 """
 
 from __future__ import annotations

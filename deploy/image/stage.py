@@ -27,7 +27,7 @@ from deploy.image.errors import ImageError
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/terway"
 PACKAGES = ("cni", "control", "datapath")
-PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
+OBJECTS = ("pod_egress", "pod_egress_ct", "eni_ingress", "eni_ingress_ct", "stack_egress")
 """The fabric is the lab's."""
 _BUILT = ("cni/.output/terway", "datapath/ebpf/_libbpf.abi3.so")
 _READ = ("bpf/include/datapath.h",)
@@ -145,7 +145,7 @@ def product_digest() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    built = [*_BUILT, *(f"bpf/.output/{name}.bpf.o" for name in PROGRAMS)]
+    built = [*_BUILT, *(f"bpf/.output/{name}.bpf.o" for name in OBJECTS)]
     for name in built:
         if not (ROOT / name).is_file():
             raise ImageError(f"{ROOT / name} is not built: ./run setup builds it")

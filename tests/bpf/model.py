@@ -1,7 +1,8 @@
 """The datapath in plain Python, written from its description and not from its C.
 
 A packet comes in as bytes and leaves as an ``Expected``: verdict, reason, target, bytes, mark. Flows that the
-stack sent are a table that ``stack_egress`` adds to, so a sequence of packets can be played.
+stack sent are a table that ``stack_egress`` adds to, so a sequence of packets can be played; conntrack is not
+asked, no flow gets old, and no pod has so many that it would be refused one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datapath.netlink.wire import Address, Network, mac_bytes
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 HOP_BY_HOP, ROUTING, FRAGMENT, OPTIONS = 0, 43, 44, 60
 CHAIN_MAX = 6
+FAST_MARK = 0x20
 ECHO = {8: (ICMP, 0), 13: (ICMP, 14), 128: (ICMPV6, 129)}
 """Queries: type, then the protocol and the type of the reply."""
 ERRORS = {ICMP: {3, 4, 11, 12}, ICMPV6: {1, 2, 3, 4}}
@@ -63,6 +65,10 @@ class Seen:
     def reverse(self) -> Flow:
         return (self.destination, self.source, self.destination_port, self.source_port, self.protocol)
 
+    def carrier(self) -> Flow:
+        """The same for both directions."""
+        return min(self.flow(), self.reverse(), key=str)
+
     def is_link_talk(self) -> bool:
         return self.source.version == 6 and self.protocol == ICMPV6 and self.icmp_type in LINK_TALK
 
@@ -101,13 +107,18 @@ class Model:
     service: tuple[Network, ...]
     host_cidrs: tuple[Network, ...]
     node: tuple[Address, ...]
-    fast_mark: int
     home: int
+    owners: dict[Address, tuple[int, int]]
+    """Slot and generation of each pod's addresses."""
     on: bool = True
     down: set[int] = field(default_factory=set)
     """Pods whose link is down."""
     flows: dict[Flow, None] = field(default_factory=dict)
-    """What the stack sent, in the order of first sight."""
+    """What the stack sent, as it was first seen, in that order."""
+    carried: set[Flow] = field(default_factory=set)
+    """The same, by carrier."""
+    noted: set[tuple[int, int]] = field(default_factory=set)
+    """Pods, by host veth, and hashes of peers that the stack sent something between."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def judge(self, arrival: Arrival) -> Expected:
@@ -233,14 +244,13 @@ class Model:
             return _stack(arrival, "stack_no_eni")
         if not fits(arrival, seen, eni.mtu):
             return _stack(arrival, "stack_mtu")
-        mark = arrival.mark | self.fast_mark
         gateway = eni.gateway_mac if seen.source.version == 4 else eni.gateway_mac_v6
         if gateway is None:
             # The kernel strips the Ethernet header itself, so it is not ours to write.
             packet = arrival.frame[:14] + aged(arrival.frame)[14:]
-            return Expected("neigh", "fast_neigh", eni.ifindex, packet, mark)
+            return Expected("neigh", "fast_neigh", eni.ifindex, packet, arrival.mark | FAST_MARK)
         packet = mac_bytes(gateway) + mac_bytes(eni.mac) + aged(arrival.frame)[12:]
-        return Expected("eni", "fast_eni", eni.ifindex, packet, mark)
+        return Expected("eni", "fast_eni", eni.ifindex, packet, arrival.mark | FAST_MARK)
 
     # eni_ingress
 
@@ -275,8 +285,6 @@ class Model:
     # stack_egress
 
     def _stack(self, arrival: Arrival) -> Expected:
-        if arrival.mark & self.fast_mark:
-            return _stack(arrival, "seen_fast")
         if _frame_reason(arrival):
             return _stack(arrival, "seen_nothing")
         try:
@@ -289,10 +297,33 @@ class Model:
             return replace(_stack(arrival, "seen_home"), verdict="neigh", target=self.home)
         if seen.cut or seen.part == "later" or seen.is_error():
             return _stack(arrival, "seen_nothing")
-        if seen.flow() in self.flows:
-            return _stack(arrival, "seen_known")
+        return _stack(arrival, self._note(seen))
+
+    def _note(self, seen: Seen) -> str:
+        ends = self._endpoint(seen.source), self._endpoint(seen.destination)
+        pairs = zip(ends, (seen.destination, seen.source), strict=True)
+        notes = {(pod.host_ifindex, self._peer_hash(peer)) for pod, peer in pairs if pod is not None}
+        if not notes:
+            return "seen_nothing"
+        fresh, self.noted = not notes <= self.noted, self.noted | notes
+        answered_by_stack = self._stack_prefix(seen.source) in ("stack_node", "stack_service")
+        if ends[0] is None and answered_by_stack:
+            return "seen_new" if fresh else "seen_known"
+        if seen.carrier() in self.carried:
+            return "seen_known"
         self.flows[seen.flow()] = None
-        return _stack(arrival, "seen_new")
+        self.carried.add(seen.carrier())
+        return "seen_new"
+
+    def _peer_hash(self, address: Address) -> int:
+        """Eleven bits. Of a pod: slot and generation; else the address, its four words folded into two."""
+        raw = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+        a, b, c, d = (int.from_bytes(raw[at : at + 4], "little") for at in range(0, 16, 4))
+        folded = (a ^ c) << 32 | (b ^ d)
+        if address in self.owners:
+            slot, generation = self.owners[address]
+            folded = generation << 32 | slot
+        return (folded * 0x9E3779B97F4A7C15 & (1 << 64) - 1) >> 53
 
     # What all ask
 
@@ -303,15 +334,18 @@ class Model:
         return next((pod for pod in self.pods.values() if address in pod.addresses), None)
 
     def _prefix_reason(self, seen: Seen) -> str:
-        if seen.destination in self.node:
+        return self._stack_prefix(seen.destination)
+
+    def _stack_prefix(self, address: Address) -> str:
+        if address in self.node:
             return "stack_node"
         for networks, reason in ((self.host_cidrs, "stack_host_cidr"), (self.service, "stack_service")):
-            if any(_inside(seen.destination, network) for network in networks):
+            if any(_inside(address, network) for network in networks):
                 return reason
         return ""
 
     def _flow_reason(self, arrival: Arrival, seen: Seen) -> str:
-        if seen.reverse() in self.flows:
+        if seen.carrier() in self.carried:
             return "stack_flow"
         if not seen.is_error():
             return ""
@@ -319,7 +353,7 @@ class Model:
             quote = read(arrival.frame[seen.transport + 8 : seen.end], None, version=seen.source.version)
         except Malformed:
             return "stack_quote"
-        bad = quote.cut or quote.part != "whole" or quote.flow() in self.flows
+        bad = quote.cut or quote.part != "whole" or quote.carrier() in self.carried
         return "stack_quote" if bad else ""
 
 

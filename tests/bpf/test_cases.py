@@ -10,7 +10,7 @@ import pytest
 from datapath.netlink.wire import Address, mac_bytes
 from tests.bpf import packets as p
 from tests.bpf.bench import GATEWAY_MAC, GATEWAY_MAC_V6, MARK_FAST, NODE, Bench, device_mac, pod_mac
-from tests.bpf.differential import RETURNED, UNREACHABLE
+from tests.bpf.differential import BY_HAND, RETURNED, UNREACHABLE
 from tests.bpf.packets import Ip, frame, v4, v6
 from tests.bpf.traffic import STRANGE_MAC
 from tests.e2e import hostile_frames as hostile
@@ -121,7 +121,9 @@ STAYS = [
     eni("stack_hop_limit", came(OUT, A, hop_limit=1)),
     eni("stack_mtu", came(OUT, B, payload=p.udp(1, 2, bytes(1401 - 28)))),
     noted("seen_new", came(OUT, A)),
-    noted("seen_fast", came(OUT, A), mark=MARK_FAST | 0x4000),
+    noted("seen_new", came(OUT, A), mark=MARK_FAST | 0x4000),
+    noted("seen_new", came(OUT, A), mark=0xFFFFFFFF),
+    noted("seen_nothing", came(OUT, OUT)),
     noted("seen_nothing", frame(STRANGE_MAC, device_mac("a"), bytes(28), ethertype=p.ARP)),
     noted("seen_nothing", came(OUT, A, fragment=0x0004)),
     noted("seen_nothing", came(OUT, v4("224.0.0.5"))),
@@ -331,6 +333,16 @@ def test_segments_are_measured_and_not_the_train(node: Bench, whole: int) -> Non
     assert found.reason == ("fast_local" if whole <= 1400 else "stack_mtu")
 
 
+@pytest.mark.parametrize("ends", [(A, C), (A6, C6)], ids=["v4", "v6"])
+def test_a_train_that_is_longer_than_its_header_can_say(node: Bench, ends: tuple[Address, Address]) -> None:
+    """BIG TCP: the length is 0 then, which of a frame by itself is no length."""
+    raw = bytearray(sent(*ends, p.tcp(1, 2, bytes(2000)), protocol=p.TCP))
+    place = 16 if ends[0].version == 4 else 18
+    raw[place : place + 2] = b"\0\0"
+    assert node.run("pod_egress", "a", bytes(raw), gso=(1400, 2)).reason == "fast_local"
+    assert node.run("pod_egress", "a", bytes(raw)).reason == "drop_malformed"
+
+
 @pytest.mark.parametrize("program", ["pod_egress", "eni_ingress"])
 def test_a_node_that_is_off_leaves_all_to_the_stack(node: Bench, program: str) -> None:
     raw, at = (sent(A, B), "a") if program == "pod_egress" else (came(OUT, A), "eni1")
@@ -357,6 +369,11 @@ ANSWERS = [
         {"protocol": p.TCP, "payload": p.tcp(9, 80)},
         {"protocol": p.TCP, "payload": p.tcp(80, 9)},
     ),
+    (
+        (A, C),
+        {"protocol": p.SCTP, "payload": p.udp(9, 80)},
+        {"protocol": p.SCTP, "payload": p.udp(80, 9)},
+    ),
     ((A, C), echo(A, 8), echo(A, 0)),
     ((A6, C6), echo(A6, 128), echo(A6, 129)),
 ]
@@ -374,7 +391,10 @@ def test_the_stack_answers_what_the_stack_sent(
     assert node.run("stack_egress", "c", forward).reason == "seen_known"
     found = node.run("pod_egress", "c", reply)
     assert (found.verdict, found.reason, found.packet) == ("stack", "stack_flow", reply)
-    # The same direction is not an answer, nor is another port.
+    if source == A:
+        found = node.run("pod_egress", "a", sent(source, destination, by="a", **asked))
+        assert (found.verdict, found.reason) == ("stack", "stack_flow"), "the same carrier in both directions"
+    # Another port is another flow.
     other = sent(destination, source, p.udp(54, 1000), by="c")
     assert node.run("pod_egress", "c", other).verdict in ("peer", "neigh")
 
@@ -394,8 +414,8 @@ def test_the_nodes_address_leaves_by_the_nodes_eni(node: Bench, own: Address, aw
         found = node.run("stack_egress", "eni2", frame_out)
         assert (found.verdict, found.reason, found.target) == ("neigh", "seen_home", node.devices["home"])
         assert (found.packet, found.mark) == (frame_out, 0)
-    assert node.run("stack_egress", "c", answer).reason == "seen_new"
-    assert node.run("stack_egress", "home", answer).reason == "seen_known"
+    assert node.run("stack_egress", "c", answer).reason == "seen_nothing", "of no pod"
+    assert node.run("stack_egress", "home", answer).reason == "seen_nothing"
     solicitation = sent(v6("2001:db8:10::a"), v6("ff02::1:ff00:1"), p.icmp(135), protocol=p.ICMPV6)
     assert node.run("stack_egress", "eni2", solicitation).reason == "seen_nothing"
 
@@ -435,5 +455,5 @@ def test_cut_at_every_offset_behind_the_ip_header(node: Bench, whole: bytes) -> 
 def test_every_reason_but_one_has_a_case(node: Bench) -> None:
     named = {case.reason for case in (*STAYS, *DROPS)}
     elsewhere = {"fast_local", "fast_eni", "fast_neigh", "fast_pod", "stack_off", "stack_flow", "stack_quote"}
-    elsewhere |= {"seen_known", "seen_home", "drop_pod_down", "fast_answer"}
+    elsewhere |= {"seen_known", "seen_home", "drop_pod_down", "fast_answer", *BY_HAND}
     assert named | elsewhere == set(node.fast.names.reasons) - UNREACHABLE

@@ -441,9 +441,10 @@ class Traffic:
         payload = struct.pack("!HH", flow[2], flow[3]) + p.tcp(0, 0)[4:]
         return self.from_stack(Ip(flow[0], flow[1], flow[4], payload))
 
-    def noted_fast(self) -> Arrival:
+    def noted_marked(self) -> Arrival:
+        """As a process of the node may, to be taken for the fast path."""
         made = self.noted()
-        return replace(made, mark=MARK_FAST | self.random.choice((0, 0x4000, 1)))
+        return replace(made, mark=MARK_FAST | self.random.choice((0, 0x4000, 1, 0xFFFFFFFF)))
 
     def astray(self) -> Arrival:
         """With the node's address, mostly by a pod's ENI."""
@@ -517,7 +518,7 @@ KINDS: tuple[Callable[[Traffic], Arrival], ...] = (
     Traffic.noted,
     Traffic.noted_again,
     Traffic.noted_again,
-    Traffic.noted_fast,
+    Traffic.noted_marked,
     Traffic.noted_nothing,
     Traffic.astray,
 )

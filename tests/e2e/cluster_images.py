@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapath.fastpath.layout import PROGRAMS
+from datapath.fastpath.layout import OBJECTS
 from tests.netns.fastpath import builds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def other(scratch: Path, tag: str) -> Image:
     """This tree as a later version: rows of pods are longer, and the programs have other instructions."""
     tree = scratch / "other"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    for name, old, new in (*builds.OTHER, *builds.LAYOUT_2):
+    for name, old, new in (*builds.OTHER, *builds.LAYOUT_3):
         text = (tree / "bpf" / name).read_text()
         assert old in text, f"{name} has no {old!r} any more"
         (tree / "bpf" / name).write_text(text.replace(old, new))
@@ -63,7 +63,7 @@ def other(scratch: Path, tag: str) -> Image:
     text = project.read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("version = "))
     project.write_text(text.replace(line, 'version = "99.0"'))
-    _run(["make", "-s", "-C", "bpf", *(f".output/{name}.bpf.o" for name in PROGRAMS)], tree)
+    _run(["make", "-s", "-C", "bpf", *(f".output/{name}.bpf.o" for name in OBJECTS)], tree)
     return _image(tree, tag)
 
 

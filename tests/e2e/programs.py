@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from datapath.fastpath.layout import PROGRAMS
+from datapath.fastpath.layout import OBJECTS, PROGRAMS
 from lab.nodes.node import LabNode
 from tests.e2e.fastpath_rows import pins
 from tests.netns.fastpath import builds
@@ -15,8 +15,8 @@ from tests.netns.fastpath import builds
 BUILDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "same": (),
     "other": builds.OTHER,
-    "layout 2": builds.LAYOUT_2,
     "layout 3": builds.LAYOUT_3,
+    "layout 4": builds.LAYOUT_4,
 }
 PINS = "/sys/fs/bpf/terway"
 
@@ -34,7 +34,7 @@ def given_to(node: LabNode, objects: Path) -> str:
     inside = f"/var/lib/{objects.parents[1].name}"
     outside = node.directory.outside(inside)
     outside.mkdir(exist_ok=True)
-    for name in PROGRAMS:
+    for name in OBJECTS:
         shutil.copy(objects / f"{name}.bpf.o", outside)
     return inside
 

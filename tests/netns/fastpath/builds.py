@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from datapath.fastpath.layout import PROGRAMS
+from datapath.fastpath.layout import OBJECTS
 
 _BPF = Path(__file__).resolve().parents[3] / "bpf"
 
@@ -22,7 +22,7 @@ def build(scratch: Path, *changes: tuple[str, str, str]) -> Find:
         text = (copy / name).read_text()
         assert old in text, f"{name} has no {old!r} any more"
         (copy / name).write_text(text.replace(old, new))
-    objects = [f".output/{name}.bpf.o" for name in PROGRAMS]
+    objects = [f".output/{name}.bpf.o" for name in OBJECTS]
     subprocess.run(["make", "-s", "-C", str(copy), *objects], check=True, capture_output=True)
     return lambda name: copy / ".output" / f"{name}.bpf.o"
 
@@ -30,21 +30,24 @@ def build(scratch: Path, *changes: tuple[str, str, str]) -> Find:
 OTHER = (("lib/act.h", "skb->cb[WORD_TARGET] =", "skb->cb[3] = 1;\n\tskb->cb[WORD_TARGET] ="),)
 """The same behaviour, other instructions."""
 
-LAYOUT_2 = (
-    ("include/datapath.h", "DATAPATH_VERSION = 1", "DATAPATH_VERSION = 2"),
-    ("include/datapath.h", "struct endpoint {\n", "struct endpoint {\n\t__u64 reserved;\n"),
-    ("include/datapath.h", "sizeof(struct endpoint) == 32", "sizeof(struct endpoint) == 40"),
+LAYOUT_3 = (
+    ("include/datapath.h", "DATAPATH_VERSION = 2", "DATAPATH_VERSION = 3"),
+    ("include/datapath.h", "struct endpoint {\n", "struct endpoint {\n\t__u32 reserved;\n"),
+    ("include/datapath.h", "sizeof(struct endpoint) == 36", "sizeof(struct endpoint) == 40"),
 )
 """Longer rows of endpoints."""
 
-LAYOUT_3 = (
-    ("include/datapath.h", "DATAPATH_VERSION = 1", "DATAPATH_VERSION = 3"),
+LAYOUT_4 = (
+    ("include/datapath.h", "DATAPATH_VERSION = 2", "DATAPATH_VERSION = 4"),
     ("include/datapath.h", "struct stack_flow {\n", "struct stack_flow {\n\t__u64 reserved;\n"),
+    ("include/datapath.h", "sizeof(struct stack_flow) == 32", "sizeof(struct stack_flow) == 40"),
 )
 """Longer rows of flows, so that they cannot be shared."""
 
-LAYOUT_4 = (
-    ("include/datapath.h", "DATAPATH_VERSION = 1", "DATAPATH_VERSION = 4"),
-    ("include/datapath.h", "struct stack_pairs {\n", "struct stack_pairs {\n\t__u64 reserved;\n"),
+LAYOUT_5 = (
+    ("include/datapath.h", "DATAPATH_VERSION = 2", "DATAPATH_VERSION = 5"),
+    ("include/datapath.h", "PEERS_NOTED = 2048", "PEERS_NOTED = 1024"),
+    ("lib/flow_table.h", ">> 53; /* 11 bits", ">> 54; /* 10 bits"),
+    ("lib/flow_table.h", "1 << (64 - 53)", "1 << (64 - 54)"),
 )
-"""Other pairs, so that nobody knows of which addresses the flows are that are kept."""
+"""Notes by another hash, so that nobody knows which peers they are of."""

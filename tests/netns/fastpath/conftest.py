@@ -24,7 +24,8 @@ def _compiled() -> None:
     subprocess.run(["make", "-s", "-C", str(_ROOT / "bpf")], check=True)
 
 
-@pytest.fixture
-def node(tmp_path: Path, _compiled: None) -> Iterator[FastNode]:
-    with fast_node(tmp_path / "bpf") as made:
+@pytest.fixture(params=["conntrack", "records"])
+def node(tmp_path: Path, _compiled: None, request: pytest.FixtureRequest) -> Iterator[FastNode]:
+    """Both ways of knowing whose a flow is: by asking conntrack, and as on a kernel that cannot be asked."""
+    with fast_node(tmp_path / "bpf", conntrack=request.param == "conntrack") as made:
         yield made

@@ -5,10 +5,11 @@ pods ── node ── eni1, eni2 ── router ── far 10.0.2.10, 2001:db8:
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ from tests.netns.fastpath.builds import Find
 from tests.pace import patience
 
 FAR = IPv4Address("10.0.2.10")
+TRACKED = """
+table inet tracked {
+    chain forward {
+        type filter hook forward priority 1
+        ct state invalid counter drop
+    }
+}
+"""
+"""As kube-proxy has it, so that conntrack is at work and half a flow would show."""
 FAR_V6 = IPv6Address("2001:db8:10:c::10")
 PATIENCE = patience(5.0)
 
@@ -57,7 +67,8 @@ class Tenant:
 class FastNode:
     """Made by ``fast_node``. ``fast`` may be replaced by a test that opens it anew."""
 
-    def __init__(self, world: World, mode: PolicyRoute, pins: Path) -> None:
+    def __init__(self, world: World, mode: PolicyRoute, pins: Path, conntrack: bool) -> None:
+        self.conntrack = conntrack
         self.world, self.mode, self.pins = world, mode, pins / "terway"
         self.far = world.namespace()
         self.enis: dict[str, int] = {}
@@ -66,8 +77,10 @@ class FastNode:
 
     fast: FastPath
 
-    def open(self, **more: Any) -> FastPath:
-        self.fast = FastPath.open(self.pins, netns=self.world.node, **more)
+    def open(self, *, options: Options = Options(), **more: Any) -> FastPath:  # noqa: B008 - a frozen value
+        options = replace(options, conntrack=self.conntrack)
+        self.fast = FastPath.open(self.pins, netns=self.world.node, options=options, **more)
+        assert bool(self.fast.unasked) is not self.conntrack, self.fast.unasked
         return self.fast
 
     def reopen(self, find: Find | None = None) -> FastPath:
@@ -79,6 +92,8 @@ class FastNode:
         self.fast.close()
 
     def prepare(self) -> None:
+        with namespace.entered(self.world.node):
+            subprocess.run(["nft", "-f", "-"], input=TRACKED, text=True, check=True)
         self.mode.prepare_node((HOST, HOST_V6))
         for card in (ENI1, ENI2):
             self.enis[card.name] = self.mode.prepare_eni(eni_link(card), (HOST, HOST_V6))
@@ -93,7 +108,9 @@ class FastNode:
 
     def pod(self, card: Card = ENI1, **changes: Any) -> Tenant:
         """A new pod, set up by routing and then known to the fast path."""
-        netns, endpoint = self.world.namespace(), self.world.endpoint(card, **changes)
+        return self.adopt(self.world.namespace(), self.world.endpoint(card, **changes))
+
+    def adopt(self, netns: int, endpoint: Endpoint) -> Tenant:
         tenant = Tenant(netns, endpoint, self.mode.setup(endpoint, netns))
         self.put(tenant)
         self.fast.attach_pod(tenant.applied.host_ifindex)
@@ -142,14 +159,14 @@ class FastNode:
 
 
 @contextmanager
-def fast_node(scratch: Path) -> Iterator[FastNode]:
+def fast_node(scratch: Path, *, conntrack: bool = True) -> Iterator[FastNode]:
     with ExitStack() as stack:
         pins = stack.enter_context(mounted(scratch))
         world = World()
         stack.callback(world.close)
         mode = PolicyRoute(world.node)
         stack.callback(mode.close)
-        node = FastNode(world, mode, pins)
+        node = FastNode(world, mode, pins, conntrack)
         node.open()
         stack.callback(node.close)
         node.prepare()

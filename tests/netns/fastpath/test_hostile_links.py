@@ -26,16 +26,16 @@ def watch(node: FastNode) -> Iterator[CarrierWatch]:
 
 
 def follow(node: FastNode, watch: CarrierWatch, tenant: Tenant, *, up: bool) -> None:
-    """As the agent does, until the kernel has told of it."""
+    """As the agent does: going down is told, coming up is asked for."""
     index = tenant.applied.host_ifindex
 
-    def told() -> bool:
-        found = watch.changes()
+    def known() -> bool:
+        found = watch.of([index]) if up else watch.changes()
         for one, carrier in found.items():
             node.fast.set_pod_down(one, not carrier)
         return found.get(index) is up
 
-    until(told, f"the kernel does not say that link {index} is {'up' if up else 'down'}")
+    until(known, f"the kernel does not say that link {index} is {'up' if up else 'down'}")
 
 
 def set_link(tenant: Tenant, **changes: str) -> None:
@@ -90,6 +90,19 @@ def test_a_link_that_is_up_again(node: FastNode, watch: CarrierWatch, version: i
         exchange(one.netns, other.netns, other.address(version))
     assert grown["drop_pod_down"] == 0
     assert grown["fast_local"] >= 3
+
+
+def test_new_pods_wake_nobody(node: FastNode, watch: CarrierWatch, version: int) -> None:
+    """Nor do the links of those that go, but for their end; the cost of an ADD would be told by them all."""
+    made = [node.pod(card) for card in (ENI1, ENI2)]
+    exchange(made[0].netns, made[1].netns, made[1].address(version))
+    indices = [one.applied.host_ifindex for one in made]
+    assert watch.of(indices) == dict.fromkeys(indices, True)
+    assert watch.changes() == {}
+    node.mode.teardown(made[0].endpoint, made[0].netns)
+    node.mode.flush()
+    assert watch.changes() == {indices[0]: False}
+    assert watch.of(indices) == {indices[0]: None, indices[1]: True}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -48,6 +48,8 @@ def test_switching_loses_nothing(node: FastNode) -> None:
                 for on, reason in ((False, "stack_off"), (True, "fast_local")):
                     node.fast.switch(on)
                     before = node.count(reason)
+                    if on:  # what the stack has carried stays with it, both ways; what is new is fast
+                        exchange(one.netns, other.netns, other.address(4))
                     until(lambda r=reason, b=before: node.count(r) > b, reason)  # type: ignore[misc]
         bulk.join()
         sent, rate, lost = flood.stop()
@@ -102,8 +104,10 @@ def test_a_hundred_swaps_lose_nothing(node: FastNode, version: int, other_build:
 _HOLDER = """
 import os, sys, time
 from pathlib import Path
-from datapath.fastpath import open_fast_path
-fast = open_fast_path(Path(sys.argv[1]), netns=int(sys.argv[2]))
+from datapath.fastpath.load import Options
+from datapath.fastpath.path import FastPath
+options = Options(conntrack=sys.argv[5] == "True")
+fast = FastPath.open(Path(sys.argv[1]), netns=int(sys.argv[2]), options=options)
 fast.attach_pod(int(sys.argv[3]))
 fast.attach_eni(int(sys.argv[4]))
 print("ready", flush=True)
@@ -115,7 +119,7 @@ def test_a_killed_loader_is_not_missed(node: FastNode) -> None:
     one, other = node.pod(ENI1), node.pod(ENI2)
     node.fast.close()
     arguments = [str(node.pins), str(node.world.node)]
-    arguments += [str(one.applied.host_ifindex), str(node.enis["eni1"])]
+    arguments += [str(one.applied.host_ifindex), str(node.enis["eni1"]), str(node.conntrack)]
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, *arguments],
         cwd=_ROOT,

@@ -38,10 +38,10 @@ def test_pod_and_another_host_of_the_vpc(node: FastNode, card: Card, version: in
     exchange(pod.netns, node.far, far)
     before = node.world.received_by_router()
     leaving = "fast_eni" if known else "fast_neigh"
-    with node.counting(leaving, "fast_pod") as grown:
+    with node.counting(leaving, "fast_pod", "seen_fast", "seen_new") as grown:
         for _ in range(30):
             assert exchange(pod.netns, node.far, far) == str(pod.address(version))
-    assert grown == {leaving: 30, "fast_pod": 30, "forwarded": 0}
+    assert grown == {leaving: 30, "fast_pod": 30, "seen_fast": 30, "seen_new": 0, "forwarded": 0}
     after = node.world.received_by_router()
     for port, count in after.items():
         assert (count - before[port] >= 30) == (port in (card.port, "port9")), (port, before, after)

@@ -57,7 +57,7 @@ def _plain(field: str, value: Any, map_name: str, names: Names) -> Plain:
         prefix = "SETTING_" if map_name == "settings" else "ENDPOINT_"
         known = {n: b for n, b in names.flags.items() if n.startswith(prefix)}
         return [n.removeprefix(prefix).lower() for n, b in known.items() if value & b]
-    if map_name == "stack_pairs" and isinstance(value, list):
+    if field == "noted":
         return {"set": sum(1 for one in value if one), "of": len(value)}
     if field == "count":
         return dict(zip(names.reasons, value, strict=False))
@@ -65,7 +65,7 @@ def _plain(field: str, value: Any, map_name: str, names: Names) -> Plain:
         return struct.unpack(">H", struct.pack("=H", value))[0]
     if isinstance(value, str):
         return value.removeprefix("KIND_").lower()
-    if isinstance(value, list) and len(value) == 6:
+    if isinstance(value, list) and len(value) == 6 and field != "flow_timeouts":
         return ":".join(f"{byte:02x}" for byte in value) if any(value) else ""
     return value
 

@@ -57,7 +57,7 @@ def of(rows: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
 @needs_bpftool
 def test_every_row_of_every_map_is_bpftools(busy: FastNode, window: Opened) -> None:
     maps = [one for one in window.get("maps") if one["type"] != "ringbuf"]
-    assert {"endpoints", "pods", "enis", "stack_prefixes", "stack_flows", "settings"} <= {
+    assert {"endpoints", "pods", "enis", "stack_prefixes", "flows", "settings"} <= {
         one["name"] for one in maps
     }
     for one in maps:
@@ -69,7 +69,7 @@ def test_every_row_of_every_map_is_bpftools(busy: FastNode, window: Opened) -> N
             told = bpftool.rows(one["name"], one["pin"], busy.fast.names)
         assert ours == told
         assert len(ours) == one["entries"]
-        assert any(value for _, value in ours)
+        assert any(value for _, value in ours) or (one["name"] == "flows" and busy.conntrack)
 
 
 @needs_bpftool

@@ -176,7 +176,7 @@ def test_counters_explain_themselves(window: Served) -> None:
 
 def test_endpoints(window: Served) -> None:
     _, web, other = shown(window, "bpf", "endpoints")
-    counts = ["12", "1200", "11", "1100", "5", "1"]
+    counts = ["12", "1200", "11", "1100", "5", "1", "0"]
     assert web.split() == ["default/web", "fast", *counts, "10.0.0.1", "2001:db8::1"]
     assert other.split() == ["device", "6", "stack", "(node", "off)", *counts, "10.0.0.2"]
 

@@ -70,7 +70,7 @@ def test_kinds_and_flags_by_name(btf: Btf) -> None:
 
 
 def test_ports_are_those_on_the_wire(btf: Btf) -> None:
-    key = Reader("stack_flows", NAMES).key(row(btf, "flow", source_port=53, protocol=17))
+    key = Reader("flows", NAMES).key(row(btf, "flow", source_port=53, protocol=17))
     assert (key["source_port"], key["destination_port"], key["protocol"]) == (53, 0, 17)
 
 

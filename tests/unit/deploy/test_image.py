@@ -27,7 +27,9 @@ def test_the_product_is_there_and_nothing_else(product: Path) -> None:
     assert {path.name for path in product.iterdir()} == {"bin", "bpf", "cni", "control", "datapath"}
     assert sorted(path.name for path in (product / "bpf/.output").iterdir()) == [
         "eni_ingress.bpf.o",
+        "eni_ingress_ct.bpf.o",
         "pod_egress.bpf.o",
+        "pod_egress_ct.bpf.o",
         "stack_egress.bpf.o",
     ]
     assert [path.name for path in (product / "bpf/include").iterdir()] == ["datapath.h"]
@@ -153,7 +155,7 @@ def test_a_file_that_is_gone_is_another_image(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(stage, "ROOT", tmp_path)
     monkeypatch.setattr(stage, "_BUILT", ())
     monkeypatch.setattr(stage, "_READ", ())
-    monkeypatch.setattr(stage, "PROGRAMS", ())
+    monkeypatch.setattr(stage, "OBJECTS", ())
     shutil.copytree(BIN, tmp_path / "deploy/bin")
     (tmp_path / "deploy/Containerfile").touch()
     before = stage.product_digest()

@@ -60,7 +60,7 @@ def test_the_prose_names_what_exists() -> None:
 
 def test_numbers_in_the_prose_are_the_programs() -> None:
     with Object(objects.path(PROGRAMS[0])) as opened:
-        assert f"room for {opened.map_shape('stack_flows').max_entries:,} flows" in prose()
+        assert f"room for {opened.map_shape('flows').max_entries:,} flows" in prose()
     assert f"block {BLOCKS.ingress} " in prose()
     assert f"/terway/v{names_of(objects.path(PROGRAMS[0])).version}/" in prose()
 
