@@ -310,7 +310,7 @@ class Node:
         """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
         for text in (
-            f"the ledger was cut, and its rest moved to {aside}" if aside else "",
+            f"the ledger was damaged and moved to {aside}" if aside else "",
             self._known.disowned,
         ):
             if text:

@@ -79,15 +79,14 @@ _REMEDIES = {
     ),
     sqlite3.SQLITE_BUSY: "another terwayd may hold it: end that one first",
     sqlite3.SQLITE_LOCKED: "another terwayd may hold it: end that one first",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: drain the node, or let its pods run, then {move_away}",
-    sqlite3.SQLITE_NOTADB: "the file is no ledger: {move_away}",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: restart terwayd, which moves it aside and begins a new one",
+    sqlite3.SQLITE_NOTADB: (
+        "the file is no ledger: move it away, with its -wal and -shm. Pods run on: the kernel is asked which "
+        "addresses are in use, and these are neither handed out nor given back"
+    ),
 }
-_MOVE_AWAY = (
-    "move the file away, with its -wal and -shm. Then the kernel is asked which addresses running pods have, "
-    "and these are neither handed out nor given back"
-)
 _MAGIC = b"SQLite format 3\0"
-_HEADER = 100
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _OF_ERRNO = {
     errno.ENOSPC: sqlite3.SQLITE_FULL,
     errno.EDQUOT: sqlite3.SQLITE_IOERR,
@@ -98,6 +97,12 @@ _OF_ERRNO = {
 _SOME_REMEDY = (
     "check that {directory} is a directory that terwayd may write, and that the process has descriptors left"
 )
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """What ``quick_check`` has found."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 def _code(exc: Exception) -> int:
@@ -111,36 +116,17 @@ def _free_name(path: Path) -> Path:
     return next(p for n in count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
 
 
-def _is_cut(path: Path) -> bool:
-    """The file is shorter than its header says (sqlite.org/fileformat2.html#the_database_header).
-
-    What has never been a database is somebody's, put there by mistake: that is refused and left alone. And
-    what the write-ahead log has to say of the size SQLite alone can read.
-    """
-    wal = path.with_name(f"{path.name}-wal")
-    if not path.exists() or (wal.exists() and wal.stat().st_size):
-        return False
-    with path.open("rb") as file:
-        header = file.read(_HEADER)
-    if header[: len(_MAGIC)] != _MAGIC:
-        return False
-    size = int.from_bytes(header[16:18], "big")
-    pages = int.from_bytes(header[28:32], "big")
-    whole = pages * (65536 if size == 1 else size)
-    return len(header) < _HEADER or path.stat().st_size < whole
-
-
 class SqliteLedger:
     """One file, one writer: a second daemon on the same file is refused at once. Used from one thread.
 
-    A file that was cut is moved aside and a new one begun: nothing brings its end back, and without a ledger
-    a node can serve, as the kernel says which addresses are in use (``control.daemon.holds``).
+    A file that is damaged is moved aside and a new one begun: without a ledger a node can serve, as the
+    kernel says which addresses are in use (``control.daemon.holds``), and waiting for somebody mends no file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.moved_aside = ""
-        """Where the file is that was cut; "" if it was whole."""
+        """Where the damaged file is, and what was wrong with it; "" if it was sound."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         """Where a ledger that cannot be written where it is has been read; writes go nowhere then."""
         self._lock = -1
@@ -149,8 +135,6 @@ class SqliteLedger:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_cut(path):
-                self._move_aside()
             _make_private(path)
             self._open(path)
         except (OSError, sqlite3.Error) as exc:
@@ -161,9 +145,16 @@ class SqliteLedger:
         if not taken and self._is_read_only() and self._path.exists():
             log.error("pods cannot be added: %s", self._error("open", exc))
             self._read_copy()
+        elif _code(exc) in _DAMAGED and self._was_a_database():
+            self._begin_anew(exc)
         else:
             self._unlock()
             raise self._error("open", exc) from exc
+
+    def _was_a_database(self) -> bool:
+        """What has never been one is somebody's file, put there by mistake: it is left alone."""
+        with self._path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
 
     def _open(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0, cached_statements=64)
@@ -172,6 +163,9 @@ class SqliteLedger:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise _Damaged(found)
         except BaseException:
             self._db.close()
             raise
@@ -202,20 +196,24 @@ class SqliteLedger:
         self._copy.cleanup()
         self._copy = None
 
-    def _move_aside(self) -> None:
+    def _begin_anew(self, damage: Exception) -> None:
         aside = _free_name(self._path)
-        for suffix in ("", "-wal", "-shm"):
-            file = self._path.with_name(self._path.name + suffix)
-            if file.exists():
-                file.rename(f"{aside}{suffix}")
-        self.moved_aside = str(aside)
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                file = self._path.with_name(self._path.name + suffix)
+                if file.exists():
+                    file.rename(f"{aside}{suffix}")
+            _make_private(self._path)
+            self._open(self._path)
+        except (OSError, sqlite3.Error) as exc:
+            raise self._error("begin anew", exc) from exc
+        self.moved_aside = f"{aside}: {damage}"
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
         number = _code(exc)
         if number != sqlite3.SQLITE_BUSY and self._is_read_only():  # which SQLite may call an I/O error
             number = sqlite3.SQLITE_READONLY
-        remedy = _REMEDIES.get(number, _SOME_REMEDY)
-        remedy = remedy.format(directory=self._path.parent, move_away=_MOVE_AWAY)
+        remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
 
     def _is_read_only(self) -> bool:
