@@ -41,8 +41,8 @@ VERSIONS = (4, 6)
 PATIENCE = patience(5.0)
 FLOOD = 400
 INVENTED = {"on": 1, "off": 24}
-"""Neighbours that a pod may make on the node, by the word after ``-bpf``: the link-local address that is made of
-its MAC, or what the stack's limit lets through."""
+"""Neighbours that a pod may make on the node, by the word after ``-bpf``: the link-local address that is made
+of its MAC, or what the stack's limit lets through."""
 
 
 @pytest.fixture(scope="module", params=["on", "off"])
