@@ -61,6 +61,18 @@ static __always_inline struct ethhdr *frame_header(struct __sk_buff *skb)
 	return (void *)(eth + 1) <= frame_end(skb) ? eth : (void *)0;
 }
 
+#define HEADERS_PULLED 512
+
+/*
+ * What is not in the linear part of a frame may be memory that its sender still writes to (PACKET_TX_RING): to be
+ * looked at it is copied first, as the stack does. False if the kernel has no memory. Ends the life of pointers
+ * into the frame.
+ */
+static __always_inline bool headers_pull(struct __sk_buff *skb)
+{
+	return !bpf_skb_pull_data(skb, skb->len < HEADERS_PULLED ? skb->len : HEADERS_PULLED);
+}
+
 /* Read a frame's packet. `packet` is zeroed. Returns an enum packet_fault. */
 static __always_inline int frame_parse(struct __sk_buff *skb, __be16 type, struct packet *packet)
 {
@@ -69,6 +81,8 @@ static __always_inline int frame_parse(struct __sk_buff *skb, __be16 type, struc
 	if (packet_read(skb, v4, packet))
 		return PACKET_FINE;
 	__builtin_memset(packet, 0, sizeof(*packet));
+	if (!headers_pull(skb))
+		return PACKET_MALFORMED;
 	return packet_parse(skb, ETH_HLEN, v4, packet);
 }
 

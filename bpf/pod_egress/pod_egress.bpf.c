@@ -5,6 +5,7 @@
  */
 #include "lib/act.h"
 #include "pod_egress/talk.h"
+#include "pod_egress/unfinished.h"
 
 #define PROTOCOL_IPV6_IN_MPLS 137
 #define PROTOCOL_ETHERIP      97
@@ -201,6 +202,7 @@ static __noinline int pod_is_up(struct pod *pod, __u32 ifindex)
  * headers that make no sense:		DROP_MALFORMED
  *	no IP of the frame's type, overlong, cut, more than six extension headers, IPv4 as mapped IPv6,
  *	and, of a packet that is no fragment, a transport header that its lengths contradict
+ * headers that are to change later	DROP_MALFORMED, see checksum_starts_before()
  * ND and MLD				see talk_decide()
  * another address than the pod's	see source_decide()
  *	0.0.0.0 (DHCP), IGMP without address, link-local and unspecified sources, fragments and extension
@@ -244,6 +246,8 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 		return reason;
 	fault = frame_parse(skb, type, packet);
 	if (fault && (fault != PACKET_TRANSPORT || packet->part == PART_WHOLE))
+		return DROP_MALFORMED;
+	if (checksum_starts_before(skb, packet->transport))
 		return DROP_MALFORMED;
 	reason = source_decide(skb, packet, pod, decision);
 	if (reason != GO_ON)

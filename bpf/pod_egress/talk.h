@@ -79,7 +79,7 @@ static __noinline enum reason arp_decide(struct __sk_buff *skb, const struct pod
 	struct arp_packet arp;
 	struct address sender;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
+	if (!headers_pull(skb) || bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
 		return DROP_NEIGHBOUR;
 	if (arp.hardware != bpf_htons(ARPHRD_ETHER) || arp.protocol != bpf_htons(ETH_P_IP) ||
 	    arp.hardware_length != ETH_ALEN || arp.protocol_length != 4)
