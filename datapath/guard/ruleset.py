@@ -23,6 +23,8 @@
     input          from a pod's host link             go to to_node
     to_node        to 127.0.0.0/8                     dropped
                    to the gateway, a TCP call         dropped; an answer to it is none
+                   to a link-local address of IPv6,   dropped: the gateway's, or the host link's own
+                   and not ICMPv6
 
 The kernel asks its routes for 0.4 us in IPv6 and 0.1 in IPv4; to find what is remembered takes 0.04. An
 element is a link and an address that is routed to it, so a pod fills nothing, and a link's number is not used
@@ -74,7 +76,7 @@ class Reason(StrEnum):
 MEANINGS = {
     Reason.SOURCE: "a pod sent from an address that is not its own",
     Reason.LOOPBACK: "a pod sent to 127.0.0.0/8 of the node",
-    Reason.GATEWAY: "a pod called its gateway's address 169.254.1.1 by TCP",
+    Reason.GATEWAY: "a pod called 169.254.1.1, its gateway, by TCP, or a link-local address of the node",
     Reason.ROUTER: "a pod sent a router advertisement or a redirect",
     Reason.NEIGHBOURS: "a pod asked with too many link-local senders a minute",
     Reason.NO_POD: "an ENI brought a packet to an address that no pod has; its sender is told unreachable",
@@ -195,10 +197,13 @@ def _to_node() -> list[Rule]:
     chain, ipv4 = "to_node", _is_ipv6(no=True)
     to_gateway = (x.load_network(16, 4), x.equal(layout.POD_GATEWAY.packed))
     tcp = (x.load_meta(Meta.L4PROTO), x.equal(bytes([_TCP])))
+    link_local = (x.load_network(24, 2), x.mask(b"\xff\xc0"), x.equal(b"\xfe\x80"))
+    no_icmp6 = (x.load_meta(Meta.L4PROTO), x.differs(bytes([_ICMPV6])))
     call = (x.load_transport(13, 1), x.mask(bytes([_SYN | _ACK])), x.equal(bytes([_SYN])))
     return [
         _drop(chain, Reason.LOOPBACK, *ipv4, x.load_network(16, 1), x.equal(b"\x7f")),
         _drop(chain, Reason.GATEWAY, *ipv4, *to_gateway, *tcp, *call),
+        _drop(chain, Reason.GATEWAY, *_is_ipv6(), *link_local, *no_icmp6),
     ]
 
 

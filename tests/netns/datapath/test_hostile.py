@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -239,6 +240,41 @@ def test_the_gateways_address_takes_no_calls(
                     assert accepted.getsockname()[0] == str(HOST)
                     accepted.close()
     assert dropped(mode)["gateway"] >= 1
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
+def test_the_nodes_link_local_addresses_take_no_calls(
+    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], kind: socket.SocketKind
+) -> None:
+    """As the gateway's of IPv4: fe80::1, and the one that the kernel gave to the host link."""
+    attacker = pods[0]
+    with witness(world.node) as reader:
+        rows = reader.get_addr(family=socket.AF_INET6, index=attacker.applied.host_ifindex)
+        targets = [one.get("address") for one in rows if one.get("address").startswith("fe80:")]
+    assert str(GATEWAY_V6) in targets
+    with ExitStack() as stack:
+        with namespace.entered(world.node):
+            listener = stack.enter_context(socket.socket(socket.AF_INET6, kind))
+        listener.bind(("::", PORT))
+        listener.settimeout(5.0)
+        if kind == socket.SOCK_STREAM:
+            listener.listen()
+        for target in (*targets, str(HOST_V6)):
+            with namespace.entered(attacker.netns):
+                caller = stack.enter_context(socket.socket(socket.AF_INET6, kind))
+                link = socket.if_nametoindex("eth0")
+            caller.bind((str(attacker.address(6)), 0))
+            caller.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect((target, PORT, 0, link if target != str(HOST_V6) else 0))
+                caller.send(target.encode())
+        if kind == socket.SOCK_STREAM:
+            accepted, _ = listener.accept()
+            stack.enter_context(accepted)
+            assert accepted.getsockname()[0] == str(HOST_V6)
+        else:
+            assert listener.recv(100) == str(HOST_V6).encode()
+    assert dropped(mode)["gateway"] >= 1, "the kernel's own may be tentative still"
 
 
 def test_what_the_node_calls_from_the_gateways_address_is_answered(world: World, mode: PolicyRoute) -> None:
