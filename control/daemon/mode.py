@@ -81,6 +81,7 @@ def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
         "neighbour_arp": [*ebpf, "rp_filter"],
         "neighbour_nd": [*ebpf, *nft],
         "router_advertisement": [*ebpf, *nft],
+        "tunnel_to_the_node": [*ebpf, *nft],
     }
 
 

@@ -25,6 +25,8 @@
                    to the gateway, a TCP call         dropped; an answer to it is none
                    to a link-local address of IPv6,   dropped: the gateway's, or the host link's own
                    and not ICMPv6
+                   another packet inside, by IPIP,    dropped: no lock looks at what the node would unpack
+                   6in4, GRE, EtherIP or MPLS
 
 The kernel asks its routes for 0.4 us in IPv6 and 0.1 in IPv4; to find what is remembered takes 0.04. An
 element is a link and an address that is routed to it, so a pod fills nothing, and a link's number is not used
@@ -56,6 +58,8 @@ _RAW = -300
 _IFNAME = 16
 _ICMPV6 = 58
 _TCP = 6
+_TUNNELS = (4, 41, 47, 97, 137)
+"""IPv4, IPv6, GRE, Ethernet and MPLS in IP, as ``protocol_is_tunnel`` of pod_egress has them."""
 _SYN, _ACK = 0x02, 0x10
 _RTN_UNICAST = 1
 _MLD = (131, 132, 143)
@@ -70,6 +74,7 @@ class Reason(StrEnum):
     GATEWAY = "gateway"
     ROUTER = "router"
     NEIGHBOURS = "neighbours"
+    TUNNEL = "tunnel"
     NO_POD = "no_pod"
 
 
@@ -79,6 +84,7 @@ MEANINGS = {
     Reason.GATEWAY: "a pod called 169.254.1.1, its gateway, by TCP, or a link-local address of the node",
     Reason.ROUTER: "a pod sent a router advertisement or a redirect",
     Reason.NEIGHBOURS: "a pod asked with too many link-local senders a minute",
+    Reason.TUNNEL: "a pod sent a packet inside another to the node, which might unpack it",
     Reason.NO_POD: "an ENI brought a packet to an address that no pod has; its sender is told unreachable",
 }
 
@@ -204,6 +210,7 @@ def _to_node() -> list[Rule]:
         _drop(chain, Reason.LOOPBACK, *ipv4, x.load_network(16, 1), x.equal(b"\x7f")),
         _drop(chain, Reason.GATEWAY, *ipv4, *to_gateway, *tcp, *call),
         _drop(chain, Reason.GATEWAY, *_is_ipv6(), *link_local, *no_icmp6),
+        *(_drop(chain, Reason.TUNNEL, x.load_meta(Meta.L4PROTO), x.equal(bytes([one]))) for one in _TUNNELS),
     ]
 
 

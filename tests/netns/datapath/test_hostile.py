@@ -25,6 +25,7 @@ from tests.netns.datapath.frames import (
     NS,
     RA,
     arp,
+    checksum,
     ethernet,
     group_mac,
     heard,
@@ -275,6 +276,26 @@ def test_the_nodes_link_local_addresses_take_no_calls(
         else:
             assert listener.recv(100) == str(HOST_V6).encode()
     assert dropped(mode)["gateway"] >= 1, "the kernel's own may be tentative still"
+
+
+@VERSIONS
+@pytest.mark.parametrize("protocol", [4, 41, 47, 97, 137], ids=["ipip", "6in4", "gre", "etherip", "mpls"])
+def test_the_node_unpacks_no_tunnel_of_a_pods(
+    mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], version: int, protocol: int
+) -> None:
+    """What is inside came from anybody; without eBPF nobody else looks. To another pod it is its matter."""
+    attacker, _, target = pods
+    for to in (HOST if version == 4 else HOST_V6, target.address(version)):
+        packet = bytearray(udp(attacker.address(version), to, PORT))
+        packet[9 if version == 4 else 6] = protocol
+        if version == 4:
+            packet[10:12] = b"\0\0"
+            packet[10:12] = checksum(bytes(packet[:20])).to_bytes(2, "big")
+        with raw(target.netns) as listener, raw(attacker.netns) as sender:
+            sender.send(attacker.frame(bytes(packet)))
+            if to == target.address(version):
+                assert heard(listener, lambda frame: frame.endswith(b"mark"))
+    assert dropped(mode) == {"tunnel": 1}
 
 
 def test_what_the_node_calls_from_the_gateways_address_is_answered(world: World, mode: PolicyRoute) -> None:
