@@ -256,7 +256,7 @@ class PolicyRoute:
     # Steps
 
     def _with_peers(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Observed:
-        """With the pods' ends of links that have another MAC than ours: upstream's, or changed by somebody."""
+        """With the pods' ends of links that have another MAC than ours: upstream's, or set by somebody."""
         owned = repair.owned(observed, endpoints).items()
         strange = [host for endpoint, host in owned if not seen.is_made_for(endpoint, host)]
         return replace(observed, peers={one.index: link.peer_mac(socket, one) for one in strange})

@@ -72,8 +72,9 @@ class Link:
     """A link as the kernel shows it.
 
     ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
-    index is of another namespace, which this one numbers ``lower_netns``. ``running`` means up with carrier, and the stack acts on it. ``families``:
-    its settings of IPv4 and IPv6 as the kernel told them, read by ``has`` alone.
+    index is of another namespace, which this one numbers ``lower_netns``. ``running`` means up with carrier,
+    and the stack acts on it. ``families``: its settings of IPv4 and IPv6 as the kernel told them, read by
+    ``has`` alone.
     """
 
     index: int
