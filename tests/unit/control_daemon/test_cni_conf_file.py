@@ -268,3 +268,29 @@ def test_a_directory_that_is_none_is_said(tmp_path: Path, site: Site) -> None:
 def test_what_is_remembered_comes_back(types: Sequence[str]) -> None:
     assert remembered(to_remember(types)) == types
     assert remembered(None) is None
+
+
+@pytest.mark.parametrize("name", ["05-other.conf", CONF, CHAIN])
+@pytest.mark.parametrize("what", ["fifo", "device", "huge"])
+def test_what_is_no_configuration_holds_nobody_up(site: Site, name: str, what: str) -> None:
+    """A FIFO that nobody writes to would stop the whole agent, and a device never ends."""
+    path = site.target / name
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    made = site.agent(single())
+    assert (site.target / CONF).is_file()
+    if name == "05-other.conf":
+        (told,) = made.notices
+        assert "no regular file" in told or "larger than" in told
+
+
+def test_a_directory_of_its_name_is_told_and_nothing_is_left_behind(site: Site) -> None:
+    (site.target / CONF).mkdir()
+    with pytest.raises(ConfigError, match=f"{CONF}: a directory has that name"):
+        site.agent(single())
+    assert site.names() == [CONF]
