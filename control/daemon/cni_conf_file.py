@@ -7,7 +7,6 @@ an earlier configuration of ours had chained goes with it. ``wrote`` is what tel
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -117,8 +116,13 @@ class CniConfFile:
                 f"the CNI configuration names {', '.join(missing)}, and {self._programs} has no such"
                 " executable: every ADD of the node would fail",
                 cause=Cause.CONFIG,
-                remedy="install it on the node (package kubernetes-cni has portmap, bandwidth and others), "
-                "take it out of eni-config, or name the runtime's directory by -cni-bin",
+                remedy=(
+                    "delete the agent's pod, whose successor brings terway along"
+                    if missing == [PLUGIN_TYPE]
+                    else "install it on the node (package kubernetes-cni has portmap, bandwidth and others), "
+                    "take it out of eni-config"
+                )
+                + ", or name the runtime's directory by -cni-bin",
             )
 
     def _write(self, name: str, text: bytes) -> None:
@@ -130,9 +134,9 @@ class CniConfFile:
             if not _holds(destination, text):
                 _replace(destination, text)
             for other in FILES:
-                if other != name:
-                    with contextlib.suppress(FileNotFoundError):
-                        (self._target / other).unlink()
+                # Looked for first: a read-only file system refuses to remove what is not there, too.
+                if other != name and os.path.lexists(self._target / other):
+                    (self._target / other).unlink(missing_ok=True)
         except IsADirectoryError as exc:
             raise ConfigError(
                 f"cannot write the CNI configuration to {destination}: a directory has that name, or that of "
