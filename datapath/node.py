@@ -100,7 +100,7 @@ def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]
     _ensure_links("ipv4", {"forwarding": "1"})
     _ensure_links("ipv4", {"rp_filter": "0"}, leave_out=HOST_ROLES)
     if AF_INET6 in families:
-        _ensure_links("ipv6", {"forwarding": "1", "disable_ipv6": "0"})
+        _ensure_links("ipv6", _FORWARDS_V6)
     socket.transact(
         *(rule.add(plan.pods_rule(family)) for family in sorted(families)),
         *map(address.add, plan.node_addresses()),
@@ -118,16 +118,26 @@ def answers_by_link() -> bool:
     return tuple(map(sysctl.read, names)) == ("1", "0")
 
 
-def mend_settings(families: Iterable[int]) -> tuple[str, ...]:
-    """What ``prepare`` set for all links and somebody has set otherwise: put right, and named.
+def mend_settings(
+    families: frozenset[int], *, enis: Iterable[str] = (), host_links: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """What ``prepare`` and ``prepare_eni`` set and somebody has set otherwise: put right, and named.
 
     Of the reverse path filter the greater of ``all`` and the link's own counts: 2 there makes the pods'
-    strict one loose, and 1 refuses what the VPC brings by any ENI but the node's.
+    strict one loose, and 1 refuses what the VPC brings by any ENI but the node's. Forwarding is each link's
+    own, and ``default`` is what the next pod's begins with.
     """
-    wanted = _settings("ipv4", "all", {"forwarding": "1", "rp_filter": "0"})
-    if AF_INET6 in families:
-        wanted |= _settings("ipv6", "all", {"forwarding": "1"})
-    return sysctl.ensure(wanted)
+    changed: list[str] = []
+    for name in ("all", "default"):
+        changed += sysctl.ensure(_settings("ipv4", name, {"forwarding": "1", "rp_filter": "0"}))
+        if AF_INET6 in families:
+            changed += sysctl.ensure(_settings("ipv6", name, _FORWARDS_V6))
+    for names, ipv4, ipv6 in ((enis, _ENI_V4, _ENI_V6), (host_links, {"forwarding": "1"}, _FORWARDS_V6)):
+        for name in names:
+            changed += _ensure_link("ipv4", name, ipv4)
+            if AF_INET6 in families:
+                changed += _ensure_link("ipv6", name, ipv6)
+    return tuple(changed)
 
 
 def prepare_eni(
@@ -214,18 +224,24 @@ def _ensure_links(family: str, wanted: dict[str, str], *, leave_out: tuple[str, 
     for name in sysctl.links(family):
         if leave_out and name.startswith(leave_out):
             continue
-        try:
-            sysctl.ensure(_settings(family, name, wanted))
-        except KernelError as exc:
-            if exc.errno != errno.ENOENT:
-                raise
-            # The link was removed while its siblings were gone through.
+        _ensure_link(family, name, wanted)
+
+
+def _ensure_link(family: str, name: str, wanted: dict[str, str]) -> tuple[str, ...]:
+    try:
+        return sysctl.ensure(_settings(family, name, wanted))
+    except KernelError as exc:
+        if exc.errno != errno.ENOENT:
+            raise
+        # The link was removed while its siblings were gone through, or its MTU is too small for IPv6.
+        return ()
 
 
 def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, str]:
     return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
 
 
+_FORWARDS_V6 = {"forwarding": "1", "disable_ipv6": "0"}
 _ENI_V4 = {"forwarding": "1"}
 ENI_SETTINGS = {Devconf.RP_FILTER: 0, Devconf.ACCEPT_LOCAL: 1}
 """What the VPC brings by an ENI need not be answered by it. ACCEPT_LOCAL: what the node itself sends to an

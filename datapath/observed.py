@@ -27,7 +27,8 @@ class Observed:
     upstream's. ``doomed``: taken out of use and about to be deleted. ``routes``: those in ``TABLE_PODS``;
     ``upstream_routes``: those of pods in the main table. ``rules``: ours and upstream's about pods, nobody
     else's; ``eni_rules``: ours about ENIs. ``addresses``: of the pods' host links and the loopback.
-    ``others``: every other link of the node, as somebody may have renamed a pod's.
+    ``others``: every other link of the node, as somebody may have renamed a pod's. ``peers``: the MAC of the
+    pod's end by the host link's index, where a repair has asked for it.
     """
 
     links: tuple[Link, ...]
@@ -39,6 +40,7 @@ class Observed:
     eni_rules: tuple[Rule, ...] = ()
     addresses: tuple[Assigned, ...] = ()
     others: tuple[Link, ...] = field(default=())
+    peers: Mapping[int, str] = field(default_factory=dict)
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         """Addresses that are routed to link ``index``, by us or by upstream."""
@@ -118,9 +120,15 @@ def _carrier(
 
 
 def owns(endpoint: Endpoint, found: Link) -> bool:
-    """The link is this sandbox's. One that was just made has no alias yet, but already our MAC."""
-    if found.alias:
-        return found.alias == endpoint.container_id
+    """The link is this sandbox's: by its alias, or by its MAC, which no other sandbox's link has.
+
+    One that was just made has no alias yet, and somebody may have changed one of the two.
+    """
+    return found.alias == endpoint.container_id or is_made_for(endpoint, found)
+
+
+def is_made_for(endpoint: Endpoint, found: Link) -> bool:
+    """The link has the MAC that we give to this sandbox's host link."""
     return found.mac == layout.host_mac(endpoint.container_id, endpoint.ifname)
 
 

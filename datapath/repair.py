@@ -59,8 +59,10 @@ def steps(
     found: list[Step] = list(_back_in_place(observed, endpoints))
     for endpoint, host in mine.items():
         eni = enis.get(endpoint.eni.mac.lower())
-        mac = pod_mac(endpoint, host)
+        mac = pod_mac(observed, endpoint, host)
         place = Place(host.index, host.lower, eni or 0, host.mac, mac, own_gateway)
+        if mac:
+            found.extend(_mend_mac(endpoint, host))
         found.extend(_mend(observed, endpoint, host, place))
     found.extend(_stale_routes(observed, mine))
     found.extend(_stale_rules(observed, mine, rows))
@@ -104,6 +106,11 @@ def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
         return [Step(Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down"), up)]
+    if state.link.mtu != prepared.eni.mtu:
+        words = Difference(
+            f"link {prepared.name} of ENI {prepared.eni.mac} mtu {prepared.eni.mtu}", f"mtu {state.link.mtu}"
+        )
+        found.append(Step(words, (link.change(prepared.ifindex, mtu=prepared.eni.mtu),)))
     if not state.link.has(ENI_SETTINGS):
         words = eni_set_otherwise(prepared)
         found.append(Step(words, (link.change(prepared.ifindex, ipv4=ENI_SETTINGS),)))
@@ -146,16 +153,28 @@ def _mend(observed: Observed, endpoint: Endpoint, host: Link, place: Place) -> I
     yield from _upstream_traces(observed, endpoint, host)
 
 
-def pod_mac(endpoint: Endpoint, host: Link) -> str:
-    """Known for pairs that we made. Upstream's pods are left to answer ARP."""
-    made_by_us = host.mac == layout.host_mac(endpoint.container_id, endpoint.ifname)
-    return layout.pod_mac(endpoint.container_id, endpoint.ifname) if made_by_us else ""
+def pod_mac(observed: Observed, endpoint: Endpoint, host: Link) -> str:
+    """Known for pairs that we made. Upstream's pods are left to answer ARP.
+
+    A pair whose host link has lost our MAC to somebody is told by its other end.
+    """
+    mac = layout.pod_mac(endpoint.container_id, endpoint.ifname)
+    return mac if seen.is_made_for(endpoint, host) or observed.peers.get(host.index) == mac else ""
+
+
+def _mend_mac(endpoint: Endpoint, host: Link) -> Iterator[Step]:
+    """The pod sends to this MAC and asks nobody, so with another one it is cut off."""
+    wanted = layout.host_mac(endpoint.container_id, endpoint.ifname)
+    if host.mac != wanted:
+        words = Difference(f"link {host.name} MAC {wanted}", f"MAC {host.mac}")
+        yield Step(words, (link.change(host.index, mac=wanted),))
 
 
 def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
     name = f"link {host.name}"
     if host.alias != endpoint.container_id:
-        words = Difference(f"{name} of container {endpoint.container_id}", "without alias")
+        found = f"alias {host.alias}" if host.alias else "without alias"
+        words = Difference(f"{name} of container {endpoint.container_id}", found)
         yield Step(words, (link.change(host.index, alias=endpoint.container_id),))
     if not host.up:
         yield Step(Difference(name, "down"), (link.change(host.index, up=True),))
@@ -214,12 +233,17 @@ def _stale_rules(
 
 
 def _back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator[Step]:
-    """Links that a crash left moved aside for a sandbox that never was. The next repair does the rest."""
+    """Links that a crash left moved aside for a sandbox that never was, and those that somebody renamed.
+
+    The next repair does the rest. A pod's links have one alias, so a renamed one is known by its MAC.
+    """
     names = {one.name for one in observed.links}
     aside = [one for one in observed.links if one.name.startswith(layout.ASIDE_PREFIX)]
+    everything = (*observed.links, *observed.others)
     for endpoint in endpoints:
         if endpoint.host_link not in names:
-            for host in (one for one in aside if seen.owns(endpoint, one)):
+            renamed = [one for one in everything if seen.is_made_for(endpoint, one)]
+            for host in (renamed or [one for one in aside if seen.owns(endpoint, one)])[:1]:
                 words = Difference(f"link {endpoint.host_link}", f"named {host.name}")
                 yield Step(words, (link.rename(host.index, endpoint.host_link),))
 

@@ -140,7 +140,7 @@ def draw_counters(rows: list[Row]) -> str:
 
 def draw_endpoints(rows: list[Row]) -> str:
     if not rows:
-        return "no pods"
+        return "no pod has a row in the fast path's map"
     heads = (
         "POD",
         "PATH",

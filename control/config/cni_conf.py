@@ -9,7 +9,9 @@ work beside this agent is left out, with a warning.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ FILES = ("10-terway.conflist", "10-terway.conf")
 DEFAULT_NAME = "terway"
 DEFAULT_VERSION = "0.4.0"
 """What network-modes.md writes."""
+MOST_BYTES = 1 << 20
+"""Of a file: no configuration is so long."""
 NEEDS_CILIUM = "cilium-cni"
 """Upstream's generator leaves it in the list. It needs a cilium-agent, which this product does not run."""
 _ENVELOPE = ("cniVersion", "cniVersions", "name", "type", "ipam", "dns", "args", "disableCheck", "disableGC")
@@ -61,9 +65,11 @@ def find(*directories: Path) -> NodeCniConf:
     """
     for path in (directory / name for directory in directories for name in FILES):
         try:
-            data = path.read_bytes()
+            data = content(path)
         except FileNotFoundError:
             continue
+        except ValueError as exc:
+            raise ConfigError(f"cannot read {path}: {exc}", remedy=_REMEDY) from exc
         except OSError as exc:
             raise ConfigError(f"cannot read {path}: {exc.strerror}", remedy=_REMEDY) from exc
         return parse(path, data)
@@ -99,9 +105,23 @@ def parse(path: Path, data: bytes) -> NodeCniConf:
         raise ConfigError(f"{path}: {exc}", remedy=_REMEDY) from exc
 
 
+def content(path: Path) -> bytes:
+    """Of a file in a directory that others write to as well: a FIFO there must not hold up the node.
+
+    Raises OSError, or ValueError saying what it is instead of a configuration.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no regular file")
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+    return data
+
+
 def plugins_of(path: Path) -> tuple[str, tuple[Plugin, ...]]:
     """Name and plugins of any configuration of a runtime. Raises ValueError saying what is wrong."""
-    fields = Fields(loaded := load(path.read_bytes()))
+    fields = Fields(loaded := load(content(path)))
     plugins = fields.tables("plugins") if path.suffix == ".conflist" else (loaded,)
     if not plugins or not all(isinstance(Fields(one).value("type"), str) for one in plugins):
         raise ValueError("it has no plugins, or one without a type")

@@ -8,6 +8,8 @@ from cni.fields import Fields
 from control.config.duration import ALLOWED, parse_duration, read_duration
 
 SYNC_PERIOD = 120.0
+SHORTEST_SYNC = 1.0
+"""Seconds: a look at the pool that never ends would take the processor from the pods."""
 COOL_DOWN = 30.0
 _RATIO_MAX = 100.0
 
@@ -102,7 +104,7 @@ def _sync_period(fields: Fields) -> tuple[float, tuple[str, ...]]:
         period = parse_duration(text)
     except ValueError:
         period = 0.0
-    if period > 0:
+    if period >= SHORTEST_SYNC:
         return period, ()
-    problem = fields.error("ip_pool_sync_period", f"{ALLOWED}, more than 0")
+    problem = fields.error("ip_pool_sync_period", f"{ALLOWED}, at least {SHORTEST_SYNC:g}s")
     return SYNC_PERIOD, (f"{problem}; {SYNC_PERIOD:g}s is used",)

@@ -7,7 +7,6 @@ an earlier configuration of ours had chained goes with it. ``wrote`` is what tel
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 
 from cni.chain import Plugin, type_of
 from cni.conf import PLUGIN_TYPE
-from cni.fields import NotAnObject, load
-from control.config.cni_conf import FILES, NEEDS_CILIUM, NodeCniConf, plugins_of
+from cni.fields import load
+from control.config.cni_conf import FILES, NEEDS_CILIUM, NodeCniConf, content, plugins_of
 from control.model.errors import Cause, ConfigError, RequestError
 
 _DELEGATES = frozenset({"multus", "multus-shim", "multus-cni"})
@@ -117,8 +116,13 @@ class CniConfFile:
                 f"the CNI configuration names {', '.join(missing)}, and {self._programs} has no such"
                 " executable: every ADD of the node would fail",
                 cause=Cause.CONFIG,
-                remedy="install it on the node (package kubernetes-cni has portmap, bandwidth and others), "
-                "take it out of eni-config, or name the runtime's directory by -cni-bin",
+                remedy=(
+                    "delete the agent's pod, whose successor brings terway along"
+                    if missing == [PLUGIN_TYPE]
+                    else "install it on the node (package kubernetes-cni has portmap, bandwidth and others), "
+                    "take it out of eni-config"
+                )
+                + ", or name the runtime's directory by -cni-bin",
             )
 
     def _write(self, name: str, text: bytes) -> None:
@@ -130,9 +134,15 @@ class CniConfFile:
             if not _holds(destination, text):
                 _replace(destination, text)
             for other in FILES:
-                if other != name:
-                    with contextlib.suppress(FileNotFoundError):
-                        (self._target / other).unlink()
+                # Looked for first: a read-only file system refuses to remove what is not there, too.
+                if other != name and os.path.lexists(self._target / other):
+                    (self._target / other).unlink(missing_ok=True)
+        except IsADirectoryError as exc:
+            raise ConfigError(
+                f"cannot write the CNI configuration to {destination}: a directory has that name, or that of "
+                f"one of {', '.join(FILES)}",
+                remedy="remove that directory",
+            ) from exc
         except OSError as exc:
             raise ConfigError(
                 f"cannot write the CNI configuration to {self._target}: {exc.strerror}",
@@ -160,8 +170,8 @@ def _holds(path: Path, text: bytes) -> bool:
     """The file says the same already: it is not touched, as others watch it for changes."""
     try:
         readable = path.stat().st_mode & 0o777 == 0o644
-        return readable and not path.is_symlink() and load(path.read_bytes()) == load(text)
-    except (OSError, NotAnObject):
+        return readable and not path.is_symlink() and load(content(path)) == load(text)
+    except (OSError, ValueError):
         return False
 
 
@@ -170,9 +180,13 @@ def _replace(path: Path, text: bytes) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(fd, 0o644)
-        os.fsync(fd)
-    fresh.rename(path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(fd, 0o644)
+            os.fsync(fd)
+        fresh.rename(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise

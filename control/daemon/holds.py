@@ -20,7 +20,7 @@ from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
 from control.model.pod import EventType, Kubernetes
-from control.model.records import AddressState
+from control.model.records import AddressState, AttachmentRecord, AttachmentState
 from datapath.endpoint import Carrier, host_link_name
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,9 @@ class Holds:
         self._warm: frozenset[Address] = frozenset()
         self.unrecorded: tuple[Carrier, ...] = ()
         """Live links that the ledger does not know, or knows with other addresses."""
+        self.cut_off: tuple[AttachmentRecord, ...] = ()
+        """Pods of the ledger whose link is gone, at two looks of ``miss`` in a row."""
+        self._missed: frozenset[AttachmentKey] = frozenset()
 
     def look(self) -> tuple[Carrier, ...]:
         """All live links of pods. What runs without a record is held from now on."""
@@ -78,6 +81,29 @@ class Holds:
             or (not carrier.container_id and carrier.link == record.host_link)
             for address in record.addresses()
         )
+
+    def miss(self, carriers: Collection[Carrier]) -> None:
+        """Tell of recorded pods that no link leads to: nobody but a new sandbox gives them one again.
+
+        At the second look, as a link goes with its namespace a moment before the runtime says DEL.
+        """
+        there = {c.link for c in carriers}
+        gone = {
+            record.key: record
+            for record in self._journal.book.attachments.values()
+            if record.state is AttachmentState.READY
+            and record.key not in self._journal.owed
+            and record.host_link not in there
+        }
+        told = {record.key for record in self.cut_off}
+        self.cut_off = tuple(record for key, record in gone.items() if key in self._missed)
+        self._missed = frozenset(gone)
+        pods = self._kubernetes.pods()
+        for record in self.cut_off:
+            if record.key not in told:
+                log.warning("%s: %s", record.pod, without_link(record))
+                pod = pods.get(record.pod)
+                self._kubernetes.event(pod, EventType.WARNING, "LinkGone", without_link(record))
 
     # For whoever gives something back.
 
@@ -165,6 +191,13 @@ def describe(unrecorded: Collection[Carrier]) -> str:
         f"the ledger does not know {len(unrecorded)} running pods, by their links: {', '.join(named)}; they "
         "keep their network, and their addresses and ENIs are neither handed out nor given back. Deleting "
         "such a pod ends it; a link whose pod is gone for good is removed with `ip link delete NAME`"
+    )
+
+
+def without_link(record: AttachmentRecord) -> str:
+    return (
+        f"link {record.host_link} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
+        "pod has no network until its sandbox is made anew; delete the pod"
     )
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from control.daemon.attach import Attachments
-from control.daemon.holds import Holds, describe
+from control.daemon.holds import Holds, describe, without_link
 from control.daemon.journal import Journal
 from control.daemon.pool import Pool
 from control.model.cloud import Cloud, NodeIdentity
@@ -234,7 +234,8 @@ class Inspector:
 
     def mode(self) -> dict[str, Any]:
         unrecorded = [describe(self._holds.unrecorded)] if self._holds.unrecorded else []
-        return {**self._facts.mode(), "warnings": [*self._facts.warnings, *unrecorded]}
+        cut_off = map(without_link, self._holds.cut_off)
+        return {**self._facts.mode(), "warnings": [*self._facts.warnings, *unrecorded, *cut_off]}
 
     def state(self) -> dict[str, Any]:
         """The ledger and the pool's counts, for tests and for the curious."""

@@ -32,6 +32,7 @@ from control.daemon.node import Node
 from control.daemon.node_config import NodeConfig
 from control.model.errors import Cause, CloudError, ConfigError, RequestError, TerwayError
 from control.model.ids import AttachmentKey
+from control.store.unread import LedgerFound
 from datapath import sysctl
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class Daemon:
             try:
                 await node.start(BOOT_ID.read_text().strip())
                 break
-            except ConfigError:
+            except (ConfigError, LedgerFound):
                 raise
             except TerwayError as exc:
                 if str(exc) != self.why():

@@ -45,7 +45,7 @@ from control.model.cloud import InstanceLimits, NodeIdentity
 from control.model.errors import Cause, LedgerError, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
-from control.store.ledger import SqliteLedger
+from control.store.unread import UnreadLedger, open_ledger
 from datapath.endpoint import Difference
 from datapath.fastpath.companion import Companion
 
@@ -65,7 +65,7 @@ class Node:
         self._config = config
         self._clock = SystemClock()
         self._timers = Timers(self._clock)
-        self._ledger = SqliteLedger(config.settings.state_directory / LEDGER_FILE)
+        self._ledger = open_ledger(config.settings.state_directory / LEDGER_FILE)
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
         self._kernel = PolicyRouteKernel(self._companion)
@@ -210,6 +210,8 @@ class Node:
     async def start(self, boot_id: str) -> None:
         """Raises TerwayError if somebody else holds the start up; call it again then."""
         self._journal.probe()
+        if isinstance(self._ledger, UnreadLedger):
+            self._ledger.look_again()
         identity = await self._known.identity(self._metadata)
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)

@@ -145,5 +145,5 @@ class Recovery:
         for difference in done:
             log.warning("repaired %s: %s", difference.what, difference.found)
             self.on_repair()
-        self._holds.look()
+        self._holds.miss(self._holds.look())
         return len(done)

@@ -124,4 +124,5 @@ class Window:
             return [json.dumps(inspector.mapping())]
         if kind == FACTORY and command == "audit":
             return await inspector.audit()
-        raise RequestError("can't recognize command", remedy="there are mapping, resdb and audit")
+        own = {SERVICE: " and resdb", FACTORY: " and audit"}.get(kind, "")
+        raise RequestError("can't recognize command", remedy=f"{kind} has mapping{own}")

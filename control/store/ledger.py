@@ -80,9 +80,10 @@ _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another terwayd may hold it: end that one first",
     sqlite3.SQLITE_LOCKED: "another terwayd may hold it: end that one first",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: restart terwayd, which moves it aside and begins a new one",
-    sqlite3.SQLITE_NOTADB: (
+    **dict.fromkeys(
+        (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR),
         "the file is no ledger: move it away, with its -wal and -shm. Pods run on: the kernel is asked which "
-        "addresses are in use, and these are neither handed out nor given back"
+        "addresses are in use, and these are neither handed out nor given back",
     ),
 }
 _MAGIC = b"SQLite format 3\0"
@@ -99,6 +100,10 @@ _SOME_REMEDY = (
 )
 
 
+class LedgerTaken(LedgerError):
+    """Another process holds it."""
+
+
 class _Damaged(sqlite3.DatabaseError):
     """What ``quick_check`` has found."""
 
@@ -109,6 +114,8 @@ def _code(exc: Exception) -> int:
     """The primary result code, of an error of the operating system the one that is nearest."""
     if isinstance(exc, sqlite3.Error):
         return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & _PRIMARY
+    if isinstance(exc, ValueError):  # a row that nobody wrote so
+        return sqlite3.SQLITE_NOTADB
     return _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -132,11 +139,18 @@ class SqliteLedger:
         self._lock = -1
         """Of the directory: a disk that cannot be written has no other lock."""
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._lock_and_open()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _lock_and_open(self) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _make_private(path)
-            self._open(path)
+            _make_private(self._path)
+            self._open(self._path)
         except (OSError, sqlite3.Error) as exc:
             self._open_otherwise(exc)
 
@@ -148,7 +162,6 @@ class SqliteLedger:
         elif _code(exc) in _DAMAGED and self._was_a_database():
             self._begin_anew(exc)
         else:
-            self._unlock()
             raise self._error("open", exc) from exc
 
     def _was_a_database(self) -> bool:
@@ -214,7 +227,8 @@ class SqliteLedger:
         if number != sqlite3.SQLITE_BUSY and self._is_read_only():  # which SQLite may call an I/O error
             number = sqlite3.SQLITE_READONLY
         remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
-        return LedgerError(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
+        kind = LedgerTaken if number == sqlite3.SQLITE_BUSY and verb == "open" else LedgerError
+        return kind(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
 
     def _is_read_only(self) -> bool:
         with contextlib.suppress(OSError):

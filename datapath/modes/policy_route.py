@@ -233,8 +233,10 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._removing:
             with self._inside():
                 self._own_gateway = node.answers_by_link()
-            observed = seen.observe(socket)
             endpoints = self._of_families_here(endpoints)
+            # First, as the kernel takes no IPv6 object for a link where somebody has switched IPv6 off.
+            settings = self._mend_settings(self._eni_links(socket), [one.host_link for one in endpoints])
+            observed = self._with_peers(socket, seen.observe(socket), endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
             looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
             names = [state.link.name for _, state in looks if state.link is not None]
@@ -244,8 +246,8 @@ class PolicyRoute:
             rows = self._shortcut.carried()
             found += repair.steps(observed, endpoints, enis, rows, own_gateway=self._own_gateway)
             done = [step.difference for step in found if _attempt(socket, step)]
+            done += settings
             done += self.guard.stand(names)
-            done += self._mend_settings()
             done += self._shortcut.mend(self._present(observed, endpoints))
         if observed.doomed:
             self._reaper.wake()
@@ -253,11 +255,17 @@ class PolicyRoute:
 
     # Steps
 
+    def _with_peers(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Observed:
+        """With the pods' ends of links that have another MAC than ours: upstream's, or set by somebody."""
+        owned = repair.owned(observed, endpoints).items()
+        strange = [host for endpoint, host in owned if not seen.is_made_for(endpoint, host)]
+        return replace(observed, peers={one.index: link.peer_mac(socket, one) for one in strange})
+
     def _present(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Present:
         """What a shortcut may know of. A pod of upstream's, whose MAC is not known, is not among it."""
         pods = {}
         for endpoint, host in repair.owned(observed, endpoints).items():
-            eni, mac = self._enis.get(endpoint.eni.mac.lower()), repair.pod_mac(endpoint, host)
+            eni, mac = self._enis.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
             if eni is not None and mac:
                 pods[host.index] = endpoint, Applied(host.index, host.mac, mac, eni.ifindex)
         enis = {one.ifindex: one.eni for one in self._enis.values()}
@@ -273,14 +281,19 @@ class PolicyRoute:
             return list(endpoints)
         return [replace(one, ipv6=None) for one in endpoints if one.ipv4 is not None]
 
-    def _mend_settings(self) -> list[Difference]:
+    def _mend_settings(self, enis: Sequence[str] = (), host_links: Sequence[str] = ()) -> list[Difference]:
         try:
             with self._inside():
-                changed = node.mend_settings(self._families)
+                changed = node.mend_settings(self._families, enis=enis, host_links=host_links)
         except KernelError as exc:
             log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
             return []
         return [Difference(f"sysctl {name}", "set otherwise by somebody") for name in changed]
+
+    def _eni_links(self, socket: Socket) -> list[str]:
+        """What the links of the ENIs that are there are called now."""
+        there = ((one, link.find(socket, one.ifindex)) for one in tuple(self._enis.values()))
+        return [found.name for one, found in there if found is not None and found.mac == one.eni.mac.lower()]
 
     def _eni_names(self) -> list[str]:
         return [prepared.name for prepared in tuple(self._enis.values())]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from socket import AF_INET
 
+from datapath.errors import KernelError
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind, Message, Request
@@ -32,6 +33,7 @@ IFLA_EXT_MASK = 29
 IFLA_NUM_TX_QUEUES = 31
 IFLA_NUM_RX_QUEUES = 32
 IFLA_LINK_NETNSID = 37
+IFLA_TARGET_NETNSID = 46
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 VETH_INFO_PEER = 1
@@ -70,8 +72,9 @@ class Link:
     """A link as the kernel shows it.
 
     ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
-    index is of another namespace. ``running`` means up with carrier, and the stack acts on it. ``families``:
-    its settings of IPv4 and IPv6 as the kernel told them, read by ``has`` alone.
+    index is of another namespace, which this one numbers ``lower_netns``. ``running`` means up with carrier,
+    and the stack acts on it. ``families``: its settings of IPv4 and IPv6 as the kernel told them, read by
+    ``has`` alone.
     """
 
     index: int
@@ -85,6 +88,7 @@ class Link:
     group: int = 0
     lower: int = 0
     lower_elsewhere: bool = False
+    lower_netns: int = field(default=-1, compare=False)
     families: bytes = field(default=b"", compare=False, repr=False)
 
     def has(self, wanted: Settings) -> bool:
@@ -142,6 +146,7 @@ def change(
     *,
     up: bool | None = None,
     mtu: int | None = None,
+    mac: str | None = None,
     alias: str | None = None,
     group: int | None = None,
     ipv4: Settings | None = None,
@@ -153,6 +158,8 @@ def change(
     body = _IFINFOMSG.pack(0, 0, index, IFF_UP if up else 0, 0 if up is None else IFF_UP)
     if mtu is not None:
         body += wire.attribute_u32(IFLA_MTU, mtu)
+    if mac is not None:
+        body += wire.attribute(IFLA_ADDRESS, wire.mac_bytes(mac))
     if alias is not None:
         body += wire.attribute(IFLA_IFALIAS, alias.encode() or b"\0")
     if group is not None:
@@ -210,6 +217,7 @@ def decode(message: Message) -> Link:
         group=wire.u32(found.get(IFLA_GROUP, b"")),
         lower=wire.u32(found.get(IFLA_LINK, b"")),
         lower_elsewhere=IFLA_LINK_NETNSID in found,
+        lower_netns=wire.u32(found[IFLA_LINK_NETNSID]) if IFLA_LINK_NETNSID in found else -1,
         families=found.get(IFLA_AF_SPEC, b""),
     )
 
@@ -227,6 +235,19 @@ def carrier_of(message: Message) -> tuple[int, bool]:
 def find(socket: Socket, name_or_index: str | int) -> Link | None:
     answer = socket.one(get(name_or_index))
     return None if answer is None else decode(answer)
+
+
+def peer_mac(socket: Socket, one: Link) -> str:
+    """Of a veth's other end in another namespace, without entering it; "" if the kernel does not say."""
+    if not one.lower_elsewhere:
+        return ""
+    body = _IFINFOMSG.pack(0, 0, one.lower, 0, 0) + wire.attribute_u32(IFLA_TARGET_NETNSID, one.lower_netns)
+    request = Request(Kind.GETLINK, 0, body + _NO_STATISTICS, "look up peer of link", one.name, _GONE)
+    try:
+        answer = socket.one(request)
+    except KernelError:
+        return ""
+    return "" if answer is None else decode(answer).mac
 
 
 def list_all(socket: Socket) -> list[Link]:

@@ -1,4 +1,4 @@
-"""What is wrong before the cloud is asked: configuration, ledger, a second daemon, and what a runtime says.
+"""What is wrong before the cloud is asked: configuration, a second daemon, and what a runtime says.
 
 Each with its error in words, and a system that is as it was. What is wrong with the cloud, with metadata or
 with Kubernetes is in ``test_refusals`` and ``test_outages``.
@@ -98,45 +98,6 @@ def test_missing_files_and_settings_are_named(idle: Bench) -> None:
     assert_one_line(nameless, "node-name", "NODE_NAME")
     unknown = agent_run(idle.node, "-colour", "red")
     assert_one_line(unknown, "--colour")
-    _assert_untouched(idle)
-
-
-@pytest.mark.parametrize(
-    ("content", "remedy"),
-    [
-        ("this is no ledger\n" * 100, "the file is no ledger: move the file away"),
-        (None, "check that /var/lib/cni/bad is a directory that terwayd may write"),
-    ],
-    ids=["garbage", "a directory"],
-)
-def test_ledger_that_cannot_be_read_ends_the_start_and_stays_as_it_is(
-    idle: Bench, content: str | None, remedy: str
-) -> None:
-    path = idle.node.directory.outside("/var/lib/cni/bad/terway.db")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if content is None:
-        path.unlink(missing_ok=True)
-        path.mkdir()
-    else:
-        path.write_text(content)
-    with unchanged(idle):
-        done = agent_run(idle.node, "-state-directory", "/var/lib/cni/bad")
-    assert_one_line(done, "could not open the ledger /var/lib/cni/bad/terway.db", remedy)
-    assert [p.name for p in path.parent.iterdir()] == ["terway.db"]
-    assert path.is_dir() if content is None else path.read_text() == content
-    _assert_untouched(idle)
-
-
-def test_ledger_on_a_read_only_disk_ends_the_start(idle: Bench) -> None:
-    """Mounted read-only in a mount namespace of its own, so that no other test sees it."""
-    idle.node.exec(["mkdir", "-p", "/var/lib/cni/ro"], check=True)
-    start = "mount -t tmpfs -o ro none /var/lib/cni/ro && exec python3 -m control.daemon.main "
-    with unchanged(idle):
-        done = idle.node.exec(
-            ["unshare", "-m", "sh", "-c", start + "-state-directory /var/lib/cni/ro/terway"],
-            env=agent.environment(idle.node.name),
-        )
-    assert_one_line(done, "could not open the ledger /var/lib/cni/ro/terway/terway.db", "Read-only")
     _assert_untouched(idle)
 
 

@@ -181,7 +181,10 @@ def test_execute(node: Bench, pod: LabPod, eni: dict[str, Any]) -> None:
         (["show"], ["required: type"]),
         (["list", "pods"], ["no resource type 'pods'", "factory, network_service, resource_pool"]),
         (["show", "factory", "trunk"], ["no resource 'trunk' in the specified type factory", "eniip, eni"]),
-        (["execute", "factory", "eniip", "sing"], ["can't recognize command", "mapping, resdb and audit"]),
+        (
+            ["execute", "factory", "eniip", "sing"],
+            ["can't recognize command", "factory has mapping and audit"],
+        ),
         (["mapping", "--colour"], ["--colour"]),
         (
             ["--socket", "unix:///run/none", "mapping"],

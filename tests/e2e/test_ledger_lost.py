@@ -6,6 +6,7 @@ have its time: pool syncs, watches and collections of ten minutes go by on the c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 from lab import cni_call
 from lab.client import Lab
 from lab.cni_call import CniError
+from lab.nodes.agent import Wait
 from lab.sandbox import LabPod
 from lab.spec import OUTSIDE_ADDRESS
 from tests.e2e.benches import bench
@@ -103,6 +105,98 @@ def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: s
     until(
         lambda: len(kernel(made.lab, made.node).macs) - len(state(made.node)["enis"]), lambda more: more == 1
     )
+    assert_agree(made.lab, made.node)
+
+
+NEVER_A_LEDGER = "the file is no ledger: move it away, with its -wal and -shm"
+UNREADABLE = {
+    "a file for the directory": "check that /var/lib/cni/terway is a directory that terwayd may write",
+    "a directory for the file": "check that /var/lib/cni/terway is a directory that terwayd may write",
+    "garbage": NEVER_A_LEDGER,
+    "no table": NEVER_A_LEDGER,
+    "a row that says nothing": NEVER_A_LEDGER,
+    "a newer release": "run the newer terwayd again, or drain the node and remove the file",
+    "an empty disk that is read-only": "/var/lib/cni/terway is read-only: mount it writable",
+}
+
+
+def _make_unreadable(made: Bench, how: str, elsewhere: Path) -> None:
+    """``elsewhere`` then has the ledger as it was."""
+    directory = _directory(made)
+    shutil.copytree(directory, elsewhere)
+    statement = {
+        "no table": "DROP TABLE attachment",
+        "a row that says nothing": "UPDATE attachment SET ipv4 = 'none of this world'",
+        "a newer release": "PRAGMA user_version = 99",
+    }
+    match how:
+        case "a file for the directory":
+            shutil.rmtree(directory)
+            directory.write_text("")
+        case "a directory for the file":
+            (directory / "terway.db").unlink()
+            (directory / "terway.db").mkdir()
+        case "garbage":
+            (directory / "terway.db").write_text("this is no ledger\n" * 100)
+        case "an empty disk that is read-only":
+            mount = ["mount", "-t", "tmpfs", "-o", "ro", "none", f"/{DIRECTORY}"]
+            made.node.exec(mount, check=True)
+        case _:
+            copy = elsewhere.with_name("changed")
+            shutil.copytree(directory, copy)
+            with contextlib.closing(sqlite3.connect(copy / "terway.db")) as db:
+                db.execute(statement[how])
+                db.commit()
+            shutil.copytree(copy, directory, dirs_exist_ok=True)
+
+
+def _make_readable(made: Bench, how: str, elsewhere: Path) -> None:
+    directory = _directory(made)
+    if how == "an empty disk that is read-only":
+        made.node.exec(["umount", f"/{DIRECTORY}"], check=True)
+        return
+    aside = directory.with_name("aside")
+    shutil.copytree(elsewhere, aside)
+    directory.rename(directory.with_name("before"))
+    aside.rename(directory)
+
+
+def _content(made: Bench) -> str:
+    return made.node.exec(
+        ["find", f"/{DIRECTORY}", "-name", "terway.db", "-exec", "md5sum", "{}", "+"]
+    ).stdout
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_a_ledger_that_cannot_be_read_ends_no_agent(made: Bench, how: str, tmp_path: Path) -> None:
+    """Pods run and are deleted, everybody says what to do, and the file is left as it is."""
+    made.start()
+    steady, leaving = made.pod("steady"), made.pod("leaving")
+    settled(made.node)
+    made.node.stop_agent()
+    _make_unreadable(made, how, tmp_path / "copy")
+    before = _content(made)
+    made.node.start_agent(env={"TERWAY_TEST_CLOCK": "1"}, wait=Wait.SOCKET)
+    until(lambda: made.node.agent_get("/readyz"), lambda told: told[0] == 503 and UNREADABLE[how] in told[1])
+    leaving.stop()
+    leaving.remove()
+    assert list(kernel(made.lab, made.node).links.values()) == [steady.container_id]
+    with pytest.raises(CniError, match="terwayd is not ready yet") as refused:
+        made.pod("refused")
+    assert UNREADABLE[how] in str(refused.value)
+    assert reaches(steady, str(OUTSIDE_ADDRESS))
+    assert "terway_ledger_writable 0.0" in made.node.agent_get("/metrics")[1]
+    assert _content(made) == before
+    _make_readable(made, how, tmp_path / "copy")
+    made.advance(60)
+    until(lambda: made.node.agent_pid, lambda pid: pid is None)
+    assert "the ledger /var/lib/cni/terway/terway.db can be read again" in made.node.agent_log()
+    made.start()
+    made.lab.kubernetes.delete_pod(made.node.name, leaving.record.name)
+    made.lab.kubernetes.delete_pod(made.node.name, "refused")
+    made.advance(400)
+    until(lambda: state(made.node)["attachments"], lambda rows: len(rows) == 1)
+    _assert_unharmed(made, [steady, made.pod("new")])
     assert_agree(made.lab, made.node)
 
 

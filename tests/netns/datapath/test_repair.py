@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 
+import pytest
+
 from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint
 from datapath.modes.policy_route import PolicyRoute
@@ -332,3 +334,69 @@ def test_another_sandboxes_link_is_not_adopted(world: World, mode: PolicyRoute) 
 def index_of(world: World, name: str) -> int:
     with witness(world.node) as reader:
         return int(reader.link_lookup(ifname=name)[0])
+
+
+def test_a_link_that_somebody_changed_is_as_it_was(world: World, mode: PolicyRoute) -> None:
+    """Its MAC, which the pod sends to; its alias, by which it is the pod's; its name; its MTU."""
+    endpoint, pod = running(world, mode)
+    before = world.snapshot(world.node)
+    changes = (
+        {"address": "02:00:00:00:99:99"},
+        {"ifalias": "somebody's"},
+        {"ifname": "renamed0"},
+        {"mtu": 1300},
+    )
+    index = index_of(world, endpoint.host_link)
+    for changed in changes:
+        with witness(world.node) as reader:
+            reader.link("set", index=index, **changed)
+        assert mode.repair([endpoint]) != (), changed
+        mode.repair([endpoint])
+        assert mode.repair([endpoint]) == (), changed
+        assert mode.check(endpoint, pod) == (), changed
+        assert world.snapshot(world.node) == before, changed
+        assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4), changed
+        assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6), changed
+    with witness(world.node) as reader:
+        reader.link("set", index=index, ifalias="somebody's")
+    mode.teardown(endpoint, None)
+    mode.flush()
+    assert endpoint.host_link not in world.snapshot(world.node)["links"]
+
+
+def test_an_eni_whose_mtu_somebody_changed(world: World, mode: PolicyRoute) -> None:
+    endpoint, pod = running(world, mode)
+    before = world.snapshot(world.node)
+    for mtu in (1400, 1300):
+        with witness(world.node) as reader:
+            reader.link("set", index=index_of(world, "eni1"), mtu=mtu)
+        done = mode.repair([endpoint])
+        assert f"link eni1 of ENI {ENI1.mac} mtu 1500" in {one.what for one in done}
+        mode.repair([endpoint])
+        assert mode.repair([endpoint]) == ()
+        assert world.snapshot(world.node) == before
+        assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6)
+
+
+@pytest.mark.parametrize("link", ["host", "eni1", "all", "default"])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("ipv4/forwarding", "0"), ("ipv6/forwarding", "0"), ("ipv6/disable_ipv6", "1")]
+)
+def test_forwarding_and_ipv6_come_back_link_by_link(
+    world: World, mode: PolicyRoute, link: str, setting: str, value: str
+) -> None:
+    """sysctl.d, a hardening guide's ``disable_ipv6``: running pods and the next one talk in both families."""
+    endpoint, pod = running(world, mode)
+    family, key = setting.split("/")
+    name = f"net/{family}/conf/{endpoint.host_link if link == 'host' else link}/{key}"
+    with namespace.entered(world.node):
+        was = sysctl.read(name)
+        sysctl.write(name, value)
+    assert f"sysctl {name}" in {one.what for one in mode.repair([endpoint])}
+    assert mode.repair([endpoint]) == ()
+    with namespace.entered(world.node):
+        assert sysctl.read(name) == was
+    another, second = running(world, mode)
+    for one, where in ((endpoint, pod), (another, second)):
+        assert exchange(where, world.router, OUTSIDE) == str(one.ipv4)
+        assert exchange(where, world.router, OUTSIDE_V6) == str(one.ipv6)

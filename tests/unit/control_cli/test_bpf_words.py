@@ -184,7 +184,7 @@ def test_endpoints(window: Served) -> None:
 def test_nothing_yet_is_said(window: Served) -> None:
     window.answers |= {"GET /bpf/counters": [], "GET /bpf/endpoints": []}
     assert shown(window, "bpf", "counters") == ["no packets yet"]
-    assert shown(window, "bpf", "endpoints") == ["no pods"]
+    assert shown(window, "bpf", "endpoints") == ["no pod has a row in the fast path's map"]
 
 
 def test_a_refusal_is_one_line(window: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -268,3 +269,51 @@ def test_a_directory_that_is_none_is_said(tmp_path: Path, site: Site) -> None:
 def test_what_is_remembered_comes_back(types: Sequence[str]) -> None:
     assert remembered(to_remember(types)) == types
     assert remembered(None) is None
+
+
+@pytest.mark.parametrize("name", ["05-other.conf", CONF, CHAIN])
+@pytest.mark.parametrize("what", ["fifo", "device", "huge"])
+def test_what_is_no_configuration_holds_nobody_up(site: Site, name: str, what: str) -> None:
+    """A FIFO that nobody writes to would stop the whole agent, and a device never ends."""
+    path = site.target / name
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    made = site.agent(single())
+    assert (site.target / CONF).is_file()
+    if name == "05-other.conf":
+        (told,) = made.notices
+        assert "no regular file" in told or "larger than" in told
+
+
+def test_a_directory_of_its_name_is_told_and_nothing_is_left_behind(site: Site) -> None:
+    (site.target / CONF).mkdir()
+    with pytest.raises(ConfigError, match=f"{CONF}: a directory has that name"):
+        site.agent(single())
+    assert site.names() == [CONF]
+
+
+def test_a_directory_that_turned_read_only_serves_on_while_it_says_what_it_should(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel has it: on a read-only file system even the removal of what is not there is refused."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    site.agent(single())
+    for name in ("unlink", "rename", "touch"):
+        monkeypatch.setattr(Path, name, refused)
+    made = CniConfFile(cni_conf.find(site.source), site.target, site.programs)
+    assert made.install(remembered(site.fact)) == ("terway",)
+
+
+def test_terway_itself_is_brought_by_the_agent(site: Site) -> None:
+    (site.programs / "terway").unlink()
+    with pytest.raises(RequestError, match="delete the agent's pod") as told:
+        site.agent(single())
+    assert "kubernetes-cni" not in str(told.value)

@@ -177,7 +177,9 @@ def test_eni_table() -> None:
 def test_owning() -> None:
     assert owns(POD, LINK)
     assert owns(POD, replace(LINK, alias=""))
-    assert not owns(POD, replace(LINK, alias="c2"))
+    assert owns(POD, replace(LINK, alias="somebody's")), "its MAC tells"
+    assert owns(POD, replace(LINK, mac="ca:fe:00:00:00:01")), "its alias tells"
+    assert not owns(POD, replace(LINK, alias="c2", mac=layout.host_mac("c2", "eth0")))
     assert not owns(POD, replace(LINK, alias="", mac="ca:fe:00:00:00:01"))
 
 
