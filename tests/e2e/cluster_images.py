@@ -18,6 +18,8 @@ from datapath.fastpath.layout import OBJECTS
 from tests.netns.fastpath import builds
 
 ROOT = Path(__file__).resolve().parents[2]
+PREVIOUS = os.environ.get("TERWAY_TEST_PREVIOUS", "HEAD~1")
+"""The revision that a cluster comes from and goes back to."""
 _CACHE = Path(".cache", "image")
 _LEFT_OUT = (".git", ".cache", "__pycache__", "tests", "docs")
 
@@ -31,24 +33,32 @@ class Image:
 
 
 class NoHistoryError(Exception):
-    """This tree does not know the commit before."""
+    """This tree does not know the revision."""
 
 
 def previous(scratch: Path, tag: str) -> Image:
-    """HEAD~1, with its C parts compiled as its own ``./run setup`` would. Raises NoHistoryError."""
+    """PREVIOUS as an image. Raises NoHistoryError."""
     tree = scratch / "previous"
-    told = _git("rev-parse", "--verify", "--quiet", "HEAD~1^{commit}")
+    source(tree, PREVIOUS)
+    return _image(tree, tag)
+
+
+def source(tree: Path, revision: str) -> None:
+    """``revision`` of this tree, with its C parts compiled as its own ``./run setup`` would.
+
+    Raises NoHistoryError.
+    """
+    told = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if told.returncode != 0:
         raise NoHistoryError(
-            f"git knows no HEAD~1 of {ROOT}: a shallow clone, or none. {told.stderr}".strip()
+            f"git knows no {revision} of {ROOT}: a shallow clone, or none. {told.stderr}".strip()
         )
     commit = told.stdout.strip()
-    _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(tree)], scratch)
+    _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(tree)], tree.parent)
     _run(["git", "checkout", "--quiet", "--detach", commit], tree)
     _run(["make", "-s", "-C", "cni"], tree)
     _run(["make", "-s", "-C", "bpf"], tree)
     _run([sys.executable, "-m", "datapath.ebpf.build_libbpf"], tree)
-    return _image(tree, tag)
 
 
 def other(scratch: Path, tag: str) -> Image:

@@ -22,6 +22,7 @@ class Kernel:
     threads: str
     fast_path: bool
     eni_hook: str
+    conntrack: bool
 
     @property
     def directory(self) -> Path:

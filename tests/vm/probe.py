@@ -17,8 +17,11 @@ from tests.bpf.bpffs import mounted
 from tests.vm import kernels
 
 
-def eni_hook() -> str:
-    """How programs are put on an ENI here. Raises Unavailable."""
+def seen() -> tuple[str, str]:
+    """How programs are put on an ENI here, and why they do not ask conntrack, "" if they do.
+
+    Raises Unavailable.
+    """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pins = stack.enter_context(mounted(scratch / "bpf"))
@@ -31,19 +34,24 @@ def eni_hook() -> str:
         assert found is not None
         fast = stack.enter_context(open_fast_path(pins / "terway", netns=netns))
         fast.attach_eni(found.index)
-        return fast.attached()[found.index]
+        return fast.attached()[found.index], fast.unasked
 
 
 def main() -> int:
     kernel = kernels.listed()[sys.argv[1]]
-    expected = f"fast path by {kernel.eni_hook}" if kernel.fast_path else "no fast path"
+    expected = _words(kernel.eni_hook, kernel.conntrack) if kernel.fast_path else "no fast path"
     try:
-        seen, why = f"fast path by {eni_hook()}", ""
+        hook, why = seen()
+        found = _words(hook, not why)
     except Unavailable as exc:
-        seen, why = "no fast path", f": {exc.reason}"
-    verdict = "as expected" if seen == expected else f"expected was {expected}"
-    print(f"Linux {os.uname().release}: {seen}, {verdict}{why}")
-    return 0 if seen == expected else 1
+        found, why = "no fast path", exc.reason
+    verdict = "as expected" if found == expected else f"expected was {expected}"
+    print(f"Linux {os.uname().release}: {found}, {verdict}{why and f': {why}'}")
+    return 0 if found == expected else 1
+
+
+def _words(hook: str, asks: bool) -> str:
+    return f"fast path by {hook} that {'asks conntrack' if asks else 'keeps records'}"
 
 
 if __name__ == "__main__":
