@@ -274,7 +274,9 @@ class Companion:
         try:
             with self._following:
                 found = carriers.all() if anew else carriers.changes()
-                again = carriers.of((self._down | self._dark) - found.keys())
+                # Of an ENI that was just plugged the event is of a moment ago, when its carrier was to come.
+                lost = set() if anew else {ifindex for ifindex, carrier in found.items() if not carrier}
+                again = carriers.of(lost | (self._down | self._dark) - found.keys())
                 found |= {ifindex: bool(carrier) for ifindex, carrier in again.items()}
                 self._follow_enis(fast, found)
                 for ifindex, carrier in found.items():

@@ -12,7 +12,7 @@ from datapath import namespace
 from datapath.endpoint import EniLink
 from datapath.fastpath.companion import Companion, Prefixes
 from datapath.shortcut import Present
-from tests.netns.datapath.world import ENI1, eni_link
+from tests.netns.datapath.world import ENI1, eni_link, witness
 from tests.netns.fastpath.node import FastNode, Tenant
 
 GONE = 99999
@@ -57,6 +57,19 @@ def test_an_eni_that_was_unplugged_does_not_keep_pods_from_being_mended(
     ghost = replace(eni_link(ENI1), mac="02:00:00:00:00:99")
     companion.mend(present(node, *pods, enis={GONE: ghost}))
     assert index in companion.fast.attached()
+
+
+def test_an_eni_that_is_up_when_its_event_is_read_stays_fast(
+    node: FastNode, pods: tuple[Tenant, Tenant], companion: Companion
+) -> None:
+    """One that is plugged tells of a carrier that is to come, and events are read a moment later."""
+    companion.mend(present(node, *pods))
+    index = node.enis[ENI1.name]
+    with witness(node.world.node) as writer:
+        writer.link("set", index=index, state="down")
+        writer.link("set", index=index, state="up")
+    companion.links_changed()
+    assert index in companion.fast.enis()
 
 
 def test_a_pod_that_is_gone_does_not_keep_the_others_from_being_mended(
