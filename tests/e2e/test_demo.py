@@ -41,7 +41,7 @@ def test_pods_packets_go_by_ebpf_and_the_stacks_stand_still() -> None:
     assert answer["pod_to_pod"]["forwarded"] == 0
     assert {row["kind"] for row in answer["matrix"]} == {*COMMON, *UNUSUAL, "host-pod", "pod-host"}
     assert set(paths(answer, "fragments")) == {"stack"}
-    # What has options is the stack's; its answers have none, and are fast where no conntrack follows the flow.
+    # What has options is the stack's; its answers have none, and are fast where no conntrack follows them.
     assert set(paths(answer, "ip-options")) <= {"stack", "ebpf+stack"}
     assert set(paths(answer, "pmtu")) == {"ebpf"}
     assert "unseen" not in paths(answer, *COMMON, *UNUSUAL, "host-pod", "pod-host")
