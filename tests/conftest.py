@@ -7,9 +7,12 @@ thread is in the network namespace it was in before.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -38,3 +41,14 @@ def _stays_in_its_namespace() -> Iterator[None]:
     before = os.stat("/proc/thread-self/ns/net").st_ino
     yield
     assert os.stat("/proc/thread-self/ns/net").st_ino == before, "left in another network namespace"
+
+
+@pytest.fixture
+def neighbour_table() -> Iterator[None]:
+    """One test at a time, of all workers, that tries to fill it.
+
+    The kernel has one table for all namespaces: 700 entries in one leave 300 to another (gc_thresh3).
+    """
+    with Path(tempfile.gettempdir(), "terway-tests-neighbour-table").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

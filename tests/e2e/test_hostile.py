@@ -173,6 +173,7 @@ def learned(node: Bench) -> int:
     return sum(not one["dev"].startswith("eth") for one in by_itself)
 
 
+@pytest.mark.usefixtures("neighbour_table")
 def test_a_hostile_pods_invented_neighbours_fill_no_table(node: Bench, mode: str) -> None:
     victim, target = pod(node, "victim"), pod(node, "target")
     at, before = stance(node), learned(node)

@@ -127,6 +127,7 @@ def test_an_address_without_a_pod(bench: Bench, lab: Lab, version: int) -> None:
     assert not bench.drops()
 
 
+@pytest.mark.usefixtures("neighbour_table")
 def test_invented_senders_fill_no_table(bench: Bench) -> None:
     """More than the kernel keeps neighbours (gc_thresh3); the pod's own question is still answered."""
     pod = bench.pod("bad")

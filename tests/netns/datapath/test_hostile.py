@@ -324,6 +324,7 @@ def neighbours(world: World, attacker: Pod, version: int) -> list[str]:
     return [one.get("dst") for one in found if not one["state"] & 0xC0]
 
 
+@pytest.mark.usefixtures("neighbour_table")
 def test_invented_arp_senders_make_no_neighbours(
     checked_by: str, world: World, pods: tuple[Pod, Pod, Pod]
 ) -> None:
@@ -342,6 +343,7 @@ def test_invented_arp_senders_make_no_neighbours(
 
 
 @pytest.mark.parametrize("network", ["2001:db8:10:a:1::1:0", "fe80::1:0"])
+@pytest.mark.usefixtures("neighbour_table")
 def test_invented_nd_senders_make_few_neighbours(
     world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], network: str
 ) -> None:

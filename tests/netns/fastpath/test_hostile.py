@@ -103,6 +103,7 @@ def _given(one: Any) -> bool:
     return bool(one["state"] & (PERMANENT | 0x40))
 
 
+@pytest.mark.usefixtures("neighbour_table")
 def test_invented_senders_make_no_neighbours(node: FastNode, on: bool) -> None:
     """The node has one neighbour table for all pods, and it has an end (gc_thresh3)."""
     attacker, victim, target = node.pod(ENI1), node.pod(ENI1), node.pod(ENI2)
