@@ -100,16 +100,17 @@ class CniSocket:
                 if exc.errno in _NONE_LEFT:
                     self._rest()
                     self._resting = asyncio.get_running_loop().call_later(REST, self._listen_on)
+                    self._bound_silent(0, "its descriptors are needed, and there are none left")
                 return
             made = _Connection(connection, self._handler, self._forget, self._silent)
             self._connections[made] = None
             made.read()
-            self._bound_silent()
+            self._bound_silent(MAX_SILENT, "too many others say nothing either")
 
-    def _bound_silent(self) -> None:
+    def _bound_silent(self, most: int, why: str) -> None:
         silent = [c for c in self._connections if not c.working]
-        if len(silent) > MAX_SILENT:
-            silent[0].give_up("too many others say nothing either")
+        if len(silent) > most:
+            silent[0].give_up(why)
 
     def _forget(self, connection: _Connection) -> None:
         self._connections.pop(connection, None)

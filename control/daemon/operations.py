@@ -70,6 +70,10 @@ def _answer_repeats(eni_id: EniId, got: Sequence[Address]) -> CloudError:
     )
 
 
+def _nothing() -> None:
+    pass
+
+
 def new_token() -> ClientToken:
     return ClientToken(str(uuid.uuid4()))
 
@@ -134,6 +138,8 @@ class CloudWork:
         self._cluster = cluster
         self.on_tagged: Callable[[list[Eni]], None] | None = None
         """Told of orphans when the cloud is next asked about a new ENI, then forgotten."""
+        self.on_unknown: Callable[[], None] = _nothing
+        """Told of an ENI of ours that the cloud does not know: a creation's answer may have named another."""
         self._cloud = cloud
         self._metadata = metadata
         self._kernel = kernel
@@ -396,6 +402,8 @@ class CloudWork:
             log.warning("ENI %s is another node's by now: it is forgotten, not given back", operation.eni_id)
             self._forget_eni(operation)
             return
+        if described is None:
+            self.on_unknown()
         shown = frozenset() if described is None else described.addresses()
         if self._holds.eni_in_use(operation.eni_id, shown):
             log.warning("ENI %s stays: a running pod uses it", operation.eni_id)

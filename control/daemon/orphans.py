@@ -29,17 +29,23 @@ SWEEP_PERIOD = 6 * 3600.0
 ORPHAN_AGE = 300.0
 """Seconds an ENI must have been without anybody. An attachment takes one minute at most."""
 
+SUSPECTED = "orphans_suspected"
+"""Fact in the ledger: there is a reason to look, which a restart must not forget."""
+
 
 class Orphans:
     def __init__(self, *, journal: Journal, work: CloudWork) -> None:
         self._journal = journal
         self._work = work
-        self._due = journal.now() + SWEEP_PERIOD
+        work.on_unknown = self.suspect
+        suspected = bool(journal.facts.get(SUSPECTED))
+        self._due = journal.now() + (0.0 if suspected else SWEEP_PERIOD)
         self._seen: dict[EniId, float] = {}
 
     def suspect(self) -> None:
         """There is a reason: the machine died, or the ledger knows less than there is."""
         self._due = self._journal.now()
+        self._journal.note(SUSPECTED, "yes")
 
     def suspect_later(self) -> None:
         """The ledger is new, as on a new node: no call is made for that, the next one for a new ENI tells."""
@@ -66,3 +72,5 @@ class Orphans:
         now = self._journal.now()
         self._seen = {eni: self._seen.get(eni, now) for eni in (e.eni_id for e in orphans)}
         self._due = now + (ORPHAN_AGE if orphans else SWEEP_PERIOD)
+        if not orphans and self._journal.facts.get(SUSPECTED):
+            self._journal.note(SUSPECTED, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,12 @@ def test_it_knows_nothing_takes_nothing_and_finds_the_ledger_again(tmp_path: Pat
     ledger = open_ledger(path)
     assert isinstance(ledger, UnreadLedger)
     assert ledger.load() == Snapshot()
-    for attempt in (lambda: ledger.write(Changes()), lambda: ledger.remember("a", "b"), ledger.look_again):
+    attempts: tuple[Callable[[], None], ...] = (
+        lambda: ledger.write(Changes()),
+        lambda: ledger.remember("a", "b"),
+        ledger.look_again,
+    )
+    for attempt in attempts:
         with pytest.raises(LedgerError, match="is a directory that terwayd may write") as said:
             attempt()
         assert not isinstance(said.value, LedgerFound)

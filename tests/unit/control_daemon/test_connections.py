@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -102,6 +103,39 @@ def test_no_descriptor_left_is_one_line_and_no_spinning(
     assert [r.message for r in caplog.records if "cannot accept" in r.message] == [
         "cannot accept a CNI request: [Errno 24] Too many open files"
     ]
+
+
+def test_who_says_nothing_gives_its_descriptor_to_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A DEL must not wait until the silent have had their time, while the executable gives up after less."""
+    monkeypatch.setattr(cni_socket, "REST", 0.05)
+    path = tmp_path / "s"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario(_server: CniSocket) -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as held:
+            clients = [held.enter_context(closing(socket.socket(socket.AF_UNIX))) for _ in range(9)]
+            for client in clients[:5]:
+                client.connect(str(path))
+            await asyncio.sleep(0.1)
+            used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+            held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.callback(os.close, os.dup(0))
+            for client in clients[5:]:
+                client.connect(str(path))
+            clients[8].setblocking(False)
+            clients[8].send(REQUEST)
+            said = b""
+            while len(said) < 11:
+                said += await asyncio.wait_for(loop.sock_recv(clients[8], 100), 10)
+            assert said[:1] == ACK
+
+    serving(path, scenario)
 
 
 @pytest.mark.parametrize("piece", [b"", REQUEST[:1], REQUEST[:-1]], ids=["nothing", "a byte", "almost all"])

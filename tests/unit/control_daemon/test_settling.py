@@ -18,7 +18,7 @@ from control.daemon.cluster_id import CLUSTER_TAG
 from control.daemon.operations import NODE_TAG
 from control.daemon.orphans import ORPHAN_AGE
 from control.daemon.pool import TRIES
-from control.model.cloud import CreateEni
+from control.model.cloud import CreateEni, Eni
 from control.model.errors import PoolExhausted, TerwayError
 from control.model.ids import ClientToken, EniId, InstanceId, SecurityGroupId
 from control.model.records import AddressState, EniState, OperationKind
@@ -316,5 +316,36 @@ def test_every_eni_says_whose_it_is() -> None:
         assert rig.account is not None
         (eni,) = [e for e in rig.account.enis().values() if e.mac != NODE.mac]
         assert dict(eni.tags) == {"creator": "terway", NODE_TAG: NODE.instance_id, CLUSTER_TAG: "cluster-1"}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_eni_that_its_creation_did_not_name_is_given_back(restarted: bool) -> None:
+    """The answer names one that is not there; a restart in between forgets no reason to look."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        assert rig.account is not None
+        before, create = set(rig.account.enis()), rig.cloud.create_eni
+
+        async def another(request: CreateEni) -> Eni:
+            return replace(await create(request), eni_id=EniId("eni-of-nobody"))
+
+        rig.cloud.create_eni = another  # type: ignore[method-assign]
+        await grown(rig, "web-0")
+        assert set(rig.account.enis()) != before
+        rig.cloud.create_eni = create  # type: ignore[method-assign]
+        new = await rig.restarted() if restarted else rig
+        new.pool.resume()
+        await new.settle()
+        for _ in range(4):
+            await new.orphans.sweep()
+            new.pool.resume()
+            await new.settle()
+            new.clock.advance(ORPHAN_AGE + 1)
+        assert new.account is not None
+        assert set(new.account.enis()) == before
+        assert not new.journal.book.operations
 
     run(scenario())
