@@ -24,11 +24,12 @@ from lab.cni_call import CniError
 from lab.sandbox import LabPod
 from lab.spec import LabSpec
 from tests.e2e import cluster_images
-from tests.e2e.benches import bench
+from tests.e2e.benches import bench, sandbox
 from tests.e2e.conftest import Bench
 from tests.e2e.service_site import VIPS, Site, site
 from tests.e2e.services import PORT, TARGET
 from tests.e2e.test_fastpath import asked
+from tests.e2e.test_link_names import interface
 from tests.e2e.witnesses import assert_agree, cloud_enis, reaches, until
 from tests.netns.fastpath.conversation import PATIENCE
 
@@ -278,3 +279,25 @@ def test_an_eni_whose_answer_the_release_before_never_got_serves(served: Site, b
         made.start()
         made.pod("late")
         assert len(assert_agree(lab, made.node)["enis"]) == 1
+
+
+def test_interfaces_that_one_release_has_added_are_repeated_and_deleted_by_the_other(
+    served: Site, before: Path
+) -> None:
+    """The releases name the host link of a second interface otherwise."""
+    lab = served.nodes[0].lab
+    with bench(lab) as made:
+        made.start()
+        with sandbox(made, "web") as web:
+            second = interface(web, "net1")
+            for environment in ({"PYTHONPATH": str(before)}, {}):
+                assert [one.call("ADD").code for one in (web, second)] == [0, 0]
+                made.node.stop_agent()
+                made.start(**environment)
+                for _ in range(2):
+                    repeated = second.call("ADD")
+                    assert repeated.code == 0, repeated.stdout
+                told = assert_agree(lab, made.node)
+                assert len(told["attachments"]) == 2
+                assert second.call("DEL").code == 0
+                assert len(assert_agree(lab, made.node)["attachments"]) == 1
