@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from datapath import namespace
+from datapath.layout import PRIORITY_FROM_ENI
 from lab.client import Lab
 from lab.cni_call import CniError
 from lab.sandbox import LabPod
@@ -301,3 +302,29 @@ def test_interfaces_that_one_release_has_added_are_repeated_and_deleted_by_the_o
                 assert len(told["attachments"]) == 2
                 assert second.call("DEL").code == 0
                 assert len(assert_agree(lab, made.node)["attachments"]) == 1
+
+
+def test_the_rule_of_an_eni_that_the_release_before_gave_back_goes(served: Site, before: Path) -> None:
+    """The release before does not know the rule, and the device's name may be another one's next."""
+    lab = served.nodes[0].lab
+    with bench(lab, ip_stack="dual", ip_cool_down="0s", ip_pool_sync_period="60s") as made:
+        made.start()
+        pod = made.pod("web")
+        assert len(no_pod_rules(made)) == 2
+        made.node.stop_agent()
+        made.start(PYTHONPATH=str(before))
+        lab.delete_pod(pod)
+
+        def enis() -> int:
+            made.advance(61)
+            return len(cloud_enis(lab, made.node))
+
+        until(enis, lambda found: found == 0)
+        assert no_pod_rules(made)
+        made.node.stop_agent()
+        made.start()
+        until(lambda: no_pod_rules(made), lambda found: not found)
+
+
+def no_pod_rules(made: Bench) -> list[str]:
+    return [one for one in rows_of_rules(made) if one.startswith(f"{PRIORITY_FROM_ENI}:")]
