@@ -179,7 +179,7 @@ class CloudWork:
             faults.reach(FaultPoint.GROW_INTENT)
             try:
                 await self._cluster.learn()
-                eni = await self._cloud.create_eni(self._request(operation))
+                eni = await self._created(self._request(operation), resumed=resumed)
                 self._check_created(operation, eni)
             except CloudError as exc:
                 says_nothing = exc.temporary or (resumed and exc.cause in BEFORE_THE_TOKEN)
@@ -200,6 +200,18 @@ class CloudWork:
             if not exc.temporary or exc.cause is Cause.TIMEOUT:
                 self._undo_create(operation)
             raise
+
+    async def _created(self, request: CreateEni, *, resumed: bool) -> Eni:
+        """Its answer. An earlier attempt may have been that of a release whose ENIs had no tags of ours.
+
+        The cloud then knows the token with other arguments, which says that there is an ENI.
+        """
+        try:
+            return await self._cloud.create_eni(request)
+        except CloudError as exc:
+            if not resumed or exc.cause is not Cause.IDEMPOTENCY:
+                raise
+            return await self._cloud.create_eni(replace(request, tags=self._settings.tags))
 
     def _check_created(self, operation: Operation, eni: Eni) -> None:
         """An answer about another ENI says nothing of ours. Raises CloudError: the outcome is unknown."""

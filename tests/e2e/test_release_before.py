@@ -19,15 +19,19 @@ from pathlib import Path
 import pytest
 
 from datapath import namespace
+from datapath.layout import PRIORITY_FROM_ENI
 from lab.client import Lab
+from lab.cni_call import CniError
 from lab.sandbox import LabPod
 from lab.spec import LabSpec
 from tests.e2e import cluster_images
+from tests.e2e.benches import bench, sandbox
 from tests.e2e.conftest import Bench
 from tests.e2e.service_site import VIPS, Site, site
 from tests.e2e.services import PORT, TARGET
 from tests.e2e.test_fastpath import asked
-from tests.e2e.witnesses import assert_agree, reaches, until
+from tests.e2e.test_link_names import interface
+from tests.e2e.witnesses import assert_agree, cloud_enis, reaches, until
 from tests.netns.fastpath.conversation import PATIENCE
 
 BEFORE = "b09ce8e"
@@ -183,40 +187,40 @@ def _opened(netns: int, version: int, kind: str) -> socket.socket:
 
 
 def this_release(served: Site) -> None:
-    for bench in served.nodes:
-        bench.node.stop_agent()
-        bench.node.install_cni()
-        bench.start()
+    for each in served.nodes:
+        each.node.stop_agent()
+        each.node.install_cni()
+        each.start()
 
 
 def back(served: Site, before: Path) -> None:
     """The steps of an operator, as they are written down."""
-    for bench in served.nodes:
-        bench.node.exec(["terway-cli", "fastpath", "off"], check=True)
-        bench.node.stop_agent()
-        bench.node.exec(["nft", "delete", "table", "inet", "terway"], check=True)
-        bench.node.install_cni(before / "cni" / ".output" / "terway")
-        bench.start(PYTHONPATH=str(before))
+    for each in served.nodes:
+        each.node.exec(["terway-cli", "fastpath", "off"], check=True)
+        each.node.stop_agent()
+        each.node.exec(["nft", "delete", "table", "inet", "terway"], check=True)
+        each.node.install_cni(before / "cni" / ".output" / "terway")
+        each.start(PYTHONPATH=str(before))
 
 
 def fast_path(served: Site, word: str) -> None:
-    for bench in served.nodes:
-        bench.node.exec(["terway-cli", "fastpath", word], check=True)
-        until(lambda: asked(bench.node, "/fastpath"), lambda now: now["state"] == word)  # noqa: B023
+    for each in served.nodes:
+        each.node.exec(["terway-cli", "fastpath", word], check=True)
+        until(lambda: asked(each.node, "/fastpath"), lambda now: now["state"] == word)  # noqa: B023
 
 
-def rows_of_rules(bench: Bench) -> list[str]:
-    said = "".join(bench.node.exec(["ip", f, "rule"], check=True).stdout for f in ("-4", "-6"))
+def rows_of_rules(each: Bench) -> list[str]:
+    said = "".join(each.node.exec(["ip", f, "rule"], check=True).stdout for f in ("-4", "-6"))
     return said.splitlines()
 
 
 def pod_of(served: Site, name: str) -> LabPod:
     """A new pod of the first node, which reaches the others and is known to every witness."""
-    bench = served.nodes[0]
-    made = bench.pod(name)
+    each = served.nodes[0]
+    made = each.pod(name)
     for address in (*served.x.addresses, *served.b.addresses):
         assert reaches(made, str(address))
-    assert_agree(bench.lab, bench.node)
+    assert_agree(each.lab, each.node)
     return made
 
 
@@ -254,9 +258,73 @@ def test_up_and_back_and_up(served: Site, before: Path) -> None:
             one.unharmed()
         lab.delete_pod(left)
         assert sorted(rows_of_rules(served.nodes[0])) == sorted(first)
-        assert all(asked(bench.node, "/fastpath")["state"] == "on" for bench in served.nodes)
-    for bench in served.nodes:
-        assert_agree(lab, bench.node)
-        assert not bench.drops()
+        assert all(asked(each.node, "/fastpath")["state"] == "on" for each in served.nodes)
+    for each in served.nodes:
+        assert_agree(lab, each.node)
+        assert not each.drops()
     for pod in (older, newer):
         lab.delete_pod(pod)
+
+
+def test_an_eni_whose_answer_the_release_before_never_got_serves(served: Site, before: Path) -> None:
+    """It was asked for with other tags, so the cloud refuses this release's words with that token."""
+    lab = served.nodes[0].lab
+    with bench(lab) as made:
+        made.start(PYTHONPATH=str(before))
+        lab.cloud.add_fault(action="CreateNetworkInterface", instance_id=made.node.instance_id, drop="after")
+        with pytest.raises(CniError):
+            made.pod("early")
+        made.node.stop_agent()
+        assert len(cloud_enis(lab, made.node)) == 1
+        lab.cloud.clear_faults()
+        made.start()
+        made.pod("late")
+        assert len(assert_agree(lab, made.node)["enis"]) == 1
+
+
+def test_interfaces_that_one_release_has_added_are_repeated_and_deleted_by_the_other(
+    served: Site, before: Path
+) -> None:
+    """The releases name the host link of a second interface otherwise."""
+    lab = served.nodes[0].lab
+    with bench(lab) as made:
+        made.start()
+        with sandbox(made, "web") as web:
+            second = interface(web, "net1")
+            for environment in ({"PYTHONPATH": str(before)}, {}):
+                assert [one.call("ADD").code for one in (web, second)] == [0, 0]
+                made.node.stop_agent()
+                made.start(**environment)
+                for _ in range(2):
+                    repeated = second.call("ADD")
+                    assert repeated.code == 0, repeated.stdout
+                told = assert_agree(lab, made.node)
+                assert len(told["attachments"]) == 2
+                assert second.call("DEL").code == 0
+                assert len(assert_agree(lab, made.node)["attachments"]) == 1
+
+
+def test_the_rule_of_an_eni_that_the_release_before_gave_back_goes(served: Site, before: Path) -> None:
+    """The release before does not know the rule, and the device's name may be another one's next."""
+    lab = served.nodes[0].lab
+    with bench(lab, ip_stack="dual", ip_cool_down="0s", ip_pool_sync_period="60s") as made:
+        made.start()
+        pod = made.pod("web")
+        assert len(no_pod_rules(made)) == 2
+        made.node.stop_agent()
+        made.start(PYTHONPATH=str(before))
+        lab.delete_pod(pod)
+
+        def enis() -> int:
+            made.advance(61)
+            return len(cloud_enis(lab, made.node))
+
+        until(enis, lambda found: found == 0)
+        assert no_pod_rules(made)
+        made.node.stop_agent()
+        made.start()
+        until(lambda: no_pod_rules(made), lambda found: not found)
+
+
+def no_pod_rules(made: Bench) -> list[str]:
+    return [one for one in rows_of_rules(made) if one.startswith(f"{PRIORITY_FROM_ENI}:")]
