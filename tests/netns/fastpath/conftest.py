@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.linux import ASKS_CONNTRACK
 from tests.netns.datapath.conftest import machine_untouched
-from tests.netns.fastpath.node import FastNode, fast_node
+from tests.netns.fastpath.node import FastNode, asks_conntrack, fast_node
 
 __all__ = ["machine_untouched"]
 
@@ -25,13 +24,7 @@ def _compiled() -> None:
     subprocess.run(["make", "-s", "-C", str(_ROOT / "bpf")], check=True)
 
 
-_CONNTRACK = pytest.param(
-    "conntrack",
-    marks=pytest.mark.skipif(not ASKS_CONNTRACK, reason="no program can ask conntrack before 5.19"),
-)
-
-
-@pytest.fixture(params=[_CONNTRACK, "records"])
+@pytest.fixture(params=[pytest.param("conntrack", marks=asks_conntrack), "records"])
 def node(tmp_path: Path, _compiled: None, request: pytest.FixtureRequest) -> Iterator[FastNode]:
     """Both ways of knowing whose a flow is: by asking conntrack, and as on a kernel that cannot be asked."""
     with fast_node(tmp_path / "bpf", conntrack=request.param == "conntrack") as made:

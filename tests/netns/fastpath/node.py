@@ -14,6 +14,8 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from datapath import namespace, sysctl
 from datapath.endpoint import Applied, Endpoint
 from datapath.fastpath.load import Options
@@ -21,6 +23,7 @@ from datapath.fastpath.path import FastPath
 from datapath.fastpath.rows import Eni, Pod
 from datapath.modes.policy_route import PolicyRoute
 from tests.bpf.bpffs import mounted
+from tests.linux import ASKS_CONNTRACK
 from tests.netns.datapath.world import (
     ENI1,
     ENI2,
@@ -48,6 +51,10 @@ table inet tracked {
 """As kube-proxy has it, so that conntrack is at work and half a flow would show."""
 FAR_V6 = IPv6Address("2001:db8:10:c::10")
 PATIENCE = patience(5.0)
+
+asks_conntrack = pytest.mark.skipif(
+    not ASKS_CONNTRACK, reason="no program can ask conntrack before Linux 5.19"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, Address
 from tests.netns.fastpath.calls import call, calls, flood, reached, serving, speaks
 from tests.netns.fastpath.conversation import Place, converse
-from tests.netns.fastpath.node import FastNode, Tenant, until
+from tests.netns.fastpath.node import FastNode, Tenant, asks_conntrack, until
 from tests.netns.fastpath.test_stack import FARS, PORT, SERVICE, TARGET, VIPS, dnat, install
 from tests.pace import SLOWER
 
@@ -279,6 +279,7 @@ def test_hostile_a_row_that_was_lost_costs_no_connection(node: FastNode, version
     assert (grown["fast_local"] == 2) is node.conntrack, "without records all is the stack's for a while"
 
 
+@asks_conntrack
 @VERSIONS
 def test_hostile_conntrack_that_can_be_asked_no_more(node: FastNode, version: int) -> None:
     """Programs of the other way take over and back while a connection lies idle."""
