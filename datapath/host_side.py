@@ -92,15 +92,15 @@ def taken(
 ) -> dict[Address, int]:
     """Addresses that a pod's link carries, with its index, by the answers to a look-up of each.
 
-    Links in ``free`` do not count. Upstream's routes are in the main table, which also leads what nobody has
-    out by the node's own ENI.
+    Links in ``free`` do not count. Upstream's routes are in the main table and lead straight to the pod. What
+    nobody has goes by a gateway, mostly, and that spares an ADD the question whose link it is.
     """
     found = {}
     for one, answer in zip(addresses, answers, strict=True):
         way = route.way(answer)
         if way is None or way.oif in free:
             continue
-        if way.table == layout.TABLE_PODS or (way.table == MAIN and _is_pods(socket, way.oif)):
+        if way.table == layout.TABLE_PODS or (way.table == MAIN and way.direct and _is_pods(socket, way.oif)):
             found[one] = way.oif
     return found
 

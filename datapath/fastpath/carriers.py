@@ -9,21 +9,17 @@ Of those that are down it is asked now and then whether they are up again.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket as sockets
-import struct
 from collections.abc import Iterable
 
-from datapath.netlink import link, socket, wire
+from datapath.netlink import event_filter, link, socket, wire
+from datapath.netlink.event_filter import Test, instruction
 from datapath.netlink.link import IFF_LOWER_UP, IFF_UP
 from datapath.netlink.monitor import RTMGRP_LINK
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind
 
-_SO_ATTACH_FILTER = 26
-_LOAD_WORD, _LOAD_HALF, _EQUAL, _ANY_OF, _RETURN = 0x20, 0x28, 0x15, 0x45, 0x06
-"""Of classic BPF (linux/bpf_common.h): what is loaded is taken for big-endian."""
 _TYPE, _FLAGS, _CHANGE = 4, 24, 28
 """Offsets in a message: of struct nlmsghdr, and of struct ifinfomsg behind it."""
 _NEW = 0xFFFFFFFF
@@ -38,7 +34,7 @@ class CarrierWatch:
 
     def __init__(self, netns: int | None = None) -> None:
         self._events = socket.open_raw(netns, groups=RTMGRP_LINK)
-        _attach(self._events, _losses())
+        event_filter.attach(self._events, _losses())
         self._events.setblocking(False)
         self._requests = Socket(netns)
 
@@ -89,26 +85,14 @@ def _losses() -> list[bytes]:
     """Accept what tells of a link that is gone, has lost its carrier, or was taken down."""
     up, carrier = sockets.htonl(IFF_UP), sockets.htonl(IFF_LOWER_UP)
     return [
-        _instruction(_LOAD_HALF, _TYPE),
-        _instruction(_EQUAL, sockets.htons(Kind.DELLINK), then=6),
-        _instruction(_LOAD_WORD, _FLAGS),
-        _instruction(_ANY_OF, up, then=3),
-        _instruction(_LOAD_WORD, _CHANGE),
-        _instruction(_EQUAL, _NEW, then=3),
-        _instruction(_ANY_OF, up, then=1, otherwise=2),
-        _instruction(_ANY_OF, carrier, then=1),
-        _instruction(_RETURN, 0xFFFFFFFF),
-        _instruction(_RETURN, 0),
+        instruction(Test.LOAD_HALF, _TYPE),
+        instruction(Test.EQUAL, sockets.htons(Kind.DELLINK), then=6),
+        instruction(Test.LOAD_WORD, _FLAGS),
+        instruction(Test.ANY_OF, up, then=3),
+        instruction(Test.LOAD_WORD, _CHANGE),
+        instruction(Test.EQUAL, _NEW, then=3),
+        instruction(Test.ANY_OF, up, then=1, otherwise=2),
+        instruction(Test.ANY_OF, carrier, then=1),
+        event_filter.ACCEPT,
+        event_filter.REJECT,
     ]
-
-
-def _instruction(code: int, value: int, *, then: int = 0, otherwise: int = 0) -> bytes:
-    """struct sock_filter."""
-    return struct.pack("=HBBI", code, then, otherwise, value)
-
-
-def _attach(to: sockets.socket, program: list[bytes]) -> None:
-    """Let the kernel give ``to`` only what the program accepts."""
-    text = ctypes.create_string_buffer(b"".join(program))
-    head = struct.pack("@HP", len(program), ctypes.addressof(text))
-    to.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, head)

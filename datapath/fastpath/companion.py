@@ -51,6 +51,8 @@ class Companion:
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
         self._ready: dict[int, EniLink] = {}
+        self._pods: frozenset[int] = frozenset()
+        """Host links of the pods that have rows: of others a lost carrier is nobody's matter."""
         self._carriers: CarrierWatch | None = None
         self._following = Lock()
         self._down: frozenset[int] = frozenset()
@@ -81,6 +83,7 @@ class Companion:
             self._carriers = CarrierWatch(self._netns)
         except (KernelError, OSError) as exc:
             log.warning("packets for pods whose link is down are lost without a reason: %s", exc)
+        self._pods = frozenset(self._fast.endpoints())
         self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
@@ -153,12 +156,14 @@ class Companion:
         if self._fast is None:
             return
         try:
+            self._pods |= {applied.host_ifindex}
             self._join(self._fast, endpoint, applied)
         except (KernelError, OSError) as exc:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
 
     def pod_leaves(self, host_ifindex: int) -> None:
         self._unhooked -= {host_ifindex}
+        self._pods -= {host_ifindex}
         if self._fast is not None:
             self._fast.drop_endpoint(host_ifindex)
 
@@ -204,6 +209,7 @@ class Companion:
             self._tell_prefixes(self._fast)
             self._mend_enis(self._fast, present, done)
             self._mend_pods(self._fast, present, done)
+            self._pods |= present.pods.keys()
             self._follow_carriers(self._fast, anew=True)
         except (KernelError, OSError) as exc:
             log.warning("the fast path could not be mended; the next time tries again: %s", exc)
@@ -246,6 +252,7 @@ class Companion:
                 log.warning("%s is routed until the next look: %s", endpoint.host_link, exc)
         for ifindex in rows.keys() - present.links:
             fast.drop_endpoint(ifindex)
+            self._pods -= {ifindex}
             done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
 
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
@@ -274,6 +281,7 @@ class Companion:
         try:
             with self._following:
                 found = carriers.all() if anew else carriers.changes()
+                found = {i: up for i, up in found.items() if i in self._pods or i in self._ready}
                 # Of an ENI that was just plugged the event is of a moment ago, when its carrier was to come.
                 lost = set() if anew else {ifindex for ifindex, carrier in found.items() if not carrier}
                 again = carriers.of(lost | (self._down | self._dark) - found.keys())

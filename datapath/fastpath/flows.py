@@ -77,6 +77,7 @@ class Flows:
         self._names = loaded.names
         self._flows = loaded.table("flows")
         self._counts, self._kept = loaded.table("flow_counts"), loaded.table("flow_kept")
+        self._no_counts, self._none_kept = (one.values(self._epochs) for one in (self._counts, self._kept))
         table = loaded.table("flow_owners")
         size = table.value.itemsize * table.shape.max_entries
         self._memory = mmap.mmap(table.fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -101,8 +102,8 @@ class Flows:
         row["refused_share"] = row["refused_full"] = 0
         row["noted"] = int(earlier)
         keys = np.arange(slot * self._epochs, (slot + 1) * self._epochs, dtype=self._counts.key)
-        self._counts.put(keys, self._counts.values(len(keys)))
-        self._kept.put(keys, self._kept.values(len(keys)))
+        self._counts.put(keys, self._no_counts)
+        self._kept.put(keys, self._none_kept)
         return int(row["generation"])
 
     def generation(self, slot: int) -> int:

@@ -1,22 +1,27 @@
 """Changes of links' settings of IPv4 as they happen, for an event loop.
 
 Source: linux/netconf.h; struct netconfmsg is a family. The kernel tells of what is written to /proc/sys, not
-of what comes with a link's other changes (``link.change``), so that an ADD wakes nobody.
+of what comes with a link's other changes (``link.change``). Of a new link it tells all settings in one
+message, which is not let through: so an ADD wakes nobody.
 """
 
 from __future__ import annotations
 
 import errno
+import socket as sockets
 import struct
 from dataclasses import dataclass
 
-from datapath.netlink import socket, wire
+from datapath.netlink import event_filter, socket, wire
+from datapath.netlink.event_filter import Test, instruction
 from datapath.netlink.wire import Message
 
 _NEWNETCONF = 80
 _RTNLGRP_IPV4_NETCONF = 24
 _HEAD = 4
 _IFINDEX, _RP_FILTER = 1, 3
+_LENGTH_AT, _ONE_SETTING = 0, 36
+"""Of a message about one setting: struct nlmsghdr, struct netconfmsg and two attributes of four bytes."""
 ALL = -1
 
 
@@ -33,6 +38,15 @@ class NetconfMonitor:
 
     def __init__(self, netns: int | None = None) -> None:
         self._events = socket.open_raw(netns, groups=1 << (_RTNLGRP_IPV4_NETCONF - 1))
+        event_filter.attach(
+            self._events,
+            [
+                instruction(Test.LOAD_WORD, _LENGTH_AT),
+                instruction(Test.EQUAL, sockets.htonl(_ONE_SETTING), otherwise=1),
+                event_filter.ACCEPT,
+                event_filter.REJECT,
+            ],
+        )
         self._events.setblocking(False)
 
     def fileno(self) -> int:

@@ -85,10 +85,14 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The kernel's answer for a ``Path``: it goes out by link ``oif``, as ``table`` says."""
+    """The kernel's answer for a ``Path``: it goes out by link ``oif``, as ``table`` says.
+
+    ``direct``: not by a gateway.
+    """
 
     oif: int
     table: int
+    direct: bool = True
 
 
 def add(route: Route) -> Request:
@@ -125,7 +129,9 @@ def way(message: Message | None) -> Way | None:
         return None
     table = found.get(RTA_TABLE)
     return Way(
-        wire.u32(found[RTA_OIF]), wire.u32(table) if table is not None else message.body[_TABLE_OFFSET]
+        wire.u32(found[RTA_OIF]),
+        wire.u32(table) if table is not None else message.body[_TABLE_OFFSET],
+        direct=RTA_GATEWAY not in found,
     )
 
 
