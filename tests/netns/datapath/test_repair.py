@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 from dataclasses import replace
 
@@ -171,6 +172,13 @@ def test_an_eni_that_was_renamed_is_followed(world: World, mode: PolicyRoute) ->
     with witness(world.node) as reader:
         rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
     assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1", "ens6"}
+
+
+def test_a_new_pod_is_no_change_of_settings(world: World, mode: PolicyRoute) -> None:
+    """Of a link that is made the kernel tells all its settings: an ADD is not to wake the agent by that."""
+    mode.restore_settings()
+    running(world, mode)
+    assert select.select([mode.settings_fileno()], [], [], 0)[0] == []
 
 
 def test_foreign_rules_about_links_stay(world: World, mode: PolicyRoute) -> None:
