@@ -34,8 +34,9 @@ _CHUNK = 65536
 
 MAX_CONNECTIONS = 256
 """Requests at a time; a node has no more pods. Each has two descriptors, and 1024 is the usual limit."""
-MAX_SILENT = 64
-"""Connections at a time whose request is not complete; the oldest makes room."""
+MAX_SILENT = 128
+"""Connections at a time whose request is not complete; the oldest makes room. More than the pods that a node
+starts at once: on a busy machine each may have connected and not sent yet."""
 SILENCE_TIMEOUT = 30.0
 """Seconds for a request to be complete. The executable sends it at once, even on a machine that crawls."""
 ANSWER_TIMEOUT = 30.0
@@ -108,6 +109,8 @@ class CniSocket:
             self._bound_silent(MAX_SILENT, "too many others say nothing either")
 
     def _bound_silent(self, most: int, why: str) -> None:
+        if len(self._connections) <= most:
+            return
         silent = [c for c in self._connections if not c.working]
         if len(silent) > most:
             silent[0].give_up(why)
