@@ -9,7 +9,6 @@ Of those that are down it is asked now and then whether they are up again.
 
 from __future__ import annotations
 
-import errno
 import socket as sockets
 from collections.abc import Iterable
 
@@ -48,14 +47,8 @@ class CarrierWatch:
         A link that is gone has no carrier. Never waits.
         """
         found: dict[int, bool] = {}
-        while True:
-            try:
-                data = self._events.recv(socket.RECEIVE_BYTES)
-            except BlockingIOError:
-                return found
-            except OSError as exc:
-                if exc.errno != errno.ENOBUFS:
-                    raise
+        for data in socket.waiting(self._events):
+            if data is None:
                 found = dict.fromkeys(found, False) | self.all()
                 continue
             for message in wire.messages(data):
@@ -63,6 +56,7 @@ class CarrierWatch:
                 if message.kind in (Kind.NEWLINK, Kind.DELLINK) and message.body[0] == sockets.AF_UNSPEC:
                     index, carrier = link.carrier_of(message)
                     found[index] = carrier and message.kind == Kind.NEWLINK
+        return found
 
     def all(self) -> dict[int, bool]:
         """Of every link there is."""

@@ -6,13 +6,11 @@ kube-proxy does all day, to its own chains and to elements of sets, does not mat
 
 from __future__ import annotations
 
-import errno
-
 from datapath.firewall import benign, nft
 from datapath.firewall.connection import open_raw
 from datapath.firewall.nft import Nft
 from datapath.netlink import wire
-from datapath.netlink.socket import RECEIVE_BYTES
+from datapath.netlink.socket import waiting
 from datapath.netlink.wire import Message
 
 _GROUP_NFTABLES = 7
@@ -38,17 +36,8 @@ class Watch:
     def read(self) -> bool:
         """Take all events that are waiting; True if one of them, or one that was lost, can matter."""
         matters = False
-        while self._events is not None:
-            try:
-                data = self._events.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                break
-            except OSError as exc:
-                if exc.errno != errno.ENOBUFS:
-                    raise
-                matters = True
-                continue
-            matters = matters or any(map(_matters, wire.messages(data)))
+        for data in () if self._events is None else waiting(self._events):
+            matters = matters or data is None or any(map(_matters, wire.messages(data)))
         return matters
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from socket import AF_UNSPEC
@@ -48,17 +47,9 @@ class LinkMonitor:
     def read(self) -> list[LinkEvent]:
         """All events that are waiting; empty if none is."""
         events: list[LinkEvent] = []
-        while True:
-            try:
-                data = self._events.recv(socket.RECEIVE_BYTES)
-            except BlockingIOError:
-                return events
-            except OSError as exc:
-                if exc.errno != errno.ENOBUFS:
-                    raise
-                events.append(LinkEvent(Event.LOST, None))
-                continue
-            events.extend(_decode(data))
+        for data in socket.waiting(self._events):
+            events.extend([LinkEvent(Event.LOST, None)] if data is None else _decode(data))
+        return events
 
     def find_by_mac(self, mac: str) -> Link | None:
         """The link that owns ``mac`` now; see ``link.find_by_mac``."""

@@ -7,7 +7,6 @@ message, which is not let through: so an ADD wakes nobody.
 
 from __future__ import annotations
 
-import errno
 import socket as sockets
 import struct
 from dataclasses import dataclass
@@ -56,17 +55,10 @@ class NetconfMonitor:
     def read(self) -> list[Change]:
         """All that are waiting. What was lost, as nobody read in time, the next repair finds."""
         found: list[Change] = []
-        while True:
-            try:
-                data = self._events.recv(socket.RECEIVE_BYTES)
-            except BlockingIOError:
-                return found
-            except OSError as exc:
-                if exc.errno != errno.ENOBUFS:
-                    raise
-                continue
-            changes = (_decode(message) for message in wire.messages(data))
+        for data in socket.waiting(self._events):
+            changes = (_decode(message) for message in wire.messages(data or b""))
             found.extend(one for one in changes if one is not None)
+        return found
 
     def close(self) -> None:
         self._events.close()

@@ -200,6 +200,21 @@ class Pool:
             self._free.pop().close()
 
 
+def waiting(events: socket.socket) -> Iterator[bytes | None]:
+    """Events of the kernel that a non-blocking socket has by now; None where some were lost, being unread."""
+    while True:
+        try:
+            data = events.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            if exc.errno != errno.ENOBUFS:
+                raise
+            yield None
+        else:
+            yield data
+
+
 def open_raw(netns: int | None, *, groups: int = 0, protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     """A bound socket, subscribed to the legacy group mask ``groups``."""
     if netns is None:
