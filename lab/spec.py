@@ -15,6 +15,8 @@ METADATA_ADDRESS = IPv4Address("100.100.100.200")
 OPENAPI_ADDRESS = IPv4Address("100.100.0.10")
 KUBERNETES_ADDRESS = IPv4Address("100.100.0.20")
 KUBERNETES_PORT = 6443
+VLANS = range(1, 4095)
+"""Those that IEEE 802.1Q leaves to its users."""
 SERVICE_CIDR = IPv4Network("172.21.0.0/20")
 """Of a real API server, and what the lab's eni_conf says."""
 KUBERNETES_SERVICE = SERVICE_CIDR[1]
