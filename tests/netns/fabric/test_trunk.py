@@ -15,6 +15,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from datapath import namespace
+from datapath.ebpf.libbpf import Direction
 from lab.fabric.errors import ViewError
 from lab.spec import RuleSpec, SecurityGroupSpec
 from tests.netns.fabric import frames as f
@@ -184,7 +185,7 @@ def test_a_member_may_have_a_mac_of_its_own_on_the_wire(net: Net) -> None:
 def test_a_tag_beside_the_frame_is_one_in_it(trunk: Net, tmp_path: Path) -> None:
     """A VLAN device, act_vlan and upstream's filter put it beside; a raw socket puts it in."""
     sent = packet(t.ADDRESS[FIRST, 4], ADDRESS[B, 4])
-    with t.pushed(trunk, t.VLAN[FIRST], tmp_path):
+    with t.hooked(trunk, t.compiled(t.VLAN[FIRST], tmp_path), {Direction.EGRESS: "push"}):
         arrived = trunk.deliver(A, B, f.ether_ip(GATEWAY, MAC[A], sent))
     assert arrived == f.ether_ip(MAC[B], GATEWAY, sent)
 
