@@ -217,6 +217,20 @@ def test_a_device_that_writes_the_tag_itself_delivers_the_same(trunk: Net) -> No
         assert trunk.deliver(B, A, f.ether_ip(GATEWAY, MAC[B], sent)) == t.to_member(FIRST, sent)
 
 
+def test_a_capture_of_a_member_has_its_frames_and_no_others(trunk: Net) -> None:
+    sent = [packet(t.ADDRESS[name, 4], ADDRESS[B, 4]) for name in (FIRST, SECOND)]
+    own = f.ether_ip(GATEWAY, MAC[A], packet(ADDRESS[A, 4], ADDRESS[B, 4]))
+    back = packet(ADDRESS[B, 4], t.ADDRESS[FIRST, 4])
+    with trunk.fabric.capture(FIRST) as tap, trunk.fabric.capture(A) as all_of_it:
+        for name, each in zip((FIRST, SECOND), sent, strict=True):
+            trunk.deliver(A, B, t.of_member(name, each))
+        trunk.deliver(A, B, own)
+        trunk.deliver(B, A, f.ether_ip(GATEWAY, MAC[B], back))
+        seen = [(frame.data, frame.to_port) for frame in tap.waiting()]
+        assert seen == [(t.of_member(FIRST, sent[0]), False), (t.to_member(FIRST, back), True)]
+        assert len(list(all_of_it.waiting())) == 4
+
+
 def test_members_come_and_go_and_the_trunk_stays(net: Net) -> None:
     before = net.fabric_ifindex(A)
     outward = t.of_member(FIRST, packet(t.ADDRESS[FIRST, 4], ADDRESS[B, 4]))

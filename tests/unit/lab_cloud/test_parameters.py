@@ -59,6 +59,31 @@ def test_what_is_read_is_what_the_api_has() -> None:
         assert (action.takes or frozenset()) <= of_the_sdk(action), action.name
 
 
+UPSTREAM = {
+    "CreateNetworkInterface": "VSwitchId SecurityGroupIds InstanceType NetworkInterfaceTrafficMode "
+    "ResourceGroupId Description SecondaryPrivateIpAddressCount Ipv6AddressCount DeleteOnRelease "
+    "SourceDestCheck Tag ClientToken",
+    "AttachNetworkInterface": "NetworkInterfaceId InstanceId TrunkNetworkInstanceId NetworkCardIndex",
+    "DetachNetworkInterface": "NetworkInterfaceId InstanceId TrunkNetworkInstanceId",
+    "DeleteNetworkInterface": "NetworkInterfaceId",
+    "DescribeNetworkInterfaces": "VpcId InstanceId Type Status NetworkInterfaceId Tag MaxResults NextToken",
+    "DescribeNetworkInterfaceAttribute": "NetworkInterfaceId Attribute",
+    "AssignPrivateIpAddresses": "NetworkInterfaceId SecondaryPrivateIpAddressCount ClientToken",
+    "UnassignPrivateIpAddresses": "NetworkInterfaceId PrivateIpAddress",
+    "AssignIpv6Addresses": "NetworkInterfaceId Ipv6AddressCount ClientToken",
+    "UnassignIpv6Addresses": "NetworkInterfaceId Ipv6Address",
+    "DescribeInstanceTypes": "InstanceTypes MaxResults NextToken",
+    "DescribeVSwitches": "VSwitchId",
+}
+"""What upstream's daemon and control plane send, without prefixes."""
+
+
+def test_what_upstream_sends_is_read() -> None:
+    names = {action.name: action for action in ACTIONS.values()}
+    for name, sent in UPSTREAM.items():
+        assert names[name].unsupported({"RegionId", *sent.split()}) == [], name
+
+
 @pytest.mark.parametrize(
     "fields",
     [
