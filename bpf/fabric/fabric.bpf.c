@@ -17,6 +17,8 @@
 #include "fabric/prefixes.h"
 #include "lib/packet.h"
 
+#define VLAN_ID 0xfff /* of a tag; the rest is the priority, which the VPC does not carry */
+
 /* Whether a frame leaves, by the reason's name: the compiler refuses one that is left out. */
 static __always_inline bool reason_sends(enum fabric_reason reason)
 {
@@ -51,19 +53,28 @@ static __always_inline bool reason_sends(enum fabric_reason reason)
 /* Where a frame goes, filled for every reason that sends one. */
 struct route {
 	__u32 ifindex;
+	__u32 vlan;    /* 0: without a tag */
+	__u32 counted; /* id of the port where it came in */
 	__u8 mac[6];
 	__u8 padding[2];
 };
 
-static __always_inline bool source_is_assigned(const struct port *port, __u32 ifindex,
-					       const struct address *source)
+/*
+ * assigned to the port				passed
+ * stays on a link				dropped
+ * an ENI whose SourceDestCheck is off		passed
+ * nobody's and not the VPC's			passed from outside
+ */
+static __always_inline bool source_may_send(const struct port *port, const struct address *source)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, source);
 
-	if (home)
-		return home->ifindex == ifindex;
-	return port->kind == PORT_OUTSIDE && !address_in_vpc(source) &&
-	       !address_stays_on_link(source);
+	if (home && home->port_id == port->id)
+		return true;
+	if (address_stays_on_link(source))
+		return false;
+	return port->forwards ||
+	       (port->kind == PORT_OUTSIDE && !home && !address_in_vpc(source));
 }
 
 /*
@@ -73,21 +84,21 @@ static __always_inline bool source_is_assigned(const struct port *port, __u32 if
  */
 static __always_inline enum fabric_reason
 destination_find(const struct port *source, const struct address *address, __u32 outside,
-		 __u32 *ifindex)
+		 __u32 *port_id)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, address);
 	struct port *port;
 
 	if (home) {
-		port = port_find(home->ifindex);
+		port = port_find(home->port_id);
 		if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
 			return DROP_DST_ADDR;
-		*ifindex = home->ifindex;
+		*port_id = home->port_id;
 		return PASS_FORWARDED;
 	}
 	if (source->kind != PORT_ENI || address_stays_on_link(address) || address_in_vpc(address))
 		return DROP_DST_ADDR;
-	*ifindex = outside;
+	*port_id = outside;
 	return outside ? PASS_FORWARDED : DROP_NO_ROUTE;
 }
 
@@ -99,20 +110,23 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 	struct settings *settings = settings_get();
 	enum fabric_reason reason;
 	struct port *destination;
+	__u32 port_id = 0;
 
 	if (!settings)
 		return DROP_KERNEL;
 	if (packet_wire_length(skb, packet) > settings->mtu)
 		return DROP_MTU;
-	if (!source_is_assigned(port, skb->ifindex, &packet->flow.source))
+	if (!source_may_send(port, &packet->flow.source))
 		return DROP_SRC_ADDR;
-	reason = destination_find(port, &packet->flow.destination, settings->outside_ifindex,
-				  &route->ifindex);
+	reason = destination_find(port, &packet->flow.destination, settings->outside_port,
+				  &port_id);
 	if (reason != PASS_FORWARDED)
 		return reason;
-	destination = port_find(route->ifindex);
+	destination = port_find(port_id);
 	if (!destination)
 		return DROP_DST_ADDR;
+	route->ifindex = destination->ifindex;
+	route->vlan = destination->vlan;
 	__builtin_memcpy(route->mac, destination->mac, ETH_ALEN);
 	return flow_decide(skb, packet, port, destination, settings->epoch);
 }
@@ -148,21 +162,43 @@ static __always_inline bool mac_hears_questions(const __u8 *mac)
 	return mac[0] & 1 || (settings && mac_equal(mac, settings->gateway_mac));
 }
 
+/*
+ * The port of a tagged frame. The kernel moves the outer tag out of the frame before a program of tc sees it, whether
+ * it came so or a device put it there (__netif_receive_skb_core(), since Linux 3.17), so what stands in the frame is a
+ * second one.
+ */
+static __always_inline struct port *member_at(struct __sk_buff *skb, const struct ethhdr *eth)
+{
+	__u32 vlan = skb->vlan_tci & VLAN_ID;
+
+	if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021Q) || !vlan)
+		return (void *)0;
+	if (eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD))
+		return (void *)0;
+	return port_at(skb->ifindex, vlan);
+}
+
 static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct route *route)
 {
-	struct port *port = port_find(skb->ifindex);
+	struct port *port = port_at(skb->ifindex, 0);
 	struct ethhdr eth;
 
 	if (!port)
 		return DROP_NO_PORT;
+	route->counted = port->id;
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return DROP_MALFORMED;
+	if (skb->vlan_present || eth.h_proto == bpf_htons(ETH_P_8021Q) ||
+	    eth.h_proto == bpf_htons(ETH_P_8021AD)) {
+		port = member_at(skb, &eth);
+		if (!port)
+			return DROP_VLAN;
+		route->counted = port->id;
+	}
 	if (!mac_equal(eth.h_source, port->mac))
 		return DROP_SRC_MAC;
-	if (skb->vlan_present || eth.h_proto == bpf_htons(ETH_P_8021Q) ||
-	    eth.h_proto == bpf_htons(ETH_P_8021AD))
-		return DROP_VLAN;
-	route->ifindex = skb->ifindex;
+	route->ifindex = port->ifindex;
+	route->vlan = port->vlan;
 	__builtin_memcpy(route->mac, port->mac, ETH_ALEN);
 	if (eth.h_proto == bpf_htons(ETH_P_ARP))
 		return mac_hears_questions(eth.h_dest) ? arp_decide(skb, port) : DROP_DST_MAC;
@@ -188,13 +224,18 @@ static __noinline enum fabric_reason fabric_act(struct __sk_buff *skb, enum fabr
 		return DROP_KERNEL;
 	__builtin_memcpy(macs, route->mac, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, settings->gateway_mac, ETH_ALEN);
-	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ? DROP_KERNEL : reason;
+	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return DROP_KERNEL;
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return DROP_KERNEL;
+	if (route->vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), route->vlan))
+		return DROP_KERNEL;
+	return reason;
 }
 
-static __always_inline void fabric_count(__u32 ifindex, enum fabric_reason reason)
+static __always_inline void fabric_count(__u32 port_id, enum fabric_reason reason)
 {
-	__u32 key = reason == DROP_NO_PORT ? 0 : ifindex;
-	struct port_counters *found = bpf_map_lookup_elem(&counters, &key);
+	struct port_counters *found = bpf_map_lookup_elem(&counters, &port_id);
 
 	if (found && reason < REASON_COUNT)
 		found->count[reason]++;
@@ -208,7 +249,7 @@ int fabric_ingress(struct __sk_buff *skb)
 
 	reason = fabric_decide(skb, &route);
 	reason = fabric_act(skb, reason, &route);
-	fabric_count(skb->ifindex, reason);
+	fabric_count(route.counted, reason);
 	return reason_sends(reason) ? bpf_redirect(route.ifindex, 0) : TC_ACT_SHOT;
 }
 

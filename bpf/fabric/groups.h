@@ -78,17 +78,25 @@ __noinline int range_accepts(__u32 first, __u32 count)
 	return 0;
 }
 
-/* Whether one side's rules accept `flow`, whose far end is `address` on `peer`. */
+/*
+ * Whether one side's rules accept `flow`, whose far end is `address` on `peer`. A group as a rule's peer means the
+ * addresses of its members: one that an ENI only forwards is in none.
+ */
 static __noinline bool side_accepts(const struct rule_range *range, const struct port *peer,
 				    const struct address *address, const struct flow *flow)
 {
 	__u32 zero = 0;
 	struct rule_query *query = bpf_map_lookup_elem(&queries, &zero);
+	struct home *home;
 
 	if (!query)
 		return false;
 	query->address = *address;
-	__builtin_memcpy(query->groups, peer->groups, sizeof(query->groups));
+	home = bpf_map_lookup_elem(&assigned, address);
+	if (home && home->port_id == peer->id)
+		__builtin_memcpy(query->groups, peer->groups, sizeof(query->groups));
+	else
+		__builtin_memset(query->groups, 0, sizeof(query->groups));
 	query->is_v4 = address_is_v4(address);
 	query->port = bpf_ntohs(flow->destination_port);
 	query->port_mask = protocol_has_ports(flow->protocol) ? 0xffff : 0;

@@ -6,13 +6,13 @@ the devices in the nodes and the fabric each look at now minus a delay of their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
 from lab.cloud.history import History
-from lab.cloud.model import Eni, EniType, Instance
+from lab.cloud.model import Eni, EniStatus, EniType, Instance
 from lab.cloud.resources import Resources
 from lab.fabric.view import Address, FabricView, Port, PortKind, Subnet
 from lab.spec import Delays, LabSpec, SecurityGroupSpec, gateway_of
@@ -67,12 +67,13 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
     """Ports of the ENIs that ``devices`` has, with what ``addresses`` knows of them.
 
     An ENI that ``addresses`` does not know (yet) has a port without addresses: everything is dropped there.
+    A member's tag is known from the end of its attachment, where a device is there from its beginning.
     """
     return FabricView(
         ports=tuple(
-            _port(eni, instance.name, addresses.eni(eni.eni_id))
+            port
             for instance in devices.instances()
-            for eni in devices.attached_to(instance.instance_id)
+            for port in _ports(spec, instance.name, devices.attached_to(instance.instance_id), addresses)
         ),
         subnets=tuple(
             Subnet(cidr, gateway_of(cidr))
@@ -86,6 +87,17 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
     )
 
 
+def _ports(spec: LabSpec, node: str, enis: Sequence[Eni], addresses: Snapshot) -> Iterator[Port]:
+    devices = {eni.eni_id: eni for eni in enis if not eni.trunk_id}
+    for eni in enis:
+        known = addresses.eni(eni.eni_id)
+        if eni.eni_id in devices:
+            yield _port(eni, node, known)
+        elif eni.trunk_id in devices and eni.status == EniStatus.IN_USE:
+            at = devices[eni.trunk_id] if spec.assumptions.members_use_trunk_mac else eni
+            yield replace(_port(eni, node, known), mac=at.mac, trunk=eni.trunk_id, vlan=eni.vlan)
+
+
 def _port(eni: Eni, node: str, known: Eni | None) -> Port:
     assigned: frozenset[Address] = frozenset(known.addresses) if known is not None else frozenset()
     return Port(
@@ -93,6 +105,7 @@ def _port(eni: Eni, node: str, known: Eni | None) -> Port:
         kind=PortKind.ENI,
         owner=node,
         mac=eni.mac,
+        forwards=not (known or eni).source_dest_check,
         addresses=assigned,
         groups=frozenset(known.groups if known is not None else eni.groups),
         device="eth0" if eni.eni_type == EniType.PRIMARY else "",
@@ -159,9 +172,11 @@ def _eni_json(eni: Eni) -> Json:
     return {
         "id": eni.eni_id,
         "mac": eni.mac,
-        "type": str(eni.eni_type),
+        "type": str(eni.shown_type),
         "status": str(eni.status),
         "instance": eni.instance_id or None,
+        "trunk": eni.trunk_id or None,
+        "vlan": eni.vlan or None,
         "vswitch": eni.vswitch_id,
         "addresses": [str(address) for address in eni.addresses],
         "groups": list(eni.groups),

@@ -9,11 +9,12 @@ back and a view applied twice changes nothing. What a packet meets is in ``bpf/f
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 
@@ -24,7 +25,7 @@ from lab.fabric import links, offload
 from lab.fabric.capture import Tap
 from lab.fabric.errors import NoSuchPort, PlugError
 from lab.fabric.links import Cable
-from lab.fabric.tables import Plan, Tables
+from lab.fabric.tables import AttachPoint, Plan, Tables
 from lab.fabric.view import FabricView, Port
 
 
@@ -34,12 +35,18 @@ class _Plugged:
     cable: Cable
     place: namespace.Identity
     """The owner's namespace when the cable was plugged."""
+    number: int
+    """Its id in the tables."""
+
+    @property
+    def point(self) -> AttachPoint:
+        return AttachPoint(self.number, self.cable.ifindex, self.port.vlan)
 
     def serves(self, port: Port, owner: namespace.Identity) -> bool:
         """Whether this cable is the one that ``port`` asks for: addresses and groups do not concern it."""
         old = self.port
         same = (old.kind, old.owner, old.mac, old.device) == (port.kind, port.owner, port.mac, port.device)
-        return same and self.place == owner
+        return same and (old.trunk, old.vlan) == (port.trunk, port.vlan) and self.place == owner
 
 
 class Fabric:
@@ -56,6 +63,7 @@ class Fabric:
         self._plugged: dict[str, _Plugged] = {}
         self._past: dict[str, Counter[str]] = {}
         self._wire = False
+        self._numbers = itertools.count(1)
         with ExitStack() as undo:
             self._netns = os.dup(netns) if netns is not None else namespace.new()
             undo.callback(os.close, self._netns)
@@ -102,11 +110,11 @@ class Fabric:
             owners = self._owners(view, failures)
             self._remove_stale(view, owners)
             fresh = [port for port in view.ports if port.port_id not in self._plugged]
-            for port in fresh:
+            for port in sorted(fresh, key=lambda port: bool(port.trunk)):
                 if port.port_id not in failures:
                     self._try_plug(port, plan, failures)
-            self._tables.write(plan, {name: each.cable.ifindex for name, each in self._plugged.items()})
-            self._connect([port.port_id for port in fresh])
+            self._tables.write(plan, {name: each.point for name, each in self._plugged.items()})
+            self._connect([port.port_id for port in fresh if not port.trunk])
             for port in view.ports:
                 self._refresh(port)
             if failures:
@@ -135,12 +143,14 @@ class Fabric:
         with self._lock:
             self._wire = on
             for each in self._plugged.values():
-                self._set_offloads(each)
+                if not each.port.trunk:
+                    self._set_offloads(each)
 
     def capture(self, port_id: str) -> Tap:
-        """A tap that sees what passes the port from now on; the caller closes it."""
+        """A tap that sees what passes the port from now on, of a member its frames; the caller closes it."""
         with self._lock:
-            return Tap(self._netns, self._find(port_id).cable.name)
+            each = self._find(port_id)
+            return Tap(self._netns, each.cable.name, vlan=each.port.vlan)
 
     def bring_up(self, port_id: str) -> None:
         """Bring the owner's device up, as its own set-up would."""
@@ -165,24 +175,36 @@ class Fabric:
         return found
 
     def _remove_stale(self, view: FabricView, owners: Mapping[str, namespace.Identity]) -> None:
-        """Forget devices that vanished with their owner, unplug those that the view has no use for."""
+        """Forget devices that vanished with their owner, unplug those that the view has no use for.
+
+        A trunk's members go with it: their ports are made anew on its next cable.
+        """
         there = links.present(self._netns)
         wanted = {port.port_id: port for port in view.ports if port.port_id in owners}
-        stale = []
-        for port_id, each in self._plugged.items():
+        stale: list[str] = []
+        for port_id, each in sorted(self._plugged.items(), key=lambda item: bool(item[1].port.trunk)):
             port = wanted.get(port_id)
-            alive = there.get(each.cable.ifindex) == port_id
-            if port is None or not alive or not each.serves(port, owners[port_id]):
+            alive = there.get(each.cable.ifindex) == (each.port.trunk or port_id)
+            if port is None or not alive or not each.serves(port, owners[port_id]) or port.trunk in stale:
                 stale.append(port_id)
-        self._tables.forget([self._plugged[port_id].cable.ifindex for port_id in stale])
+        self._tables.forget([self._plugged[port_id].number for port_id in stale])
         for port_id in stale:
             self._unplug(port_id)
 
     def _try_plug(self, port: Port, plan: Plan, failures: dict[str, Exception]) -> None:
         try:
-            self._plug(port, plan.view.mtu)
-        except KernelError as exc:
+            if port.trunk:
+                self._join(port)
+            else:
+                self._plug(port, plan.view.mtu)
+        except (KernelError, NoSuchPort) as exc:
             failures[port.port_id] = exc
+
+    def _join(self, port: Port) -> None:
+        """A member takes part in the cable of its trunk, and counts for itself."""
+        number, trunk = next(self._numbers), self._find(port.trunk)
+        self._tables.watch(number)
+        self._plugged[port.port_id] = _Plugged(port, trunk.cable, trunk.place, number)
 
     def _plug(self, port: Port, mtu: int) -> None:
         """The program is in place, and counting, before either end can be up."""
@@ -190,12 +212,13 @@ class Fabric:
         cable = links.plug(self._netns, port.port_id, links.Socket(owner, port.device, port.mac, mtu))
         with ExitStack() as undo:
             undo.callback(links.unplug, self._netns, cable.ifindex)
-            self._tables.watch(cable.ifindex)
+            number = next(self._numbers)
+            self._tables.watch(number)
             with namespace.entered(self._netns):
                 hook = TcHook(cable.ifindex, Direction.INGRESS)
                 hook.create()
                 hook.attach(self._tables.program_fd())
-            each = _Plugged(port, cable, namespace.identity(owner))
+            each = _Plugged(port, cable, namespace.identity(owner), number)
             if self._wire:
                 self._set_offloads(each)
             self._plugged[port.port_id] = each
@@ -210,14 +233,15 @@ class Fabric:
         """Remember the port as the view has it now."""
         each = self._plugged.get(port.port_id)
         if each is not None:
-            self._plugged[port.port_id] = _Plugged(port, each.cable, each.place)
+            self._plugged[port.port_id] = replace(each, port=port)
 
     def _unplug(self, port_id: str) -> None:
         """Counts are taken over when no more frames can come."""
-        ifindex = self._plugged.pop(port_id).cable.ifindex
-        links.unplug(self._netns, ifindex)
-        self._past.setdefault(port_id, Counter()).update(self._named(self._tables.counts(ifindex)))
-        self._tables.unwatch(ifindex)
+        each = self._plugged.pop(port_id)
+        if not each.port.trunk:
+            links.unplug(self._netns, each.cable.ifindex)
+        self._past.setdefault(port_id, Counter()).update(self._named(self._tables.counts(each.number)))
+        self._tables.unwatch(each.number)
 
     def _set_offloads(self, each: _Plugged) -> None:
         switch = offload.disable_offloads if self._wire else offload.enable_offloads
@@ -238,7 +262,7 @@ class Fabric:
     def _counters_of(self, port_id: str) -> dict[str, int]:
         total: Counter[str] = Counter()
         if port_id in self._plugged:
-            total.update(self._named(self._tables.counts(self._plugged[port_id].cable.ifindex)))
+            total.update(self._named(self._tables.counts(self._plugged[port_id].number)))
         elif port_id not in self._past:
             raise NoSuchPort(f"port {port_id!r} was never plugged in")
         total.update(self._past.get(port_id, Counter()))

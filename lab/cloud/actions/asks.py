@@ -10,9 +10,6 @@ from lab.cloud.assignments import Ask
 
 A = TypeVar("A", IPv4Address, IPv6Address)
 
-PREFIXES = frozenset({"Ipv4Prefix", "Ipv4PrefixCount", "Ipv6Prefix", "Ipv6PrefixCount"})
-"""Parameters that ask for /28 or /80 prefixes in place of addresses."""
-
 
 def exclusive(count_name: str, count: int | None, addresses: tuple[A, ...]) -> Ask[A]:
     """Raises InvalidParameter if a count and names are given."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lab.cloud import errors
 from lab.cloud.actions.action import Action, ActionCall, Answer
-from lab.cloud.actions.asks import PREFIXES, exclusive
+from lab.cloud.actions.asks import exclusive
 from lab.cloud.model import Address
 
 _MOST_IPV4 = 49
@@ -74,9 +74,17 @@ def _text(addresses: Sequence[Address]) -> list[str]:
     return [str(address) for address in addresses]
 
 
+_IPV4 = frozenset({"NetworkInterfaceId", "PrivateIpAddress"})
+_IPV6 = frozenset({"NetworkInterfaceId", "Ipv6Address"})
+
 ACTIONS = (
-    Action("AssignPrivateIpAddresses", assign_ipv4, writes=True, refused=PREFIXES),
-    Action("UnassignPrivateIpAddresses", unassign_ipv4, writes=True, refused=PREFIXES),
-    Action("AssignIpv6Addresses", assign_ipv6, writes=True, refused=PREFIXES),
-    Action("UnassignIpv6Addresses", unassign_ipv6, writes=True, refused=PREFIXES),
+    Action(
+        "AssignPrivateIpAddresses",
+        assign_ipv4,
+        writes=True,
+        takes=_IPV4 | {"SecondaryPrivateIpAddressCount"},
+    ),
+    Action("UnassignPrivateIpAddresses", unassign_ipv4, writes=True, takes=_IPV4),
+    Action("AssignIpv6Addresses", assign_ipv6, writes=True, takes=_IPV6 | {"Ipv6AddressCount"}),
+    Action("UnassignIpv6Addresses", unassign_ipv6, writes=True, takes=_IPV6),
 )
