@@ -55,37 +55,64 @@ struct route {
 	__u8 padding[2];
 };
 
+/*
+ * assigned			its port's
+ * in an ENI's prefix, or where a route entry leads	that ENI's, the next hop's
+ * outside the VPC		the outside's
+ */
 static __always_inline bool source_is_assigned(const struct port *port, __u32 ifindex,
 					       const struct address *source)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, source);
+	struct prefix_value *prefix;
 
 	if (home)
 		return home->ifindex == ifindex;
-	return port->kind == PORT_OUTSIDE && !address_in_vpc(source) &&
-	       !address_stays_on_link(source);
+	if (address_stays_on_link(source))
+		return false;
+	prefix = prefix_find(source);
+	if (prefix && prefix->home.ifindex == ifindex)
+		return true;
+	return port->kind == PORT_OUTSIDE && !prefix_is_inside(prefix);
+}
+
+/* `home` is the destination's, unless neither end is an ENI. */
+static __always_inline enum fabric_reason home_reach(const struct port *source,
+						     const struct home *home, __u32 *ifindex)
+{
+	struct port *port = port_find(home->ifindex);
+
+	if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
+		return DROP_DST_ADDR;
+	*ifindex = home->ifindex;
+	return PASS_FORWARDED;
 }
 
 /*
- * assigned			its port, unless neither end is an ENI
- * stays on a link, or in the VPC	dropped
- * anything else			the outside, if there is one
+ * assigned					its port
+ * stays on a link				dropped
+ * in an ENI's prefix, or a route entry		that ENI, the next hop; dropped if it is away
+ * in the VPC					dropped
+ * anything else				the outside, if there is one
+ *
+ * The next hop of the entry for everything else is this VPC's way out: what it sends there leaves.
  */
 static __always_inline enum fabric_reason
-destination_find(const struct port *source, const struct address *address, __u32 outside,
-		 __u32 *ifindex)
+destination_find(const struct port *source, __u32 from, const struct address *address,
+		 __u32 outside, __u32 *ifindex)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, address);
-	struct port *port;
+	struct prefix_value *prefix;
 
-	if (home) {
-		port = port_find(home->ifindex);
-		if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
-			return DROP_DST_ADDR;
-		*ifindex = home->ifindex;
-		return PASS_FORWARDED;
-	}
-	if (source->kind != PORT_ENI || address_stays_on_link(address) || address_in_vpc(address))
+	if (home)
+		return home_reach(source, home, ifindex);
+	if (address_stays_on_link(address))
+		return DROP_DST_ADDR;
+	prefix = prefix_find(address);
+	if (prefix_is_inside(prefix) ||
+	    (prefix && prefix->home.ifindex != from && source->kind == PORT_ENI))
+		return home_reach(source, &prefix->home, ifindex);
+	if (source->kind != PORT_ENI)
 		return DROP_DST_ADDR;
 	*ifindex = outside;
 	return outside ? PASS_FORWARDED : DROP_NO_ROUTE;
@@ -106,8 +133,8 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 		return DROP_MTU;
 	if (!source_is_assigned(port, skb->ifindex, &packet->flow.source))
 		return DROP_SRC_ADDR;
-	reason = destination_find(port, &packet->flow.destination, settings->outside_ifindex,
-				  &route->ifindex);
+	reason = destination_find(port, skb->ifindex, &packet->flow.destination,
+				  settings->outside_ifindex, &route->ifindex);
 	if (reason != PASS_FORWARDED)
 		return reason;
 	destination = port_find(route->ifindex);

@@ -9,7 +9,7 @@
 
 #define PORTS_MAX     4096
 #define ADDRESSES_MAX 65536
-#define PREFIXES_MAX  1024
+#define PREFIXES_MAX  16384
 #define FLOWS_MAX     65536
 #define DATAGRAMS_MAX 4096
 

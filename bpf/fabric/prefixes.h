@@ -13,9 +13,10 @@ static __always_inline struct prefix_value *prefix_find(const struct address *ad
 	return bpf_map_lookup_elem(&prefixes, &key);
 }
 
-static __always_inline bool address_in_vpc(const struct address *address)
+/* What a route entry leads to is the VPC's as well, but for an entry that says where everything else goes. */
+static __always_inline bool prefix_is_inside(const struct prefix_value *found)
 {
-	return prefix_find(address) != (void *)0;
+	return found && found->kind != PREFIX_DEFAULT;
 }
 
 static __always_inline bool address_on_link(const struct address *address)

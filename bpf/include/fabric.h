@@ -98,10 +98,17 @@ struct prefix {
 enum prefix_kind {
 	PREFIX_VPC = 0,	    /* inside the VPC, in no vSwitch */
 	PREFIX_ON_LINK = 1, /* inside a vSwitch */
+	PREFIX_ROUTED = 2,  /* outside the VPC, a route entry leads there */
+	PREFIX_DEFAULT = 3, /* everything else, if a route entry leads there */
 };
 
+/*
+ * `home` has every address of the prefix that is not in `assigned`: the ENI that was given the prefix, or the
+ * next hop of a route entry. 0 is nobody, or a next hop that is away.
+ */
 struct prefix_value {
 	enum prefix_kind kind;
+	struct home home;
 };
 
 enum rule_peer {

@@ -16,6 +16,7 @@ from datapath.ebpf.btf import Btf
 from datapath.ebpf.table import Rows, Table, table
 from datapath.errors import KernelError
 from lab.fabric import rows
+from lab.fabric.blocks import BlockKind, blocks
 from lab.fabric.errors import ViewError
 from lab.fabric.policy import FlowRule, Policy, compile_policy, referenced_groups
 from lab.fabric.reasons import Reason, reasons_of
@@ -27,6 +28,12 @@ _KIND_NAMES = {
     PortKind.ENI: "PORT_ENI",
     PortKind.SERVICE: "PORT_SERVICE",
     PortKind.OUTSIDE: "PORT_OUTSIDE",
+}
+_BLOCK_NAMES = {
+    BlockKind.VPC: "PREFIX_VPC",
+    BlockKind.ON_LINK: "PREFIX_ON_LINK",
+    BlockKind.ROUTED: "PREFIX_ROUTED",
+    BlockKind.DEFAULT: "PREFIX_DEFAULT",
 }
 _NOBODY = 0
 """The counters of frames from devices that are no port stand under this index."""
@@ -130,7 +137,7 @@ class Tables:
         self._numbers = dict(plan.numbers)
         changed = self._write_rules(plan, ports)
         changed |= self._write_ports(plan, ports, devices)
-        self._write_prefixes(plan.view)
+        changed |= self._write_prefixes(plan.view, devices)
         changed |= self._write_addresses(ports, devices)
         if changed:
             self._epoch += 1
@@ -145,8 +152,18 @@ class Tables:
         }
         stay = b"".join(key for key, home in homes.items() if home not in gone)
         self._assigned.keep(np.frombuffer(stay, self._assigned.table.key))
+        self._forget_blocks(gone)
         indices = [int.from_bytes(key, "little") for key in self._ports.rows]
         self._ports.keep(_index_keys(self._ports.table, [i for i in indices if i not in gone]))
+
+    def _forget_blocks(self, gone: set[int]) -> None:
+        """A block stays what it is, and is nobody's."""
+        target = self._prefixes.table
+        keys = np.frombuffer(b"".join(self._prefixes.rows), target.key)
+        values = np.frombuffer(b"".join(self._prefixes.rows.values()), target.value).copy()
+        homes = values["home"]["ifindex"]
+        homes[np.isin(homes, list(gone))] = 0
+        self._prefixes.write(keys, values)
 
     def _table(self, name: str) -> Table:
         return table(self._object, name, self._btf)
@@ -208,15 +225,14 @@ class Tables:
         changed = self._ports.write(keys, values)
         return self._ports.keep(keys) or changed
 
-    def _write_prefixes(self, view: FabricView) -> None:
-        """A vSwitch lies in the VPC, so the longer prefix wins where both hold an address."""
-        target = self._prefixes.table
-        kinds = dict.fromkeys(view.vpc, self._prefix_kinds["PREFIX_VPC"])
-        kinds |= {subnet.cidr: self._prefix_kinds["PREFIX_ON_LINK"] for subnet in view.subnets}
-        keys, values = rows.prefix_keys(target, list(kinds)), target.values(len(kinds))
-        values["kind"] = list(kinds.values())
-        self._prefixes.write(keys, values)
-        self._prefixes.keep(keys)
+    def _write_prefixes(self, view: FabricView, devices: Mapping[str, int]) -> bool:
+        """True if anything leads elsewhere than before."""
+        target, wanted = self._prefixes.table, blocks(view)
+        keys, values = rows.prefix_keys(target, list(wanted)), target.values(len(wanted))
+        values["kind"] = [self._prefix_kinds[_BLOCK_NAMES[block.kind]] for block in wanted.values()]
+        values["home"]["ifindex"] = [devices.get(block.port_id, 0) for block in wanted.values()]
+        changed = self._prefixes.write(keys, values)
+        return self._prefixes.keep(keys) or changed
 
     def _write_addresses(self, ports: Sequence[Port], devices: Mapping[str, int]) -> bool:
         target = self._assigned.table
@@ -259,3 +275,6 @@ def _require_unique(view: FabricView) -> None:
         for address in port.addresses:
             if owner.setdefault(address, port.port_id) != port.port_id:
                 raise ViewError(f"{address} is assigned to ports {owner[address]} and {port.port_id}")
+        for prefix in port.prefixes:
+            if owner.setdefault(prefix, port.port_id) != port.port_id:
+                raise ViewError(f"{prefix} is given to ports {owner[prefix]} and {port.port_id}")
