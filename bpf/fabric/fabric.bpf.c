@@ -51,6 +51,7 @@ static __always_inline bool reason_sends(enum fabric_reason reason)
 /* Where a frame goes, filled for every reason that sends one. */
 struct route {
 	__u32 ifindex;
+	__u32 counted; /* id of the port where it came in */
 	__u8 mac[6];
 	__u8 padding[2];
 };
@@ -60,31 +61,31 @@ struct route {
  * in an ENI's prefix, or where a route entry leads	that ENI's, the next hop's
  * outside the VPC		the outside's
  */
-static __always_inline bool source_is_assigned(const struct port *port, __u32 ifindex,
+static __always_inline bool source_is_assigned(const struct port *port,
 					       const struct address *source)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, source);
 	struct prefix_value *prefix;
 
 	if (home)
-		return home->ifindex == ifindex;
+		return home->port_id == port->id;
 	if (address_stays_on_link(source))
 		return false;
 	prefix = prefix_find(source);
-	if (prefix && prefix->home.ifindex == ifindex)
+	if (prefix && prefix->home.port_id == port->id)
 		return true;
 	return port->kind == PORT_OUTSIDE && !prefix_is_inside(prefix);
 }
 
 /* `home` is the destination's, unless neither end is an ENI. */
 static __always_inline enum fabric_reason home_reach(const struct port *source,
-						     const struct home *home, __u32 *ifindex)
+						     const struct home *home, __u32 *port_id)
 {
-	struct port *port = port_find(home->ifindex);
+	struct port *port = port_find(home->port_id);
 
 	if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
 		return DROP_DST_ADDR;
-	*ifindex = home->ifindex;
+	*port_id = home->port_id;
 	return PASS_FORWARDED;
 }
 
@@ -98,23 +99,23 @@ static __always_inline enum fabric_reason home_reach(const struct port *source,
  * The next hop of the entry for everything else is this VPC's way out: what it sends there leaves.
  */
 static __always_inline enum fabric_reason
-destination_find(const struct port *source, __u32 from, const struct address *address,
-		 __u32 outside, __u32 *ifindex)
+destination_find(const struct port *source, const struct address *address, __u32 outside,
+		 __u32 *port_id)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, address);
 	struct prefix_value *prefix;
 
 	if (home)
-		return home_reach(source, home, ifindex);
+		return home_reach(source, home, port_id);
 	if (address_stays_on_link(address))
 		return DROP_DST_ADDR;
 	prefix = prefix_find(address);
 	if (prefix_is_inside(prefix) ||
-	    (prefix && prefix->home.ifindex != from && source->kind == PORT_ENI))
-		return home_reach(source, &prefix->home, ifindex);
+	    (prefix && prefix->home.port_id != source->id && source->kind == PORT_ENI))
+		return home_reach(source, &prefix->home, port_id);
 	if (source->kind != PORT_ENI)
 		return DROP_DST_ADDR;
-	*ifindex = outside;
+	*port_id = outside;
 	return outside ? PASS_FORWARDED : DROP_NO_ROUTE;
 }
 
@@ -126,20 +127,22 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 	struct settings *settings = settings_get();
 	enum fabric_reason reason;
 	struct port *destination;
+	__u32 port_id = 0;
 
 	if (!settings)
 		return DROP_KERNEL;
 	if (packet_wire_length(skb, packet) > settings->mtu)
 		return DROP_MTU;
-	if (!source_is_assigned(port, skb->ifindex, &packet->flow.source))
+	if (!source_is_assigned(port, &packet->flow.source))
 		return DROP_SRC_ADDR;
-	reason = destination_find(port, skb->ifindex, &packet->flow.destination,
-				  settings->outside_ifindex, &route->ifindex);
+	reason = destination_find(port, &packet->flow.destination, settings->outside_port,
+				  &port_id);
 	if (reason != PASS_FORWARDED)
 		return reason;
-	destination = port_find(route->ifindex);
+	destination = port_find(port_id);
 	if (!destination)
 		return DROP_DST_ADDR;
+	route->ifindex = destination->ifindex;
 	__builtin_memcpy(route->mac, destination->mac, ETH_ALEN);
 	return flow_decide(skb, packet, port, destination, settings->epoch);
 }
@@ -177,11 +180,12 @@ static __always_inline bool mac_hears_questions(const __u8 *mac)
 
 static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct route *route)
 {
-	struct port *port = port_find(skb->ifindex);
+	struct port *port = port_at(skb->ifindex, 0);
 	struct ethhdr eth;
 
 	if (!port)
 		return DROP_NO_PORT;
+	route->counted = port->id;
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return DROP_MALFORMED;
 	if (!mac_equal(eth.h_source, port->mac))
@@ -189,7 +193,7 @@ static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct
 	if (skb->vlan_present || eth.h_proto == bpf_htons(ETH_P_8021Q) ||
 	    eth.h_proto == bpf_htons(ETH_P_8021AD))
 		return DROP_VLAN;
-	route->ifindex = skb->ifindex;
+	route->ifindex = port->ifindex;
 	__builtin_memcpy(route->mac, port->mac, ETH_ALEN);
 	if (eth.h_proto == bpf_htons(ETH_P_ARP))
 		return mac_hears_questions(eth.h_dest) ? arp_decide(skb, port) : DROP_DST_MAC;
@@ -218,10 +222,9 @@ static __noinline enum fabric_reason fabric_act(struct __sk_buff *skb, enum fabr
 	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ? DROP_KERNEL : reason;
 }
 
-static __always_inline void fabric_count(__u32 ifindex, enum fabric_reason reason)
+static __always_inline void fabric_count(__u32 port_id, enum fabric_reason reason)
 {
-	__u32 key = reason == DROP_NO_PORT ? 0 : ifindex;
-	struct port_counters *found = bpf_map_lookup_elem(&counters, &key);
+	struct port_counters *found = bpf_map_lookup_elem(&counters, &port_id);
 
 	if (found && reason < REASON_COUNT)
 		found->count[reason]++;
@@ -235,7 +238,7 @@ int fabric_ingress(struct __sk_buff *skb)
 
 	reason = fabric_decide(skb, &route);
 	reason = fabric_act(skb, reason, &route);
-	fabric_count(skb->ifindex, reason);
+	fabric_count(route.counted, reason);
 	return reason_sends(reason) ? bpf_redirect(route.ifindex, 0) : TC_ACT_SHOT;
 }
 

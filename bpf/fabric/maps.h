@@ -22,6 +22,13 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PORTS_MAX);
+	__type(key, struct attach_point);
+	__type(value, struct home);
+} port_ids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, ADDRESSES_MAX);
 	__type(key, struct address);
 	__type(value, struct home);
@@ -70,9 +77,18 @@ struct {
 	__type(value, struct port_counters);
 } counters SEC(".maps");
 
-static __always_inline struct port *port_find(__u32 ifindex)
+static __always_inline struct port *port_find(__u32 port_id)
 {
-	return bpf_map_lookup_elem(&ports, &ifindex);
+	return bpf_map_lookup_elem(&ports, &port_id);
+}
+
+/* The port of frames that come in at `ifindex` with tag `vlan`. */
+static __always_inline struct port *port_at(__u32 ifindex, __u32 vlan)
+{
+	struct attach_point point = {.ifindex = ifindex, .vlan = vlan};
+	struct home *home = bpf_map_lookup_elem(&port_ids, &point);
+
+	return home ? port_find(home->port_id) : (void *)0;
 }
 
 static __always_inline struct settings *settings_get(void)

@@ -71,22 +71,33 @@ struct rule_range {
 	__u32 count;
 };
 
-/* Value of `ports`, keyed by the device on the fabric's side. */
+/*
+ * Key of `port_ids`: where a frame comes in. Several ports may share one device, each but one by a tag (802.1Q)
+ * of its own.
+ */
+struct attach_point {
+	__u32 ifindex; /* on the fabric's side */
+	__u32 vlan;    /* 0: frames without a tag */
+};
+
+/* Value of `ports`, keyed by port id: a number that is never given twice, and never 0. */
 struct port {
+	__u32 id;
+	__u32 ifindex; /* where frames to it leave, and with which tag */
+	__u32 vlan;
+	enum port_kind kind;
 	__u8 mac[6];
 	__u8 padding[2];
-	enum port_kind kind;
 	struct rule_range ingress;
 	struct rule_range egress;
-	__u32 padding_2;
 	__u64 groups[GROUP_WORDS]; /* bit n: member of group n */
 };
 
-_Static_assert(sizeof(struct port) == 64, "no hole");
+_Static_assert(sizeof(struct port) == 72, "no hole");
 
-/* Value of `assigned`, keyed by address. */
+/* Value of `assigned`, keyed by address, and of `port_ids`. */
 struct home {
-	__u32 ifindex;
+	__u32 port_id;
 };
 
 /* Key and value of `prefixes`, a longest-prefix match over 128 bits. */
@@ -145,8 +156,8 @@ _Static_assert(sizeof(struct rule) == 48, "no hole");
 /* The one row of `settings`. */
 struct settings {
 	__u32 mtu;
-	__u32 outside_ifindex; /* 0: none */
-	__u32 epoch;	       /* grows when what was allowed may not be any more */
+	__u32 outside_port; /* id; 0: none */
+	__u32 epoch;	    /* grows when what was allowed may not be any more */
 	__u8 gateway_mac[6];
 	__u8 padding[2];
 };
@@ -167,7 +178,7 @@ struct datagram_state {
 	__u32 padding;
 };
 
-/* Value of `counters`, keyed by device; key 0 counts DROP_NO_PORT. */
+/* Value of `counters`, keyed by port id; key 0 counts DROP_NO_PORT. */
 struct port_counters {
 	__u64 count[REASON_COUNT];
 };

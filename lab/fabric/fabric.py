@@ -9,11 +9,12 @@ back and a view applied twice changes nothing. What a packet meets is in ``bpf/f
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 
@@ -24,7 +25,7 @@ from lab.fabric import links, offload
 from lab.fabric.capture import Tap
 from lab.fabric.errors import NoSuchPort, PlugError
 from lab.fabric.links import Cable
-from lab.fabric.tables import Plan, Tables
+from lab.fabric.tables import AttachPoint, Plan, Tables
 from lab.fabric.view import FabricView, Port
 
 
@@ -34,6 +35,12 @@ class _Plugged:
     cable: Cable
     place: namespace.Identity
     """The owner's namespace when the cable was plugged."""
+    number: int
+    """Its id in the tables."""
+
+    @property
+    def point(self) -> AttachPoint:
+        return AttachPoint(self.number, self.cable.ifindex)
 
     def serves(self, port: Port, owner: namespace.Identity) -> bool:
         """Whether this cable is the one that ``port`` asks for: addresses and groups do not concern it."""
@@ -56,6 +63,7 @@ class Fabric:
         self._plugged: dict[str, _Plugged] = {}
         self._past: dict[str, Counter[str]] = {}
         self._wire = False
+        self._numbers = itertools.count(1)
         with ExitStack() as undo:
             self._netns = os.dup(netns) if netns is not None else namespace.new()
             undo.callback(os.close, self._netns)
@@ -105,7 +113,7 @@ class Fabric:
             for port in fresh:
                 if port.port_id not in failures:
                     self._try_plug(port, plan, failures)
-            self._tables.write(plan, {name: each.cable.ifindex for name, each in self._plugged.items()})
+            self._tables.write(plan, {name: each.point for name, each in self._plugged.items()})
             self._connect([port.port_id for port in fresh])
             for port in view.ports:
                 self._refresh(port)
@@ -174,7 +182,7 @@ class Fabric:
             alive = there.get(each.cable.ifindex) == port_id
             if port is None or not alive or not each.serves(port, owners[port_id]):
                 stale.append(port_id)
-        self._tables.forget([self._plugged[port_id].cable.ifindex for port_id in stale])
+        self._tables.forget([self._plugged[port_id].number for port_id in stale])
         for port_id in stale:
             self._unplug(port_id)
 
@@ -190,12 +198,13 @@ class Fabric:
         cable = links.plug(self._netns, port.port_id, links.Socket(owner, port.device, port.mac, mtu))
         with ExitStack() as undo:
             undo.callback(links.unplug, self._netns, cable.ifindex)
-            self._tables.watch(cable.ifindex)
+            number = next(self._numbers)
+            self._tables.watch(number)
             with namespace.entered(self._netns):
                 hook = TcHook(cable.ifindex, Direction.INGRESS)
                 hook.create()
                 hook.attach(self._tables.program_fd())
-            each = _Plugged(port, cable, namespace.identity(owner))
+            each = _Plugged(port, cable, namespace.identity(owner), number)
             if self._wire:
                 self._set_offloads(each)
             self._plugged[port.port_id] = each
@@ -210,14 +219,14 @@ class Fabric:
         """Remember the port as the view has it now."""
         each = self._plugged.get(port.port_id)
         if each is not None:
-            self._plugged[port.port_id] = _Plugged(port, each.cable, each.place)
+            self._plugged[port.port_id] = replace(each, port=port)
 
     def _unplug(self, port_id: str) -> None:
         """Counts are taken over when no more frames can come."""
-        ifindex = self._plugged.pop(port_id).cable.ifindex
-        links.unplug(self._netns, ifindex)
-        self._past.setdefault(port_id, Counter()).update(self._named(self._tables.counts(ifindex)))
-        self._tables.unwatch(ifindex)
+        each = self._plugged.pop(port_id)
+        links.unplug(self._netns, each.cable.ifindex)
+        self._past.setdefault(port_id, Counter()).update(self._named(self._tables.counts(each.number)))
+        self._tables.unwatch(each.number)
 
     def _set_offloads(self, each: _Plugged) -> None:
         switch = offload.disable_offloads if self._wire else offload.enable_offloads
@@ -238,7 +247,7 @@ class Fabric:
     def _counters_of(self, port_id: str) -> dict[str, int]:
         total: Counter[str] = Counter()
         if port_id in self._plugged:
-            total.update(self._named(self._tables.counts(self._plugged[port_id].cable.ifindex)))
+            total.update(self._named(self._tables.counts(self._plugged[port_id].number)))
         elif port_id not in self._past:
             raise NoSuchPort(f"port {port_id!r} was never plugged in")
         total.update(self._past.get(port_id, Counter()))

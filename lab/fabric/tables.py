@@ -16,11 +16,11 @@ from datapath.ebpf.btf import Btf
 from datapath.ebpf.table import Rows, Table, table
 from datapath.errors import KernelError
 from lab.fabric import rows
-from lab.fabric.blocks import BlockKind, blocks
+from lab.fabric.blocks import Block, BlockKind, blocks
 from lab.fabric.errors import ViewError
 from lab.fabric.policy import FlowRule, Policy, compile_policy, referenced_groups
 from lab.fabric.reasons import Reason, reasons_of
-from lab.fabric.view import FabricView, Port, PortKind
+from lab.fabric.view import FabricView, Network, Port, PortKind
 from lab.spec import GATEWAY_MAC
 
 _PROGRAM = "fabric_ingress"
@@ -36,7 +36,19 @@ _BLOCK_NAMES = {
     BlockKind.DEFAULT: "PREFIX_DEFAULT",
 }
 _NOBODY = 0
-"""The counters of frames from devices that are no port stand under this index."""
+"""The counters of frames from devices that are no port stand under this number."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachPoint:
+    """Where a port's frames come in and leave: a device on the fabric's side, and a tag (0: none).
+
+    ``number`` is the port's id in the program's tables, never given twice.
+    """
+
+    number: int
+    ifindex: int
+    vlan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class Plan:
     policies: Mapping[frozenset[str], Policy]
     numbers: Mapping[str, int]
     """The bit of every group."""
+    blocks: Mapping[Network, Block]
 
 
 @dataclass(slots=True)
@@ -90,6 +103,7 @@ class Tables:
         self._peers = self._btf.enum("rule_peer")
         self._prefix_kinds = self._btf.enum("prefix_kind")
         self._ports = _Synced(self._table("ports"))
+        self._port_ids = _Synced(self._table("port_ids"))
         self._assigned = _Synced(self._table("assigned"))
         self._prefixes = _Synced(self._table("prefixes"))
         self._rules = self._table("rules")
@@ -115,55 +129,43 @@ class Tables:
         numbers = self._number(referenced_groups(view.groups))
         self._require_room(policies)
         _require_unique(view)
-        return Plan(view, policies, numbers)
+        return Plan(view, policies, numbers, blocks(view))
 
-    def watch(self, ifindex: int) -> None:
-        """Begin to count for a device, from zero."""
-        self._counters.put_zero(_index_keys(self._counters, [ifindex]))
+    def watch(self, number: int) -> None:
+        """Begin to count for a port, from zero."""
+        self._counters.put_zero(_index_keys(self._counters, [number]))
 
-    def unwatch(self, ifindex: int) -> None:
-        self._counters.remove(_index_keys(self._counters, [ifindex]))
+    def unwatch(self, number: int) -> None:
+        self._counters.remove(_index_keys(self._counters, [number]))
 
-    def counts(self, ifindex: int = _NOBODY) -> list[int]:
-        """What a device's frames came to, by the number of the reason; zeroes if it is not watched."""
-        per_cpu = self._counters.get(_index_keys(self._counters, [ifindex]))
+    def counts(self, number: int = _NOBODY) -> list[int]:
+        """What a port's frames came to, by the number of the reason; zeroes if it is not watched."""
+        per_cpu = self._counters.get(_index_keys(self._counters, [number]))
         if per_cpu is None:
             return [0] * len(self.reasons)
         return [int(n) for n in per_cpu["count"].sum(axis=0)]
 
-    def write(self, plan: Plan, devices: Mapping[str, int]) -> None:
-        """Make the maps what ``plan`` says, for the ports that have a device (port id to ifindex)."""
-        ports = [port for port in plan.view.ports if port.port_id in devices]
+    def write(self, plan: Plan, points: Mapping[str, AttachPoint]) -> None:
+        """Make the maps what ``plan`` says, for the ports that have a device."""
+        ports = [port for port in plan.view.ports if port.port_id in points]
         self._numbers = dict(plan.numbers)
         changed = self._write_rules(plan, ports)
-        changed |= self._write_ports(plan, ports, devices)
-        changed |= self._write_prefixes(plan.view, devices)
-        changed |= self._write_addresses(ports, devices)
+        changed |= self._write_ports(plan, ports, points)
+        self._write_port_ids(ports, points)
+        changed |= self._write_prefixes(plan, points)
+        changed |= self._write_addresses(ports, points)
         if changed:
             self._epoch += 1
-        self._write_settings(plan.view, _outside(ports, devices))
+        self._write_settings(plan.view, _outside(ports, points))
 
-    def forget(self, devices: Sequence[int]) -> None:
+    def forget(self, numbers: Sequence[int]) -> None:
         """Remove the rows of ports, and of the addresses that live there, before their devices go."""
-        gone = set(devices)
-        homes = {
-            key: int(np.frombuffer(value, self._assigned.table.value)["ifindex"][0])
-            for key, value in self._assigned.rows.items()
-        }
-        stay = b"".join(key for key, home in homes.items() if home not in gone)
-        self._assigned.keep(np.frombuffer(stay, self._assigned.table.key))
-        self._forget_blocks(gone)
-        indices = [int.from_bytes(key, "little") for key in self._ports.rows]
-        self._ports.keep(_index_keys(self._ports.table, [i for i in indices if i not in gone]))
-
-    def _forget_blocks(self, gone: set[int]) -> None:
-        """A block stays what it is, and is nobody's."""
-        target = self._prefixes.table
-        keys = np.frombuffer(b"".join(self._prefixes.rows), target.key)
-        values = np.frombuffer(b"".join(self._prefixes.rows.values()), target.value).copy()
-        homes = values["home"]["ifindex"]
-        homes[np.isin(homes, list(gone))] = 0
-        self._prefixes.write(keys, values)
+        gone = set(numbers)
+        for homes in (self._assigned, self._port_ids):
+            stay = [key for key, value in homes.rows.items() if _home(homes.table, value) not in gone]
+            homes.keep(np.frombuffer(b"".join(stay), homes.table.key))
+        left = [int.from_bytes(key, "little") for key in self._ports.rows]
+        self._ports.keep(_index_keys(self._ports.table, [number for number in left if number not in gone]))
 
     def _table(self, name: str) -> Table:
         return table(self._object, name, self._btf)
@@ -210,12 +212,14 @@ class Tables:
         self._written_rules = wanted
         return True
 
-    def _write_ports(self, plan: Plan, ports: Sequence[Port], devices: Mapping[str, int]) -> bool:
+    def _write_ports(self, plan: Plan, ports: Sequence[Port], points: Mapping[str, AttachPoint]) -> bool:
         target = self._ports.table
-        keys = _index_keys(target, [devices[port.port_id] for port in ports])
+        keys = _index_keys(target, [points[port.port_id].number for port in ports])
         values = target.values(len(ports))
         for row, port in zip(values, ports, strict=True):
             first, ingress, egress = self._ranges[port.groups]
+            point = points[port.port_id]
+            row["id"], row["ifindex"], row["vlan"] = point.number, point.ifindex, point.vlan
             row["mac"] = np.frombuffer(rows.mac_bytes(port.mac), np.uint8)
             row["kind"] = self._kinds[_KIND_NAMES[port.kind]]
             row["ingress"] = (first, ingress)
@@ -225,26 +229,35 @@ class Tables:
         changed = self._ports.write(keys, values)
         return self._ports.keep(keys) or changed
 
-    def _write_prefixes(self, view: FabricView, devices: Mapping[str, int]) -> bool:
-        """True if anything leads elsewhere than before."""
-        target, wanted = self._prefixes.table, blocks(view)
+    def _write_port_ids(self, ports: Sequence[Port], points: Mapping[str, AttachPoint]) -> None:
+        target, found = self._port_ids.table, [points[port.port_id] for port in ports]
+        keys, values = target.keys(len(found)), target.values(len(found))
+        keys["ifindex"], keys["vlan"] = [p.ifindex for p in found], [p.vlan for p in found]
+        values["port_id"] = [p.number for p in found]
+        self._port_ids.write(keys, values)
+        self._port_ids.keep(keys)
+
+    def _write_prefixes(self, plan: Plan, points: Mapping[str, AttachPoint]) -> bool:
+        """True if anything leads elsewhere than before. Number 0 is nobody's."""
+        target, wanted = self._prefixes.table, plan.blocks
         keys, values = rows.prefix_keys(target, list(wanted)), target.values(len(wanted))
         values["kind"] = [self._prefix_kinds[_BLOCK_NAMES[block.kind]] for block in wanted.values()]
-        values["home"]["ifindex"] = [devices.get(block.port_id, 0) for block in wanted.values()]
+        homes = (points.get(block.port_id) for block in wanted.values())
+        values["home"]["port_id"] = [0 if point is None else point.number for point in homes]
         changed = self._prefixes.write(keys, values)
         return self._prefixes.keep(keys) or changed
 
-    def _write_addresses(self, ports: Sequence[Port], devices: Mapping[str, int]) -> bool:
+    def _write_addresses(self, ports: Sequence[Port], points: Mapping[str, AttachPoint]) -> bool:
         target = self._assigned.table
-        homes = [(address, devices[port.port_id]) for port in ports for address in port.addresses]
+        homes = [(address, points[port.port_id].number) for port in ports for address in port.addresses]
         keys, values = rows.address_keys(target, [a for a, _ in homes]), target.values(len(homes))
-        values["ifindex"] = [ifindex for _, ifindex in homes]
+        values["port_id"] = [number for _, number in homes]
         changed = self._assigned.write(keys, values)
         return self._assigned.keep(keys) or changed
 
     def _write_settings(self, view: FabricView, outside: int) -> None:
         row = self._settings.values(1)
-        row["mtu"], row["outside_ifindex"], row["epoch"] = view.mtu, outside, self._epoch
+        row["mtu"], row["outside_port"], row["epoch"] = view.mtu, outside, self._epoch
         row["gateway_mac"] = np.frombuffer(rows.mac_bytes(GATEWAY_MAC), np.uint8)
         self._settings.put(_index_keys(self._settings, [0]), row)
 
@@ -255,8 +268,12 @@ def _index_keys(target: Table, indices: Sequence[int] | range) -> Rows:
     return keys
 
 
-def _outside(ports: Sequence[Port], devices: Mapping[str, int]) -> int:
-    found = [devices[port.port_id] for port in ports if port.kind is PortKind.OUTSIDE]
+def _home(target: Table, value: bytes) -> int:
+    return int(np.frombuffer(value, target.value)["port_id"][0])
+
+
+def _outside(ports: Sequence[Port], points: Mapping[str, AttachPoint]) -> int:
+    found = [points[port.port_id].number for port in ports if port.kind is PortKind.OUTSIDE]
     return found[0] if found else 0
 
 
