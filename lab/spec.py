@@ -53,15 +53,30 @@ class RuleSpec:
     ports: tuple[int, int] = (-1, -1)
     peer: str = "0.0.0.0/0"
     priority: int = 1
+    description: str = field(default="", compare=False)
+    rule_id: str = field(default="", compare=False)
+    """The cloud's; "" lets it take one. Neither this nor the description makes another rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroupSpec:
-    """``inner_accept``: members of a basic group reach each other unless told otherwise."""
+    """``inner_accept``: members of a normal group reach each other, whatever the rules say.
+
+    ``kind`` is ``normal`` or ``enterprise``, the API's words; an enterprise group has no inner access and
+    lets nothing out that no rule lets out.
+    """
 
     group_id: str
     rules: tuple[RuleSpec, ...] = ()
     inner_accept: bool = True
+    kind: str = "normal"
+    name: str = ""
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_enterprise(self) -> bool:
+        return self.kind == "enterprise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,8 @@ class Delays:
     """From AttachNetworkInterface to the device in the node, and from Detach to its end."""
     fabric: float = 0.0
     """From an (un)assigned address to the fabric's delivering (dropping) for it."""
+    route: float = 0.0
+    """A route entry is Pending for so long after CreateRouteEntry, and as long until it is gone."""
     create: float = 0.0
     """ENI status Creating to Available."""
     attach: float = 0.05

@@ -96,7 +96,7 @@ class Dispatcher:
         region = parameters.text("RegionId", self._state.spec.region)
         if region != self._state.spec.region:
             raise ApiError("InvalidRegionId.NotFound", f"The RegionId {region!r} does not exist.", status=404)
-        for name in sorted(action.refused.intersection(parameters.names())):
+        for name in action.unsupported(parameters.names()):
             raise errors.unsupported_parameter(name, action.name)
 
     def _trouble(self, action: str, eni_id: str, parameters: Parameters, caller: str) -> _Trouble:

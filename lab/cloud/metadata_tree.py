@@ -2,7 +2,8 @@
 
 Sources: Alibaba Cloud's page on instance metadata (items and examples), and how upstream Terway reads them:
 ``private-ipv4s`` is a JSON list, ``ipv6s`` is ``[a,b]`` without quotes, and the IPv6 items do not exist (404)
-for an ENI without IPv6 addresses.
+for an ENI without IPv6 addresses. ``ipv4-prefixes`` and ``ipv6-prefixes``: no page shows a value; they are
+written as the addresses of their family are, and are 404 for an ENI without (inferred).
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ def _eni_tree(spec: LabSpec, eni: Eni) -> Tree:
         "vswitch-cidr-block": str(vswitch.cidr),
         "vswitch-id": vswitch.vswitch_id,
     }
+    if eni.prefixes_of(4):
+        tree["ipv4-prefixes"] = json.dumps([str(p) for p in eni.prefixes_of(4)], separators=(",", ":"))
+    if eni.prefixes_of(6):
+        tree["ipv6-prefixes"] = f"[{','.join(str(p) for p in eni.prefixes_of(6))}]"
     if eni.ipv6 and vswitch.cidr_v6 is not None:
         tree["ipv6s"] = f"[{','.join(str(address) for address in eni.ipv6)}]"
         tree["ipv6-gateway"] = str(gateway_of(vswitch.cidr_v6))

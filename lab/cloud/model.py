@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class EniStatus(StrEnum):
@@ -59,6 +60,8 @@ class Eni:
     description: str = ""
     tags: Tags = ()
     delete_on_release: bool = True
+    prefixes: tuple[Network, ...] = ()
+    """Blocks of both families, none of whose addresses is in ``ipv4`` or ``ipv6``."""
 
     @property
     def attached(self) -> bool:
@@ -68,6 +71,17 @@ class Eni:
     @property
     def addresses(self) -> tuple[Address, ...]:
         return (*self.ipv4, *self.ipv6)
+
+    def prefixes_of(self, version: int) -> tuple[Network, ...]:
+        return tuple(prefix for prefix in self.prefixes if prefix.version == version)
+
+    def slots(self, version: int) -> int:
+        """How much of an ENI's limit is used: an address and a prefix count as one each (documented)."""
+        return len(self.ipv4 if version == 4 else self.ipv6) + len(self.prefixes_of(version))
+
+    def has(self, address: Address) -> bool:
+        """By itself, or in a prefix."""
+        return address in self.addresses or any(address in prefix for prefix in self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)

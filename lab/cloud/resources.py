@@ -13,7 +13,7 @@ from typing import TypeVar
 from lab.cloud import errors
 from lab.cloud.addresses import AddressPool
 from lab.cloud.history import History
-from lab.cloud.model import Address, Eni, Instance
+from lab.cloud.model import Address, Eni, Instance, Network
 from lab.spec import Delays, LabSpec, SecurityGroupSpec, VSwitchSpec
 
 KEPT_SECONDS = 3600.0
@@ -23,6 +23,7 @@ KEPT_SECONDS = 3600.0
 _SWEEP_SECONDS = 60.0
 
 T = TypeVar("T")
+AnyPool = AddressPool[IPv4Address] | AddressPool[IPv6Address]
 
 
 def _history(where: dict[str, History[T]], key: str) -> History[T]:
@@ -36,7 +37,7 @@ class VSwitchPools:
         self.v4: AddressPool[IPv4Address] = AddressPool(spec.cidr)
         self.v6: AddressPool[IPv6Address] | None = None if spec.cidr_v6 is None else AddressPool(spec.cidr_v6)
 
-    def of(self, address: Address) -> AddressPool[IPv4Address] | AddressPool[IPv6Address] | None:
+    def of(self, address: Address | Network) -> AnyPool | None:
         return self.v4 if address.version == 4 else self.v6
 
 
@@ -163,11 +164,17 @@ class Resources:
             raise errors.vswitch_full(vswitch_id)
         return tuple(pool.take(count))
 
-    def give_back(self, vswitch_id: str, addresses: tuple[Address, ...]) -> None:
+    def give_back(
+        self, vswitch_id: str, addresses: tuple[Address, ...], prefixes: tuple[Network, ...] = ()
+    ) -> None:
         for address in addresses:
             pool = self.pools[vswitch_id].of(address)
             if pool is not None:
                 pool.give_back(address)
+        for prefix in prefixes:
+            pool = self.pools[vswitch_id].of(prefix)
+            if pool is not None:
+                pool.give_back_block(prefix)
         self.count_available(vswitch_id)
 
     def _forget_the_gone(self) -> None:

@@ -129,7 +129,7 @@ class CloudState:
         """The id of the instance that has ``address`` on one of its ENIs, as the caller of a service."""
         with self.transaction(writes=False):
             wanted = ip_address(address)
-            return next((e.instance_id for e in self.current.enis() if wanted in e.addresses), "") or None
+            return next((e.instance_id for e in self.current.enis() if e.has(wanted)), "") or None
 
     # --- the calls that came ---
 

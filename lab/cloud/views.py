@@ -87,6 +87,7 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
 
 
 def _port(eni: Eni, node: str, known: Eni | None) -> Port:
+    """Without ``known`` it is nobody's: its groups may be too new for ``addresses`` as well."""
     assigned: frozenset[Address] = frozenset(known.addresses) if known is not None else frozenset()
     return Port(
         port_id=eni.eni_id,
@@ -94,7 +95,8 @@ def _port(eni: Eni, node: str, known: Eni | None) -> Port:
         owner=node,
         mac=eni.mac,
         addresses=assigned,
-        groups=frozenset(known.groups if known is not None else eni.groups),
+        prefixes=frozenset(known.prefixes if known is not None else ()),
+        groups=frozenset(known.groups if known is not None else ()),
         device="eth0" if eni.eni_type == EniType.PRIMARY else "",
     )
 
@@ -164,6 +166,7 @@ def _eni_json(eni: Eni) -> Json:
         "instance": eni.instance_id or None,
         "vswitch": eni.vswitch_id,
         "addresses": [str(address) for address in eni.addresses],
+        "prefixes": [str(prefix) for prefix in eni.prefixes],
         "groups": list(eni.groups),
         "tags": dict(eni.tags),
         "description": eni.description,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -37,12 +37,21 @@ class ActionCall:
 class Action:
     """``run`` raises an ApiError and changes nothing, or answers.
 
-    ``refused`` are parameters of the real API that would change the meaning of the call and that this cloud
-    does not do: they get UnsupportedParameter. Any other parameter it does not know, it ignores, as ECS does.
+    ``takes`` are the parameters that it reads, by their names without index and field. Any other gets
+    UnsupportedParameter, also one that ECS would ignore: it is either a typing mistake or a wish that would
+    be lost without a word. None: those of ``refused`` get that, and others are ignored.
     """
 
     name: str
     run: Callable[[ActionCall], Answer]
     writes: bool = False
     api: Api = Api.ECS
+    takes: frozenset[str] | None = None
     refused: frozenset[str] = frozenset()
+
+    def unsupported(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that a call may not have, in order."""
+        if self.takes is None:
+            return sorted(self.refused.intersection(names))
+        common = {"RegionId", "ClientToken"} if self.writes else {"RegionId"}
+        return sorted(set(names) - self.takes - common)

@@ -1,4 +1,4 @@
-"""How a call asks for addresses: by count or by name, never both, and never by prefix yet."""
+"""How a call asks for addresses: by count or by name, never both."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from lab.cloud import errors
 from lab.cloud.assignments import Ask
 
 A = TypeVar("A", IPv4Address, IPv6Address)
-
-PREFIXES = frozenset({"Ipv4Prefix", "Ipv4PrefixCount", "Ipv6Prefix", "Ipv6PrefixCount"})
-"""Parameters that ask for /28 or /80 prefixes in place of addresses."""
 
 
 def exclusive(count_name: str, count: int | None, addresses: tuple[A, ...]) -> Ask[A]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lab.cloud import errors
+from lab.cloud.actions import prefixes
 from lab.cloud.actions.action import Action, ActionCall, Answer
-from lab.cloud.actions.asks import PREFIXES, exclusive
+from lab.cloud.actions.asks import exclusive
 from lab.cloud.actions.eni_answers import eni_answer
 from lab.cloud.actions.parameters import Parameters
 from lab.cloud.interfaces import EniChange, NewEni
@@ -21,21 +22,27 @@ def create(call: ActionCall) -> Answer:
     vswitch_id = p.required("VSwitchId")
     if p.text("NetworkInterfaceTrafficMode", "Standard") != "Standard":
         raise errors.unsupported_parameter("NetworkInterfaceTrafficMode", "CreateNetworkInterface")
+    ipv4 = exclusive(
+        "SecondaryPrivateIpAddressCount",
+        p.integer("SecondaryPrivateIpAddressCount", low=1, high=_MOST_SECONDARY),
+        p.ipv4_list("PrivateIpAddress"),
+    )
+    ipv6 = exclusive(
+        "Ipv6AddressCount",
+        p.integer("Ipv6AddressCount", low=1, high=_MOST_IPV6),
+        p.ipv6_list("Ipv6Address"),
+    )
+    blocks = prefixes.asked(p, 4), prefixes.asked(p, 6)
+    prefixes.refuse_mixture(blocks[0], ipv4.total)
+    prefixes.refuse_mixture(blocks[1], ipv6.total)
     eni = call.state.interfaces.create(
         NewEni(
             vswitch_id=vswitch_id,
             groups=_groups(p),
             primary_ip=p.ipv4("PrimaryIpAddress"),
-            ipv4=exclusive(
-                "SecondaryPrivateIpAddressCount",
-                p.integer("SecondaryPrivateIpAddressCount", low=1, high=_MOST_SECONDARY),
-                p.ipv4_list("PrivateIpAddress"),
-            ),
-            ipv6=exclusive(
-                "Ipv6AddressCount",
-                p.integer("Ipv6AddressCount", low=1, high=_MOST_IPV6),
-                p.ipv6_list("Ipv6Address"),
-            ),
+            ipv4=ipv4,
+            ipv6=ipv6,
+            prefixes=blocks,
             eni_type=_type(p),
             name=p.text("NetworkInterfaceName"),
             description=p.text("Description"),
@@ -97,7 +104,7 @@ def _type(p: Parameters) -> EniType:
 _TRUNK_MEMBER = frozenset({"TrunkNetworkInstanceId", "NetworkCardIndex"})
 
 ACTIONS = (
-    Action("CreateNetworkInterface", create, writes=True, refused=PREFIXES | {"EnablePrimaryIPv6"}),
+    Action("CreateNetworkInterface", create, writes=True, refused=frozenset({"EnablePrimaryIPv6"})),
     Action("AttachNetworkInterface", attach, writes=True, refused=_TRUNK_MEMBER),
     Action("DetachNetworkInterface", detach, writes=True, refused=_TRUNK_MEMBER),
     Action("DeleteNetworkInterface", delete, writes=True),

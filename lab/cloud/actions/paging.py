@@ -15,6 +15,9 @@ from lab.cloud.actions.parameters import Parameters
 
 T = TypeVar("T")
 _MARK = "page:"
+BY_TOKEN = frozenset({"MaxResults", "NextToken"})
+BY_NUMBER = frozenset({"PageNumber", "PageSize"})
+"""The parameters that ask for a page."""
 
 
 def by_token(
