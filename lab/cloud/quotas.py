@@ -46,6 +46,8 @@ class Quotas:
 
     Documented (page on basic and advanced groups): 6,000, and what is counted.
     """
+    route_entries: int = 200
+    """Custom entries of a route table: documented by CreateRouteEntry."""
     enis_per_enterprise_group: int = 65_536
     """ENIs in one enterprise security group: documented on the same page, which counts ENIs there."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lab.cloud import errors
 from lab.cloud.addresses import AddressPool
 from lab.cloud.history import History
 from lab.cloud.model import Address, Eni, Instance, Network
+from lab.cloud.route_entry import RouteEntry
 from lab.spec import Delays, LabSpec, SecurityGroupSpec, VSwitchSpec
 
 KEPT_SECONDS = 3600.0
@@ -44,11 +45,15 @@ class VSwitchPools:
 class Resources:
     def __init__(self, spec: LabSpec, now: float) -> None:
         self.now = now
+        self.born = now
+        """When the VPC was made."""
         self.spec = spec
         self.delays: Delays = spec.delays
         self.enis: dict[str, History[Eni]] = {}
         self.instances: dict[str, History[Instance]] = {}
         self.groups: dict[str, History[SecurityGroupSpec]] = {}
+        self.routes: dict[str, History[RouteEntry]] = {}
+        """Custom entries of the VPC's table."""
         self.vswitches: dict[str, VSwitchSpec] = {v.vswitch_id: v for v in spec.vswitches}
         self.pools: dict[str, VSwitchPools] = {v.vswitch_id: VSwitchPools(v) for v in spec.vswitches}
         self.available: dict[str, History[int]] = {v.vswitch_id: History() for v in spec.vswitches}
@@ -133,6 +138,14 @@ class Resources:
         """Every view has it at once: an instance that runs was there before anybody could ask."""
         _history(self.instances, instance.instance_id).put(float("-inf"), instance)
 
+    def put_route(self, entry: RouteEntry, *, since: float | None = None) -> None:
+        history = _history(self.routes, entry.entry_id)
+        history.put(self.now if since is None else since, entry)
+        history.forget_before(self.now - KEPT_SECONDS)
+
+    def end_route(self, entry_id: str, *, since: float) -> None:
+        self.routes[entry_id].put(since, None)
+
     def put_group(self, group: SecurityGroupSpec) -> None:
         history = _history(self.groups, group.group_id)
         history.put(self.now, group)
@@ -178,7 +191,8 @@ class Resources:
         self.count_available(vswitch_id)
 
     def _forget_the_gone(self) -> None:
-        """Drop ENIs that no view can still see."""
-        gone = [i for i, h in self.enis.items() if h.forget_before(self.now - KEPT_SECONDS)]
-        for eni_id in gone:
-            del self.enis[eni_id]
+        """Drop ENIs and route entries that no view can still see."""
+        histories: tuple[dict[str, History[Any]], ...] = (self.enis, self.routes)
+        for kept in histories:
+            for key in [k for k, h in kept.items() if h.forget_before(self.now - KEPT_SECONDS)]:
+                del kept[key]

@@ -24,6 +24,7 @@ from lab.cloud.interfaces import Interfaces
 from lab.cloud.model import Address, Instance
 from lab.cloud.quotas import Quotas
 from lab.cloud.resources import Resources
+from lab.cloud.route_table import RouteTable
 from lab.cloud.throttle import Throttle
 from lab.cloud.views import Json, Snapshot
 from lab.fabric.view import FabricView
@@ -47,6 +48,7 @@ class CloudState:
         self.resources = Resources(spec, clock.now())
         self.interfaces = Interfaces(self.resources, self.quotas)
         self.assignments = Assignments(self.resources, self.quotas)
+        self.route_table = RouteTable(self.resources, self.quotas)
         self._lock = threading.RLock()
         self._depth = 0
         self._written = False
@@ -129,7 +131,21 @@ class CloudState:
         """The id of the instance that has ``address`` on one of its ENIs, as the caller of a service."""
         with self.transaction(writes=False):
             wanted = ip_address(address)
-            return next((e.instance_id for e in self.current.enis() if e.has(wanted)), "") or None
+            found = (e.instance_id for e in self.current.enis() if e.has(wanted))
+            return next(found, "") or self._behind(wanted)
+
+    def _behind(self, address: Address) -> str | None:
+        """The instance that the longest route entry leads to; none for what an entry for everything holds."""
+        holding = [
+            e
+            for e in self.current.route_entries()
+            if e.forwards and e.destination.prefixlen and address in e.destination
+        ]
+        if not holding:
+            return None
+        entry = max(holding, key=lambda e: e.destination.prefixlen)
+        eni = self.current.eni(self.current.next_hop(entry))
+        return eni.instance_id or None if eni is not None else None
 
     # --- the calls that came ---
 

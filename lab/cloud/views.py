@@ -14,7 +14,8 @@ from typing import Any
 from lab.cloud.history import History
 from lab.cloud.model import Eni, EniType, Instance
 from lab.cloud.resources import Resources
-from lab.fabric.view import Address, FabricView, Port, PortKind, Subnet
+from lab.cloud.route_entry import NextHopType, RouteEntry
+from lab.fabric.view import Address, FabricView, Port, PortKind, Route, Subnet
 from lab.spec import Delays, LabSpec, SecurityGroupSpec, gateway_of
 
 Json = dict[str, object]
@@ -58,6 +59,19 @@ class Snapshot:
             if (group := history.at(self._time)) is not None:
                 yield group
 
+    def route_entries(self) -> Iterator[RouteEntry]:
+        """The custom ones, in order of creation."""
+        for history in self._resources.routes.values():
+            if (entry := history.at(self._time)) is not None:
+                yield entry
+
+    def next_hop(self, entry: RouteEntry) -> str:
+        """The ENI that ``entry`` leads to, whatever its state; "" if the instance is gone."""
+        if entry.hop_type is NextHopType.NETWORK_INTERFACE:
+            return entry.hop_id
+        instance = self.instance(entry.hop_id)
+        return instance.primary_eni if instance is not None else ""
+
     def available(self, vswitch_id: str) -> int:
         """Free IPv4 addresses."""
         return self._resources.available[vswitch_id].at(self._time) or 0
@@ -83,6 +97,11 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
         vpc=(spec.cidr, spec.cidr_v6),
         groups=tuple(addresses.groups()),
         mtu=spec.mtu,
+        routes=tuple(
+            Route(entry.destination, addresses.next_hop(entry))
+            for entry in addresses.route_entries()
+            if entry.forwards
+        ),
     )
 
 
@@ -109,6 +128,7 @@ def next_change(resources: Resources, now: float) -> float | None:
         resources.instances.values(),
         resources.groups.values(),
         resources.available.values(),
+        resources.routes.values(),
     )
     upcoming = (
         change + delay
@@ -141,6 +161,7 @@ def describe_state(resources: Resources, snapshot: Snapshot) -> Json:
             for v in resources.vswitches.values()
         ],
         "groups": [asdict(group) for group in snapshot.groups()],
+        "routes": [_route_json(entry) for entry in snapshot.route_entries()],
     }
 
 
@@ -154,6 +175,15 @@ def _instance_json(instance: Instance, snapshot: Snapshot) -> Json:
         "vswitch": instance.vswitch_id,
         "private_ip": None if primary is None else str(primary.primary_ip),
         "enis": [eni.eni_id for eni in snapshot.attached_to(instance.instance_id)],
+    }
+
+
+def _route_json(entry: RouteEntry) -> Json:
+    return {
+        "id": entry.entry_id,
+        "destination": str(entry.destination),
+        "next_hop": entry.hop_id,
+        "status": str(entry.status),
     }
 
 

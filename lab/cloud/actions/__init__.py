@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from lab.cloud.actions import assign, describe_enis, enis, groups, instances, vswitches
+from lab.cloud.actions import (
+    assign,
+    describe_enis,
+    describe_routes,
+    enis,
+    groups,
+    instances,
+    route_entries,
+    vpcs,
+    vswitches,
+)
 from lab.cloud.actions.action import Action, Api
 
 ACTIONS: dict[tuple[Api, str], Action] = {
@@ -10,9 +20,12 @@ ACTIONS: dict[tuple[Api, str], Action] = {
     for action in (
         *assign.ACTIONS,
         *describe_enis.ACTIONS,
+        *describe_routes.ACTIONS,
         *enis.ACTIONS,
         *groups.ACTIONS,
         *instances.ACTIONS,
+        *route_entries.ACTIONS,
+        *vpcs.ACTIONS,
         *vswitches.ACTIONS,
     )
 }
