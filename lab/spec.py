@@ -105,6 +105,21 @@ class Delays:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What no page says of ECS, or what pages say differently: each a switch, so that both can be tried."""
+
+    detach_available_succeeds: bool = True
+    """DetachNetworkInterface of an ENI that is attached to nothing. Its page asks for InUse or Detaching; but
+    clients that detach before they delete, as upstream's roll-back, would never end if it were refused."""
+    new_enis_check_addresses: bool = True
+    """SourceDestCheck of an ENI whose creation does not say. The reference of CreateNetworkInterface says
+    false; the announcement of April 2025 says on, for accounts without routes or traffic that need it off."""
+    members_use_trunk_mac: bool = True
+    """Tagged frames have the trunk ENI's MAC at the instance's end, as each data path of upstream's sends and
+    accepts them: none sets another. False: the member's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
     """One ECS instance. ``groups`` are the security groups of its primary ENI."""
 
@@ -173,6 +188,7 @@ class LabSpec:
     access_key: str = "LTAI5tLabLabLabLabLab"
     access_secret: str = "not-a-secret-it-opens-only-this-lab"
     mtu: int = 1500
+    assumptions: Assumptions = Assumptions()
     wire: bool = False
     """Offloads off on ENI and pod links: frames are as a wire would carry them."""
     kube_bin: str = ""

@@ -9,6 +9,8 @@ MaxEniCountExceeded for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lab.cloud.model import Eni
 
 
@@ -169,6 +171,14 @@ def wrong_state(eni: Eni, expected: str) -> ApiError:
         "InvalidOperation.InvalidEniState",
         f'The operation is not allowed in the current ENI state. Expecting status of "{eni.eni_id}" is '
         f'"{expected}" while current status is "{eni.status}".',
+    )
+
+
+def has_members(trunk: Eni, members: Sequence[str]) -> ApiError:
+    """No page names a code for it; this one is that of an ENI whose state forbids the call."""
+    return ApiError(
+        "InvalidOperation.InvalidEniState",
+        f'The trunk ENI "{trunk.eni_id}" has members, which are to be detached first: {", ".join(members)}.',
     )
 
 

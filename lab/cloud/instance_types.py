@@ -27,6 +27,8 @@ class InstanceType:
     eni_total: int
     trunk: bool
     eri: int = 0
+    network_cards: int = 0
+    """0 where the type has no choice of cards."""
 
     @property
     def family(self) -> str:

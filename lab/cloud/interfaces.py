@@ -6,8 +6,11 @@
 
 The times between are ``Delays.create``, ``.attach`` and ``.delete``; the later snapshot is written into the
 ENI's history at once, with its future time, so a status changes by the clock alone.
-A write that asks for a wrong status gets InvalidOperation.InvalidEniState; a change of attributes or
-addresses while the status is about to change gets Operation.Conflict.
+What was asked for already succeeds again and changes nothing: Attach to the same place, Detach while
+Detaching, Delete while Deleting. Any other write that asks for a wrong status gets
+InvalidOperation.InvalidEniState; a change of attributes or addresses while the status is about to change
+gets Operation.Conflict.
+Which rule is documented and which inferred: docs/lab-rules.md.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
-from lab.cloud import errors, prefixes
+from lab.cloud import errors, prefixes, trunks
 from lab.cloud.assignments import Ask, check_addresses, limits_of
 from lab.cloud.instance_types import instance_type
 from lab.cloud.model import IN_TRANSITION, Address, Eni, EniStatus, EniType, Instance, Network, Tags
@@ -41,6 +44,10 @@ class NewEni:
     delete_on_release: bool = True
     prefixes: tuple[PrefixAsk, ...] = ()
     """At most one of each family."""
+    source_dest_check: bool | None = None
+    """None: as the lab's assumptions say."""
+    resource_group_id: str = ""
+    queue_number: int | None = None
 
     def slots(self, version: int) -> int:
         """What it asks for of an ENI's limit, the primary address included."""
@@ -54,6 +61,16 @@ class NewEni:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where one ENI is attached. ``trunk_id`` "" is a device of its own."""
+
+    instance_id: str
+    trunk_id: str = ""
+    network_card: int | None = None
+    """None: the call does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class EniChange:
     """One ModifyNetworkInterfaceAttribute: None leaves as it is."""
 
@@ -61,6 +78,8 @@ class EniChange:
     description: str | None = None
     groups: tuple[str, ...] | None = None
     delete_on_release: bool | None = None
+    source_dest_check: bool | None = None
+    queue_number: int | None = None
 
 
 class Interfaces:
@@ -104,6 +123,9 @@ class Interfaces:
             tags=new.tags,
             delete_on_release=new.delete_on_release,
             prefixes=blocks,
+            source_dest_check=self._checks(new.source_dest_check),
+            resource_group_id=new.resource_group_id,
+            queue_number=new.queue_number,
         )
         self._become(eni, EniStatus.AVAILABLE, after=resources.delays.create)
         return resources.eni(eni.eni_id)
@@ -127,40 +149,67 @@ class Interfaces:
             groups=instance.groups,
             created=resources.now,
             instance_id=instance.instance_id,
+            source_dest_check=self._checks(None),
         )
         resources.bear_eni(eni)
         return eni
 
-    def attach(self, eni_id: str, instance_id: str) -> None:
+    def attach(self, eni_id: str, place: Place) -> None:
+        """With a trunk as a member of it. Nothing happens if the ENI is there, or on its way there."""
         resources = self._resources
         eni = resources.eni(eni_id)
-        instance = resources.instance(instance_id)
+        instance = resources.instance(place.instance_id)
         kind = instance_type(instance.instance_type)
+        if eni.attached and (eni.instance_id, eni.trunk_id) == (place.instance_id, place.trunk_id):
+            return
         if eni.status != EniStatus.AVAILABLE:
             raise errors.wrong_state(eni, "Available")
+        if place.network_card is not None and place.network_card >= kind.network_cards:
+            raise errors.invalid_parameter(
+                "NetworkCardIndex", f"{kind.name} has {kind.network_cards} network cards to choose from"
+            )
+        if place.trunk_id:
+            trunks.check_trunk(resources.eni(place.trunk_id), place.instance_id, eni)
         if eni.zone != instance.zone:
             raise errors.zone_mismatch(eni, instance.zone)
         if eni.eni_type == EniType.TRUNK and not kind.trunk:
             raise errors.wrong_type(eni, f"{kind.name} does not support trunk ENIs")
-        if len(self.of_instance(instance_id)) >= kind.eni:
-            raise errors.too_many_enis(kind.name, kind.eni)
+        trunks.check_room(kind, self.of_instance(place.instance_id), member=bool(place.trunk_id))
         if eni.slots(4) > kind.ipv4_per_eni:
             raise errors.too_many_ipv4(kind.ipv4_per_eni)
         if eni.slots(6) > kind.ipv6_per_eni:
             raise errors.too_many_ipv6(kind.ipv6_per_eni)
-        bound = replace(eni, status=EniStatus.ATTACHING, instance_id=instance_id)
+        bound = replace(
+            eni,
+            status=EniStatus.ATTACHING,
+            instance_id=place.instance_id,
+            trunk_id=place.trunk_id,
+            vlan=trunks.free_vlan(self.members_of(place.trunk_id)) if place.trunk_id else 0,
+            network_card=place.network_card,
+        )
         self._become(bound, EniStatus.IN_USE, after=resources.delays.attach)
 
-    def detach(self, eni_id: str, instance_id: str) -> None:
+    def detach(self, eni_id: str, place: Place) -> None:
+        """From where it is, which a member's call names with the trunk."""
         resources = self._resources
         eni = resources.eni(eni_id)
-        resources.instance(instance_id)
+        resources.instance(place.instance_id)
         if eni.eni_type == EniType.PRIMARY:
             raise errors.primary_not_detachable(eni_id)
-        if eni.status != EniStatus.IN_USE:
+        if eni.status == EniStatus.AVAILABLE and resources.spec.assumptions.detach_available_succeeds:
+            return
+        if eni.status not in (EniStatus.IN_USE, EniStatus.DETACHING):
             raise errors.wrong_state(eni, "InUse")
-        if eni.instance_id != instance_id:
+        if eni.instance_id != place.instance_id:
             raise errors.invalid_parameter("InstanceId", f"{eni_id} is attached to {eni.instance_id}")
+        if eni.trunk_id != place.trunk_id:
+            raise errors.invalid_parameter(
+                "TrunkNetworkInstanceId", f"{eni_id} is attached to {eni.trunk_id or 'no trunk ENI'}"
+            )
+        if eni.status == EniStatus.DETACHING:
+            return
+        if members := self.members_of(eni_id):
+            raise errors.has_members(eni, [member.eni_id for member in members])
         leaving = replace(eni, status=EniStatus.DETACHING)
         self._become(leaving, EniStatus.AVAILABLE, after=resources.delays.attach)
 
@@ -169,6 +218,8 @@ class Interfaces:
         eni = resources.eni(eni_id)
         if eni.eni_type == EniType.PRIMARY:
             raise errors.wrong_type(eni, "a primary ENI is released with its instance")
+        if eni.status == EniStatus.DELETING:
+            return
         if eni.status != EniStatus.AVAILABLE:
             raise errors.wrong_state(eni, "Available")
         end = resources.now + resources.delays.delete
@@ -184,6 +235,8 @@ class Interfaces:
             resources.group(group)
         if eni.status in IN_TRANSITION:
             raise errors.conflict(eni_id)
+        if change.queue_number is not None and eni.status != EniStatus.AVAILABLE:
+            raise errors.wrong_state(eni, "Available")
         joined = [g for g in change.groups or () if g not in eni.groups]
         self._quotas.check_new_members(resources, joined, growth_of(eni))
         resources.put_eni(
@@ -195,6 +248,10 @@ class Interfaces:
                 delete_on_release=(
                     eni.delete_on_release if change.delete_on_release is None else change.delete_on_release
                 ),
+                source_dest_check=(
+                    eni.source_dest_check if change.source_dest_check is None else change.source_dest_check
+                ),
+                queue_number=eni.queue_number if change.queue_number is None else change.queue_number,
             )
         )
 
@@ -207,11 +264,18 @@ class Interfaces:
                 history.rewrite(resources.now, None)
                 resources.give_back(eni.vswitch_id, eni.addresses, eni.prefixes)
             else:
-                history.rewrite(resources.now, replace(eni, status=EniStatus.AVAILABLE, instance_id=""))
+                history.rewrite(resources.now, _unbound(eni, EniStatus.AVAILABLE))
 
     def of_instance(self, instance_id: str) -> Sequence[Eni]:
         """All that count against the instance's limit, the primary one and those on their way included."""
         return [eni for eni in self._resources.all_enis() if eni.instance_id == instance_id]
+
+    def members_of(self, trunk_id: str) -> list[Eni]:
+        """None for an ENI that is no trunk."""
+        return trunks.members_of(trunk_id, self._resources.all_enis()) if trunk_id else []
+
+    def _checks(self, asked: bool | None) -> bool:
+        return self._resources.spec.assumptions.new_enis_check_addresses if asked is None else asked
 
     def _choose_prefixes(self, new: NewEni, explicit: Sequence[IPv4Address]) -> tuple[Network, ...]:
         """Both families'; nothing is taken."""
@@ -246,8 +310,12 @@ class Interfaces:
         """``eni`` as it is now, and with ``status`` from ``after`` seconds on."""
         now = self._resources.now
         self._resources.put_eni(eni)
-        instance_id = eni.instance_id if status == EniStatus.IN_USE else ""
-        self._resources.put_eni(replace(eni, status=status, instance_id=instance_id), since=now + after)
+        later = replace(eni, status=status) if status == EniStatus.IN_USE else _unbound(eni, status)
+        self._resources.put_eni(later, since=now + after)
+
+
+def _unbound(eni: Eni, status: EniStatus) -> Eni:
+    return replace(eni, status=status, instance_id="", trunk_id="", vlan=0, network_card=None)
 
 
 def _mac(serial: int) -> str:

@@ -1,9 +1,12 @@
 """What the metadata service knows of one instance, as the tree of its paths below ``meta-data/``.
 
 Sources: Alibaba Cloud's page on instance metadata (items and examples), and how upstream Terway reads them:
-``private-ipv4s`` is a JSON list, ``ipv6s`` is ``[a,b]`` without quotes, and the IPv6 items do not exist (404)
-for an ENI without IPv6 addresses. ``ipv4-prefixes`` and ``ipv6-prefixes``: no page shows a value; they are
-written as the addresses of their family are, and are 404 for an ENI without (inferred).
+``private-ipv4s`` is a JSON list, ``ipv6s`` is ``[a,b]`` without quotes and does not exist (404) for an ENI
+without IPv6 addresses. The gateway and the CIDR blocks are the vSwitch's and the VPC's, so they are there for
+each ENI of a vSwitch with IPv6: upstream's agent reads them of an ENI without address, and ends if it cannot.
+Members of a trunk ENI are not listed: they have no device, and upstream's agent takes all that are listed for
+its own. ``ipv4-prefixes`` and ``ipv6-prefixes``: no page shows a value; they are written as the addresses
+of their family are, and do not exist for an ENI without (inferred).
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ Tree = dict[str, "str | Tree"]
 
 def instance_tree(spec: LabSpec, instance: Instance, seen: Snapshot) -> Tree:
     """Everything but credentials, which ``role_document`` writes."""
-    enis = seen.attached_to(instance.instance_id)
+    enis = [eni for eni in seen.attached_to(instance.instance_id) if not eni.trunk_id]
     tree: Tree = {
         "hostname": instance.name,
         "instance": {"instance-name": instance.name, "instance-type": instance.instance_type},
@@ -86,8 +89,9 @@ def _eni_tree(spec: LabSpec, eni: Eni) -> Tree:
         tree["ipv4-prefixes"] = json.dumps([str(p) for p in eni.prefixes_of(4)], separators=(",", ":"))
     if eni.prefixes_of(6):
         tree["ipv6-prefixes"] = f"[{','.join(str(p) for p in eni.prefixes_of(6))}]"
-    if eni.ipv6 and vswitch.cidr_v6 is not None:
+    if eni.ipv6:
         tree["ipv6s"] = f"[{','.join(str(address) for address in eni.ipv6)}]"
+    if vswitch.cidr_v6 is not None:
         tree["ipv6-gateway"] = str(gateway_of(vswitch.cidr_v6))
         tree["vswitch-ipv6-cidr-block"] = str(vswitch.cidr_v6)
         tree["vpc-ipv6-cidr-blocks"] = f"[{spec.cidr_v6}]"

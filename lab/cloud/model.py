@@ -31,6 +31,8 @@ class EniType(StrEnum):
     PRIMARY = "Primary"
     SECONDARY = "Secondary"
     TRUNK = "Trunk"
+    MEMBER = "Member"
+    """A secondary ENI while it is attached to a trunk ENI, and only then."""
 
 
 Tags = tuple[tuple[str, str], ...]
@@ -42,6 +44,7 @@ class Eni:
 
     ``ipv4`` starts with ``primary_ip``. ``instance_id`` is "" unless the ENI is bound to an instance,
     which it is from Attaching to the end of Detaching. ``created`` is a time of the lab's clock.
+    ``trunk_id`` and ``vlan`` are those of a member, as long as it is bound.
     """
 
     eni_id: str
@@ -60,8 +63,21 @@ class Eni:
     description: str = ""
     tags: Tags = ()
     delete_on_release: bool = True
+    trunk_id: str = ""
+    vlan: int = 0
+    network_card: int | None = None
+    """The card that AttachNetworkInterface named, if it did."""
+    source_dest_check: bool = True
+    resource_group_id: str = ""
+    queue_number: int | None = None
+    """None: as many as the instance type gives by itself."""
     prefixes: tuple[Network, ...] = ()
     """Blocks of both families, none of whose addresses is in ``ipv4`` or ``ipv6``."""
+
+    @property
+    def shown_type(self) -> EniType:
+        """What answers call it."""
+        return EniType.MEMBER if self.trunk_id else self.eni_type
 
     @property
     def attached(self) -> bool:

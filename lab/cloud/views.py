@@ -191,9 +191,11 @@ def _eni_json(eni: Eni) -> Json:
     return {
         "id": eni.eni_id,
         "mac": eni.mac,
-        "type": str(eni.eni_type),
+        "type": str(eni.shown_type),
         "status": str(eni.status),
         "instance": eni.instance_id or None,
+        "trunk": eni.trunk_id or None,
+        "vlan": eni.vlan or None,
         "vswitch": eni.vswitch_id,
         "addresses": [str(address) for address in eni.addresses],
         "prefixes": [str(prefix) for prefix in eni.prefixes],

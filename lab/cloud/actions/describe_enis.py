@@ -7,9 +7,10 @@ from collections.abc import Callable
 from lab.cloud import errors
 from lab.cloud.actions import paging
 from lab.cloud.actions.action import Action, ActionCall, Answer
-from lab.cloud.actions.eni_answers import described_eni
+from lab.cloud.actions.eni_answers import attachment, described_eni
 from lab.cloud.actions.parameters import Parameters
 from lab.cloud.model import Eni
+from lab.cloud.trunks import members_of
 
 _MOST_RESULTS = 500
 _MOST_IDS = 100
@@ -19,9 +20,10 @@ _EXACT: dict[str, Callable[[Eni], str]] = {
     "InstanceId": lambda eni: eni.instance_id,
     "VSwitchId": lambda eni: eni.vswitch_id,
     "Status": lambda eni: eni.status,
-    "Type": lambda eni: eni.eni_type,
+    "Type": lambda eni: eni.shown_type,
     "PrimaryIpAddress": lambda eni: str(eni.primary_ip),
     "NetworkInterfaceName": lambda eni: eni.name,
+    "ResourceGroupId": lambda eni: eni.resource_group_id,
 }
 
 
@@ -37,9 +39,22 @@ def describe_all(call: ActionCall) -> Answer:
 
 
 def describe_one(call: ActionCall) -> Answer:
-    """An ENI that is gone is no error: the answer is empty, without NetworkInterfaceId."""
+    """An ENI that is gone is no error: the answer is empty, without NetworkInterfaceId.
+
+    ``basic`` is what upstream asks for, on no page; ``attachment`` names a trunk ENI's members too.
+    """
+    wanted = call.parameters.text("Attribute", "basic")
+    if wanted not in ("basic", "attachment"):
+        raise errors.unsupported_parameter("Attribute", f"DescribeNetworkInterfaceAttribute, as {wanted!r},")
     eni = call.state.described.eni(call.parameters.required("NetworkInterfaceId"))
-    return described_eni(eni, call.state.spec.vpc_id) if eni is not None else {}
+    if eni is None:
+        return {}
+    answer = described_eni(eni, call.state.spec.vpc_id)
+    if wanted == "attachment":
+        members = [member.eni_id for member in members_of(eni.eni_id, call.state.described.enis())]
+        ids = {"MemberNetworkInterfaceIds": {"MemberNetworkInterfaceId": members}}
+        return answer | {"Attachment": {**attachment(eni), **ids}}
+    return answer
 
 
 def _order(eni: Eni) -> str:
@@ -74,7 +89,15 @@ def _has_tag(eni: Eni, key: str, value: str) -> bool:
     return any(k == key and value in ("", v) for k, v in eni.tags)
 
 
+_FILTERS = frozenset(
+    {"NetworkInterfaceId", "PrivateIpAddress", "Ipv6Address", "SecurityGroupId", "VpcId", "Tag", *_EXACT}
+)
+
 ACTIONS = (
-    Action("DescribeNetworkInterfaces", describe_all),
-    Action("DescribeNetworkInterfaceAttribute", describe_one),
+    Action("DescribeNetworkInterfaces", describe_all, takes=_FILTERS | paging.BY_TOKEN | paging.BY_NUMBER),
+    Action(
+        "DescribeNetworkInterfaceAttribute",
+        describe_one,
+        takes=frozenset({"NetworkInterfaceId", "Attribute"}),
+    ),
 )

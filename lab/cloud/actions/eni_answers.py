@@ -35,7 +35,7 @@ def eni_answer(eni: Eni, vpc_id: str) -> Answer:
         "NetworkInterfaceId": eni.eni_id,
         "NetworkInterfaceName": eni.name,
         "Description": eni.description,
-        "Type": str(eni.eni_type),
+        "Type": str(eni.shown_type),
         "Status": str(eni.status),
         "MacAddress": eni.mac,
         "VpcId": vpc_id,
@@ -44,9 +44,9 @@ def eni_answer(eni: Eni, vpc_id: str) -> Answer:
         "PrivateIpAddress": str(eni.primary_ip),
         "SecurityGroupIds": {"SecurityGroupId": list(eni.groups)},
         "Tags": {"Tag": [{"TagKey": key, "TagValue": value} for key, value in eni.tags]},
-        "ResourceGroupId": "",
+        "ResourceGroupId": eni.resource_group_id,
         "ServiceManaged": False,
-        "SourceDestCheck": True,
+        "SourceDestCheck": eni.source_dest_check,
         "OwnerId": OWNER_ID,
         **address_sets(eni),
     }
@@ -54,17 +54,32 @@ def eni_answer(eni: Eni, vpc_id: str) -> Answer:
 
 def described_eni(eni: Eni, vpc_id: str) -> Answer:
     """One NetworkInterfaceSet of DescribeNetworkInterfaces."""
-    attachment: Answer = {}
-    if eni.instance_id:
-        attachment = {
-            "InstanceId": eni.instance_id,
-            "DeviceIndex": 0 if eni.eni_type == EniType.PRIMARY else 1,
-            "NetworkCardIndex": 0,
-        }
+    queues: Answer = {} if eni.queue_number is None else {"QueueNumber": eni.queue_number}
     return eni_answer(eni, vpc_id) | {
         "CreationTime": timestamp(eni.created),
         "InstanceId": eni.instance_id,
         "DeleteOnRelease": eni.delete_on_release,
         "NetworkInterfaceTrafficMode": "Standard",
-        "Attachment": attachment,
+        "Attachment": attachment(eni),
+        **queues,
+    }
+
+
+def attachment(eni: Eni) -> Answer:
+    """DeviceIndex is a member's VLAN id: upstream's controller hands it to the node as such.
+
+    NetworkCardIndex is there if the attachment named it (reference of DescribeNetworkInterfaceAttribute).
+    """
+    if not eni.instance_id:
+        return {}
+    if eni.trunk_id:
+        return {
+            "InstanceId": eni.instance_id,
+            "DeviceIndex": eni.vlan,
+            "TrunkNetworkInterfaceId": eni.trunk_id,
+        }
+    return {
+        "InstanceId": eni.instance_id,
+        "DeviceIndex": 0 if eni.eni_type == EniType.PRIMARY else 1,
+        **({} if eni.network_card is None else {"NetworkCardIndex": eni.network_card}),
     }

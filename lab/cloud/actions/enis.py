@@ -8,12 +8,14 @@ from lab.cloud.actions.action import Action, ActionCall, Answer
 from lab.cloud.actions.asks import exclusive
 from lab.cloud.actions.eni_answers import eni_answer
 from lab.cloud.actions.parameters import Parameters
-from lab.cloud.interfaces import EniChange, NewEni
+from lab.cloud.interfaces import EniChange, NewEni, Place
 from lab.cloud.model import EniType
 
 _MOST_SECONDARY = 49
 _MOST_IPV6 = 10
 _MOST_GROUPS = 10
+_MOST_QUEUES = 2048
+_LAST_CARD = 99
 _CREATABLE = (EniType.SECONDARY, EniType.TRUNK)
 
 
@@ -48,6 +50,9 @@ def create(call: ActionCall) -> Answer:
             description=p.text("Description"),
             tags=p.tags(),
             delete_on_release=p.boolean("DeleteOnRelease") is not False,
+            source_dest_check=p.boolean("SourceDestCheck"),
+            resource_group_id=p.text("ResourceGroupId"),
+            queue_number=_queues(p),
         )
     )
     return eni_answer(eni, call.state.spec.vpc_id)
@@ -55,13 +60,19 @@ def create(call: ActionCall) -> Answer:
 
 def attach(call: ActionCall) -> Answer:
     p = call.parameters
-    call.state.interfaces.attach(p.required("NetworkInterfaceId"), p.required("InstanceId"))
+    place = Place(
+        instance_id=p.required("InstanceId"),
+        trunk_id=p.text("TrunkNetworkInstanceId"),
+        network_card=p.integer("NetworkCardIndex", low=0, high=_LAST_CARD),
+    )
+    call.state.interfaces.attach(p.required("NetworkInterfaceId"), place)
     return {}
 
 
 def detach(call: ActionCall) -> Answer:
     p = call.parameters
-    call.state.interfaces.detach(p.required("NetworkInterfaceId"), p.required("InstanceId"))
+    place = Place(instance_id=p.required("InstanceId"), trunk_id=p.text("TrunkNetworkInstanceId"))
+    call.state.interfaces.detach(p.required("NetworkInterfaceId"), place)
     return {}
 
 
@@ -77,6 +88,8 @@ def modify(call: ActionCall) -> Answer:
         description=p.optional("Description"),
         groups=p.listing("SecurityGroupId") or None,
         delete_on_release=p.boolean("DeleteOnRelease"),
+        source_dest_check=p.boolean("SourceDestCheck"),
+        queue_number=_queues(p),
     )
     call.state.interfaces.modify(p.required("NetworkInterfaceId"), change)
     return {}
@@ -93,6 +106,10 @@ def _groups(p: Parameters) -> tuple[str, ...]:
     return several or (one,)
 
 
+def _queues(p: Parameters) -> int | None:
+    return p.integer("QueueNumber", low=1, high=_MOST_QUEUES)
+
+
 def _type(p: Parameters) -> EniType:
     wanted = p.text("InstanceType", EniType.SECONDARY)
     for kind in _CREATABLE:
@@ -101,12 +118,40 @@ def _type(p: Parameters) -> EniType:
     raise errors.invalid_parameter("InstanceType", f"{wanted!r} is none of Secondary and Trunk")
 
 
-_TRUNK_MEMBER = frozenset({"TrunkNetworkInstanceId", "NetworkCardIndex"})
+_PLACE = frozenset({"NetworkInterfaceId", "InstanceId", "TrunkNetworkInstanceId"})
+_KEPT = frozenset(
+    {"NetworkInterfaceName", "Description", "DeleteOnRelease", "SourceDestCheck", "QueueNumber"}
+)
+_NEW = frozenset(
+    {
+        "VSwitchId",
+        "SecurityGroupId",
+        "SecurityGroupIds",
+        "InstanceType",
+        "ResourceGroupId",
+        "Tag",
+        "NetworkInterfaceTrafficMode",
+        "PrimaryIpAddress",
+        "PrivateIpAddress",
+        "SecondaryPrivateIpAddressCount",
+        "Ipv6Address",
+        "Ipv6AddressCount",
+        "Ipv4Prefix",
+        "Ipv4PrefixCount",
+        "Ipv6Prefix",
+        "Ipv6PrefixCount",
+    }
+)
 
 ACTIONS = (
-    Action("CreateNetworkInterface", create, writes=True, refused=frozenset({"EnablePrimaryIPv6"})),
-    Action("AttachNetworkInterface", attach, writes=True, refused=_TRUNK_MEMBER),
-    Action("DetachNetworkInterface", detach, writes=True, refused=_TRUNK_MEMBER),
-    Action("DeleteNetworkInterface", delete, writes=True),
-    Action("ModifyNetworkInterfaceAttribute", modify, writes=True, refused=frozenset({"EnablePrimaryIPv6"})),
+    Action("CreateNetworkInterface", create, writes=True, takes=_NEW | _KEPT),
+    Action("AttachNetworkInterface", attach, writes=True, takes=_PLACE | {"NetworkCardIndex"}),
+    Action("DetachNetworkInterface", detach, writes=True, takes=_PLACE),
+    Action("DeleteNetworkInterface", delete, writes=True, takes=frozenset({"NetworkInterfaceId"})),
+    Action(
+        "ModifyNetworkInterfaceAttribute",
+        modify,
+        writes=True,
+        takes=_KEPT | {"NetworkInterfaceId", "SecurityGroupId"},
+    ),
 )

@@ -72,6 +72,14 @@ def _rule(rule: RuleSpec) -> Answer:
 
 
 ACTIONS = (
-    Action("DescribeSecurityGroups", describe_groups),
-    Action("DescribeSecurityGroupAttribute", describe_group),
+    Action(
+        "DescribeSecurityGroups",
+        describe_groups,
+        takes=frozenset({"SecurityGroupIds", "SecurityGroupId", "VpcId"})
+        | paging.BY_TOKEN
+        | paging.BY_NUMBER,
+    ),
+    Action(
+        "DescribeSecurityGroupAttribute", describe_group, takes=frozenset({"SecurityGroupId", "Direction"})
+    ),
 )

@@ -101,7 +101,7 @@ def _instance(call: ActionCall, instance: Instance, seen: Snapshot) -> Answer:
                     "NetworkInterfaceId": eni.eni_id,
                     "MacAddress": eni.mac,
                     "PrimaryIpAddress": str(eni.primary_ip),
-                    "Type": str(eni.eni_type),
+                    "Type": str(eni.shown_type),
                 }
                 for eni in enis
             ]
@@ -110,7 +110,17 @@ def _instance(call: ActionCall, instance: Instance, seen: Snapshot) -> Answer:
 
 
 ACTIONS = (
-    Action("DescribeInstanceTypes", describe_types),
-    Action("DescribeInstances", describe_instances),
-    Action("DescribeInstanceAttribute", describe_instance),
+    Action(
+        "DescribeInstanceTypes",
+        describe_types,
+        takes=frozenset({"InstanceTypes", "InstanceTypeFamily"}) | paging.BY_TOKEN,
+    ),
+    Action(
+        "DescribeInstances",
+        describe_instances,
+        takes=frozenset({"InstanceIds", "VSwitchId", "ZoneId", "InstanceName", "VpcId"})
+        | paging.BY_TOKEN
+        | paging.BY_NUMBER,
+    ),
+    Action("DescribeInstanceAttribute", describe_instance, takes=frozenset({"InstanceId"})),
 )

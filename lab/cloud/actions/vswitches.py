@@ -48,4 +48,11 @@ def _vswitch(vswitch: VSwitchSpec, spec: LabSpec, seen: Snapshot) -> Answer:
     }
 
 
-ACTIONS = (Action("DescribeVSwitches", describe_vswitches, api=Api.VPC),)
+ACTIONS = (
+    Action(
+        "DescribeVSwitches",
+        describe_vswitches,
+        api=Api.VPC,
+        takes=frozenset({"VSwitchId", "ZoneId", "VpcId"}) | paging.BY_NUMBER,
+    ),
+)

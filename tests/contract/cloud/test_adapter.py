@@ -131,12 +131,20 @@ async def test_a_broken_connection_is_tried_again(bench: LabBench) -> None:
 
 
 @on_a_loop
-async def test_a_lost_attach_finds_itself_done(bench: LabBench) -> None:
+async def test_a_lost_attach_is_repeated(bench: LabBench) -> None:
     eni = await bench.cloud.create_eni(creation())
     bench.lose_answer(Action.ATTACH_ENI)
     await bench.cloud.attach_eni(eni.eni_id, NODE.instance_id)
-    assert attempts(bench)[1:] == [
-        (Action.ATTACH_ENI, Cause.UNREACHABLE),
+    assert attempts(bench)[1:] == [(Action.ATTACH_ENI, Cause.UNREACHABLE), (Action.ATTACH_ENI, "")]
+
+
+@on_a_loop
+async def test_a_repeated_attach_that_is_refused_finds_itself_done(bench: LabBench) -> None:
+    eni = await bench.cloud.create_eni(creation())
+    await bench.cloud.attach_eni(eni.eni_id, NODE.instance_id)
+    bench.refuse(Action.ATTACH_ENI, "InvalidOperation.InvalidEniState")
+    await bench.cloud.attach_eni(eni.eni_id, NODE.instance_id)
+    assert attempts(bench)[2:] == [
         (Action.ATTACH_ENI, "InvalidOperation.InvalidEniState"),
         (Action.DESCRIBE_ENIS, ""),
     ]

@@ -110,19 +110,19 @@ class Bench:
         request = ecs.CreateNetworkInterfaceRequest(region_id=REGION, v_switch_id=vswitch, **fields)
         return self.ecs().create_network_interface(request).body
 
-    def attach(self, eni_id: str, instance_id: str = "i-node1") -> None:
-        self.ecs().attach_network_interface(
-            ecs.AttachNetworkInterfaceRequest(
-                region_id=REGION, network_interface_id=eni_id, instance_id=instance_id
-            )
-        )
+    def attach(self, eni_id: str, instance_id: str = "i-node1", **fields: Any) -> None:
+        fields |= {"network_interface_id": eni_id, "instance_id": instance_id}
+        self.ecs().attach_network_interface(ecs.AttachNetworkInterfaceRequest(region_id=REGION, **fields))
 
-    def detach(self, eni_id: str, instance_id: str = "i-node1") -> None:
-        self.ecs().detach_network_interface(
-            ecs.DetachNetworkInterfaceRequest(
-                region_id=REGION, network_interface_id=eni_id, instance_id=instance_id
-            )
+    def detach(self, eni_id: str, instance_id: str = "i-node1", **fields: Any) -> None:
+        fields |= {"network_interface_id": eni_id, "instance_id": instance_id}
+        self.ecs().detach_network_interface(ecs.DetachNetworkInterfaceRequest(region_id=REGION, **fields))
+
+    def modify(self, eni_id: str, **fields: Any) -> None:
+        request = ecs.ModifyNetworkInterfaceAttributeRequest(
+            region_id=REGION, network_interface_id=eni_id, **fields
         )
+        self.ecs().modify_network_interface_attribute(request)
 
     def delete(self, eni_id: str) -> None:
         self.ecs().delete_network_interface(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from lab.cloud.faults import MetadataFault
+from lab.spec import NodeSpec, gateway_of
 from tests.unit.lab_cloud.bench import ZONE_B_VSWITCH, Bench
 
 TTL = "X-aliyun-ecs-metadata-token-ttl-seconds"
@@ -62,11 +63,27 @@ def test_an_eni(cloud: Bench) -> None:
     assert set(expected) <= set(cloud.meta(base).split("\n"))
 
 
-def test_an_eni_without_ipv6_has_no_such_items(cloud: Bench) -> None:
+_OF_THE_VSWITCH = ("ipv6-gateway", "vswitch-ipv6-cidr-block", "vpc-ipv6-cidr-blocks")
+
+
+def test_ipv6_items_are_the_vswitchs_but_for_the_addresses(cloud: Bench) -> None:
     made = cloud.create()
     cloud.attach(made.network_interface_id)
-    for item in ("ipv6s", "ipv6-gateway", "vswitch-ipv6-cidr-block"):
-        assert cloud.get(f"meta-data/network/interfaces/macs/{made.mac_address}/{item}")[0] == 404
+    base = f"network/interfaces/macs/{made.mac_address}/"
+    assert cloud.get(f"meta-data/{base}ipv6s")[0] == 404
+    gateway, block, vpc = (cloud.meta(base + item) for item in _OF_THE_VSWITCH)
+    spec = next(v for v in cloud.state.spec.vswitches if v.vswitch_id == "vsw-pods")
+    assert spec.cidr_v6 is not None
+    assert (gateway, block) == (str(gateway_of(spec.cidr_v6)), str(spec.cidr_v6))
+    assert vpc == f"[{cloud.state.spec.cidr_v6}]"
+
+
+def test_a_vswitch_without_ipv6_has_no_such_items(cloud: Bench) -> None:
+    node = NodeSpec("b", zone="cn-hangzhou-b", vswitch_id=ZONE_B_VSWITCH)
+    cloud.me[0] = cloud.state.add_instance(node)
+    base = f"meta-data/network/interfaces/macs/{cloud.meta('mac')}/"
+    for item in (*_OF_THE_VSWITCH, "ipv6s"):
+        assert cloud.get(base + item)[0] == 404
 
 
 def test_listings(cloud: Bench) -> None:
