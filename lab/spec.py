@@ -55,7 +55,9 @@ class RuleSpec:
     priority: int = 1
     description: str = field(default="", compare=False)
     rule_id: str = field(default="", compare=False)
-    """The cloud's; "" lets it take one. Neither this nor the description makes another rule."""
+    """The cloud's; "" lets it take one."""
+    created: float = field(default=0.0, compare=False)
+    """When the cloud took it, by its clock. None of these three makes another rule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,7 @@ class Interfaces:
     def create(self, new: NewEni) -> Eni:
         resources = self._resources
         vswitch = resources.vswitch(new.vswitch_id)
-        for group in new.groups:
-            resources.group(group)
+        self._quotas.check_groups(resources, new.groups)
         most_ipv4, most_ipv6 = limits_of(None)
         if new.slots(4) > most_ipv4:
             raise errors.too_many_ipv4(most_ipv4)
@@ -231,8 +230,7 @@ class Interfaces:
     def modify(self, eni_id: str, change: EniChange) -> None:
         resources = self._resources
         eni = resources.eni(eni_id)
-        for group in change.groups or ():
-            resources.group(group)
+        self._quotas.check_groups(resources, change.groups or ())
         if eni.status in IN_TRANSITION:
             raise errors.conflict(eni_id)
         if change.queue_number is not None and eni.status != EniStatus.AVAILABLE:

@@ -113,3 +113,4 @@ class Instance:
     ram_role: str
     primary_eni: str
     created: float
+    tags: Tags = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.cloud import errors
+from lab.cloud import errors, group_errors
 from lab.cloud.model import Eni
 from lab.cloud.prefixes import PREFIX_SIZE
 from lab.cloud.resources import Resources
@@ -48,6 +48,14 @@ class Quotas:
     """
     route_entries: int = 200
     """Custom entries of a route table: documented by CreateRouteEntry."""
+    groups: int = 100
+    """Security groups of a region; inferred from the console's default."""
+    rules_per_group: int = 200
+    """Of both directions: documented by AuthorizeSecurityGroup until 2025."""
+    rules_per_eni: int = 1000
+    """Of both directions, in all groups of an ENI: documented by AuthorizeSecurityGroup since."""
+    peer_groups_per_group: int = 20
+    """Rules of a normal group that name a group: documented with AuthorizedGroupRule.LimitExceed."""
     enis_per_enterprise_group: int = 65_536
     """ENIs in one enterprise security group: documented on the same page, which counts ENIs there."""
 
@@ -66,6 +74,20 @@ class Quotas:
         if used + more.ipv4 + PREFIX_SIZE * more.ipv4_prefixes > self.addresses_per_vpc:
             raise errors.address_quota(self.addresses_per_vpc)
         self.check_new_members(resources, groups, more)
+
+    def check_groups(self, resources: Resources, groups: Sequence[str]) -> None:
+        """Whether an ENI may be in all of ``groups``: they exist, are of one kind, and have few enough rules.
+
+        That they are of one kind is documented, the code for it (InvalidParameter) is inferred.
+        """
+        if len({resources.group(name).kind for name in groups}) > 1:
+            raise errors.invalid_parameter("SecurityGroupId", "the groups are of two kinds")
+        self.check_rules(resources, groups)
+
+    def check_rules(self, resources: Resources, groups: Sequence[str], *, more: int = 0) -> None:
+        """``more`` rules come to one of ``groups``. Raises AuthorizationLimitExceed."""
+        if sum(len(resources.group(name).rules) for name in groups) + more > self.rules_per_eni:
+            raise group_errors.too_many_rules(self.rules_per_eni)
 
     def check_new_members(self, resources: Resources, groups: Sequence[str], more: Growth) -> None:
         """``more`` joins ``groups``. Raises SecurityGroupInstanceLimitExceed."""

@@ -6,7 +6,9 @@ Not thread-safe: ``lab.cloud.state`` holds the lock. Every write happens at ``no
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
@@ -15,7 +17,7 @@ from lab.cloud.addresses import AddressPool
 from lab.cloud.history import History
 from lab.cloud.model import Address, Eni, Instance, Network
 from lab.cloud.route_entry import RouteEntry
-from lab.spec import Delays, LabSpec, SecurityGroupSpec, VSwitchSpec
+from lab.spec import Delays, LabSpec, RuleSpec, SecurityGroupSpec, VSwitchSpec
 
 KEPT_SECONDS = 3600.0
 """How far back a view may look. A delay set to more than this shows the oldest state that is known."""
@@ -60,8 +62,9 @@ class Resources:
         self._effects: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
         self._swept = now
+        self._rules = itertools.count(1)
         for group in spec.groups:
-            _history(self.groups, group.group_id).put(float("-inf"), group)
+            _history(self.groups, group.group_id).put(float("-inf"), self.identified(group))
         for vswitch_id, pools in self.pools.items():
             self.available[vswitch_id].put(float("-inf"), pools.v4.available)
 
@@ -77,6 +80,11 @@ class Resources:
 
     def all_enis(self) -> Iterator[Eni]:
         for history in self.enis.values():
+            if (found := history.at(self.now)) is not None:
+                yield found
+
+    def all_groups(self) -> Iterator[SecurityGroupSpec]:
+        for history in self.groups.values():
             if (found := history.at(self.now)) is not None:
                 yield found
 
@@ -146,6 +154,24 @@ class Resources:
     def end_route(self, entry_id: str, *, since: float) -> None:
         self.routes[entry_id].put(since, None)
 
+    def amend_eni(self, eni_id: str, change: Callable[[Eni], Eni]) -> None:
+        """``change`` it from now on, whatever it is about to become."""
+        self.enis[eni_id].amend(self.now, change)
+
+    def change_instance(self, instance: Instance) -> None:
+        self.instances[instance.instance_id].put(self.now, instance)
+
+    def identified(self, group: SecurityGroupSpec) -> SecurityGroupSpec:
+        """``group`` with ids for rules that have none."""
+        rules = (r if r.rule_id else self._identified(r) for r in group.rules)
+        return replace(group, rules=tuple(rules))
+
+    def _identified(self, rule: RuleSpec) -> RuleSpec:
+        return replace(rule, rule_id=f"sgr-lab{next(self._rules):08d}", created=self.now)
+
+    def end_group(self, group_id: str) -> None:
+        self.groups[group_id].put(self.now, None)
+
     def put_group(self, group: SecurityGroupSpec) -> None:
         history = _history(self.groups, group.group_id)
         history.put(self.now, group)
@@ -191,8 +217,8 @@ class Resources:
         self.count_available(vswitch_id)
 
     def _forget_the_gone(self) -> None:
-        """Drop ENIs and route entries that no view can still see."""
-        histories: tuple[dict[str, History[Any]], ...] = (self.enis, self.routes)
+        """Drop ENIs, route entries and groups that no view can still see."""
+        histories: tuple[dict[str, History[Any]], ...] = (self.enis, self.routes, self.groups)
         for kept in histories:
             for key in [k for k, h in kept.items() if h.forget_before(self.now - KEPT_SECONDS)]:
                 del kept[key]

@@ -25,6 +25,8 @@ from lab.cloud.model import Address, Instance
 from lab.cloud.quotas import Quotas
 from lab.cloud.resources import Resources
 from lab.cloud.route_table import RouteTable
+from lab.cloud.rules import Groups
+from lab.cloud.tagging import Tagging
 from lab.cloud.throttle import Throttle
 from lab.cloud.views import Json, Snapshot
 from lab.fabric.view import FabricView
@@ -49,6 +51,8 @@ class CloudState:
         self.interfaces = Interfaces(self.resources, self.quotas)
         self.assignments = Assignments(self.resources, self.quotas)
         self.route_table = RouteTable(self.resources, self.quotas)
+        self.groups = Groups(self.resources, self.quotas)
+        self.tagging = Tagging(self.resources)
         self._lock = threading.RLock()
         self._depth = 0
         self._written = False
@@ -207,8 +211,8 @@ class CloudState:
             group = self.resources.group(group_id)
             rules = tuple(rule for rule in group.rules if rule not in remove)
             group = replace(group, rules=rules + tuple(rule for rule in add if rule not in rules))
-            self.resources.put_group(group)
-            return group
+            self.groups.put(group)
+            return self.resources.group(group_id)
 
     def _create_instance(self, node: NodeSpec) -> str:
         instance_id = f"i-{node.name}"

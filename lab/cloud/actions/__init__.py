@@ -9,7 +9,10 @@ from lab.cloud.actions import (
     enis,
     groups,
     instances,
+    new_groups,
     route_entries,
+    rules,
+    tags,
     vpcs,
     vswitches,
 )
@@ -24,7 +27,10 @@ ACTIONS: dict[tuple[Api, str], Action] = {
         *enis.ACTIONS,
         *groups.ACTIONS,
         *instances.ACTIONS,
+        *new_groups.ACTIONS,
         *route_entries.ACTIONS,
+        *rules.ACTIONS,
+        *tags.ACTIONS,
         *vpcs.ACTIONS,
         *vswitches.ACTIONS,
     )

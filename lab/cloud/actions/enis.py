@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.cloud import errors
-from lab.cloud.actions import prefixes
+from lab.cloud.actions import prefixes, tags
 from lab.cloud.actions.action import Action, ActionCall, Answer
 from lab.cloud.actions.asks import exclusive
 from lab.cloud.actions.eni_answers import eni_answer
@@ -48,7 +48,7 @@ def create(call: ActionCall) -> Answer:
             eni_type=_type(p),
             name=p.text("NetworkInterfaceName"),
             description=p.text("Description"),
-            tags=p.tags(),
+            tags=tags.of_a_new_resource(p),
             delete_on_release=p.boolean("DeleteOnRelease") is not False,
             source_dest_check=p.boolean("SourceDestCheck"),
             resource_group_id=p.text("ResourceGroupId"),

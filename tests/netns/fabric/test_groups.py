@@ -214,16 +214,45 @@ def test_a_group_as_peer(net: Net, family: int) -> None:
 
 
 @FAMILIES
-def test_members_of_a_group_reach_each_other_unless_told_otherwise(net: Net, family: int) -> None:
+def test_members_of_a_group_reach_each_other_whatever_the_rules_say(net: Net, family: int) -> None:
+    """Documented with ModifySecurityGroupPolicy: Accept is before custom rules, Drop behind them."""
     talk = Talk(family)
     inner = group(inner_accept=True)
     net.reset(grouped_view(inner, a=["tested"], b=["tested"]))
     passes(net, talk, talk.there(f.udp(unused(), 53)))
     outer = Talk(family, C, B)
     net.expect(C, outer.there(f.udp(unused(), 53)), "group")
-    told = group(*anyone(policy="Drop", priority=100), inner_accept=True)
+    shut = [RuleSpec("egress", "Drop", peer=peer) for peer in ANYWHERE]
+    told = group(*anyone(policy="Drop"), *shut, inner_accept=True)
     net.reset(grouped_view(told, a=["tested"], b=["tested"]))
-    net.expect(A, talk.there(f.udp(unused(), 53)), "group")
+    passes(net, talk, talk.there(f.udp(unused(), 53)))
+    net.expect(A, Talk(family, A, C).there(f.udp(unused(), 53)), "group")
+    net.expect(C, outer.there(f.udp(unused(), 53)), "group")
+
+
+@FAMILIES
+def test_inner_access_that_is_taken_away_ends_a_flow(net: Net, family: int) -> None:
+    talk, ours = Talk(family), unused()
+    there = talk.there(f.udp(ours, 53))
+    net.reset(grouped_view(group(inner_accept=True), a=["tested"], b=["tested"]))
+    passes(net, talk, there)
+    net.reset(grouped_view(group(), a=["tested"], b=["tested"]))
+    net.expect(A, there, "group")
+    some = group(*anyone("UDP", ports=(53, 53)))
+    net.reset(grouped_view(some, a=["tested"], b=["tested"]))
+    passes(net, talk, there)
+
+
+@FAMILIES
+def test_an_enterprise_group_lets_out_what_a_rule_lets_out(net: Net, family: int) -> None:
+    rules = [RuleSpec("egress", "Accept", "UDP", (53, 53), peer) for peer in ANYWHERE]
+    strict = SecurityGroupSpec("tested", tuple(rules), kind="enterprise")
+    net.reset(grouped_view(strict, a=["tested"], c=["tested"]))
+    talk, ours = Talk(family), unused()
+    net.expect(A, talk.there(f.udp(ours, 54)), "group")
+    passes(net, talk, talk.there(f.udp(ours, 53)))
+    passes(net, talk, talk.back(f.udp(53, ours)), back=True)
+    net.expect(A, Talk(family, A, C).there(f.udp(unused(), 53)), "group")
 
 
 def test_services_are_beyond_all_groups(net: Net) -> None:
