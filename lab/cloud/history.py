@@ -44,13 +44,16 @@ class History(Generic[T]):
         return self._since[index] if index < len(self._since) else None
 
     def amend(self, since: float, change: Callable[[T], T]) -> None:
-        """``change`` what is true from ``since`` on, and what is on its way; that it does not exist stays."""
-        now = self.at(since)
-        index = bisect_right(self._since, since)
+        """``change`` what is true from ``since`` on, and what is on its way; what does not exist stays so."""
+        now, index = self.at(since), bisect_right(self._since, since)
         for later in range(index, len(self._values)):
             value = self._values[later]
             self._values[later] = None if value is None else change(value)
-        if now is not None:
+        if now is None:
+            return
+        if index and self._since[index - 1] == since:
+            self._values[index - 1] = change(now)
+        else:
             self._since.insert(index, since)
             self._values.insert(index, change(now))
 

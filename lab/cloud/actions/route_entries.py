@@ -19,6 +19,13 @@ _MOST_ENTRIES = 50
 """Documented, as the words of each parameter of the plural actions."""
 
 
+_OLD = frozenset({"RouteTableId", "RouteEntryId", "DstCidrBlock", "NextHop"})
+_NEW = frozenset(
+    {"RouteTableId", "DstCidrBlock", "NextHop", "NextHopType", "IpVersion", "Name", "Description"}
+)
+"""Fields of RouteEntries.N."""
+
+
 def create(call: ActionCall) -> Answer:
     p, table = call.parameters, call.state.route_table
     entry = table.checked(
@@ -52,7 +59,7 @@ def create_several(call: ActionCall) -> Answer:
         if not call.parameters.boolean("DryRun"):
             made.append(table.put(entry).entry_id)
 
-    answer = _several(call, one)
+    answer = _several(call, one, takes=_NEW)
     return answer | {"RouteEntryIds": made}
 
 
@@ -88,11 +95,13 @@ def delete_several(call: ActionCall) -> Answer:
             gone.add(entry.entry_id)
             table.delete(entry)
 
-    return _several(call, one)
+    return _several(call, one, takes=_OLD)
 
 
-def _several(call: ActionCall, one: Callable[[Mapping[str, str]], None]) -> Answer:
+def _several(call: ActionCall, one: Callable[[Mapping[str, str]], None], *, takes: frozenset[str]) -> Answer:
     entries = call.parameters.structs("RouteEntries")
+    for name in sorted({name for fields in entries for name in fields} - takes):
+        raise errors.unsupported_parameter(f"RouteEntries.N.{name}", "this action")
     if not entries:
         raise errors.missing_parameter("RouteEntries")
     if len(entries) > _MOST_ENTRIES:

@@ -13,9 +13,11 @@ from lab.cloud.faults import Drop, Fault
 from lab.fabric.view import Route
 from lab.spec import NodeSpec
 from tests.unit.lab_cloud.bench import REGION, Bench, Refusal, refusal
+from tests.unit.lab_cloud.wire import acs3
 
 TABLE = "vtb-lab"
 PODS = "172.20.1.0/24"
+VPC_API = {"x_acs_version": "2016-04-28"}
 INVALID = Refusal("InvalidParameter", 400)
 UNSTABLE = Refusal("IncorrectRouteEntryStatus", 400)
 GONE = Refusal("InvalidRouteEntry.NotFound", 400)
@@ -245,6 +247,17 @@ def test_several_are_bounded(cloud: Bench) -> None:
     assert refusal(lambda: several(cloud, *entries)) == INVALID
     assert several(cloud, *entries[:50]).success_count == 50
     assert len(listed(cloud, route_entry_type="Custom", max_result=7)) == 50
+
+
+def test_fields_of_an_entry_are_read_or_refused(cloud: Bench) -> None:
+    entry = {"RouteTableId": TABLE, "DstCidrBlock": PODS, "NextHop": "i-node1", "NextHopType": "Instance"}
+    wire = {f"RouteEntries.1.{name}": value for name, value in entry.items()}
+    unread = acs3(cloud, "CreateRouteEntries", wire | {"RouteEntries.1.Weight": "9"}, **VPC_API)
+    assert unread.code(cloud) == ("UnsupportedParameter", 400)
+    assert custom(cloud) == {}
+    assert acs3(cloud, "CreateRouteEntries", wire, **VPC_API).code(cloud) == ("", 200)
+    wrong = acs3(cloud, "CreateRouteEntries", wire | {"RouteEntries.1.IpVersion": "6"}, **VPC_API)
+    assert wrong.send(cloud)[1]["FailedRouteEntries"][0]["FailedCode"] == "InvalidParameter"
 
 
 def test_a_delete_names_its_entry_one_way(cloud: Bench) -> None:
