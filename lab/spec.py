@@ -15,6 +15,8 @@ METADATA_ADDRESS = IPv4Address("100.100.100.200")
 OPENAPI_ADDRESS = IPv4Address("100.100.0.10")
 KUBERNETES_ADDRESS = IPv4Address("100.100.0.20")
 KUBERNETES_PORT = 6443
+VLANS = range(1, 4095)
+"""Those that IEEE 802.1Q leaves to its users."""
 SERVICE_CIDR = IPv4Network("172.21.0.0/20")
 """Of a real API server, and what the lab's eni_conf says."""
 KUBERNETES_SERVICE = SERVICE_CIDR[1]
@@ -116,6 +118,10 @@ class Assumptions:
     new_enis_check_addresses: bool = True
     """SourceDestCheck of an ENI whose creation does not say. The reference of CreateNetworkInterface says
     false; the announcement of April 2025 says on, for accounts without routes or traffic that need it off."""
+    route_entries_pass_check: bool = True
+    """An ENI that checks addresses sends from and receives for what a route entry leads to it. The page on
+    the check says own addresses only; its announcement leaves it off for accounts with routes, whose VPC mode
+    works. False: such an entry drops, until SourceDestCheck of its next hop is off."""
     members_use_trunk_mac: bool = True
     """Tagged frames have the trunk ENI's MAC at the instance's end, as each data path of upstream's sends and
     accepts them: none sets another. False: the member's own."""

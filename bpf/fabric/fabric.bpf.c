@@ -17,6 +17,8 @@
 #include "fabric/prefixes.h"
 #include "lib/packet.h"
 
+#define VLAN_ID 0xfff /* of a tag; the rest is the priority, which the VPC does not carry */
+
 /* Whether a frame leaves, by the reason's name: the compiler refuses one that is left out. */
 static __always_inline bool reason_sends(enum fabric_reason reason)
 {
@@ -51,25 +53,31 @@ static __always_inline bool reason_sends(enum fabric_reason reason)
 /* Where a frame goes, filled for every reason that sends one. */
 struct route {
 	__u32 ifindex;
+	__u32 vlan;    /* 0: without a tag */
 	__u32 counted; /* id of the port where it came in */
 	__u8 mac[6];
 	__u8 padding[2];
 };
 
 /*
- * assigned			its port's
- * in an ENI's prefix, or where a route entry leads	that ENI's, the next hop's
- * outside the VPC		the outside's
+ * assigned to the port				passed
+ * stays on a link				dropped
+ * an ENI whose SourceDestCheck is off		passed
+ * in the ENI's prefix, or where a route entry leads to it	passed
+ * nobody's and not the VPC's			passed from outside
  */
-static __always_inline bool source_is_assigned(const struct port *port,
-					       const struct address *source)
+static __always_inline bool source_may_send(const struct port *port, const struct address *source)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, source);
 	struct prefix_value *prefix;
 
-	if (home)
-		return home->port_id == port->id;
+	if (home && home->port_id == port->id)
+		return true;
 	if (address_stays_on_link(source))
+		return false;
+	if (port->forwards)
+		return true;
+	if (home)
 		return false;
 	prefix = prefix_find(source);
 	if (prefix && prefix->home.port_id == port->id)
@@ -133,7 +141,7 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 		return DROP_KERNEL;
 	if (packet_wire_length(skb, packet) > settings->mtu)
 		return DROP_MTU;
-	if (!source_is_assigned(port, &packet->flow.source))
+	if (!source_may_send(port, &packet->flow.source))
 		return DROP_SRC_ADDR;
 	reason = destination_find(port, &packet->flow.destination, settings->outside_port,
 				  &port_id);
@@ -143,6 +151,7 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 	if (!destination)
 		return DROP_DST_ADDR;
 	route->ifindex = destination->ifindex;
+	route->vlan = destination->vlan;
 	__builtin_memcpy(route->mac, destination->mac, ETH_ALEN);
 	return flow_decide(skb, packet, port, destination, settings->epoch);
 }
@@ -178,6 +187,22 @@ static __always_inline bool mac_hears_questions(const __u8 *mac)
 	return mac[0] & 1 || (settings && mac_equal(mac, settings->gateway_mac));
 }
 
+/*
+ * The port of a tagged frame. The kernel moves the outer tag out of the frame before a program of tc sees it, whether
+ * it came so or a device put it there (__netif_receive_skb_core(), since Linux 3.17), so what stands in the frame is a
+ * second one.
+ */
+static __always_inline struct port *member_at(struct __sk_buff *skb, const struct ethhdr *eth)
+{
+	__u32 vlan = skb->vlan_tci & VLAN_ID;
+
+	if (!skb->vlan_present || skb->vlan_proto != bpf_htons(ETH_P_8021Q) || !vlan)
+		return (void *)0;
+	if (eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD))
+		return (void *)0;
+	return port_at(skb->ifindex, vlan);
+}
+
 static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct route *route)
 {
 	struct port *port = port_at(skb->ifindex, 0);
@@ -188,12 +213,17 @@ static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct
 	route->counted = port->id;
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return DROP_MALFORMED;
+	if (skb->vlan_present || eth.h_proto == bpf_htons(ETH_P_8021Q) ||
+	    eth.h_proto == bpf_htons(ETH_P_8021AD)) {
+		port = member_at(skb, &eth);
+		if (!port)
+			return DROP_VLAN;
+		route->counted = port->id;
+	}
 	if (!mac_equal(eth.h_source, port->mac))
 		return DROP_SRC_MAC;
-	if (skb->vlan_present || eth.h_proto == bpf_htons(ETH_P_8021Q) ||
-	    eth.h_proto == bpf_htons(ETH_P_8021AD))
-		return DROP_VLAN;
 	route->ifindex = port->ifindex;
+	route->vlan = port->vlan;
 	__builtin_memcpy(route->mac, port->mac, ETH_ALEN);
 	if (eth.h_proto == bpf_htons(ETH_P_ARP))
 		return mac_hears_questions(eth.h_dest) ? arp_decide(skb, port) : DROP_DST_MAC;
@@ -219,7 +249,13 @@ static __noinline enum fabric_reason fabric_act(struct __sk_buff *skb, enum fabr
 		return DROP_KERNEL;
 	__builtin_memcpy(macs, route->mac, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, settings->gateway_mac, ETH_ALEN);
-	return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0) ? DROP_KERNEL : reason;
+	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return DROP_KERNEL;
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return DROP_KERNEL;
+	if (route->vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), route->vlan))
+		return DROP_KERNEL;
+	return reason;
 }
 
 static __always_inline void fabric_count(__u32 port_id, enum fabric_reason reason)

@@ -8,6 +8,7 @@
 #define TERWAY_FABRIC_GROUPS_H
 
 #include "fabric/maps.h"
+#include "fabric/prefixes.h"
 #include "lib/packet.h"
 
 /* Nobody reads it: it makes BTF carry the enum to Python. */
@@ -78,6 +79,22 @@ __noinline int range_accepts(__u32 first, __u32 count)
 	return 0;
 }
 
+/*
+ * A group as a rule's peer means the addresses of its members, prefixes included. What an ENI only forwards is in
+ * none: neither foreign sources, nor what a route entry leads to.
+ */
+static __always_inline bool address_is_members(const struct address *address,
+					       const struct port *port)
+{
+	struct home *home = bpf_map_lookup_elem(&assigned, address);
+	struct prefix_value *prefix;
+
+	if (home)
+		return home->port_id == port->id;
+	prefix = prefix_find(address);
+	return prefix && prefix->kind == PREFIX_ON_LINK && prefix->home.port_id == port->id;
+}
+
 /* Whether one side's rules accept `flow`, whose far end is `address` on `peer`. */
 static __noinline bool side_accepts(const struct rule_range *range, const struct port *peer,
 				    const struct address *address, const struct flow *flow)
@@ -88,7 +105,10 @@ static __noinline bool side_accepts(const struct rule_range *range, const struct
 	if (!query)
 		return false;
 	query->address = *address;
-	__builtin_memcpy(query->groups, peer->groups, sizeof(query->groups));
+	if (address_is_members(address, peer))
+		__builtin_memcpy(query->groups, peer->groups, sizeof(query->groups));
+	else
+		__builtin_memset(query->groups, 0, sizeof(query->groups));
 	query->is_v4 = address_is_v4(address);
 	query->port = bpf_ntohs(flow->destination_port);
 	query->port_mask = protocol_has_ports(flow->protocol) ? 0xffff : 0;

@@ -29,7 +29,8 @@ enum fabric_reason {
 	DROP_SRC_MAC = 6,
 	/* Unicast to something else than the gateway's MAC. */
 	DROP_DST_MAC = 7,
-	/* Tagged with a VLAN id that no port has. */
+	/* Tagged with a VLAN id that no member of this trunk ENI has, with none (a priority alone), more than once,
+	 * otherwise than by 802.1Q, or at an ENI that is no trunk. */
 	DROP_VLAN = 8,
 	/* Neither ARP nor IPv4 nor IPv6. */
 	DROP_ETHERTYPE = 9,
@@ -87,7 +88,8 @@ struct port {
 	__u32 vlan;
 	enum port_kind kind;
 	__u8 mac[6];
-	__u8 padding[2];
+	__u8 forwards; /* 1: SourceDestCheck is off */
+	__u8 padding;
 	struct rule_range ingress;
 	struct rule_range egress;
 	__u64 groups[GROUP_WORDS]; /* bit n: member of group n */

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from lab.cloud import errors
 from lab.cloud.instance_types import InstanceType
 from lab.cloud.model import Eni, EniStatus, EniType
-
-VLANS = range(1, 4095)
-"""Those that IEEE 802.1Q leaves to its users."""
+from lab.spec import VLANS
 
 
 def members_of(trunk_id: str, enis: Iterable[Eni]) -> list[Eni]:

@@ -6,13 +6,13 @@ the devices in the nodes and the fabric each look at now minus a delay of their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
 from lab.cloud.history import History
-from lab.cloud.model import Eni, EniType, Instance
+from lab.cloud.model import Eni, EniStatus, EniType, Instance
 from lab.cloud.resources import Resources
 from lab.cloud.route_entry import NextHopType, RouteEntry
 from lab.fabric.view import Address, FabricView, Port, PortKind, Route, Subnet
@@ -81,12 +81,13 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
     """Ports of the ENIs that ``devices`` has, with what ``addresses`` knows of them.
 
     An ENI that ``addresses`` does not know (yet) has a port without addresses: everything is dropped there.
+    A member's tag is known from the end of its attachment, where a device is there from its beginning.
     """
     return FabricView(
         ports=tuple(
-            _port(eni, instance.name, addresses.eni(eni.eni_id))
+            port
             for instance in devices.instances()
-            for eni in devices.attached_to(instance.instance_id)
+            for port in _ports(spec, instance.name, devices.attached_to(instance.instance_id), addresses)
         ),
         subnets=tuple(
             Subnet(cidr, gateway_of(cidr))
@@ -98,11 +99,22 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
         groups=tuple(addresses.groups()),
         mtu=spec.mtu,
         routes=tuple(
-            Route(entry.destination, addresses.next_hop(entry))
+            Route(entry.destination, _leads_to(spec, entry, addresses))
             for entry in addresses.route_entries()
             if entry.forwards
         ),
     )
+
+
+def _ports(spec: LabSpec, node: str, enis: Sequence[Eni], addresses: Snapshot) -> Iterator[Port]:
+    devices = {eni.eni_id: eni for eni in enis if not eni.trunk_id}
+    for eni in enis:
+        known = addresses.eni(eni.eni_id)
+        if eni.eni_id in devices:
+            yield _port(eni, node, known)
+        elif eni.trunk_id in devices and eni.status == EniStatus.IN_USE:
+            at = devices[eni.trunk_id] if spec.assumptions.members_use_trunk_mac else eni
+            yield replace(_port(eni, node, known), mac=at.mac, trunk=eni.trunk_id, vlan=eni.vlan)
 
 
 def _port(eni: Eni, node: str, known: Eni | None) -> Port:
@@ -113,11 +125,20 @@ def _port(eni: Eni, node: str, known: Eni | None) -> Port:
         kind=PortKind.ENI,
         owner=node,
         mac=eni.mac,
+        forwards=not (known or eni).source_dest_check,
         addresses=assigned,
         prefixes=frozenset(known.prefixes if known is not None else ()),
         groups=frozenset(known.groups if known is not None else ()),
         device="eth0" if eni.eni_type == EniType.PRIMARY else "",
     )
+
+
+def _leads_to(spec: LabSpec, entry: RouteEntry, seen: Snapshot) -> str:
+    """The port that has what ``entry`` leads to; "" if it may not, or is not there."""
+    hop = seen.next_hop(entry)
+    eni = seen.eni(hop)
+    passes = spec.assumptions.route_entries_pass_check or (eni is not None and not eni.source_dest_check)
+    return hop if passes else ""
 
 
 def next_change(resources: Resources, now: float) -> float | None:

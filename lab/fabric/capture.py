@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Event
 from typing import BinaryIO
@@ -94,9 +94,7 @@ class Tap:
             if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
                 seconds, nanoseconds = struct.unpack("=qq", value[:16])
                 time = seconds * 1_000_000_000 + nanoseconds
-            elif (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
-                data = _with_tag(data, value)
-        return Frame(time, data, to_port=address[2] == _OUTGOING)
+        return Frame(time, with_tag(data, ancillary), to_port=address[2] == _OUTGOING)
 
 
 def write_pcap(file: BinaryIO, frames: Iterator[Frame]) -> int:
@@ -116,9 +114,18 @@ def write_pcap(file: BinaryIO, frames: Iterator[Frame]) -> int:
     return written
 
 
-def _with_tag(data: bytes, auxdata: bytes) -> bytes:
-    """The kernel takes a VLAN tag out of the frame and reports it beside: put it back."""
-    status, _, _, _, _, tag, protocol = _AUXDATA.unpack(auxdata[: _AUXDATA.size])
-    if not status & _TP_STATUS_VLAN_VALID:
-        return data
-    return data[:12] + struct.pack(">HH", protocol, tag) + data[12:]
+Ancillary = Iterable[tuple[int, int, bytes]]
+"""As ``socket.recvmsg`` gives it."""
+
+
+def with_tag(data: bytes, ancillary: Ancillary) -> bytes:
+    """The kernel takes a VLAN tag out of the frame and reports it beside: put it back.
+
+    ``ancillary`` is from a socket with PACKET_AUXDATA (packet(7)).
+    """
+    for level, kind, value in ancillary:
+        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+            status, _, _, _, _, tag, protocol = _AUXDATA.unpack(value[: _AUXDATA.size])
+            if status & _TP_STATUS_VLAN_VALID:
+                return data[:12] + struct.pack(">HH", protocol, tag) + data[12:]
+    return data

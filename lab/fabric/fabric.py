@@ -40,13 +40,13 @@ class _Plugged:
 
     @property
     def point(self) -> AttachPoint:
-        return AttachPoint(self.number, self.cable.ifindex)
+        return AttachPoint(self.number, self.cable.ifindex, self.port.vlan)
 
     def serves(self, port: Port, owner: namespace.Identity) -> bool:
         """Whether this cable is the one that ``port`` asks for: addresses and groups do not concern it."""
         old = self.port
         same = (old.kind, old.owner, old.mac, old.device) == (port.kind, port.owner, port.mac, port.device)
-        return same and self.place == owner
+        return same and (old.trunk, old.vlan) == (port.trunk, port.vlan) and self.place == owner
 
 
 class Fabric:
@@ -110,11 +110,11 @@ class Fabric:
             owners = self._owners(view, failures)
             self._remove_stale(view, owners)
             fresh = [port for port in view.ports if port.port_id not in self._plugged]
-            for port in fresh:
+            for port in sorted(fresh, key=lambda port: bool(port.trunk)):
                 if port.port_id not in failures:
                     self._try_plug(port, plan, failures)
             self._tables.write(plan, {name: each.point for name, each in self._plugged.items()})
-            self._connect([port.port_id for port in fresh])
+            self._connect([port.port_id for port in fresh if not port.trunk])
             for port in view.ports:
                 self._refresh(port)
             if failures:
@@ -143,7 +143,8 @@ class Fabric:
         with self._lock:
             self._wire = on
             for each in self._plugged.values():
-                self._set_offloads(each)
+                if not each.port.trunk:
+                    self._set_offloads(each)
 
     def capture(self, port_id: str) -> Tap:
         """A tap that sees what passes the port from now on; the caller closes it."""
@@ -173,14 +174,17 @@ class Fabric:
         return found
 
     def _remove_stale(self, view: FabricView, owners: Mapping[str, namespace.Identity]) -> None:
-        """Forget devices that vanished with their owner, unplug those that the view has no use for."""
+        """Forget devices that vanished with their owner, unplug those that the view has no use for.
+
+        A trunk's members go with it: their ports are made anew on its next cable.
+        """
         there = links.present(self._netns)
         wanted = {port.port_id: port for port in view.ports if port.port_id in owners}
-        stale = []
-        for port_id, each in self._plugged.items():
+        stale: list[str] = []
+        for port_id, each in sorted(self._plugged.items(), key=lambda item: bool(item[1].port.trunk)):
             port = wanted.get(port_id)
-            alive = there.get(each.cable.ifindex) == port_id
-            if port is None or not alive or not each.serves(port, owners[port_id]):
+            alive = there.get(each.cable.ifindex) == (each.port.trunk or port_id)
+            if port is None or not alive or not each.serves(port, owners[port_id]) or port.trunk in stale:
                 stale.append(port_id)
         self._tables.forget([self._plugged[port_id].number for port_id in stale])
         for port_id in stale:
@@ -188,9 +192,18 @@ class Fabric:
 
     def _try_plug(self, port: Port, plan: Plan, failures: dict[str, Exception]) -> None:
         try:
-            self._plug(port, plan.view.mtu)
-        except KernelError as exc:
+            if port.trunk:
+                self._join(port)
+            else:
+                self._plug(port, plan.view.mtu)
+        except (KernelError, NoSuchPort) as exc:
             failures[port.port_id] = exc
+
+    def _join(self, port: Port) -> None:
+        """A member takes part in the cable of its trunk, and counts for itself."""
+        number, trunk = next(self._numbers), self._find(port.trunk)
+        self._tables.watch(number)
+        self._plugged[port.port_id] = _Plugged(port, trunk.cable, trunk.place, number)
 
     def _plug(self, port: Port, mtu: int) -> None:
         """The program is in place, and counting, before either end can be up."""
@@ -224,7 +237,8 @@ class Fabric:
     def _unplug(self, port_id: str) -> None:
         """Counts are taken over when no more frames can come."""
         each = self._plugged.pop(port_id)
-        links.unplug(self._netns, each.cable.ifindex)
+        if not each.port.trunk:
+            links.unplug(self._netns, each.cable.ifindex)
         self._past.setdefault(port_id, Counter()).update(self._named(self._tables.counts(each.number)))
         self._tables.unwatch(each.number)
 

@@ -21,7 +21,7 @@ from lab.fabric.errors import ViewError
 from lab.fabric.policy import FlowRule, Policy, compile_policy, referenced_groups
 from lab.fabric.reasons import Reason, reasons_of
 from lab.fabric.view import FabricView, Network, Port, PortKind
-from lab.spec import GATEWAY_MAC
+from lab.spec import GATEWAY_MAC, VLANS
 
 _PROGRAM = "fabric_ingress"
 _KIND_NAMES = {
@@ -221,6 +221,7 @@ class Tables:
             point = points[port.port_id]
             row["id"], row["ifindex"], row["vlan"] = point.number, point.ifindex, point.vlan
             row["mac"] = np.frombuffer(rows.mac_bytes(port.mac), np.uint8)
+            row["forwards"] = port.forwards
             row["kind"] = self._kinds[_KIND_NAMES[port.kind]]
             row["ingress"] = (first, ingress)
             row["egress"] = (first + ingress, egress)
@@ -283,6 +284,7 @@ def _require_unique(view: FabricView) -> None:
         raise ViewError(f"two ports have one id: {sorted(port.port_id for port in view.ports)}")
     if sum(port.kind is PortKind.OUTSIDE for port in view.ports) > 1:
         raise ViewError("a view has at most one outside port")
+    _require_trunks(view)
     owner: dict[object, str] = {}
     for port in view.ports:
         try:
@@ -295,3 +297,17 @@ def _require_unique(view: FabricView) -> None:
         for prefix in port.prefixes:
             if owner.setdefault(prefix, port.port_id) != port.port_id:
                 raise ViewError(f"{prefix} is given to ports {owner[prefix]} and {port.port_id}")
+
+
+def _require_trunks(view: FabricView) -> None:
+    """A member's trunk is a port with a device in the same place, and a tag there is one member's."""
+    devices = {port.port_id: port for port in view.ports if not port.trunk}
+    tags: set[tuple[str, int]] = set()
+    for port in view.ports:
+        trunk = devices.get(port.trunk)
+        if port.trunk and (trunk is None or trunk.owner != port.owner):
+            raise ViewError(f"port {port.port_id}: its trunk {port.trunk} is no device of {port.owner}")
+        if (port.vlan in VLANS) != bool(port.trunk) or (port.trunk, port.vlan) in tags:
+            raise ViewError(f"port {port.port_id}: VLAN {port.vlan} of {port.trunk or 'no trunk'}")
+        if port.trunk:
+            tags.add((port.trunk, port.vlan))

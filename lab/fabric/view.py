@@ -29,6 +29,8 @@ class Port:
     """One device on the fabric. ``owner`` names the namespace it is plugged into (a node, cloud, outside).
 
     ``device`` is the name it gets there; "" lets the fabric take the next free ethN, as hot-plug does.
+    With ``trunk``, the id of another port of the owner's, it has no device: its frames are those of that
+    port's device with the tag ``vlan``, 1 to 4094. ``mac`` is what they have there.
     """
 
     port_id: str
@@ -40,6 +42,10 @@ class Port:
     """Whole blocks that it has beside ``addresses``, each inside a subnet."""
     groups: frozenset[str] = frozenset()
     device: str = ""
+    trunk: str = ""
+    vlan: int = 0
+    forwards: bool = False
+    """Its SourceDestCheck is off: it sends from, and is routed, addresses that are not its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from alibabacloud_ecs20140526 import models as ecs
 from alibabacloud_vpc20160428 import models as vpc
 
 from lab.cloud.faults import Drop, Fault
@@ -202,6 +204,20 @@ def test_next_hops(cloud: Bench) -> None:
     routes = {str(r.destination): r.port_id for r in cloud.state.fabric_view().routes}
     assert routes == {"172.20.5.0/24": eni, PODS: "", "fd00:20:1::/64": ""}
     assert PODS in custom(cloud)
+
+
+def test_a_strict_address_check_is_an_assumption(cloud: Bench) -> None:
+    """The page on the check says own addresses only; then an entry's next hop has to have it off."""
+    strict = replace(cloud.state.spec.assumptions, route_entries_pass_check=False)
+    cloud.state.spec = replace(cloud.state.spec, assumptions=strict)
+    eni = cloud.create().network_interface_id
+    create(cloud, hop=eni, next_hop_type="NetworkInterface")
+    assert [r.port_id for r in cloud.state.fabric_view().routes] == [""]
+    off = ecs.ModifyNetworkInterfaceAttributeRequest(
+        region_id=REGION, network_interface_id=eni, source_dest_check=False
+    )
+    cloud.ecs().modify_network_interface_attribute(off)
+    assert [r.port_id for r in cloud.state.fabric_view().routes] == [eni]
 
 
 def test_an_ipv6_entry_wants_one_address(cloud: Bench) -> None:

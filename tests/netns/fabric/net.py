@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 
 from datapath import namespace
 from lab.fabric import links
+from lab.fabric.capture import with_tag
 from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind, Subnet
 from lab.spec import GATEWAY_MAC, RuleSpec, SecurityGroupSpec, gateway_of
@@ -54,6 +55,8 @@ OPEN = SecurityGroupSpec("open", tuple(RuleSpec("ingress", peer=peer) for peer i
 GATEWAY = GATEWAY_MAC
 _SUBNETS = ("10.0.1.0/24", "10.0.2.0/24", "2001:db8:10:1::/64", "2001:db8:10:2::/64")
 _VPC = ("10.0.0.0/16", "2001:db8:10::/56")
+
+_SOL_PACKET, _PACKET_AUXDATA, _AUXDATA_SIZE = 263, 8, 20
 
 T = TypeVar("T")
 _numbers = itertools.count(20000)
@@ -110,6 +113,7 @@ class Station:
         with namespace.entered(netns):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.bind(("eth0", 3))
 
     def close(self) -> None:
@@ -119,23 +123,25 @@ class Station:
         self._socket.send(frame)
 
     def receive(self) -> bytes:
-        """The next frame that comes in. Fails the test if none does."""
+        """The next frame that comes in, its tag included. Fails the test if none does."""
         end = time.monotonic() + DEADLINE
         while (left := end - time.monotonic()) > 0:
-            if select.select([self._socket], [], [], left)[0]:
-                frame, origin = self._socket.recvfrom(65536)
-                if origin[2] != socket.PACKET_OUTGOING:
-                    return frame
+            if select.select([self._socket], [], [], left)[0] and (frame := self._incoming()):
+                return frame
         raise AssertionError("no frame came")
 
     def waiting(self) -> list[bytes]:
         """The frames that have come in by now."""
         found = []
         while select.select([self._socket], [], [], 0)[0]:
-            frame, origin = self._socket.recvfrom(65536)
-            if origin[2] != socket.PACKET_OUTGOING:
+            if frame := self._incoming():
                 found.append(frame)
         return found
+
+    def _incoming(self) -> bytes | None:
+        """None for what this end sent itself."""
+        data, ancillary, _, origin = self._socket.recvmsg(65536, socket.CMSG_SPACE(_AUXDATA_SIZE))
+        return with_tag(data, ancillary) if origin[2] != socket.PACKET_OUTGOING else None
 
 
 @dataclass
@@ -175,6 +181,11 @@ class Net:
         """The device of a port on the fabric's side."""
         found = {port_id: ifindex for ifindex, port_id in links.present(self.fabric.netns).items()}
         return found[name]
+
+    def owner_ifindex(self, name: str) -> int:
+        """The device of a port in its owner's namespace."""
+        with namespace.entered(self.namespaces[name]):
+            return socket.if_nametoindex("eth0")
 
     def fabric_name(self, name: str) -> str:
         with namespace.entered(self.fabric.netns):

@@ -119,6 +119,20 @@ def test_an_entry_that_goes_takes_its_flows_along(
 
 
 @FAMILIES
+def test_a_prefix_is_in_the_groups_of_its_eni_and_an_entry_is_not(net: Net, family: int) -> None:
+    """A group as a rule's peer, and inner access, mean the members' own addresses."""
+    friends = SecurityGroupSpec("friends", inner_accept=True)
+    view = grouped_view(friends, a=["friends"], b=["friends"])
+    mine = frozenset(network(text) for text in PREFIX.values())
+    ports = tuple(replace(p, prefixes=mine) if p.port_id == B else p for p in view.ports)
+    net.reset(replace(view, ports=ports, routes=(Route(network(BEYOND[family]), B),)))
+    arrives(net, B, A, IN_PREFIX[family][1], ADDRESS[A, family])
+    arrives(net, A, B, ADDRESS[A, family], IN_PREFIX[family][0])
+    net.expect(B, frame(B, IN_BEYOND[family], ADDRESS[A, family]), "group")
+    arrives(net, A, B, ADDRESS[A, family], IN_BEYOND[family])
+
+
+@FAMILIES
 def test_a_flow_is_judged_again_where_an_entry_leads_now(net: Net, family: int) -> None:
     view = grouped_view(SecurityGroupSpec("closed", inner_accept=False), c=["closed"])
     there = frame(A, ADDRESS[A, family], IN_BEYOND[family])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from lab.cloud.state import CloudState
 from lab.fabric.view import FabricView, Port
-from lab.spec import NodeSpec, RuleSpec, gateway_of
+from lab.spec import Assumptions, NodeSpec, RuleSpec, gateway_of
 from tests.unit.lab_cloud.bench import Bench
 
 
@@ -165,3 +166,76 @@ def test_listeners_hear_of_every_write_and_may_look(state: CloudState) -> None:
     assert len(heard) == 1
     state.remove_instance("i-late")
     assert heard == [4, 3]
+
+
+def _trunk_and_member(cloud: Bench) -> tuple[str, str]:
+    trunk = cloud.create(instance_type="Trunk").network_interface_id
+    cloud.attach(trunk)
+    cloud.clock.advance(1000)
+    member = cloud.create(security_group_id="sg-other").network_interface_id
+    cloud.attach(member, trunk_network_instance_id=trunk)
+    return trunk, member
+
+
+def test_a_members_tag_is_known_when_it_is_in_use_and_the_device_delay_has_passed(cloud: Bench) -> None:
+    cloud.state.set_delays(device=30.0, attach=100.0)
+    trunk, member = _trunk_and_member(cloud)
+    cloud.clock.advance(100)
+    assert cloud.status(member) == "InUse"
+    assert _port(cloud.state.fabric_view(), member) is None
+    cloud.clock.advance(30)
+    port, device = (_port(cloud.state.fabric_view(), eni) for eni in (member, trunk))
+    assert port is not None
+    assert device is not None
+    assert (port.owner, port.device, port.trunk, port.vlan) == ("node1", "", trunk, 1)
+    assert (port.mac, port.groups) == (device.mac, frozenset({"sg-other"}))
+    assert port.addresses.isdisjoint(device.addresses)
+    cloud.detach(member, trunk_network_instance_id=trunk)
+    cloud.clock.advance(29)
+    assert _port(cloud.state.fabric_view(), member) == port
+    cloud.clock.advance(1)
+    assert _port(cloud.state.fabric_view(), member) is None
+    assert _port(cloud.state.fabric_view(), trunk) == device
+
+
+def test_a_vlan_that_is_used_again_never_has_two_members(cloud: Bench) -> None:
+    """Whoever is given it comes after the one before has gone from the fabric, whatever the delays."""
+    cloud.state.set_delays(device=500.0, attach=10.0)
+    trunk, first = _trunk_and_member(cloud)
+    cloud.clock.advance(1000)
+    cloud.detach(first, trunk_network_instance_id=trunk)
+    cloud.clock.advance(10)
+    second = cloud.create().network_interface_id
+    cloud.attach(second, trunk_network_instance_id=trunk)
+    for _ in range(120):
+        ports = [p for p in cloud.state.fabric_view().ports if p.trunk]
+        assert len({port.vlan for port in ports}) == len(ports)
+        cloud.clock.advance(5)
+    assert [p.port_id for p in cloud.state.fabric_view().ports if p.trunk] == [second]
+
+
+def test_a_members_own_mac_if_the_spec_assumes_it(cloud: Bench) -> None:
+    assumptions = Assumptions(members_use_trunk_mac=False)
+    cloud.state.spec = replace(cloud.state.spec, assumptions=assumptions)
+    _, member = _trunk_and_member(cloud)
+    (seen,) = cloud.describe(network_interface_id=[member])
+    port = _port(cloud.state.fabric_view(), member)
+    assert port is not None
+    assert port.mac == seen.mac_address
+
+
+def test_the_address_check_reaches_the_fabric_with_its_delay(cloud: Bench) -> None:
+    def forwards() -> bool:
+        port = _port(cloud.state.fabric_view(), eni)
+        assert port is not None
+        return port.forwards
+
+    eni = cloud.create(source_dest_check=False).network_interface_id
+    cloud.attach(eni)
+    assert forwards()
+    cloud.state.set_delays(fabric=60.0)
+    cloud.clock.advance(60)
+    cloud.modify(eni, source_dest_check=True)
+    assert forwards()
+    cloud.clock.advance(60)
+    assert not forwards()
