@@ -83,6 +83,7 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
         vpc=(spec.cidr, spec.cidr_v6),
         groups=tuple(addresses.groups()),
         mtu=spec.mtu,
+        sessions=spec.sessions,
     )
 
 
@@ -96,6 +97,7 @@ def _port(eni: Eni, node: str, known: Eni | None) -> Port:
         addresses=assigned,
         groups=frozenset(known.groups if known is not None else eni.groups),
         device="eth0" if eni.eni_type == EniType.PRIMARY else "",
+        primary=known.primary_ip if known is not None else None,
     )
 
 

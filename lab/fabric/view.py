@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from lab.spec import SecurityGroupSpec
+from lab.spec import SESSIONS, SecurityGroupSpec
 
 Address = IPv4Address | IPv6Address
 
@@ -37,6 +37,8 @@ class Port:
     addresses: frozenset[Address] = frozenset()
     groups: frozenset[str] = frozenset()
     device: str = ""
+    primary: IPv4Address | None = None
+    """What DHCP tells an ENI; None: it gets no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,5 @@ class FabricView:
     """Inside these an unassigned destination is a drop; outside these it is the outside port's."""
     groups: tuple[SecurityGroupSpec, ...]
     mtu: int = 1500
+    sessions: int = SESSIONS
+    """How many an instance may have at once, all its ENIs together."""
