@@ -116,18 +116,4 @@ static __noinline bool side_accepts(const struct rule_range *range, const struct
 	return range_accepts(range->first, range->count);
 }
 
-/*
- * Whether a flow from `source` to `destination` may begin. Only ENIs have groups:
- * the outside accepts everything.
- */
-static __noinline bool groups_accept(const struct flow *flow, const struct port *source,
-				     const struct port *destination)
-{
-	if (source->kind == PORT_ENI &&
-	    !side_accepts(&source->egress, destination, &flow->destination, flow))
-		return false;
-	return destination->kind != PORT_ENI ||
-	       side_accepts(&destination->ingress, source, &flow->source, flow);
-}
-
 #endif

@@ -103,6 +103,7 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
             for entry in addresses.route_entries()
             if entry.forwards
         ),
+        sessions=spec.sessions,
     )
 
 
@@ -130,6 +131,7 @@ def _port(eni: Eni, node: str, known: Eni | None) -> Port:
         prefixes=frozenset(known.prefixes if known is not None else ()),
         groups=frozenset(known.groups if known is not None else ()),
         device="eth0" if eni.eni_type == EniType.PRIMARY else "",
+        primary=known.primary_ip if known is not None else None,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from lab.spec import SecurityGroupSpec
+from lab.spec import SESSIONS, SecurityGroupSpec
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -46,6 +46,8 @@ class Port:
     vlan: int = 0
     forwards: bool = False
     """Its SourceDestCheck is off: it sends from, and is routed, addresses that are not its own."""
+    primary: IPv4Address | None = None
+    """What DHCP tells an ENI; None: it gets no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,5 @@ class FabricView:
     mtu: int = 1500
     routes: tuple[Route, ...] = ()
     """Each destination once. A subnet wins over an entry that holds it, as its own route is longer."""
+    sessions: int = SESSIONS
+    """How many an instance may have at once, all its ENIs together."""

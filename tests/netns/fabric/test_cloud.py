@@ -108,7 +108,7 @@ def test_a_prefix_is_delivered_and_may_be_sent_from(wired: Wired) -> None:
 
 
 def test_a_pod_behind_a_route_entry_is_reached_at_its_node(wired: Wired) -> None:
-    """A pod's address is in none of the node's groups: a rule lets it in, as clusters in VPC mode have one."""
+    """A pod's address is in no group: a rule has to let it in, as clusters in VPC mode have one."""
     one = str(wired.eni(ONE).primary_ip)
     wired.net.expect(ONE, wired.frame(ONE, one, POD, (unused(), 53)), "no_route")
     named = {"RouteTableId": "vtb-lab", "DestinationCidrBlock": PODS, "NextHopId": "i-two"}

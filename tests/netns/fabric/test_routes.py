@@ -93,6 +93,20 @@ def test_a_prefix_is_on_link(net: Net) -> None:
     assert net.deliver(A, A, asked)[6:12] == f.mac(GATEWAY)
 
 
+@pytest.mark.parametrize("address", [IN_PREFIX[4][1], IN_BEYOND[4]], ids=["prefix", "entry"])
+def test_who_has_a_block_asks_in_its_name_and_nobody_else_does(net: Net, address: str) -> None:
+    """A node's kernel asks for the gateway with the address of the pod whose packet waits."""
+    view = given(PREFIX, B)
+    net.reset(replace(view, routes=(Route(network(BEYOND[4]), B),)))
+
+    def question(sender: str) -> bytes:
+        body = f.arp(1, (MAC[sender], address), ("00:00:00:00:00:00", "10.0.1.253"))
+        return f.ether(f.BROADCAST, MAC[sender], f.ARP, body)
+
+    assert net.deliver(B, B, question(B))[6:12] == f.mac(GATEWAY)
+    net.expect(A, question(A), "claim_address")
+
+
 @ROUTED
 @FAMILIES
 def test_an_entry_leads_to_its_next_hop(
