@@ -178,6 +178,11 @@ class Lab(Connection):
         answer: dict[str, int] = self.call("drops", owner=owner)
         return answer
 
+    def faults(self) -> list[dict[str, Any]]:
+        """``drops`` by sender: ``node`` ("" if the ENI is gone), ``eni``, ``reason`` and ``frames``."""
+        answer: list[dict[str, Any]] = self.call("faults")
+        return answer
+
     def capture(self, eni: str, file: int, *, count: int | None = None) -> Capture:
         """A pcap of both directions at ``eni`` (id, MAC, ``cloud`` or ``outside``), written into ``file``."""
         return Capture(self.directory, {"verb": "capture", "eni": eni, "count": count}, file)

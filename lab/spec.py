@@ -24,6 +24,10 @@ DNS_SERVICE = SERVICE_CIDR[10]
 OUTSIDE_ADDRESS = IPv4Address("203.0.113.10")
 OUTSIDE_ADDRESS_V6 = IPv6Address("2001:db8:ffff::10")
 
+SESSIONS = 250_000
+"""How many an instance has at once at most. ECS pages name a figure for each type of the newer families, and
+none for others; this one is the lab's choice for all types."""
+
 
 def gateway_of(cidr: IPv4Network | IPv6Network) -> IPv4Address | IPv6Address:
     """The VPC's gateway inside a vSwitch: the third address from the end, .253 in a /24."""
@@ -55,15 +59,32 @@ class RuleSpec:
     ports: tuple[int, int] = (-1, -1)
     peer: str = "0.0.0.0/0"
     priority: int = 1
+    description: str = field(default="", compare=False)
+    rule_id: str = field(default="", compare=False)
+    """The cloud's; "" lets it take one."""
+    created: float = field(default=0.0, compare=False)
+    """When the cloud took it, by its clock. None of these three makes another rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityGroupSpec:
-    """``inner_accept``: members of a basic group reach each other unless told otherwise."""
+    """``inner_accept``: members of a normal group reach each other, whatever the rules say.
+
+    ``kind`` is ``normal`` or ``enterprise``, the API's words; an enterprise group has no inner access and
+    lets nothing out that no rule lets out.
+    """
 
     group_id: str
     rules: tuple[RuleSpec, ...] = ()
     inner_accept: bool = True
+    kind: str = "normal"
+    name: str = ""
+    description: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_enterprise(self) -> bool:
+        return self.kind == "enterprise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,8 @@ class Delays:
     """From AttachNetworkInterface to the device in the node, and from Detach to its end."""
     fabric: float = 0.0
     """From an (un)assigned address to the fabric's delivering (dropping) for it."""
+    route: float = 0.0
+    """A route entry is Pending for so long after CreateRouteEntry, and as long until it is gone."""
     create: float = 0.0
     """ENI status Creating to Available."""
     attach: float = 0.05
@@ -99,6 +122,10 @@ class Assumptions:
     new_enis_check_addresses: bool = True
     """SourceDestCheck of an ENI whose creation does not say. The reference of CreateNetworkInterface says
     false; the announcement of April 2025 says on, for accounts without routes or traffic that need it off."""
+    route_entries_pass_check: bool = True
+    """An ENI that checks addresses sends from and receives for what a route entry leads to it. The page on
+    the check says own addresses only; its announcement leaves it off for accounts with routes, whose VPC mode
+    works. False: such an entry drops, until SourceDestCheck of its next hop is off."""
     members_use_trunk_mac: bool = True
     """Tagged frames have the trunk ENI's MAC at the instance's end, as each data path of upstream's sends and
     accepts them: none sets another. False: the member's own."""
@@ -174,6 +201,8 @@ class LabSpec:
     access_secret: str = "not-a-secret-it-opens-only-this-lab"
     mtu: int = 1500
     assumptions: Assumptions = Assumptions()
+    sessions: int = SESSIONS
+    """Connections that an instance may have at once; one more is dropped, those that are there go on."""
     wire: bool = False
     """Offloads off on ENI and pod links: frames are as a wire would carry them."""
     kube_bin: str = ""

@@ -11,6 +11,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "include/fabric.h"
+#include "fabric/claims.h"
+#include "fabric/dhcp.h"
 #include "fabric/flows.h"
 #include "fabric/maps.h"
 #include "fabric/neighbour.h"
@@ -26,6 +28,7 @@ static __always_inline bool reason_sends(enum fabric_reason reason)
 	case PASS_FORWARDED:
 	case PASS_ANSWERED_ARP:
 	case PASS_ANSWERED_ND:
+	case PASS_ANSWERED_DHCP:
 		return true;
 	case PASS_CONTROL:
 	case DROP_NO_PORT:
@@ -44,6 +47,15 @@ static __always_inline bool reason_sends(enum fabric_reason reason)
 	case DROP_GROUP:
 	case DROP_FRAGMENT:
 	case DROP_KERNEL:
+	case DROP_CLAIM_GATEWAY:
+	case DROP_CLAIM_ADDRESS:
+	case DROP_CLAIM_ROUTER:
+	case DROP_CLAIM_DHCP:
+	case DROP_ND_INVALID:
+	case DROP_LAND:
+	case DROP_ICMP_ERROR:
+	case DROP_SESSIONS:
+	case DROP_PEER_SESSIONS:
 	case REASON_COUNT:
 		return false;
 	}
@@ -63,43 +75,90 @@ struct route {
  * assigned to the port				passed
  * stays on a link				dropped
  * an ENI whose SourceDestCheck is off		passed
+ * in the ENI's prefix, or where a route entry leads to it	passed
  * nobody's and not the VPC's			passed from outside
  */
 static __always_inline bool source_may_send(const struct port *port, const struct address *source)
 {
-	struct home *home = bpf_map_lookup_elem(&assigned, source);
-
-	if (home && home->port_id == port->id)
+	if (address_home(source) == port->id)
 		return true;
 	if (address_stays_on_link(source))
 		return false;
-	return port->forwards ||
-	       (port->kind == PORT_OUTSIDE && !home && !address_in_vpc(source));
+	if (port->forwards)
+		return true;
+	return port->kind == PORT_OUTSIDE && !bpf_map_lookup_elem(&assigned, source) &&
+	       !prefix_is_inside(prefix_find(source));
+}
+
+/* `home` is the destination's, unless neither end is an ENI. */
+static __always_inline enum fabric_reason home_reach(const struct port *source,
+						     const struct home *home, __u32 *port_id)
+{
+	struct port *port = port_find(home->port_id);
+
+	if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
+		return DROP_DST_ADDR;
+	*port_id = home->port_id;
+	return PASS_FORWARDED;
 }
 
 /*
- * assigned			its port, unless neither end is an ENI
- * stays on a link, or in the VPC	dropped
- * anything else			the outside, if there is one
+ * assigned					its port
+ * stays on a link				dropped
+ * in an ENI's prefix, or a route entry		that ENI, the next hop; dropped if it is away
+ * in the VPC					dropped
+ * anything else				the outside, if there is one
+ *
+ * The next hop of the entry for everything else is this VPC's way out: what it sends there leaves.
  */
 static __always_inline enum fabric_reason
 destination_find(const struct port *source, const struct address *address, __u32 outside,
 		 __u32 *port_id)
 {
 	struct home *home = bpf_map_lookup_elem(&assigned, address);
-	struct port *port;
+	struct prefix_value *prefix;
 
-	if (home) {
-		port = port_find(home->port_id);
-		if (!port || (source->kind != PORT_ENI && port->kind != PORT_ENI))
-			return DROP_DST_ADDR;
-		*port_id = home->port_id;
-		return PASS_FORWARDED;
-	}
-	if (source->kind != PORT_ENI || address_stays_on_link(address) || address_in_vpc(address))
+	if (home)
+		return home_reach(source, home, port_id);
+	if (address_stays_on_link(address))
+		return DROP_DST_ADDR;
+	prefix = prefix_find(address);
+	if (prefix_is_inside(prefix) ||
+	    (prefix && prefix->home.port_id != source->id && source->kind == PORT_ENI))
+		return home_reach(source, &prefix->home, port_id);
+	if (source->kind != PORT_ENI)
 		return DROP_DST_ADDR;
 	*port_id = outside;
 	return outside ? PASS_FORWARDED : DROP_NO_ROUTE;
+}
+
+/*
+ * An ICMP error comes in for its quote's sake alone, whatever the groups say: it quotes a packet of a session, and
+ * comes from where that packet went, be it another ENI of the same instance, or a router outside. That ECS has as
+ * strict an eye on them is inferred from its groups being stateful.
+ */
+static __noinline enum fabric_reason error_decide(struct __sk_buff *skb,
+						  const struct packet *packet,
+						  const struct port *source,
+						  const struct port *destination, __u32 outside)
+{
+	const struct port *keeper = destination->kind == PORT_ENI ? destination : source;
+	struct address quoted = {};
+	__u32 port_id = 0;
+	struct port *way;
+
+	if (source->kind == PORT_SERVICE || destination->kind == PORT_SERVICE)
+		return PASS_FORWARDED;
+	if (!quote_is_of_session(skb, packet, keeper->id, &quoted) ||
+	    destination_find(destination, &quoted, outside, &port_id) != PASS_FORWARDED)
+		return DROP_ICMP_ERROR;
+	way = port_find(port_id);
+	if (!way || (way->id != source->id &&
+		     (!way->instance || way->instance != source->instance)))
+		return DROP_ICMP_ERROR;
+	if (packet->part == PART_FIRST)
+		datagram_remember(packet, source->id, true);
+	return PASS_FORWARDED;
 }
 
 static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
@@ -118,6 +177,8 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 		return DROP_MTU;
 	if (!source_may_send(port, &packet->flow.source))
 		return DROP_SRC_ADDR;
+	if (address_equal(&packet->flow.source, &packet->flow.destination))
+		return DROP_LAND;
 	reason = destination_find(port, &packet->flow.destination, settings->outside_port,
 				  &port_id);
 	if (reason != PASS_FORWARDED)
@@ -128,7 +189,34 @@ static __always_inline enum fabric_reason unicast_decide(struct __sk_buff *skb,
 	route->ifindex = destination->ifindex;
 	route->vlan = destination->vlan;
 	__builtin_memcpy(route->mac, destination->mac, ETH_ALEN);
+	if (packet->part != PART_LATER &&
+	    icmp_is_error(packet->flow.protocol, packet->icmp_type))
+		return error_decide(skb, packet, port, destination, settings->outside_port);
 	return flow_decide(skb, packet, port, destination, settings->epoch);
+}
+
+/* A question to the link comes by broadcast, by multicast, or straight to the gateway. */
+static __always_inline bool mac_hears_questions(const __u8 *mac)
+{
+	struct settings *settings = settings_get();
+
+	return mac[0] & 1 || (settings && mac_equal(mac, settings->gateway_mac));
+}
+
+/* What was said to the link is heard by nobody if it went to the MAC of one; a fault of its own comes first. */
+static __always_inline enum fabric_reason heard(enum fabric_reason reason, const __u8 *mac)
+{
+	bool faultless = reason_sends(reason) || reason == PASS_CONTROL;
+
+	return faultless && !mac_hears_questions(mac) ? DROP_DST_MAC : reason;
+}
+
+/* Of IPv4, what only a router says: redirect and router advertisement (RFC 792, RFC 1256). */
+static __always_inline bool icmp_is_routers(const struct packet *packet)
+{
+	return packet->flow.protocol == IPPROTO_ICMP && packet->v4 &&
+	       packet->part != PART_LATER &&
+	       (packet->icmp_type == ICMP_REDIRECT || packet->icmp_type == ICMP_ROUTER_ADVERT);
 }
 
 static __always_inline enum fabric_reason ip_decide(struct __sk_buff *skb,
@@ -144,22 +232,23 @@ static __always_inline enum fabric_reason ip_decide(struct __sk_buff *skb,
 	fault = packet_parse(skb, ETH_HLEN, eth->h_proto == bpf_htons(ETH_P_IP), &packet);
 	if (fault)
 		return fault == PACKET_EXTENSION ? DROP_EXTENSION : DROP_MALFORMED;
-	if (packet.flow.protocol == PROTOCOL_ICMPV6 && nd_is_link_talk(packet.icmp_type))
-		return nd_decide(skb, &packet, port, settings->gateway_mac);
-	if (packet.flow.protocol == IPPROTO_IGMP && address_is_v4(&packet.flow.source))
-		return PASS_CONTROL;
+	if (packet.flow.protocol == PROTOCOL_ICMPV6 && !packet.v4 &&
+	    nd_is_link_talk(packet.icmp_type))
+		return heard(nd_decide(skb, &packet, port), eth->h_dest);
+	if (packet.flow.protocol == IPPROTO_IGMP && packet.v4)
+		return heard(igmp_decide(skb, &packet, port), eth->h_dest);
+	if (port->kind == PORT_ENI && icmp_is_routers(&packet))
+		return DROP_CLAIM_ROUTER;
+	if (port->kind == PORT_ENI && packet.v4 &&
+	    packet_is_dhcp(&packet, DHCP_CLIENT, DHCP_SERVER))
+		return heard(dhcp_decide(skb, &packet, port), eth->h_dest);
+	if (port->kind == PORT_ENI && !packet.v4 &&
+	    packet_is_dhcp(&packet, DHCP6_CLIENT, DHCP6_SERVER))
+		return heard(dhcp6_decide(&packet, port), eth->h_dest);
 	if (!mac_equal(eth->h_dest, settings->gateway_mac))
 		return address_is_multicast(&packet.flow.destination) ? DROP_MULTICAST :
 									DROP_DST_MAC;
 	return unicast_decide(skb, &packet, port, route);
-}
-
-/* A question to the link comes by broadcast, by multicast, or straight to the gateway. */
-static __always_inline bool mac_hears_questions(const __u8 *mac)
-{
-	struct settings *settings = settings_get();
-
-	return mac[0] & 1 || (settings && mac_equal(mac, settings->gateway_mac));
 }
 
 /*
@@ -201,7 +290,7 @@ static __noinline enum fabric_reason fabric_decide(struct __sk_buff *skb, struct
 	route->vlan = port->vlan;
 	__builtin_memcpy(route->mac, port->mac, ETH_ALEN);
 	if (eth.h_proto == bpf_htons(ETH_P_ARP))
-		return mac_hears_questions(eth.h_dest) ? arp_decide(skb, port) : DROP_DST_MAC;
+		return heard(arp_decide(skb, port), eth.h_dest);
 	if (eth.h_proto == bpf_htons(ETH_P_IP) || eth.h_proto == bpf_htons(ETH_P_IPV6))
 		return ip_decide(skb, &eth, port, route);
 	return DROP_ETHERTYPE;
@@ -221,6 +310,8 @@ static __noinline enum fabric_reason fabric_act(struct __sk_buff *skb, enum fabr
 	if (reason == PASS_ANSWERED_ARP && arp_answer(skb, settings->gateway_mac))
 		return DROP_KERNEL;
 	if (reason == PASS_ANSWERED_ND && nd_answer(skb, settings->gateway_mac))
+		return DROP_KERNEL;
+	if (reason == PASS_ANSWERED_DHCP && dhcp_answer(skb, route->counted))
 		return DROP_KERNEL;
 	__builtin_memcpy(macs, route->mac, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, settings->gateway_mac, ETH_ALEN);

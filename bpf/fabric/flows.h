@@ -1,38 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * This file holds the memory that makes security groups stateful: flows that were allowed, datagrams whose
- * first fragment was seen, and the verdict on a packet that both give together with groups.h.
+ * This file holds the verdict of security groups on a packet, which sessions.h makes stateful, datagrams whose
+ * first fragment was seen, and what an ICMP error quotes.
  */
 #ifndef TERWAY_FABRIC_FLOWS_H
 #define TERWAY_FABRIC_FLOWS_H
 
 #include "fabric/groups.h"
+#include "fabric/sessions.h"
 
-#define SECOND	      1000000000ull
-#define FLOW_IDLE     (910 * SECOND) /* as long as ECS keeps an idle session */
-#define DATAGRAM_IDLE (30 * SECOND)  /* as long as Linux keeps a fragment */
+#define DATAGRAM_IDLE (30 * SECOND) /* as long as Linux keeps a fragment */
 
-static __always_inline void flow_reverse(const struct flow *flow, struct flow *reversed)
-{
-	__builtin_memset(reversed, 0, sizeof(*reversed));
-	reversed->source = flow->destination;
-	reversed->destination = flow->source;
-	reversed->source_port = flow->destination_port;
-	reversed->destination_port = flow->source_port;
-	reversed->protocol = flow->protocol;
-}
-
-static __always_inline bool flow_is_fresh(const struct flow_state *state, __u64 now)
-{
-	return state && now - state->seen < FLOW_IDLE;
-}
-
-static __always_inline void flow_remember(const struct flow *flow, __u32 epoch, __u64 now)
-{
-	struct flow_state state = {.seen = now, .epoch = epoch};
-
-	bpf_map_update_elem(&flows, flow, &state, BPF_ANY);
-}
+/* What one end of a flow says about a packet. */
+enum end_word {
+	END_REFUSES,
+	END_KNOWS,   /* of a session that it has */
+	END_ACCEPTS, /* by its groups, or because it has none */
+};
 
 static __always_inline void datagram_key(const struct packet *packet, struct datagram *key)
 {
@@ -44,94 +28,135 @@ static __always_inline void datagram_key(const struct packet *packet, struct dat
 		key->protocol = packet->flow.protocol;
 }
 
-static __noinline enum fabric_reason datagram_recall(const struct packet *packet)
+/*
+ * A fragment that overlaps the first could write over the header that the groups have judged (RFC 1858, RFC 3128,
+ * RFC 5722), so it goes nowhere. `port_id` is the sender's.
+ */
+static __noinline enum fabric_reason datagram_recall(const struct packet *packet, __u32 port_id)
 {
+	void *table = bpf_map_lookup_elem(&datagrams, &port_id);
 	struct datagram_state *state;
 	struct datagram key;
 
+	if (!table)
+		return DROP_FRAGMENT;
 	datagram_key(packet, &key);
-	state = bpf_map_lookup_elem(&datagrams, &key);
+	state = bpf_map_lookup_elem(table, &key);
 	if (!state || bpf_ktime_get_ns() - state->seen > DATAGRAM_IDLE)
+		return DROP_FRAGMENT;
+	if (!packet->quoted && packet->fragment_offset < state->first_end)
 		return DROP_FRAGMENT;
 	return state->accepted ? PASS_FORWARDED : DROP_GROUP;
 }
 
-static __noinline int datagram_remember(const struct packet *packet, bool accepted)
+/* Of two first fragments of one datagram the longer one counts. */
+static __noinline int datagram_remember(const struct packet *packet, __u32 port_id, bool accepted)
 {
+	void *table = bpf_map_lookup_elem(&datagrams, &port_id);
 	struct datagram_state state = {.seen = bpf_ktime_get_ns(), .accepted = accepted};
+	struct datagram_state *before;
 	struct datagram key;
 
+	if (!table)
+		return 0;
 	datagram_key(packet, &key);
-	return bpf_map_update_elem(&datagrams, &key, &state, BPF_ANY);
+	state.first_end = packet->end - packet->fragment_at;
+	before = bpf_map_lookup_elem(table, &key);
+	if (before && state.seen - before->seen <= DATAGRAM_IDLE &&
+	    before->first_end > state.first_end)
+		state.first_end = before->first_end;
+	return bpf_map_update_elem(table, &key, &state, BPF_ANY);
 }
 
 /*
- * Whether an ICMP error quotes a packet that its addressee sent and that was allowed. The error comes from
- * the far end or from any router on the way, so only the quote is asked.
+ * Whether an ICMP error quotes a packet that its addressee sent and that was allowed. The quote ends where the
+ * error does, or sooner if the quoted header says so. `destination` becomes where the quoted packet went.
  */
-static __noinline bool quote_is_of_allowed(struct __sk_buff *skb, const struct packet *packet)
+static __noinline bool quote_is_of_session(struct __sk_buff *skb, const struct packet *packet,
+					   __u32 port_id, struct address *destination)
 {
 	struct packet quote = {.quoted = 1, .end = packet->end};
-	bool v4 = address_is_v4(&packet->flow.source);
-	struct flow reversed;
-	__u64 now;
+	struct flow began;
 
-	if (packet_parse(skb, packet->transport + 8, v4, &quote) != PACKET_FINE)
+	if (packet_parse(skb, packet->transport + 8, packet->v4, &quote) != PACKET_FINE)
 		return false;
 	if (!address_equal(&quote.flow.source, &packet->flow.destination))
 		return false;
+	*destination = quote.flow.destination;
 	if (quote.part == PART_LATER)
-		return datagram_recall(&quote) == PASS_FORWARDED;
-	now = bpf_ktime_get_ns();
-	if (flow_is_fresh(bpf_map_lookup_elem(&flows, &quote.flow), now))
-		return true;
-	flow_reverse(&quote.flow, &reversed);
-	return flow_is_fresh(bpf_map_lookup_elem(&flows, &reversed), now);
+		return datagram_recall(&quote, port_id) == PASS_FORWARDED;
+	return session_find(&quote.flow, port_id, &began) != (void *)0;
 }
 
 /*
- * a flow that is known, in its own direction or as the reply	accepted
- * an ICMP error about one						accepted
- * a new one			if the groups of both ends accept it	accepted, and known from now on
- *
- * What was allowed before a change of rules or addresses is judged again, once, as it began: a flow that
- * both allow does not notice, of another this packet is dropped and the next counts as new.
+ * session of this epoch				known
+ * session of an earlier one, as it began		judged again, once: known, or refused and over
+ * no session, or SYN on one that has ended	the groups' word on this packet
  */
-static __noinline bool flow_accepted(struct __sk_buff *skb, const struct packet *packet,
-				     const struct port *source, const struct port *destination,
-				     __u32 epoch)
+static __noinline enum end_word end_judge(const struct flow *flow, const struct port *end,
+					  const struct port *peer, bool sends, __u8 flags)
 {
-	const struct port *first = source, *second = destination;
-	struct flow began = packet->flow, reversed;
-	__u64 now = bpf_ktime_get_ns();
-	struct flow_state *state = bpf_map_lookup_elem(&flows, &began);
+	struct settings *settings = settings_get();
+	const struct rule_range *range;
+	struct flow_state *state;
+	struct flow began;
+	bool forward = true;
 
-	if (!flow_is_fresh(state, now)) {
-		flow_reverse(&packet->flow, &reversed);
-		state = bpf_map_lookup_elem(&flows, &reversed);
-		if (flow_is_fresh(state, now)) {
-			began = reversed;
-			first = destination;
-			second = source;
-		} else {
-			state = (void *)0;
+	if (end->kind != PORT_ENI || !settings)
+		return END_ACCEPTS;
+	state = session_find(flow, end->id, &began);
+	if (state && state->idle == IDLE_TCP_ENDED && tcp_opens(flags)) {
+		session_end(&began, end->id);
+		state = (void *)0;
+	}
+	if (!state)
+		began = *flow;
+	else
+		forward = address_equal(&began.source, &flow->source) &&
+			  began.source_port == flow->source_port;
+	if (!state || state->epoch != settings->epoch) {
+		range = sends == forward ? &end->egress : &end->ingress;
+		if (!side_accepts(range, peer, sends ? &flow->destination : &flow->source,
+				  &began)) {
+			if (state)
+				session_end(&began, end->id);
+			return END_REFUSES;
 		}
 	}
-	if (state && state->epoch == epoch) {
-		if (now - state->seen > SECOND) /* spare the cache line */
-			state->seen = now;
-		return true;
+	if (!state)
+		return END_ACCEPTS;
+	state->epoch = settings->epoch;
+	session_follow(state, flags, forward, bpf_ktime_get_ns());
+	return END_KNOWS;
+}
+
+/*
+ * Both ends have a word. What both let pass begins a session at each end that has none, if it is a packet that
+ * may, and if there is room.
+ */
+static __noinline enum fabric_reason flow_judge(struct __sk_buff *skb, const struct packet *packet,
+						const struct port *source,
+						const struct port *destination, __u32 epoch)
+{
+	__u8 flags = tcp_flags(skb, packet);
+	enum end_word here, there;
+
+	here = end_judge(&packet->flow, source, destination, true, flags);
+	if (here == END_REFUSES)
+		return DROP_GROUP;
+	there = end_judge(&packet->flow, destination, source, false, flags);
+	if (there == END_REFUSES)
+		return DROP_GROUP;
+	if (!packet_opens(packet, flags))
+		return PASS_FORWARDED;
+	if (here == END_ACCEPTS && !session_begin(&packet->flow, source->id, epoch))
+		return DROP_SESSIONS;
+	if (there == END_ACCEPTS && !session_begin(&packet->flow, destination->id, epoch)) {
+		if (here == END_ACCEPTS)
+			session_end(&packet->flow, source->id);
+		return DROP_PEER_SESSIONS;
 	}
-	if (!state && icmp_is_error(packet->flow.protocol, packet->icmp_type) &&
-	    quote_is_of_allowed(skb, packet))
-		return true;
-	if (groups_accept(&began, first, second)) {
-		flow_remember(&began, epoch, now);
-		return true;
-	}
-	if (state)
-		bpf_map_delete_elem(&flows, &began);
-	return false;
+	return PASS_FORWARDED;
 }
 
 /* The groups' word on a packet, PASS_FORWARDED or a DROP_. */
@@ -140,16 +165,16 @@ static __always_inline enum fabric_reason flow_decide(struct __sk_buff *skb,
 						      const struct port *source,
 						      const struct port *destination, __u32 epoch)
 {
-	bool accepted;
+	enum fabric_reason reason;
 
 	if (source->kind == PORT_SERVICE || destination->kind == PORT_SERVICE)
 		return PASS_FORWARDED;
 	if (packet->part == PART_LATER)
-		return datagram_recall(packet);
-	accepted = flow_accepted(skb, packet, source, destination, epoch);
+		return datagram_recall(packet, source->id);
+	reason = flow_judge(skb, packet, source, destination, epoch);
 	if (packet->part == PART_FIRST)
-		datagram_remember(packet, accepted);
-	return accepted ? PASS_FORWARDED : DROP_GROUP;
+		datagram_remember(packet, source->id, reason == PASS_FORWARDED);
+	return reason;
 }
 
 #endif

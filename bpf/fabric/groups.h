@@ -8,6 +8,7 @@
 #define TERWAY_FABRIC_GROUPS_H
 
 #include "fabric/maps.h"
+#include "fabric/prefixes.h"
 #include "lib/packet.h"
 
 /* Nobody reads it: it makes BTF carry the enum to Python. */
@@ -79,21 +80,32 @@ __noinline int range_accepts(__u32 first, __u32 count)
 }
 
 /*
- * Whether one side's rules accept `flow`, whose far end is `address` on `peer`. A group as a rule's peer means the
- * addresses of its members: one that an ENI only forwards is in none.
+ * A group as a rule's peer means the addresses of its members, prefixes included. What an ENI only forwards is in
+ * none: neither foreign sources, nor what a route entry leads to.
  */
+static __always_inline bool address_is_members(const struct address *address,
+					       const struct port *port)
+{
+	struct home *home = bpf_map_lookup_elem(&assigned, address);
+	struct prefix_value *prefix;
+
+	if (home)
+		return home->port_id == port->id;
+	prefix = prefix_find(address);
+	return prefix && prefix->kind == PREFIX_ON_LINK && prefix->home.port_id == port->id;
+}
+
+/* Whether one side's rules accept `flow`, whose far end is `address` on `peer`. */
 static __noinline bool side_accepts(const struct rule_range *range, const struct port *peer,
 				    const struct address *address, const struct flow *flow)
 {
 	__u32 zero = 0;
 	struct rule_query *query = bpf_map_lookup_elem(&queries, &zero);
-	struct home *home;
 
 	if (!query)
 		return false;
 	query->address = *address;
-	home = bpf_map_lookup_elem(&assigned, address);
-	if (home && home->port_id == peer->id)
+	if (address_is_members(address, peer))
 		__builtin_memcpy(query->groups, peer->groups, sizeof(query->groups));
 	else
 		__builtin_memset(query->groups, 0, sizeof(query->groups));
@@ -102,20 +114,6 @@ static __noinline bool side_accepts(const struct rule_range *range, const struct
 	query->port_mask = protocol_has_ports(flow->protocol) ? 0xffff : 0;
 	query->protocol = flow->protocol;
 	return range_accepts(range->first, range->count);
-}
-
-/*
- * Whether a flow from `source` to `destination` may begin. Only ENIs have groups:
- * the outside accepts everything.
- */
-static __noinline bool groups_accept(const struct flow *flow, const struct port *source,
-				     const struct port *destination)
-{
-	if (source->kind == PORT_ENI &&
-	    !side_accepts(&source->egress, destination, &flow->destination, flow))
-		return false;
-	return destination->kind != PORT_ENI ||
-	       side_accepts(&destination->ingress, source, &flow->source, flow);
 }
 
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* This file holds the fabric's tables. Python writes all but flows, datagrams and the counts. */
+/*
+ * This file holds the fabric's tables. Python writes all but the counts and what is in the tables of an instance:
+ * its sessions and its datagrams, which nobody else can fill or push out.
+ */
 #ifndef TERWAY_FABRIC_MAPS_H
 #define TERWAY_FABRIC_MAPS_H
 
@@ -9,8 +12,8 @@
 
 #define PORTS_MAX     4096
 #define ADDRESSES_MAX 65536
-#define PREFIXES_MAX  1024
-#define FLOWS_MAX     65536
+#define PREFIXES_MAX  16384
+#define SESSIONS_MAX  250000
 #define DATAGRAMS_MAX 4096
 
 struct {
@@ -56,19 +59,56 @@ struct {
 	__type(value, struct settings);
 } settings SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, FLOWS_MAX);
+/* Nobody reads them: they make BTF carry the types of what lies in tables of tables. */
+const volatile struct flow_state flow_state_type = {};
+const volatile struct datagram_state datagram_state_type = {};
+const volatile struct flow flow_type = {};
+const volatile struct datagram datagram_type = {};
+
+/* The rows are made as they are needed, since few instances ever have as many sessions as they may. */
+struct session_table {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SESSIONS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct flow);
 	__type(value, struct flow_state);
-} flows SEC(".maps");
+};
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, PORTS_MAX);
+	__type(key, __u32);
+	__array(values, struct session_table);
+} sessions SEC(".maps");
+
+struct datagram_table {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, DATAGRAMS_MAX);
 	__type(key, struct datagram);
 	__type(value, struct datagram_state);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, PORTS_MAX);
+	__type(key, __u32);
+	__array(values, struct datagram_table);
 } datagrams SEC(".maps");
+
+/* When the sessions of a port's instance were last gone through for those that are over. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, PORTS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} swept SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PORTS_MAX);
+	__type(key, __u32);
+	__type(value, struct lease);
+} leases SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);

@@ -13,9 +13,27 @@ static __always_inline struct prefix_value *prefix_find(const struct address *ad
 	return bpf_map_lookup_elem(&prefixes, &key);
 }
 
-static __always_inline bool address_in_vpc(const struct address *address)
+/*
+ * The id of the port that has `address`: by itself, in a prefix of its own, or as the next hop of a route entry. 0 is
+ * nobody. What stays on a link is nobody's here.
+ */
+static __always_inline __u32 address_home(const struct address *address)
 {
-	return prefix_find(address) != (void *)0;
+	struct home *home = bpf_map_lookup_elem(&assigned, address);
+	struct prefix_value *prefix;
+
+	if (home)
+		return home->port_id;
+	if (address_stays_on_link(address))
+		return 0;
+	prefix = prefix_find(address);
+	return prefix ? prefix->home.port_id : 0;
+}
+
+/* What a route entry leads to is the VPC's as well, but for an entry that says where everything else goes. */
+static __always_inline bool prefix_is_inside(const struct prefix_value *found)
+{
+	return found && found->kind != PREFIX_DEFAULT;
 }
 
 static __always_inline bool address_on_link(const struct address *address)

@@ -17,15 +17,15 @@ enum fabric_reason {
 	/* An ARP request or a neighbour solicitation, answered with the gateway's MAC. */
 	PASS_ANSWERED_ARP = 1,
 	PASS_ANSWERED_ND = 2,
-	/* What hosts say to their link and a VPC has no ear for: address probes, announcements,
-	 * MLD, IGMP, router solicitations. Ends here, and is no fault. */
+	/* What hosts say to their link of themselves and a VPC has no ear for: address probes,
+	 * announcements, MLD, IGMP, router solicitations, DHCPv6. Ends here, and is no fault. */
 	PASS_CONTROL = 3,
 
 	/* The device is not a port of the fabric. */
 	DROP_NO_PORT = 4,
 	/* Too short, or lengths that contradict each other. */
 	DROP_MALFORMED = 5,
-	/* The frame's source, or the sender in ARP, is not the ENI's MAC. */
+	/* The frame's source, or the MAC in ARP, neighbour discovery or DHCP, is not the ENI's. */
 	DROP_SRC_MAC = 6,
 	/* Unicast to something else than the gateway's MAC. */
 	DROP_DST_MAC = 7,
@@ -50,10 +50,31 @@ enum fabric_reason {
 	DROP_NO_ROUTE = 16,
 	/* A security group says no. */
 	DROP_GROUP = 17,
-	/* A later fragment whose first one was not seen. */
+	/* A later fragment whose first one was not seen, or that overlaps it. */
 	DROP_FRAGMENT = 18,
 	/* The kernel refused to change the frame (out of memory). */
 	DROP_KERNEL = 19,
+
+	/* A DHCP client's message, answered as the VPC does. */
+	PASS_ANSWERED_DHCP = 20,
+	/* An ENI says by ARP or neighbour discovery that the gateway's address is its own. */
+	DROP_CLAIM_GATEWAY = 21,
+	/* An ENI says so of an address that it has not been assigned, or asks its link by one. */
+	DROP_CLAIM_ADDRESS = 22,
+	/* An ENI plays the router: a router advertisement, a redirect, a query of IGMP or MLD. */
+	DROP_CLAIM_ROUTER = 23,
+	/* An ENI plays the DHCP server. */
+	DROP_CLAIM_DHCP = 24,
+	/* Neighbour discovery that RFC 4861 has every host discard: hop limit, checksum, code, options. */
+	DROP_ND_INVALID = 25,
+	/* From an address to itself. */
+	DROP_LAND = 26,
+	/* An ICMP error that quotes no session of its addressee's, or comes from nobody on that session's way. */
+	DROP_ICMP_ERROR = 27,
+	/* A new session, and the sender's instance has as many as it may have. */
+	DROP_SESSIONS = 28,
+	/* A new session, and the addressee's instance has as many as it may have. */
+	DROP_PEER_SESSIONS = 29,
 
 	REASON_COUNT,
 };
@@ -92,10 +113,12 @@ struct port {
 	__u8 padding;
 	struct rule_range ingress;
 	struct rule_range egress;
+	__u32 instance; /* the same for all ENIs of an instance, and 0 for what is none's */
+	__u32 padding_2;
 	__u64 groups[GROUP_WORDS]; /* bit n: member of group n */
 };
 
-_Static_assert(sizeof(struct port) == 72, "no hole");
+_Static_assert(sizeof(struct port) == 80, "no hole");
 
 /* Value of `assigned`, keyed by address, and of `port_ids`. */
 struct home {
@@ -111,10 +134,25 @@ struct prefix {
 enum prefix_kind {
 	PREFIX_VPC = 0,	    /* inside the VPC, in no vSwitch */
 	PREFIX_ON_LINK = 1, /* inside a vSwitch */
+	PREFIX_ROUTED = 2,  /* outside the VPC, a route entry leads there */
+	PREFIX_DEFAULT = 3, /* everything else, if a route entry leads there */
 };
 
+/*
+ * `home` has every address of the prefix that is not in `assigned`: the ENI that was given the prefix, or the
+ * next hop of a route entry. 0 is nobody, or a next hop that is away.
+ */
 struct prefix_value {
 	enum prefix_kind kind;
+	struct home home;
+	struct address gateway; /* the vSwitch's; :: outside of one */
+};
+
+/* Value of `leases`, keyed by port id: what DHCP tells an ENI that has a primary IPv4 address. */
+struct lease {
+	__be32 address;
+	__be32 mask;
+	__be32 gateway;
 };
 
 enum rule_peer {
@@ -159,18 +197,20 @@ struct settings {
 
 _Static_assert(sizeof(struct settings) == 20, "no hole");
 
-/* Value of `flows`, keyed by struct flow in the direction of the first packet. */
+/* Value of an instance's sessions, keyed by struct flow in the direction of the first packet. */
 struct flow_state {
 	__u64 seen; /* nanoseconds since boot */
 	__u32 epoch;
-	__u32 padding;
+	__u16 idle; /* seconds without a packet after which it is over */
+	__u8 fins;  /* 1: its first direction has ended, 2: the other */
+	__u8 padding;
 };
 
-/* Value of `datagrams`, keyed by struct datagram. */
+/* Value of an instance's datagrams, keyed by struct datagram. */
 struct datagram_state {
 	__u64 seen;
 	__u32 accepted;
-	__u32 padding;
+	__u32 first_end; /* bytes of the datagram that its first fragment carried */
 };
 
 /* Value of `counters`, keyed by port id; key 0 counts DROP_NO_PORT. */

@@ -79,10 +79,13 @@ struct packet {
 	__u32 end;	       /* offset in the frame of the first byte behind the packet; of a quote
 				  the caller's, which is where the error ends */
 	__u16 transport;       /* offset of the transport header in the frame */
+	__u16 fragment_at;     /* of a fragment: offset in the frame of its part of the datagram */
+	__u16 fragment_offset; /* and where that part lies in the datagram */
 	__u8 part;	       /* enum packet_part */
 	__u8 icmp_type;	       /* if the protocol is ICMP or ICMPv6 */
 	__u8 transport_length; /* of the TCP or UDP header, else 0 */
-	__u8 quoted;	       /* set by the caller: an ICMP error's quote may end early */
+	__u8 quoted;	       /* set by the caller: an ICMP error's quote may end early, but is read
+				  no further than its own header says */
 	__u8 hop_limit;
 	__u8 options; /* 1: IPv4 options, or IPv6 extension headers besides the fragment's */
 	__u8 v4;      /* 1: IPv4, 0: IPv6, or nothing was read */
@@ -273,7 +276,7 @@ static __noinline int packet_parse_v4(struct __sk_buff *skb, __u32 at, struct pa
 		total = skb->len - at;
 	if (ip.version != 4 || header < sizeof(ip) || total < header)
 		return PACKET_MALFORMED;
-	if (!packet->quoted)
+	if (!packet->quoted || at + total < packet->end)
 		packet->end = at + total;
 	if (packet->end > skb->len || at + header > packet->end)
 		return PACKET_MALFORMED;
@@ -285,7 +288,9 @@ static __noinline int packet_parse_v4(struct __sk_buff *skb, __u32 at, struct pa
 	packet->options = header > sizeof(ip);
 	packet->identification = bpf_htonl(bpf_ntohs(ip.id));
 	packet->part = packet_part(fragment & IPV4_OFFSET, fragment & IPV4_MORE);
+	packet->fragment_offset = (fragment & IPV4_OFFSET) * 8;
 	packet->transport = at + header;
+	packet->fragment_at = packet->transport;
 	return packet_parse_transport(skb, packet);
 }
 
@@ -297,16 +302,15 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 		__be16 offset;
 		__be32 identification;
 	} extension;
-	__u32 cursor = at + sizeof(ip), step;
+	__u32 cursor = at + sizeof(ip), step, end;
 	__u8 next;
 
 	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
 		return PACKET_MALFORMED;
 	/* A GSO frame may be longer than 16 bits can say (BIG TCP, Linux 5.19). */
-	if (!packet->quoted)
-		packet->end = ip.payload_len || !skb->gso_size ?
-				      cursor + bpf_ntohs(ip.payload_len) :
-				      skb->len;
+	end = ip.payload_len || !skb->gso_size ? cursor + bpf_ntohs(ip.payload_len) : skb->len;
+	if (!packet->quoted || end < packet->end)
+		packet->end = end;
 	if (packet->end > skb->len || cursor > packet->end)
 		return PACKET_MALFORMED;
 	__builtin_memcpy(&packet->flow.source, &ip.saddr, sizeof(struct address));
@@ -328,6 +332,8 @@ static __noinline int packet_parse_v6(struct __sk_buff *skb, __u32 at, struct pa
 			__u32 fragment = bpf_ntohs(extension.offset);
 
 			packet->part = packet_part(fragment & IPV6_OFFSET, fragment & IPV6_MORE);
+			packet->fragment_offset = fragment & IPV6_OFFSET;
+			packet->fragment_at = cursor + 8;
 			packet->identification = extension.identification;
 			step = 8;
 		} else {

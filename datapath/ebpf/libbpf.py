@@ -193,6 +193,30 @@ class Object:
 # Maps, by descriptor.
 
 
+@dataclass(frozen=True, slots=True)
+class HashShape:
+    """A hash to be created. ``lru``: a full one forgets its oldest row; else it refuses new ones."""
+
+    name: str
+    key_size: int
+    value_size: int
+    max_entries: int
+    lru: bool = False
+
+
+def create_hash(shape: HashShape) -> int:
+    """A descriptor, owned by the caller, of a new map such as a map of maps holds. Raises KernelError.
+
+    One that refuses takes memory for the rows that it has, one that forgets for all that it may have.
+    """
+    options = _sized("struct bpf_map_create_opts")
+    options.map_flags = 0 if shape.lru else lib.BPF_F_NO_PREALLOC
+    kind = lib.BPF_MAP_TYPE_LRU_HASH if shape.lru else lib.BPF_MAP_TYPE_HASH
+    sizes = shape.key_size, shape.value_size, shape.max_entries
+    result = lib.bpf_map_create(kind, shape.name.encode(), *sizes, options)
+    return _checked(result, "create the map", shape.name)
+
+
 def map_lookup(fd: int, key: bytes, size: int) -> bytes | None:
     """The value of ``key``, ``size`` bytes as MapShape.lookup_size says; None if there is none."""
     value = ffi.new("char[]", size)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Generic, TypeVar
 
-from lab.cloud import errors
+from lab.cloud import errors, prefixes
 from lab.cloud.instance_types import instance_type
-from lab.cloud.model import IN_TRANSITION, Address, Eni, Instance
-from lab.cloud.quotas import Quotas
+from lab.cloud.model import IN_TRANSITION, Address, Eni, Instance, Network
+from lab.cloud.prefixes import PrefixAsk
+from lab.cloud.quotas import Growth, Quotas
 from lab.cloud.resources import Resources
 
 A = TypeVar("A", IPv4Address, IPv6Address)
@@ -78,10 +79,10 @@ class Assignments:
         resources = self._resources
         eni = self._changeable(eni_id)
         limit = self._limits(eni)[0]
-        if len(eni.ipv4) + ask.total > limit:
+        if eni.slots(4) + ask.total > limit:
             raise errors.too_many_ipv4(limit)
         check_addresses(resources, eni.vswitch_id, ask.addresses)
-        self._quotas.check_new_addresses(resources, eni.groups, ask.total)
+        self._quotas.check_new_addresses(resources, eni.groups, Growth(ipv4=ask.total))
         chosen = resources.take_ipv4(eni.vswitch_id, ask.count)
         resources.pools[eni.vswitch_id].v4.take_exactly(ask.addresses)
         resources.count_available(eni.vswitch_id)
@@ -93,9 +94,10 @@ class Assignments:
         resources = self._resources
         eni = self._changeable(eni_id)
         limit = self._limits(eni)[1]
-        if len(eni.ipv6) + ask.total > limit:
+        if eni.slots(6) + ask.total > limit:
             raise errors.too_many_ipv6(limit)
         check_addresses(resources, eni.vswitch_id, ask.addresses)
+        self._quotas.check_new_members(resources, eni.groups, Growth(ipv6=ask.total))
         chosen = resources.take_ipv6(eni.vswitch_id, ask.count)
         pool = resources.pools[eni.vswitch_id].v6
         if pool is not None:
@@ -104,10 +106,30 @@ class Assignments:
         resources.put_eni(replace(eni, ipv6=(*eni.ipv6, *given)))
         return given
 
-    def unassign(self, eni_id: str, addresses: Sequence[Address]) -> None:
-        """All of ``addresses`` or none. The primary one counts as not assigned: it leaves with its ENI."""
+    def assign_prefixes(self, eni_id: str, ask: PrefixAsk) -> tuple[Network, ...]:
         resources = self._resources
         eni = self._changeable(eni_id)
+        limit = self._limits(eni)[0 if ask.version == 4 else 1]
+        if eni.slots(ask.version) + ask.total > limit:
+            raise errors.too_many_ipv4(limit) if ask.version == 4 else errors.too_many_ipv6(limit)
+        more = {f"ipv{ask.version}_prefixes": ask.total}
+        self._quotas.check_new_addresses(resources, eni.groups, Growth(**more))
+        given = prefixes.choose(resources, eni.vswitch_id, ask)
+        prefixes.take(resources, eni.vswitch_id, given)
+        resources.put_eni(replace(eni, prefixes=(*eni.prefixes, *given)))
+        return given
+
+    def unassign(self, eni_id: str, addresses: Sequence[Address], blocks: Sequence[Network] = ()) -> None:
+        """All of ``addresses`` and ``blocks`` or none.
+
+        The primary address counts as not assigned, as it leaves with its ENI, and so does an address of a
+        prefix: a prefix leaves as a whole.
+        """
+        resources = self._resources
+        eni = self._changeable(eni_id)
+        for block in blocks:
+            if block not in eni.prefixes:
+                raise errors.address_not_assigned(str(block))
         for address in addresses:
             if address == eni.primary_ip or address not in eni.addresses:
                 raise errors.address_not_assigned(str(address))
@@ -117,9 +139,10 @@ class Assignments:
                 eni,
                 ipv4=tuple(a for a in eni.ipv4 if a not in leaving),
                 ipv6=tuple(a for a in eni.ipv6 if a not in leaving),
+                prefixes=tuple(prefix for prefix in eni.prefixes if prefix not in blocks),
             )
         )
-        resources.give_back(eni.vswitch_id, tuple(leaving))
+        resources.give_back(eni.vswitch_id, tuple(leaving), tuple(set(blocks)))
 
     def _changeable(self, eni_id: str) -> Eni:
         eni = self._resources.eni(eni_id)

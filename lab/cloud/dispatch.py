@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from lab.cloud import errors
+from lab.cloud import errors, route_errors
 from lab.cloud.actions import ACTIONS
 from lab.cloud.actions.action import Action, ActionCall, Answer, Api
 from lab.cloud.actions.parameters import Parameters
@@ -100,7 +100,7 @@ class Dispatcher:
             raise errors.unsupported_parameter(name, action.name)
 
     def _trouble(self, action: str, eni_id: str, parameters: Parameters, caller: str) -> _Trouble:
-        instances = {caller, parameters.text("InstanceId")}
+        instances = {caller, parameters.text("InstanceId"), parameters.text("NextHopId")}
         if eni_id and self._state.faults.listing():
             with self._state.transaction(writes=False):
                 eni = self._state.current.eni(eni_id)
@@ -135,7 +135,7 @@ class Dispatcher:
         return answer
 
     def _act(self, action: Action, parameters: Parameters, trouble: _Trouble) -> Answer:
-        self._take_time(parameters.text("NetworkInterfaceId") if action.writes else "", trouble.latency)
+        self._take_time(action, parameters, trouble.latency)
         if trouble.drop == Drop.BEFORE:
             raise _Dropped
         if trouble.error is not None:
@@ -147,20 +147,21 @@ class Dispatcher:
             raise _Dropped
         return answer
 
-    def _take_time(self, eni_id: str, seconds: float) -> None:
-        """A write to an ENI ("" is none) while a slow one is under way gets Operation.Conflict."""
+    def _take_time(self, action: Action, parameters: Parameters, seconds: float) -> None:
+        """A write to what a slow write is under way to gets Operation.Conflict, or the VPC's TaskConflict."""
+        written = parameters.text(action.one_at_a_time) if action.writes else ""
         with self._busy_lock:
-            if eni_id in self._busy:
-                raise errors.conflict(eni_id)
+            if written in self._busy:
+                raise errors.conflict(written) if action.api is Api.ECS else route_errors.busy()
             if not seconds:
                 return
-            if eni_id:
-                self._busy.add(eni_id)
+            if written:
+                self._busy.add(written)
         try:
             self._stopped.wait(seconds)
         finally:
             with self._busy_lock:
-                self._busy.discard(eni_id)
+                self._busy.discard(written)
 
 
 class _Dropped(Exception):

@@ -80,6 +80,15 @@ def vswitch_full(vswitch_id: str) -> ApiError:
     )
 
 
+def no_block(vswitch_id: str, length: int) -> ApiError:
+    """The code is that of a full vSwitch: callers have one remedy for both, another vSwitch."""
+    return ApiError(
+        "InvalidVSwitchId.IpNotEnough",
+        f'The specified VSwitch "{vswitch_id}" has no contiguous /{length} block of free addresses left.',
+        status=403,
+    )
+
+
 def address_not_in_vswitch(address: str, vswitch_id: str) -> ApiError:
     return ApiError(
         "InvalidVSwitchId.IpInvalid",

@@ -6,6 +6,7 @@ A view that lags reads the past; a transition that takes time is written into th
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +42,20 @@ class History(Generic[T]):
         """When the first change after ``time`` becomes true, None if there is none."""
         index = bisect_right(self._since, time + TOLERANCE)
         return self._since[index] if index < len(self._since) else None
+
+    def amend(self, since: float, change: Callable[[T], T]) -> None:
+        """``change`` what is true from ``since`` on, and what is on its way; what does not exist stays so."""
+        now, index = self.at(since), bisect_right(self._since, since)
+        for later in range(index, len(self._values)):
+            value = self._values[later]
+            self._values[later] = None if value is None else change(value)
+        if now is None:
+            return
+        if index and self._since[index - 1] == since:
+            self._values[index - 1] = change(now)
+        else:
+            self._since.insert(index, since)
+            self._values.insert(index, change(now))
 
     def rewrite(self, since: float, value: T | None) -> None:
         """Forget everything: every view, however late, sees ``value`` at once."""

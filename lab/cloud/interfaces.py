@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
-from lab.cloud import errors, trunks
+from lab.cloud import errors, prefixes, trunks
 from lab.cloud.assignments import Ask, check_addresses, limits_of
 from lab.cloud.instance_types import instance_type
-from lab.cloud.model import IN_TRANSITION, Eni, EniStatus, EniType, Instance, Tags
-from lab.cloud.quotas import Quotas
+from lab.cloud.model import IN_TRANSITION, Address, Eni, EniStatus, EniType, Instance, Network, Tags
+from lab.cloud.prefixes import PREFIX_SIZE, PrefixAsk
+from lab.cloud.quotas import Growth, Quotas, growth_of
 from lab.cloud.resources import Resources
 
 
@@ -41,10 +42,22 @@ class NewEni:
     description: str = ""
     tags: Tags = ()
     delete_on_release: bool = True
+    prefixes: tuple[PrefixAsk, ...] = ()
+    """At most one of each family."""
     source_dest_check: bool | None = None
     """None: as the lab's assumptions say."""
     resource_group_id: str = ""
     queue_number: int | None = None
+
+    def slots(self, version: int) -> int:
+        """What it asks for of an ENI's limit, the primary address included."""
+        addresses = 1 + self.ipv4.total if version == 4 else self.ipv6.total
+        return addresses + sum(ask.total for ask in self.prefixes if ask.version == version)
+
+    @property
+    def growth(self) -> Growth:
+        count = {ask.version: ask.total for ask in self.prefixes}
+        return Growth(1 + self.ipv4.total, self.ipv6.total, count.get(4, 0), count.get(6, 0), enis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +92,18 @@ class Interfaces:
     def create(self, new: NewEni) -> Eni:
         resources = self._resources
         vswitch = resources.vswitch(new.vswitch_id)
-        for group in new.groups:
-            resources.group(group)
-        count = 1 + new.ipv4.total
+        self._quotas.check_groups(resources, new.groups)
         most_ipv4, most_ipv6 = limits_of(None)
-        if count > most_ipv4:
+        if new.slots(4) > most_ipv4:
             raise errors.too_many_ipv4(most_ipv4)
-        if new.ipv6.total > most_ipv6:
+        if new.slots(6) > most_ipv6:
             raise errors.too_many_ipv6(most_ipv6)
         explicit = (*(() if new.primary_ip is None else (new.primary_ip,)), *new.ipv4.addresses)
         check_addresses(resources, new.vswitch_id, (*explicit, *new.ipv6.addresses))
         self._quotas.check_new_eni(resources)
-        self._quotas.check_new_addresses(resources, new.groups, count)
-        ipv4, ipv6 = self._take(new)
+        self._quotas.check_new_addresses(resources, new.groups, new.growth)
+        blocks = self._choose_prefixes(new, explicit)
+        ipv4, ipv6 = self._take(new, blocks)
         serial = resources.serial()
         eni = Eni(
             eni_id=f"eni-lab{serial:08d}",
@@ -109,6 +121,7 @@ class Interfaces:
             description=new.description,
             tags=new.tags,
             delete_on_release=new.delete_on_release,
+            prefixes=blocks,
             source_dest_check=self._checks(new.source_dest_check),
             resource_group_id=new.resource_group_id,
             queue_number=new.queue_number,
@@ -161,9 +174,9 @@ class Interfaces:
         if eni.eni_type == EniType.TRUNK and not kind.trunk:
             raise errors.wrong_type(eni, f"{kind.name} does not support trunk ENIs")
         trunks.check_room(kind, self.of_instance(place.instance_id), member=bool(place.trunk_id))
-        if len(eni.ipv4) > kind.ipv4_per_eni:
+        if eni.slots(4) > kind.ipv4_per_eni:
             raise errors.too_many_ipv4(kind.ipv4_per_eni)
-        if len(eni.ipv6) > kind.ipv6_per_eni:
+        if eni.slots(6) > kind.ipv6_per_eni:
             raise errors.too_many_ipv6(kind.ipv6_per_eni)
         bound = replace(
             eni,
@@ -211,20 +224,19 @@ class Interfaces:
         end = resources.now + resources.delays.delete
         resources.put_eni(replace(eni, status=EniStatus.DELETING))
         resources.end_eni(eni_id, since=end)
-        resources.later(end, lambda: resources.give_back(eni.vswitch_id, eni.addresses))
+        resources.later(end, lambda: resources.give_back(eni.vswitch_id, eni.addresses, eni.prefixes))
         resources.settle(resources.now)
 
     def modify(self, eni_id: str, change: EniChange) -> None:
         resources = self._resources
         eni = resources.eni(eni_id)
-        for group in change.groups or ():
-            resources.group(group)
+        self._quotas.check_groups(resources, change.groups or ())
         if eni.status in IN_TRANSITION:
             raise errors.conflict(eni_id)
         if change.queue_number is not None and eni.status != EniStatus.AVAILABLE:
             raise errors.wrong_state(eni, "Available")
         joined = [g for g in change.groups or () if g not in eni.groups]
-        self._quotas.check_new_members(resources, joined, len(eni.ipv4))
+        self._quotas.check_new_members(resources, joined, growth_of(eni))
         resources.put_eni(
             replace(
                 eni,
@@ -248,7 +260,7 @@ class Interfaces:
             history = resources.enis[eni.eni_id]
             if eni.eni_type == EniType.PRIMARY or eni.delete_on_release:
                 history.rewrite(resources.now, None)
-                resources.give_back(eni.vswitch_id, eni.addresses)
+                resources.give_back(eni.vswitch_id, eni.addresses, eni.prefixes)
             else:
                 history.rewrite(resources.now, _unbound(eni, EniStatus.AVAILABLE))
 
@@ -263,15 +275,27 @@ class Interfaces:
     def _checks(self, asked: bool | None) -> bool:
         return self._resources.spec.assumptions.new_enis_check_addresses if asked is None else asked
 
-    def _take(self, new: NewEni) -> tuple[tuple[IPv4Address, ...], tuple[IPv6Address, ...]]:
-        """All of the addresses of ``new`` or none; the explicit ones are known to be free."""
+    def _choose_prefixes(self, new: NewEni, explicit: Sequence[IPv4Address]) -> tuple[Network, ...]:
+        """Both families'; nothing is taken."""
+        beside: tuple[Address, ...] = (*explicit, *new.ipv6.addresses)
+        chosen = [
+            prefixes.choose(self._resources, new.vswitch_id, ask, beside=beside) for ask in new.prefixes
+        ]
+        return tuple(block for blocks in chosen for block in blocks)
+
+    def _take(
+        self, new: NewEni, blocks: Sequence[Network]
+    ) -> tuple[tuple[IPv4Address, ...], tuple[IPv6Address, ...]]:
+        """All of the addresses of ``new`` and ``blocks`` or none; the explicit ones are known to be free."""
         resources = self._resources
+        room = PREFIX_SIZE * sum(block.version == 4 for block in blocks)
         pools = resources.pools[new.vswitch_id]
         explicit = (*(() if new.primary_ip is None else (new.primary_ip,)), *new.ipv4.addresses)
-        if pools.v4.available < 1 + new.ipv4.total:
+        if pools.v4.available < 1 + new.ipv4.total + room:
             raise errors.vswitch_full(new.vswitch_id)
         if new.ipv6.total and pools.v6 is None:
             raise errors.ipv6_not_on(new.vswitch_id)
+        prefixes.take(resources, new.vswitch_id, blocks)
         pools.v4.take_exactly(explicit)
         primary = (new.primary_ip,) if new.primary_ip is not None else resources.take_ipv4(new.vswitch_id, 1)
         others = (*new.ipv4.addresses, *resources.take_ipv4(new.vswitch_id, new.ipv4.count))

@@ -5,7 +5,8 @@ Sources: Alibaba Cloud's page on instance metadata (items and examples), and how
 without IPv6 addresses. The gateway and the CIDR blocks are the vSwitch's and the VPC's, so they are there for
 each ENI of a vSwitch with IPv6: upstream's agent reads them of an ENI without address, and ends if it cannot.
 Members of a trunk ENI are not listed: they have no device, and upstream's agent takes all that are listed for
-its own.
+its own. ``ipv4-prefixes`` and ``ipv6-prefixes``: no page shows a value; they are written as the addresses
+of their family are, and do not exist for an ENI without (inferred).
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ def _eni_tree(spec: LabSpec, eni: Eni) -> Tree:
         "vswitch-cidr-block": str(vswitch.cidr),
         "vswitch-id": vswitch.vswitch_id,
     }
+    if eni.prefixes_of(4):
+        tree["ipv4-prefixes"] = json.dumps([str(p) for p in eni.prefixes_of(4)], separators=(",", ":"))
+    if eni.prefixes_of(6):
+        tree["ipv6-prefixes"] = f"[{','.join(str(p) for p in eni.prefixes_of(6))}]"
     if eni.ipv6:
         tree["ipv6s"] = f"[{','.join(str(address) for address in eni.ipv6)}]"
     if vswitch.cidr_v6 is not None:

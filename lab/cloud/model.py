@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class EniStatus(StrEnum):
@@ -70,6 +71,8 @@ class Eni:
     resource_group_id: str = ""
     queue_number: int | None = None
     """None: as many as the instance type gives by itself."""
+    prefixes: tuple[Network, ...] = ()
+    """Blocks of both families, none of whose addresses is in ``ipv4`` or ``ipv6``."""
 
     @property
     def shown_type(self) -> EniType:
@@ -85,6 +88,17 @@ class Eni:
     def addresses(self) -> tuple[Address, ...]:
         return (*self.ipv4, *self.ipv6)
 
+    def prefixes_of(self, version: int) -> tuple[Network, ...]:
+        return tuple(prefix for prefix in self.prefixes if prefix.version == version)
+
+    def slots(self, version: int) -> int:
+        """How much of an ENI's limit is used: an address and a prefix count as one each (documented)."""
+        return len(self.ipv4 if version == 4 else self.ipv6) + len(self.prefixes_of(version))
+
+    def has(self, address: Address) -> bool:
+        """By itself, or in a prefix."""
+        return address in self.addresses or any(address in prefix for prefix in self.prefixes)
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
@@ -99,3 +113,4 @@ class Instance:
     ram_role: str
     primary_eni: str
     created: float
+    tags: Tags = ()

@@ -6,15 +6,18 @@ Not thread-safe: ``lab.cloud.state`` holds the lock. Every write happens at ``no
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lab.cloud import errors
 from lab.cloud.addresses import AddressPool
 from lab.cloud.history import History
-from lab.cloud.model import Address, Eni, Instance
-from lab.spec import Delays, LabSpec, SecurityGroupSpec, VSwitchSpec
+from lab.cloud.model import Address, Eni, Instance, Network
+from lab.cloud.route_entry import RouteEntry
+from lab.spec import Delays, LabSpec, RuleSpec, SecurityGroupSpec, VSwitchSpec
 
 KEPT_SECONDS = 3600.0
 """How far back a view may look. A delay set to more than this shows the oldest state that is known."""
@@ -23,6 +26,7 @@ KEPT_SECONDS = 3600.0
 _SWEEP_SECONDS = 60.0
 
 T = TypeVar("T")
+AnyPool = AddressPool[IPv4Address] | AddressPool[IPv6Address]
 
 
 def _history(where: dict[str, History[T]], key: str) -> History[T]:
@@ -36,26 +40,31 @@ class VSwitchPools:
         self.v4: AddressPool[IPv4Address] = AddressPool(spec.cidr)
         self.v6: AddressPool[IPv6Address] | None = None if spec.cidr_v6 is None else AddressPool(spec.cidr_v6)
 
-    def of(self, address: Address) -> AddressPool[IPv4Address] | AddressPool[IPv6Address] | None:
+    def of(self, address: Address | Network) -> AnyPool | None:
         return self.v4 if address.version == 4 else self.v6
 
 
 class Resources:
     def __init__(self, spec: LabSpec, now: float) -> None:
         self.now = now
+        self.born = now
+        """When the VPC was made."""
         self.spec = spec
         self.delays: Delays = spec.delays
         self.enis: dict[str, History[Eni]] = {}
         self.instances: dict[str, History[Instance]] = {}
         self.groups: dict[str, History[SecurityGroupSpec]] = {}
+        self.routes: dict[str, History[RouteEntry]] = {}
+        """Custom entries of the VPC's table."""
         self.vswitches: dict[str, VSwitchSpec] = {v.vswitch_id: v for v in spec.vswitches}
         self.pools: dict[str, VSwitchPools] = {v.vswitch_id: VSwitchPools(v) for v in spec.vswitches}
         self.available: dict[str, History[int]] = {v.vswitch_id: History() for v in spec.vswitches}
         self._effects: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
         self._swept = now
+        self._rules = itertools.count(1)
         for group in spec.groups:
-            _history(self.groups, group.group_id).put(float("-inf"), group)
+            _history(self.groups, group.group_id).put(float("-inf"), self.identified(group))
         for vswitch_id, pools in self.pools.items():
             self.available[vswitch_id].put(float("-inf"), pools.v4.available)
 
@@ -71,6 +80,11 @@ class Resources:
 
     def all_enis(self) -> Iterator[Eni]:
         for history in self.enis.values():
+            if (found := history.at(self.now)) is not None:
+                yield found
+
+    def all_groups(self) -> Iterator[SecurityGroupSpec]:
+        for history in self.groups.values():
             if (found := history.at(self.now)) is not None:
                 yield found
 
@@ -132,6 +146,32 @@ class Resources:
         """Every view has it at once: an instance that runs was there before anybody could ask."""
         _history(self.instances, instance.instance_id).put(float("-inf"), instance)
 
+    def put_route(self, entry: RouteEntry, *, since: float | None = None) -> None:
+        history = _history(self.routes, entry.entry_id)
+        history.put(self.now if since is None else since, entry)
+        history.forget_before(self.now - KEPT_SECONDS)
+
+    def end_route(self, entry_id: str, *, since: float) -> None:
+        self.routes[entry_id].put(since, None)
+
+    def amend_eni(self, eni_id: str, change: Callable[[Eni], Eni]) -> None:
+        """``change`` it from now on, whatever it is about to become."""
+        self.enis[eni_id].amend(self.now, change)
+
+    def change_instance(self, instance: Instance) -> None:
+        self.instances[instance.instance_id].put(self.now, instance)
+
+    def identified(self, group: SecurityGroupSpec) -> SecurityGroupSpec:
+        """``group`` with ids for rules that have none."""
+        rules = (r if r.rule_id else self._identified(r) for r in group.rules)
+        return replace(group, rules=tuple(rules))
+
+    def _identified(self, rule: RuleSpec) -> RuleSpec:
+        return replace(rule, rule_id=f"sgr-lab{next(self._rules):08d}", created=self.now)
+
+    def end_group(self, group_id: str) -> None:
+        self.groups[group_id].put(self.now, None)
+
     def put_group(self, group: SecurityGroupSpec) -> None:
         history = _history(self.groups, group.group_id)
         history.put(self.now, group)
@@ -163,15 +203,22 @@ class Resources:
             raise errors.vswitch_full(vswitch_id)
         return tuple(pool.take(count))
 
-    def give_back(self, vswitch_id: str, addresses: tuple[Address, ...]) -> None:
+    def give_back(
+        self, vswitch_id: str, addresses: tuple[Address, ...], prefixes: tuple[Network, ...] = ()
+    ) -> None:
         for address in addresses:
             pool = self.pools[vswitch_id].of(address)
             if pool is not None:
                 pool.give_back(address)
+        for prefix in prefixes:
+            pool = self.pools[vswitch_id].of(prefix)
+            if pool is not None:
+                pool.give_back_block(prefix)
         self.count_available(vswitch_id)
 
     def _forget_the_gone(self) -> None:
-        """Drop ENIs that no view can still see."""
-        gone = [i for i, h in self.enis.items() if h.forget_before(self.now - KEPT_SECONDS)]
-        for eni_id in gone:
-            del self.enis[eni_id]
+        """Drop ENIs, route entries and groups that no view can still see."""
+        histories: tuple[dict[str, History[Any]], ...] = (self.enis, self.routes, self.groups)
+        for kept in histories:
+            for key in [k for k, h in kept.items() if h.forget_before(self.now - KEPT_SECONDS)]:
+                del kept[key]

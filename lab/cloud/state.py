@@ -24,6 +24,9 @@ from lab.cloud.interfaces import Interfaces
 from lab.cloud.model import Address, Instance
 from lab.cloud.quotas import Quotas
 from lab.cloud.resources import Resources
+from lab.cloud.route_table import RouteTable
+from lab.cloud.rules import Groups
+from lab.cloud.tagging import Tagging
 from lab.cloud.throttle import Throttle
 from lab.cloud.views import Json, Snapshot
 from lab.fabric.view import FabricView
@@ -47,6 +50,9 @@ class CloudState:
         self.resources = Resources(spec, clock.now())
         self.interfaces = Interfaces(self.resources, self.quotas)
         self.assignments = Assignments(self.resources, self.quotas)
+        self.route_table = RouteTable(self.resources, self.quotas)
+        self.groups = Groups(self.resources, self.quotas)
+        self.tagging = Tagging(self.resources)
         self._lock = threading.RLock()
         self._depth = 0
         self._written = False
@@ -129,7 +135,21 @@ class CloudState:
         """The id of the instance that has ``address`` on one of its ENIs, as the caller of a service."""
         with self.transaction(writes=False):
             wanted = ip_address(address)
-            return next((e.instance_id for e in self.current.enis() if wanted in e.addresses), "") or None
+            found = (e.instance_id for e in self.current.enis() if e.has(wanted))
+            return next(found, "") or self._behind(wanted)
+
+    def _behind(self, address: Address) -> str | None:
+        """The instance that the longest route entry leads to; none for what an entry for everything holds."""
+        holding = [
+            e
+            for e in self.current.route_entries()
+            if e.forwards and e.destination.prefixlen and address in e.destination
+        ]
+        if not holding:
+            return None
+        entry = max(holding, key=lambda e: e.destination.prefixlen)
+        eni = self.current.eni(self.current.next_hop(entry))
+        return eni.instance_id or None if eni is not None else None
 
     # --- the calls that came ---
 
@@ -191,8 +211,8 @@ class CloudState:
             group = self.resources.group(group_id)
             rules = tuple(rule for rule in group.rules if rule not in remove)
             group = replace(group, rules=rules + tuple(rule for rule in add if rule not in rules))
-            self.resources.put_group(group)
-            return group
+            self.groups.put(group)
+            return self.resources.group(group_id)
 
     def _create_instance(self, node: NodeSpec) -> str:
         instance_id = f"i-{node.name}"

@@ -14,7 +14,8 @@ from typing import Any
 from lab.cloud.history import History
 from lab.cloud.model import Eni, EniStatus, EniType, Instance
 from lab.cloud.resources import Resources
-from lab.fabric.view import Address, FabricView, Port, PortKind, Subnet
+from lab.cloud.route_entry import NextHopType, RouteEntry
+from lab.fabric.view import Address, FabricView, Port, PortKind, Route, Subnet
 from lab.spec import Delays, LabSpec, SecurityGroupSpec, gateway_of
 
 Json = dict[str, object]
@@ -58,6 +59,19 @@ class Snapshot:
             if (group := history.at(self._time)) is not None:
                 yield group
 
+    def route_entries(self) -> Iterator[RouteEntry]:
+        """The custom ones, in order of creation."""
+        for history in self._resources.routes.values():
+            if (entry := history.at(self._time)) is not None:
+                yield entry
+
+    def next_hop(self, entry: RouteEntry) -> str:
+        """The ENI that ``entry`` leads to, whatever its state; "" if the instance is gone."""
+        if entry.hop_type is NextHopType.NETWORK_INTERFACE:
+            return entry.hop_id
+        instance = self.instance(entry.hop_id)
+        return instance.primary_eni if instance is not None else ""
+
     def available(self, vswitch_id: str) -> int:
         """Free IPv4 addresses."""
         return self._resources.available[vswitch_id].at(self._time) or 0
@@ -84,6 +98,12 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
         vpc=(spec.cidr, spec.cidr_v6),
         groups=tuple(addresses.groups()),
         mtu=spec.mtu,
+        routes=tuple(
+            Route(entry.destination, _leads_to(spec, entry, addresses))
+            for entry in addresses.route_entries()
+            if entry.forwards
+        ),
+        sessions=spec.sessions,
     )
 
 
@@ -99,6 +119,7 @@ def _ports(spec: LabSpec, node: str, enis: Sequence[Eni], addresses: Snapshot) -
 
 
 def _port(eni: Eni, node: str, known: Eni | None) -> Port:
+    """Without ``known`` it is nobody's: its groups may be too new for ``addresses`` as well."""
     assigned: frozenset[Address] = frozenset(known.addresses) if known is not None else frozenset()
     return Port(
         port_id=eni.eni_id,
@@ -107,9 +128,19 @@ def _port(eni: Eni, node: str, known: Eni | None) -> Port:
         mac=eni.mac,
         forwards=not (known or eni).source_dest_check,
         addresses=assigned,
-        groups=frozenset(known.groups if known is not None else eni.groups),
+        prefixes=frozenset(known.prefixes if known is not None else ()),
+        groups=frozenset(known.groups if known is not None else ()),
         device="eth0" if eni.eni_type == EniType.PRIMARY else "",
+        primary=known.primary_ip if known is not None else None,
     )
+
+
+def _leads_to(spec: LabSpec, entry: RouteEntry, seen: Snapshot) -> str:
+    """The port that has what ``entry`` leads to; "" if it may not, or is not there."""
+    hop = seen.next_hop(entry)
+    eni = seen.eni(hop)
+    passes = spec.assumptions.route_entries_pass_check or (eni is not None and not eni.source_dest_check)
+    return hop if passes else ""
 
 
 def next_change(resources: Resources, now: float) -> float | None:
@@ -120,6 +151,7 @@ def next_change(resources: Resources, now: float) -> float | None:
         resources.instances.values(),
         resources.groups.values(),
         resources.available.values(),
+        resources.routes.values(),
     )
     upcoming = (
         change + delay
@@ -152,6 +184,7 @@ def describe_state(resources: Resources, snapshot: Snapshot) -> Json:
             for v in resources.vswitches.values()
         ],
         "groups": [asdict(group) for group in snapshot.groups()],
+        "routes": [_route_json(entry) for entry in snapshot.route_entries()],
     }
 
 
@@ -168,6 +201,15 @@ def _instance_json(instance: Instance, snapshot: Snapshot) -> Json:
     }
 
 
+def _route_json(entry: RouteEntry) -> Json:
+    return {
+        "id": entry.entry_id,
+        "destination": str(entry.destination),
+        "next_hop": entry.hop_id,
+        "status": str(entry.status),
+    }
+
+
 def _eni_json(eni: Eni) -> Json:
     return {
         "id": eni.eni_id,
@@ -179,6 +221,7 @@ def _eni_json(eni: Eni) -> Json:
         "vlan": eni.vlan or None,
         "vswitch": eni.vswitch_id,
         "addresses": [str(address) for address in eni.addresses],
+        "prefixes": [str(prefix) for prefix in eni.prefixes],
         "groups": list(eni.groups),
         "tags": dict(eni.tags),
         "description": eni.description,

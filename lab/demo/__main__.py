@@ -19,7 +19,7 @@ from lab.demo import report as reports
 from lab.demo import vitals
 from lab.demo.around import look_around
 from lab.demo.matrix import Outcome, cells
-from lab.demo.report import EniReport, NodeReport, PodReport, Report
+from lab.demo.report import EniReport, FaultReport, NodeReport, PodReport, Report
 from lab.messages import LabError
 from lab.nodes import agent
 from lab.sandbox import LabPod
@@ -131,7 +131,8 @@ def _report(lab: Lab, pods: Sequence[LabPod], outcomes: Sequence[Outcome]) -> Re
         )
         for p in pods
     )
-    return Report(tuple(nodes), reported, tuple(outcomes), lab.drops())
+    faults = tuple(FaultReport(**fault) for fault in lab.faults())
+    return Report(tuple(nodes), reported, tuple(outcomes), lab.drops(), faults)
 
 
 def _eni(eni: dict[str, Any]) -> EniReport:

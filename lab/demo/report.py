@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lab.demo.matrix import POD_TO_POD, Kind, Outcome, Packets, Path, Protocol
@@ -42,11 +42,27 @@ class PodReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultReport:
+    """Frames that the fabric dropped, by who sent them. ``node`` is "" if the ENI is gone."""
+
+    node: str
+    eni: str
+    reason: str
+    frames: int
+
+    @property
+    def poisons(self) -> bool:
+        """Whether the frames claimed an address or a part that is another's."""
+        return self.reason.startswith("claim_")
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     nodes: tuple[NodeReport, ...]
     pods: tuple[PodReport, ...]
     outcomes: tuple[Outcome, ...]
     fabric_drops: dict[str, int] = field(default_factory=dict)
+    faults: tuple[FaultReport, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -116,6 +132,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "pod_to_pod": {"ebpf": report.pod_to_pod.ebpf, "forwarded": report.pod_to_pod.forwarded},
         "adds_ms": [p.add_ms for p in report.pods],
         "fabric_drops": report.fabric_drops,
+        "faults": [asdict(fault) for fault in report.faults],
     }
 
 
@@ -126,7 +143,7 @@ def as_text(report: Report) -> str:
         _carried(report.pod_to_pod),
         _failures(report),
         _times(report.pods),
-        _drops(report.fabric_drops),
+        _drops(report),
         _daemons(report.nodes),
         _verdict(report),
     )
@@ -243,9 +260,21 @@ def _times(pods: Sequence[PodReport]) -> str:
     return "\n".join((title, *lines))
 
 
-def _drops(drops: dict[str, int]) -> str:
-    told = ", ".join(f"{reason} {count}" for reason, count in sorted(drops.items())) or "nothing"
-    return f"What the fabric dropped, by reason: {told}"
+def _drops(report: Report) -> str:
+    told = (
+        ", ".join(f"{reason} {count}" for reason, count in sorted(report.fabric_drops.items())) or "nothing"
+    )
+    lines = [f"What the fabric dropped, by reason: {told}"]
+    for fault in report.faults:
+        does = "poisons" if fault.poisons else "sent"
+        lines.append(
+            f"  {fault.node or 'a node'} {does}: {fault.eni}, {fault.reason}, {_frames(fault.frames)}"
+        )
+    return "\n".join(lines)
+
+
+def _frames(count: int) -> str:
+    return f"{count or 'no'} frame{'' if count == 1 else 's'}"
 
 
 def _daemons(nodes: Sequence[NodeReport]) -> str:
@@ -259,6 +288,7 @@ def _daemons(nodes: Sequence[NodeReport]) -> str:
 def _verdict(report: Report) -> str:
     good = sum(o.ok and not report.strayed(o) for o in report.outcomes)
     paths = f"{good} of {len(report.outcomes)} paths are good"
-    dropped = sum(report.fabric_drops.values())
-    drops = f"the fabric dropped {dropped or 'no'} frame{'' if dropped == 1 else 's'}"
-    return f"{'OK' if report.ok else 'NOT OK'}: {paths}, {drops}"
+    drops = f"the fabric dropped {_frames(sum(report.fabric_drops.values()))}"
+    liars = sorted({fault.node or fault.eni for fault in report.faults if fault.poisons})
+    poison = f", {' and '.join(liars)} poisoned" if liars else ""
+    return f"{'OK' if report.ok else 'NOT OK'}: {paths}, {drops}{poison}"

@@ -216,6 +216,14 @@ def _fabric_verbs(lab: RunningLab) -> Mapping[str, Handler]:
                 total.update(lab.fabric.drops(port.port_id))
         return dict(total)
 
+    def faults(_call: Call) -> Any:
+        owners = {port.port_id: port.owner for port in lab.view().ports}
+        return [
+            {"node": owners.get(port_id, ""), "eni": port_id, "reason": reason, "frames": frames}
+            for port_id, drops in lab.fabric.drops_by_port().items()
+            for reason, frames in drops.items()
+        ]
+
     def port_counters(_call: Call) -> Any:
         return {port.port_id: lab.fabric.counters(port.port_id) for port in lab.view().ports}
 
@@ -232,7 +240,13 @@ def _fabric_verbs(lab: RunningLab) -> Mapping[str, Handler]:
             messages.send(call.connection, {"ok": lab.fabric.device(port)})
             return write_pcap(file, tap.frames(count=None if count is None else int(count), stop=gone))
 
-    return {"counters": counters, "drops": drops, "port_counters": port_counters, "capture": capture}
+    return {
+        "counters": counters,
+        "drops": drops,
+        "faults": faults,
+        "port_counters": port_counters,
+        "capture": capture,
+    }
 
 
 def _writer(file: int) -> BinaryIO:

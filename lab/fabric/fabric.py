@@ -138,6 +138,12 @@ class Fabric:
         names = {reason.name for reason in self._tables.reasons if reason.is_drop}
         return {name: n for name, n in self.counters(port_id).items() if n and name in names}
 
+    def drops_by_port(self) -> dict[str, dict[str, int]]:
+        """``drops`` of every port that has some, those that are unplugged too, by port id."""
+        with self._lock:
+            found = {each: self.drops(each) for each in sorted(self._past.keys() | self._plugged.keys())}
+            return {port_id: drops for port_id, drops in found.items() if drops}
+
     def wire(self, on: bool) -> None:
         """Switch the offloads of both ends of every cable off (``True``) or on, also of those to come."""
         with self._lock:

@@ -1,8 +1,15 @@
 """Security groups as the fabric decides by them: pure, from groups to one ordered list per direction.
 
-The rules of all groups of an ENI are merged. Priority 1 comes first, and at one priority Drop before Accept,
-so the first rule that matches decides. Behind them stand the defaults of a basic group: members of a group
-with ``inner_accept`` reach each other, everything else may go out, and nothing else may come in.
+Members of a normal group with ``inner_accept`` reach each other, whatever the rules say. Then the rules
+of all groups of an ENI are merged. Priority 1 comes first, and at one priority Drop before Accept, so the
+first rule that matches decides. Behind them stand the defaults: nothing else comes in, and of a normal
+group everything else may go out, of an enterprise group nothing.
+
+Documented: the words of ModifySecurityGroupPolicy (inner access Accept is before custom rules, Drop
+behind them), of AuthorizeSecurityGroup (priorities), and of the page on security group rules (defaults of
+both kinds).
+Inferred: inner access of one common group is enough, whatever rules the other groups of the two ENIs
+have.
 """
 
 from __future__ import annotations
@@ -44,10 +51,15 @@ class Policy:
 def compile_policy(names: Iterable[str], groups: Mapping[str, SecurityGroupSpec]) -> Policy:
     """The policy of an ENI in the groups ``names``. Raises ViewError for what is no valid group or rule."""
     own = [_find(name, groups) for name in sorted(set(names))]
-    inner = tuple(FlowRule(group.group_id, accept=True) for group in own if group.inner_accept)
+    inner = tuple(
+        FlowRule(group.group_id, accept=True)
+        for group in own
+        if group.inner_accept and not group.is_enterprise
+    )
+    out = () if any(group.is_enterprise for group in own) else (FlowRule(None, accept=True),)
     return Policy(
-        ingress=_merged(own, "ingress") + inner,
-        egress=(*_merged(own, "egress"), FlowRule(None, accept=True)),
+        ingress=(*inner, *_merged(own, "ingress")),
+        egress=(*inner, *_merged(own, "egress"), *out),
     )
 
 
@@ -97,6 +109,12 @@ def _valid_direction(group: SecurityGroupSpec, rule: RuleSpec) -> str:
 
 def _invalid(group: SecurityGroupSpec, rule: RuleSpec, allowed: str) -> ViewError:
     return ViewError(f"security group {group.group_id!r}: {allowed}; the rule says {rule}")
+
+
+def peer_group(peer: str) -> str | None:
+    """The id of the group that a rule's peer is, None for a network."""
+    found = _peer(peer)
+    return found if isinstance(found, str) else None
 
 
 def _peer(text: str) -> IPv4Network | IPv6Network | str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from datapath.ebpf.table import Rows, Table
 from lab.fabric.policy import FlowRule
-from lab.fabric.view import Address
+from lab.fabric.view import Address, Subnet
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _ALL_ONES = (1 << 128) - 1
@@ -54,6 +54,14 @@ def prefix_keys(table: Table, networks: Sequence[IPv4Network | IPv6Network]) -> 
     keys["length"] = [prefix_length(n) for n in networks]
     keys["network"]["word"] = words(packed(n.network_address) for n in networks)
     return keys
+
+
+def lease(primary: IPv4Address, subnets: Sequence[Subnet]) -> tuple[int, int, int] | None:
+    """Address, mask and gateway of what DHCP answers; None for an address that is in no vSwitch."""
+    for subnet in subnets:
+        if isinstance(subnet.cidr, IPv4Network) and primary in subnet.cidr:
+            return int(primary), int(subnet.cidr.netmask), int(subnet.gateway)
+    return None
 
 
 def group_words(members: Iterable[int], count: int) -> list[int]:

@@ -16,10 +16,12 @@ from datapath.ebpf.btf import Btf
 from datapath.ebpf.table import Rows, Table, table
 from datapath.errors import KernelError
 from lab.fabric import rows
+from lab.fabric.blocks import Block, BlockKind, blocks
 from lab.fabric.errors import ViewError
 from lab.fabric.policy import FlowRule, Policy, compile_policy, referenced_groups
 from lab.fabric.reasons import Reason, reasons_of
-from lab.fabric.view import FabricView, Port, PortKind
+from lab.fabric.sessions import InstanceTables
+from lab.fabric.view import FabricView, Network, Port, PortKind
 from lab.spec import GATEWAY_MAC, VLANS
 
 _PROGRAM = "fabric_ingress"
@@ -27,6 +29,12 @@ _KIND_NAMES = {
     PortKind.ENI: "PORT_ENI",
     PortKind.SERVICE: "PORT_SERVICE",
     PortKind.OUTSIDE: "PORT_OUTSIDE",
+}
+_BLOCK_NAMES = {
+    BlockKind.VPC: "PREFIX_VPC",
+    BlockKind.ON_LINK: "PREFIX_ON_LINK",
+    BlockKind.ROUTED: "PREFIX_ROUTED",
+    BlockKind.DEFAULT: "PREFIX_DEFAULT",
 }
 _NOBODY = 0
 """The counters of frames from devices that are no port stand under this number."""
@@ -52,6 +60,7 @@ class Plan:
     policies: Mapping[frozenset[str], Policy]
     numbers: Mapping[str, int]
     """The bit of every group."""
+    blocks: Mapping[Network, Block]
 
 
 @dataclass(slots=True)
@@ -99,6 +108,8 @@ class Tables:
         self._assigned = _Synced(self._table("assigned"))
         self._prefixes = _Synced(self._table("prefixes"))
         self._rules = self._table("rules")
+        self._leases = _Synced(self._table("leases"))
+        self._instances = InstanceTables(self._object, self._btf)
         self._settings = self._table("settings")
         self._counters = self._table("counters")
         self._numbers: dict[str, int] = {}
@@ -109,6 +120,7 @@ class Tables:
         self.watch(_NOBODY)
 
     def close(self) -> None:
+        self._instances.close()
         self._object.close()
 
     def program_fd(self) -> int:
@@ -121,7 +133,7 @@ class Tables:
         numbers = self._number(referenced_groups(view.groups))
         self._require_room(policies)
         _require_unique(view)
-        return Plan(view, policies, numbers)
+        return Plan(view, policies, numbers, blocks(view))
 
     def watch(self, number: int) -> None:
         """Begin to count for a port, from zero."""
@@ -141,11 +153,13 @@ class Tables:
         """Make the maps what ``plan`` says, for the ports that have a device."""
         ports = [port for port in plan.view.ports if port.port_id in points]
         self._numbers = dict(plan.numbers)
+        self._instances.write({points[port.port_id].number: port for port in ports}, plan.view.sessions)
         changed = self._write_rules(plan, ports)
         changed |= self._write_ports(plan, ports, points)
         self._write_port_ids(ports, points)
-        self._write_prefixes(plan.view)
+        changed |= self._write_prefixes(plan, points)
         changed |= self._write_addresses(ports, points)
+        self._write_leases(plan.view, ports, points)
         if changed:
             self._epoch += 1
         self._write_settings(plan.view, _outside(ports, points))
@@ -156,8 +170,9 @@ class Tables:
         for homes in (self._assigned, self._port_ids):
             stay = [key for key, value in homes.rows.items() if _home(homes.table, value) not in gone]
             homes.keep(np.frombuffer(b"".join(stay), homes.table.key))
-        left = [int.from_bytes(key, "little") for key in self._ports.rows]
-        self._ports.keep(_index_keys(self._ports.table, [number for number in left if number not in gone]))
+        for synced in (self._ports, self._leases):
+            left = [int.from_bytes(key, "little") for key in synced.rows]
+            synced.keep(_index_keys(synced.table, [number for number in left if number not in gone]))
 
     def _table(self, name: str) -> Table:
         return table(self._object, name, self._btf)
@@ -215,6 +230,7 @@ class Tables:
             row["mac"] = np.frombuffer(rows.mac_bytes(port.mac), np.uint8)
             row["forwards"] = port.forwards
             row["kind"] = self._kinds[_KIND_NAMES[port.kind]]
+            row["instance"] = self._instances.number(port)
             row["ingress"] = (first, ingress)
             row["egress"] = (first + ingress, egress)
             numbers = (plan.numbers[name] for name in port.groups)
@@ -230,15 +246,17 @@ class Tables:
         self._port_ids.write(keys, values)
         self._port_ids.keep(keys)
 
-    def _write_prefixes(self, view: FabricView) -> None:
-        """A vSwitch lies in the VPC, so the longer prefix wins where both hold an address."""
-        target = self._prefixes.table
-        kinds = dict.fromkeys(view.vpc, self._prefix_kinds["PREFIX_VPC"])
-        kinds |= {subnet.cidr: self._prefix_kinds["PREFIX_ON_LINK"] for subnet in view.subnets}
-        keys, values = rows.prefix_keys(target, list(kinds)), target.values(len(kinds))
-        values["kind"] = list(kinds.values())
-        self._prefixes.write(keys, values)
-        self._prefixes.keep(keys)
+    def _write_prefixes(self, plan: Plan, points: Mapping[str, AttachPoint]) -> bool:
+        """True if anything leads elsewhere than before. Number 0 is nobody's."""
+        target, wanted = self._prefixes.table, plan.blocks
+        keys, values = rows.prefix_keys(target, list(wanted)), target.values(len(wanted))
+        values["kind"] = [self._prefix_kinds[_BLOCK_NAMES[block.kind]] for block in wanted.values()]
+        gateways = {subnet.cidr: rows.packed(subnet.gateway) for subnet in plan.view.subnets}
+        values["gateway"]["word"] = rows.words(gateways.get(cidr, bytes(16)) for cidr in wanted)
+        homes = (points.get(block.port_id) for block in wanted.values())
+        values["home"]["port_id"] = [0 if point is None else point.number for point in homes]
+        changed = self._prefixes.write(keys, values)
+        return self._prefixes.keep(keys) or changed
 
     def _write_addresses(self, ports: Sequence[Port], points: Mapping[str, AttachPoint]) -> bool:
         target = self._assigned.table
@@ -247,6 +265,21 @@ class Tables:
         values["port_id"] = [number for _, number in homes]
         changed = self._assigned.write(keys, values)
         return self._assigned.keep(keys) or changed
+
+    def _write_leases(
+        self, view: FabricView, ports: Sequence[Port], points: Mapping[str, AttachPoint]
+    ) -> None:
+        target = self._leases.table
+        leases = {
+            points[port.port_id].number: row
+            for port in ports
+            if port.primary is not None and (row := rows.lease(port.primary, view.subnets)) is not None
+        }
+        keys, values = _index_keys(target, list(leases)), target.values(len(leases))
+        for value, lease in zip(values, leases.values(), strict=True):
+            value["address"], value["mask"], value["gateway"] = lease
+        self._leases.write(keys, values)
+        self._leases.keep(keys)
 
     def _write_settings(self, view: FabricView, outside: int) -> None:
         row = self._settings.values(1)
@@ -286,6 +319,9 @@ def _require_unique(view: FabricView) -> None:
         for address in port.addresses:
             if owner.setdefault(address, port.port_id) != port.port_id:
                 raise ViewError(f"{address} is assigned to ports {owner[address]} and {port.port_id}")
+        for prefix in port.prefixes:
+            if owner.setdefault(prefix, port.port_id) != port.port_id:
+                raise ViewError(f"{prefix} is given to ports {owner[prefix]} and {port.port_id}")
 
 
 def _require_trunks(view: FabricView) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from lab.spec import SecurityGroupSpec
+from lab.spec import SESSIONS, SecurityGroupSpec
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class PortKind(StrEnum):
@@ -37,18 +38,30 @@ class Port:
     owner: str
     mac: str
     addresses: frozenset[Address] = frozenset()
+    prefixes: frozenset[Network] = frozenset()
+    """Whole blocks that it has beside ``addresses``, each inside a subnet."""
     groups: frozenset[str] = frozenset()
     device: str = ""
     trunk: str = ""
     vlan: int = 0
     forwards: bool = False
     """Its SourceDestCheck is off: it sends from, and is routed, addresses that are not its own."""
+    primary: IPv4Address | None = None
+    """What DHCP tells an ENI; None: it gets no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    cidr: IPv4Network | IPv6Network
+    cidr: Network
     gateway: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A custom route entry: ``port_id`` is its next hop, which drops everything while it has no port."""
+
+    destination: Network
+    port_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,11 @@ class FabricView:
     ports: tuple[Port, ...]
     subnets: tuple[Subnet, ...]
     """The vSwitches: the fabric answers ARP and ND for every address in them."""
-    vpc: tuple[IPv4Network | IPv6Network, ...]
+    vpc: tuple[Network, ...]
     """Inside these an unassigned destination is a drop; outside these it is the outside port's."""
     groups: tuple[SecurityGroupSpec, ...]
     mtu: int = 1500
+    routes: tuple[Route, ...] = ()
+    """Each destination once. A subnet wins over an entry that holds it, as its own route is longer."""
+    sessions: int = SESSIONS
+    """How many an instance may have at once, all its ENIs together."""

@@ -380,7 +380,7 @@ def _read_v4(data: bytes, arrival: Arrival | None) -> Seen:
         total = len(data)
     if data[0] >> 4 != 4 or header < 20 or total < header:
         raise Malformed
-    end = len(data) if arrival is None else total
+    end = min(total, len(data)) if arrival is None else total
     if end > len(data) or header > end:
         raise Malformed
     word = int.from_bytes(data[6:8], "big")
@@ -401,7 +401,9 @@ def _read_v6(data: bytes, arrival: Arrival | None) -> Seen:
         raise Malformed
     length = int.from_bytes(data[4:6], "big")
     end = 40 + length
-    if arrival is None or (length == 0 and arrival.gso_size):
+    if arrival is None:
+        end = min(end, len(data))
+    elif length == 0 and arrival.gso_size:
         end = len(data)
     if end > len(data):
         raise Malformed

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from lab.cloud.actions import assign, describe_enis, enis, groups, instances, vswitches
+from lab.cloud.actions import (
+    assign,
+    describe_enis,
+    describe_routes,
+    enis,
+    groups,
+    instances,
+    new_groups,
+    route_entries,
+    rules,
+    tags,
+    vpcs,
+    vswitches,
+)
 from lab.cloud.actions.action import Action, Api
 
 ACTIONS: dict[tuple[Api, str], Action] = {
@@ -10,9 +23,15 @@ ACTIONS: dict[tuple[Api, str], Action] = {
     for action in (
         *assign.ACTIONS,
         *describe_enis.ACTIONS,
+        *describe_routes.ACTIONS,
         *enis.ACTIONS,
         *groups.ACTIONS,
         *instances.ACTIONS,
+        *new_groups.ACTIONS,
+        *route_entries.ACTIONS,
+        *rules.ACTIONS,
+        *tags.ACTIONS,
+        *vpcs.ACTIONS,
         *vswitches.ACTIONS,
     )
 }

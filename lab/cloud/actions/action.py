@@ -48,6 +48,8 @@ class Action:
     api: Api = Api.ECS
     takes: frozenset[str] | None = None
     refused: frozenset[str] = frozenset()
+    one_at_a_time: str = "NetworkInterfaceId"
+    """The parameter that names what a write changes: two writes to one of them at once are a conflict."""
 
     def unsupported(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that a call may not have, in order."""

@@ -1,4 +1,4 @@
-"""How a call asks for addresses: by count or by name, never both, and never by prefix yet."""
+"""How a call asks for addresses: by count or by name, never both."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lab.cloud import errors
-from lab.cloud.actions import paging
+from lab.cloud.actions import paging, tags
 from lab.cloud.actions.action import Action, ActionCall, Answer
 from lab.cloud.actions.eni_answers import attachment, described_eni
 from lab.cloud.actions.parameters import Parameters
@@ -14,7 +14,6 @@ from lab.cloud.trunks import members_of
 
 _MOST_RESULTS = 500
 _MOST_IDS = 100
-_MOST_TAGS = 20
 
 _EXACT: dict[str, Callable[[Eni], str]] = {
     "InstanceId": lambda eni: eni.instance_id,
@@ -62,11 +61,9 @@ def _order(eni: Eni) -> str:
 
 
 def _filter(p: Parameters, vpc_id: str) -> Callable[[Eni], bool]:
-    ids, tags = p.listing("NetworkInterfaceId"), p.tags()
+    ids, asked = p.listing("NetworkInterfaceId"), tags.wanted(p)
     if len(ids) > _MOST_IDS:
         raise errors.invalid_parameter("NetworkInterfaceId", f"at most {_MOST_IDS} in one call")
-    if len(tags) > _MOST_TAGS:
-        raise errors.invalid_parameter("Tag", f"at most {_MOST_TAGS} in one call")
     addresses = frozenset((*p.ipv4_list("PrivateIpAddress"), *p.ipv6_list("Ipv6Address")))
     exact = [(read, p.text(name)) for name, read in _EXACT.items() if p.text(name)]
     group, other_vpc = p.text("SecurityGroupId"), p.text("VpcId") not in ("", vpc_id)
@@ -78,15 +75,10 @@ def _filter(p: Parameters, vpc_id: str) -> Callable[[Eni], bool]:
             and (not group or group in eni.groups)
             and (not addresses or not addresses.isdisjoint(eni.addresses))
             and all(read(eni) == value for read, value in exact)
-            and all(_has_tag(eni, key, value) for key, value in tags)
+            and tags.match(eni.tags, asked)
         )
 
     return wanted
-
-
-def _has_tag(eni: Eni, key: str, value: str) -> bool:
-    """A filter without a value asks for the key alone."""
-    return any(k == key and value in ("", v) for k, v in eni.tags)
 
 
 _FILTERS = frozenset(

@@ -24,8 +24,8 @@ def address_sets(eni: Eni) -> Answer:
             ]
         },
         "Ipv6Sets": {"Ipv6Set": [{"Ipv6Address": str(address)} for address in eni.ipv6]},
-        "Ipv4PrefixSets": {"Ipv4PrefixSet": []},
-        "Ipv6PrefixSets": {"Ipv6PrefixSet": []},
+        "Ipv4PrefixSets": {"Ipv4PrefixSet": [{"Ipv4Prefix": str(p)} for p in eni.prefixes_of(4)]},
+        "Ipv6PrefixSets": {"Ipv6PrefixSet": [{"Ipv6Prefix": str(p)} for p in eni.prefixes_of(6)]},
     }
 
 

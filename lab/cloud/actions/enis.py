@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.cloud import errors
+from lab.cloud.actions import prefixes, tags
 from lab.cloud.actions.action import Action, ActionCall, Answer
 from lab.cloud.actions.asks import exclusive
 from lab.cloud.actions.eni_answers import eni_answer
@@ -23,25 +24,31 @@ def create(call: ActionCall) -> Answer:
     vswitch_id = p.required("VSwitchId")
     if p.text("NetworkInterfaceTrafficMode", "Standard") != "Standard":
         raise errors.unsupported_parameter("NetworkInterfaceTrafficMode", "CreateNetworkInterface")
+    ipv4 = exclusive(
+        "SecondaryPrivateIpAddressCount",
+        p.integer("SecondaryPrivateIpAddressCount", low=1, high=_MOST_SECONDARY),
+        p.ipv4_list("PrivateIpAddress"),
+    )
+    ipv6 = exclusive(
+        "Ipv6AddressCount",
+        p.integer("Ipv6AddressCount", low=1, high=_MOST_IPV6),
+        p.ipv6_list("Ipv6Address"),
+    )
+    blocks = prefixes.asked(p, 4), prefixes.asked(p, 6)
+    prefixes.refuse_mixture(blocks[0], ipv4.total)
+    prefixes.refuse_mixture(blocks[1], ipv6.total)
     eni = call.state.interfaces.create(
         NewEni(
             vswitch_id=vswitch_id,
             groups=_groups(p),
             primary_ip=p.ipv4("PrimaryIpAddress"),
-            ipv4=exclusive(
-                "SecondaryPrivateIpAddressCount",
-                p.integer("SecondaryPrivateIpAddressCount", low=1, high=_MOST_SECONDARY),
-                p.ipv4_list("PrivateIpAddress"),
-            ),
-            ipv6=exclusive(
-                "Ipv6AddressCount",
-                p.integer("Ipv6AddressCount", low=1, high=_MOST_IPV6),
-                p.ipv6_list("Ipv6Address"),
-            ),
+            ipv4=ipv4,
+            ipv6=ipv6,
+            prefixes=blocks,
             eni_type=_type(p),
             name=p.text("NetworkInterfaceName"),
             description=p.text("Description"),
-            tags=p.tags(),
+            tags=tags.of_a_new_resource(p),
             delete_on_release=p.boolean("DeleteOnRelease") is not False,
             source_dest_check=p.boolean("SourceDestCheck"),
             resource_group_id=p.text("ResourceGroupId"),
@@ -129,6 +136,10 @@ _NEW = frozenset(
         "SecondaryPrivateIpAddressCount",
         "Ipv6Address",
         "Ipv6AddressCount",
+        "Ipv4Prefix",
+        "Ipv4PrefixCount",
+        "Ipv6Prefix",
+        "Ipv6PrefixCount",
     }
 )
 

@@ -1,24 +1,29 @@
-"""DescribeSecurityGroups and DescribeSecurityGroupAttribute."""
+"""DescribeSecurityGroups and DescribeSecurityGroupAttribute, on the lagging view."""
 
 from __future__ import annotations
 
 from lab.cloud import errors
-from lab.cloud.actions import paging
+from lab.cloud.actions import paging, rule_parameters, tags
 from lab.cloud.actions.action import Action, ActionCall, Answer
+from lab.cloud.actions.eni_answers import timestamp
 from lab.spec import RuleSpec, SecurityGroupSpec
 
 _MOST_RESULTS = 100
+_MOST_RULES = 1000
 
 
 def describe_groups(call: ActionCall) -> Answer:
     p = call.parameters
-    ids, one = p.json_list("SecurityGroupIds"), p.text("SecurityGroupId")
+    ids, one, asked = p.json_list("SecurityGroupIds"), p.text("SecurityGroupId"), tags.wanted(p)
     found = [
         group
         for group in call.state.described.groups()
         if (ids is None or group.group_id in ids)
         and one in ("", group.group_id)
         and p.text("VpcId") in ("", call.state.spec.vpc_id)
+        and p.text("SecurityGroupName") in ("", _name(group))
+        and p.text("SecurityGroupType") in ("", group.kind)
+        and tags.match(group.tags, asked)
     ]
     page, which = paging.either(found, p, key=lambda g: g.group_id, most=_MOST_RESULTS)
     return {
@@ -29,15 +34,20 @@ def describe_groups(call: ActionCall) -> Answer:
 
 
 def describe_group(call: ActionCall) -> Answer:
-    group_id = call.parameters.required("SecurityGroupId")
-    direction = call.parameters.text("Direction", "all")
+    """All rules, or a page of them for a call that asks for one. NicType is intranet, whatever it says."""
+    p = call.parameters
+    group_id, direction = p.required("SecurityGroupId"), p.text("Direction", "all")
     for group in call.state.described.groups():
         if group.group_id == group_id:
             rules = [r for r in group.rules if direction in ("all", r.direction)]
+            page, token = paging.by_token(
+                rules, p, key=lambda r: r.rule_id, most=_MOST_RULES, usual=_MOST_RULES
+            )
             return _group(call, group) | {
                 "RegionId": call.state.spec.region,
                 "InnerAccessPolicy": "Accept" if group.inner_accept else "Drop",
-                "Permissions": {"Permission": [_rule(rule) for rule in rules]},
+                "Permissions": {"Permission": [_rule(rule) for rule in page]},
+                "NextToken": token,
             }
     raise errors.group_not_found(group_id)
 
@@ -45,29 +55,26 @@ def describe_group(call: ActionCall) -> Answer:
 def _group(call: ActionCall, group: SecurityGroupSpec) -> Answer:
     return {
         "SecurityGroupId": group.group_id,
-        "SecurityGroupName": group.group_id,
-        "SecurityGroupType": "normal",
+        "SecurityGroupName": _name(group),
+        "Description": group.description,
+        "SecurityGroupType": group.kind,
         "VpcId": call.state.spec.vpc_id,
-        "Tags": {"Tag": []},
+        "RuleCount": len(group.rules),
+        "Tags": tags.answer(group.tags),
     }
 
 
+def _name(group: SecurityGroupSpec) -> str:
+    return group.name or group.group_id
+
+
 def _rule(rule: RuleSpec) -> Answer:
-    """The peer's field depends on the direction and on whether it is a group, an IPv4 or an IPv6 CIDR."""
-    side = "Source" if rule.direction == "ingress" else "Dest"
-    if "/" not in rule.peer:
-        peer = {f"{side}GroupId": rule.peer}
-    elif ":" in rule.peer:
-        peer = {f"Ipv6{side}CidrIp": rule.peer}
-    else:
-        peer = {f"{side}CidrIp": rule.peer}
     return {
+        "SecurityGroupRuleId": rule.rule_id,
         "Direction": rule.direction,
-        "Policy": rule.policy,
-        "IpProtocol": rule.protocol,
-        "PortRange": f"{rule.ports[0]}/{rule.ports[1]}",
-        "Priority": str(rule.priority),
-        **peer,
+        "NicType": "intranet",
+        "CreateTime": timestamp(rule.created),
+        **rule_parameters.words(rule),
     }
 
 
@@ -75,11 +82,15 @@ ACTIONS = (
     Action(
         "DescribeSecurityGroups",
         describe_groups,
-        takes=frozenset({"SecurityGroupIds", "SecurityGroupId", "VpcId"})
+        takes=frozenset(
+            {"SecurityGroupIds", "SecurityGroupId", "VpcId", "SecurityGroupName", "SecurityGroupType", "Tag"}
+        )
         | paging.BY_TOKEN
         | paging.BY_NUMBER,
     ),
     Action(
-        "DescribeSecurityGroupAttribute", describe_group, takes=frozenset({"SecurityGroupId", "Direction"})
+        "DescribeSecurityGroupAttribute",
+        describe_group,
+        takes=frozenset({"SecurityGroupId", "Direction", "NicType"}) | paging.BY_TOKEN,
     ),
 )

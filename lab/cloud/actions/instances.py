@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.cloud import errors
-from lab.cloud.actions import paging
+from lab.cloud.actions import paging, tags
 from lab.cloud.actions.action import Action, ActionCall, Answer
 from lab.cloud.actions.eni_answers import timestamp
 from lab.cloud.instance_types import INSTANCE_TYPES, InstanceType
@@ -30,7 +30,7 @@ def describe_types(call: ActionCall) -> Answer:
 
 def describe_instances(call: ActionCall) -> Answer:
     p, seen = call.parameters, call.state.described
-    ids = p.json_list("InstanceIds")
+    ids, asked = p.json_list("InstanceIds"), tags.wanted(p)
     found = [
         instance
         for instance in seen.instances()
@@ -39,6 +39,7 @@ def describe_instances(call: ActionCall) -> Answer:
         and p.text("ZoneId") in ("", instance.zone)
         and p.text("InstanceName") in ("", instance.name)
         and p.text("VpcId") in ("", call.state.spec.vpc_id)
+        and tags.match(instance.tags, asked)
     ]
     page, which = paging.either(found, p, key=lambda i: i.instance_id, most=_MOST_RESULTS)
     return {
@@ -90,6 +91,7 @@ def _instance(call: ActionCall, instance: Instance, seen: Snapshot) -> Answer:
         "InstanceNetworkType": "vpc",
         "CreationTime": timestamp(instance.created),
         "SecurityGroupIds": {"SecurityGroupId": list(instance.groups)},
+        "Tags": tags.answer(instance.tags),
         "VpcAttributes": {
             "VpcId": spec.vpc_id,
             "VSwitchId": instance.vswitch_id,
@@ -118,7 +120,7 @@ ACTIONS = (
     Action(
         "DescribeInstances",
         describe_instances,
-        takes=frozenset({"InstanceIds", "VSwitchId", "ZoneId", "InstanceName", "VpcId"})
+        takes=frozenset({"InstanceIds", "VSwitchId", "ZoneId", "InstanceName", "VpcId", "Tag"})
         | paging.BY_TOKEN
         | paging.BY_NUMBER,
     ),

@@ -21,13 +21,19 @@ BY_NUMBER = frozenset({"PageNumber", "PageSize"})
 
 
 def by_token(
-    items: Sequence[T], parameters: Parameters, *, key: Callable[[T], str], most: int, usual: int
+    items: Sequence[T],
+    parameters: Parameters,
+    *,
+    key: Callable[[T], str],
+    most: int,
+    usual: int,
+    size_name: str = "MaxResults",
 ) -> tuple[Sequence[T], str]:
     """One page of ``items`` and the token of the next, "" if it is the last.
 
     ``most`` bounds MaxResults and ``usual`` is its default. Raises InvalidParameter for a foreign token.
     """
-    size = parameters.integer("MaxResults", low=1, high=most) or usual
+    size = parameters.integer(size_name, low=1, high=most) or usual
     token = parameters.text("NextToken")
     ordered = sorted(items, key=key)
     if token:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.cloud.actions import paging
 from lab.cloud.actions.action import Action, ActionCall, Answer, Api
+from lab.cloud.route_entry import table_id
 from lab.cloud.views import Snapshot
 from lab.spec import LabSpec, VSwitchSpec
 
@@ -42,6 +43,7 @@ def _vswitch(vswitch: VSwitchSpec, spec: LabSpec, seen: Snapshot) -> Answer:
         "EnabledIpv6": vswitch.cidr_v6 is not None,
         "AvailableIpAddressCount": seen.available(vswitch.vswitch_id),
         "IsDefault": False,
+        "RouteTable": {"RouteTableId": table_id(spec), "RouteTableType": "System"},
         "Tags": {"Tag": []},
     }
 

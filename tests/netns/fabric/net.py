@@ -229,8 +229,8 @@ def quiet_namespace() -> int:
     return netns
 
 
-def build(stack: ExitStack) -> Net:
-    """The VPC, plugged in and up; ``stack`` takes it down."""
+def build(stack: ExitStack, view: FabricView | None = None) -> Net:
+    """The VPC, plugged in and up, the base one unless told otherwise; ``stack`` takes it down."""
     namespaces: dict[str, int] = {}
     for name in MAC:
         namespaces[name] = quiet_namespace()
@@ -238,5 +238,5 @@ def build(stack: ExitStack) -> Net:
     fabric = stack.enter_context(Fabric(lambda owner: namespaces[owner]))
     net = Net(fabric, namespaces, {})
     stack.callback(net.close)
-    net.reset()
+    net.reset(view)
     return net

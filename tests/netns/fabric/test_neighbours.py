@@ -55,29 +55,9 @@ def test_arp_straight_to_the_gateway_is_answered(net: Net) -> None:
     )
 
 
-def test_arp_with_an_address_of_another_eni_is_answered(net: Net) -> None:
-    """An ENI without addresses asks with the sender address of eth0."""
-    answer = net.deliver(A, A, request(A, ADDRESS[B, 4], SUBNET_GATEWAY[4]))
-    assert answer[28:32] == ip_address(SUBNET_GATEWAY[4]).packed
-
-
 def test_the_outside_gets_an_answer_for_whatever_it_asks(net: Net) -> None:
     answer = net.deliver(OUTSIDE, OUTSIDE, request(OUTSIDE, ADDRESS[OUTSIDE, 4], "203.0.113.1"))
     assert answer[22:28] == f.mac(GATEWAY)
-
-
-@pytest.mark.parametrize(
-    ("sender", "target"),
-    [("0.0.0.0", ADDRESS[A, 4]), (ADDRESS[A, 4], ADDRESS[A, 4])],
-    ids=["probe", "announcement"],
-)
-def test_arp_that_asks_nobody_is_control(net: Net, sender: str, target: str) -> None:
-    net.expect(A, request(A, sender, target), "control")
-
-
-def test_an_arp_reply_is_control(net: Net) -> None:
-    body = f.arp(2, (MAC[A], ADDRESS[A, 4]), (GATEWAY, SUBNET_GATEWAY[4]))
-    net.expect(A, f.ether(GATEWAY, MAC[A], f.ARP, body), "control")
 
 
 def test_arp_in_the_name_of_another_mac_drops(net: Net) -> None:
@@ -109,27 +89,5 @@ def test_nd_by_a_link_local_address_without_option_is_answered_in_full(net: Net)
     assert answer == f.ether_ip(MAC[A], GATEWAY, advert(SUBNET_GATEWAY[6], OWN_LINK_LOCAL))
 
 
-def test_a_duplicate_address_probe_is_control(net: Net) -> None:
-    group = f.solicited_node(ADDRESS[A, 6])
-    probe = f.solicitation("::", group, ADDRESS[A, 6], source_mac=None)
-    net.expect(A, f.ether_ip(f.multicast_mac(group), MAC[A], probe), "control")
-
-
 def test_a_solicitation_for_another_link_local_address_is_control(net: Net) -> None:
     net.expect(A, solicit(A, OWN_LINK_LOCAL, "fe80::1234"), "control")
-
-
-@pytest.mark.parametrize("kind", [130, 131, 132, 133, 134, 136, 137, 143])
-def test_other_talk_to_the_link_is_control(net: Net, kind: int) -> None:
-    """MLD, router and neighbour advertisements, redirects; as MLD comes, behind a router alert, as well."""
-    alert = struct.pack(">BBHBBBB", f.ICMPV6, 0, 0x0502, 0, 0, 1, 0)
-    message = f.icmp(kind, 0, bytes(20), v6=True)
-    bare = f.ip(OWN_LINK_LOCAL, "ff02::2", message, hops=255)
-    net.expect(A, f.ether_ip(f.multicast_mac("ff02::2"), MAC[A], bare), "control")
-    hopped = f.ipv6(OWN_LINK_LOCAL, "ff02::16", alert + message.data, following=0, hops=1)
-    net.expect(A, f.ether_ip(f.multicast_mac("ff02::16"), MAC[A], hopped), "control")
-
-
-def test_igmp_is_control(net: Net) -> None:
-    report = f.ipv4(ADDRESS[A, 4], "224.0.0.22", bytes(16), protocol=2, hops=1, options=b"\x94\x04\x00\x00")
-    net.expect(A, f.ether_ip("01:00:5e:00:00:16", MAC[A], report), "control")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from datapath import namespace
 from lab.client import Lab
 from lab.messages import LabError
 from lab.nodes.node import LabNode
+from tests.netns.fabric import frames as f
+from tests.netns.fabric.talk import bootp
 from tests.netns.lab.waiting import wait_for
 
 _SDK = """
@@ -166,6 +169,26 @@ class TestCapture:
     def test_of_an_unknown_eni_names_those_there_are(self, lab: Lab, file: Path) -> None:
         with file.open("wb") as out, pytest.raises(LabError, match=r"no ENI 'eni-x'.*eni-node1"):
             lab.capture("eni-x", out.fileno())
+
+
+def test_dhcp_tells_a_node_its_primary_address(lab: Lab) -> None:
+    """By a client's packet socket, as on a device without address; this one has it, so port 68 is bound."""
+    before = lab.drops()
+    with namespace.entered(lab.netns_fd("node1")):
+        client = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(f.IPV4))
+        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with client, bound:
+        bound.bind(("0.0.0.0", 68))
+        client.bind(("eth0", f.IPV4))
+        client.settimeout(30.0)
+        mac = client.getsockname()[4].hex(":")
+        question = f.udp(68, 67, bootp(1, mac=mac))
+        client.send(f.ether_ip(f.BROADCAST, mac, f.ip("0.0.0.0", "255.255.255.255", question)))
+        while (answer := client.recv(2048))[34:38] != struct.pack(">HH", 67, 68):
+            pass
+    wanted = next(i["private_ip"] for i in lab.cloud.state()["instances"] if i["name"] == "node1")
+    assert str(ip_address(answer[58:62])) == wanted
+    assert lab.drops() == before
 
 
 def test_counters_count_and_nothing_was_dropped(lab: Lab, node: LabNode) -> None:

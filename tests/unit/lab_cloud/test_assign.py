@@ -108,7 +108,6 @@ def test_a_vswitch_that_runs_out(cloud: Bench) -> None:
         ({"private_ip_address": ["10.0.0.1"]}, Refusal("InvalidVSwitchId.IpInvalid", 403)),
         ({"private_ip_address": ["10.0.16.1"]}, Refusal("InvalidIp.IpAssigned", 403)),
         ({"private_ip_address": ["10.0.25.1", "10.0.25.1"]}, Refusal("InvalidIp.IpRepeated", 403)),
-        ({"ipv_4prefix_count": 1}, Refusal("UnsupportedParameter", 400)),
     ],
 )
 def test_assign_refuses(cloud: Bench, fields: dict[str, Any], expected: Refusal) -> None:

@@ -56,3 +56,13 @@ def test_a_rounding_error_hides_nothing() -> None:
     assert abs((due - delay) - since) < TOLERANCE
     assert history.at(due - delay) == "a"
     assert history.next_after(due - delay) is None
+
+
+def test_an_amendment_holds_from_now_on() -> None:
+    history = _history()
+    history.amend(15.0, str.upper)
+    assert [history.at(t) for t in (10.0, 14.0, 15.0, 20.0, 30.0)] == ["a", "a", "A", "B", None]
+    history.amend(40.0, str.lower)
+    assert history.at(40.0) is None
+    history.amend(20.0, str.lower)
+    assert [history.at(t) for t in (19.0, 20.0, 30.0)] == ["A", "b", None]

@@ -86,7 +86,6 @@ def test_explicit_addresses(cloud: Bench) -> None:
         ({"primary_ip_address": "ten"}, Refusal("InvalidIp.Address", 403)),
         ({"private_ip_address": ["10.0.20.1", "10.0.20.1"]}, Refusal("InvalidIp.IpRepeated", 403)),
         ({"vswitch": ZONE_B_VSWITCH, "ipv_6address_count": 1}, Refusal("InvalidVSwitch.Ipv6NotTurnOn", 403)),
-        ({"ipv_4prefix_count": 1}, Refusal("UnsupportedParameter", 400)),
         ({"network_interface_traffic_mode": "HighPerformance"}, Refusal("UnsupportedParameter", 400)),
         ({"region_id": "cn-nowhere"}, Refusal("InvalidRegionId.NotFound", 404)),
     ],
@@ -128,13 +127,13 @@ def test_account_quotas(cloud: Bench) -> None:
 
 
 def test_a_full_security_group(cloud: Bench) -> None:
+    outside = cloud.create(security_group_id="sg-cluster").network_interface_id
     cloud.state.quotas.addresses_per_group = 5
     eni = cloud.create(security_group_id="sg-other").network_interface_id
     full = Refusal("SecurityGroupInstanceLimitExceed", 403)
     assert refusal(lambda: cloud.assign(eni, 5)) == full
     cloud.assign(eni, 4)
     assert refusal(lambda: cloud.create(security_group_id="sg-other")) == full
-    outside = cloud.create(security_group_id="sg-cluster").network_interface_id
     assert refusal(lambda: _rename(cloud, outside, security_group_id=["sg-other"])) == full
 
 

@@ -11,7 +11,7 @@ from control.cli.main import main as terway_cli
 from lab.cli.main import parser
 from lab.demo.around import look_around
 from lab.demo.matrix import Cell, Kind, Outcome, Packets, Path, Place, Protocol, Where
-from lab.demo.report import EniReport, NodeReport, PodReport, Report, as_json, as_text
+from lab.demo.report import EniReport, FaultReport, NodeReport, PodReport, Report, as_json, as_text
 from lab.demo.vitals import Vitals
 
 ENI = EniReport("eni-1", "00:16:3e:00:00:01", "Secondary", ("10.0.16.1", "10.0.16.2", "2001:db8::1"))
@@ -44,6 +44,29 @@ def test_all_good() -> None:
         "OK: 1 of 1 paths are good, the fabric dropped no frames"
     )
     assert as_json(report(outcome()))["ok"] is True
+
+
+def test_hostile_frames_are_told_with_node_eni_and_reason() -> None:
+    """Who poisoned is named in the verdict too; a fault that is no poison has a line alone."""
+    faults = (
+        FaultReport("node1", "eni-1", "claim_gateway", 2),
+        FaultReport("node2", "eni-2", "src_addr", 1),
+        FaultReport("", "eni-3", "claim_router", 1),
+    )
+    drops = {"claim_gateway": 2, "src_addr": 1, "claim_router": 1}
+    seen = replace(report(outcome(), drops=drops), faults=faults)
+    assert as_json(seen)["faults"][0] == {
+        "node": "node1",
+        "eni": "eni-1",
+        "reason": "claim_gateway",
+        "frames": 2,
+    }
+    assert not seen.ok
+    text = as_text(seen)
+    assert "\n  node1 poisons: eni-1, claim_gateway, 2 frames\n" in text
+    assert "\n  node2 sent: eni-2, src_addr, 1 frame\n" in text
+    assert "\n  a node poisons: eni-3, claim_router, 1 frame\n" in text
+    assert text.endswith("the fabric dropped 4 frames, eni-3 and node1 poisoned")
 
 
 @pytest.mark.parametrize(

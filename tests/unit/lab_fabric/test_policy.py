@@ -23,9 +23,18 @@ def test_no_group_lets_everything_out_and_nothing_in() -> None:
     assert (policy.ingress, policy.egress) == ((), (GO_OUT,))
 
 
-def test_inner_accept_stands_behind_the_rules() -> None:
-    policy = compile_policy(["g"], group(RuleSpec("ingress", "Drop", priority=100), inner_accept=True))
-    assert policy.ingress == (FlowRule(EVERYWHERE, accept=False), FlowRule("g", accept=True))
+def test_inner_accept_stands_before_the_rules() -> None:
+    rules = RuleSpec("ingress", "Drop"), RuleSpec("egress", "Drop")
+    policy = compile_policy(["g"], group(*rules, inner_accept=True))
+    assert policy.ingress == (FlowRule("g", accept=True), FlowRule(EVERYWHERE, accept=False))
+    assert policy.egress == (FlowRule("g", accept=True), FlowRule(EVERYWHERE, accept=False), GO_OUT)
+
+
+def test_an_enterprise_group_has_no_inner_access_and_lets_nothing_out_by_itself() -> None:
+    rule = RuleSpec("egress", peer="10.0.0.0/8")
+    policy = compile_policy(["g"], {"g": SecurityGroupSpec("g", (rule,), kind="enterprise")})
+    assert policy.ingress == ()
+    assert policy.egress == (FlowRule(IPv4Network("10.0.0.0/8"), accept=True),)
 
 
 def test_order_is_priority_then_drop_across_groups() -> None:

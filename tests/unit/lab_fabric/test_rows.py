@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
 from lab.fabric import rows
+from lab.fabric.view import Subnet
+from lab.spec import gateway_of
 
 
 def test_an_ipv4_address_is_mapped_and_an_ipv6_address_is_itself() -> None:
@@ -29,6 +31,15 @@ def test_a_mask_has_as_many_ones(length: int) -> None:
 
 def test_groups_are_bits_of_words() -> None:
     assert rows.group_words([0, 63, 64, 255], 4) == [1 << 63 | 1, 1, 0, 1 << 63]
+
+
+def test_a_lease_is_of_the_vswitch_that_holds_the_address() -> None:
+    nets = [ip_network(text) for text in ("2001:db8::/64", "10.0.0.0/20", "10.0.16.0/20")]
+    subnets = [Subnet(net, gateway_of(net)) for net in nets]
+    found = rows.lease(IPv4Address("10.0.16.5"), subnets)
+    assert found is not None
+    assert [str(IPv4Address(each)) for each in found] == ["10.0.16.5", "255.255.240.0", "10.0.31.253"]
+    assert rows.lease(IPv4Address("10.0.32.5"), subnets) is None
 
 
 @pytest.mark.parametrize("text", ["", "00:16:3e", "00:16:3e:00:00:00:00", "zz:16:3e:00:00:00"])
