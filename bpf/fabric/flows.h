@@ -138,6 +138,7 @@ static __noinline enum fabric_reason flow_judge(struct __sk_buff *skb, const str
 						const struct port *source,
 						const struct port *destination, __u32 epoch)
 {
+	enum fabric_reason reason = PASS_FORWARDED;
 	__u8 flags = tcp_flags(skb, packet);
 	enum end_word here, there;
 
@@ -149,14 +150,14 @@ static __noinline enum fabric_reason flow_judge(struct __sk_buff *skb, const str
 		return DROP_GROUP;
 	if (!packet_opens(packet, flags))
 		return PASS_FORWARDED;
-	if (here == END_ACCEPTS && !session_begin(&packet->flow, source->id, epoch))
-		return DROP_SESSIONS;
-	if (there == END_ACCEPTS && !session_begin(&packet->flow, destination->id, epoch)) {
-		if (here == END_ACCEPTS)
-			session_end(&packet->flow, source->id);
-		return DROP_PEER_SESSIONS;
-	}
-	return PASS_FORWARDED;
+	if (here == END_ACCEPTS)
+		reason = session_begin(&packet->flow, source->id, epoch);
+	if (reason != PASS_FORWARDED || there == END_KNOWS)
+		return reason;
+	reason = session_begin(&packet->flow, destination->id, epoch);
+	if (reason != PASS_FORWARDED && here == END_ACCEPTS)
+		session_end(&packet->flow, source->id);
+	return reason == DROP_SESSIONS ? DROP_PEER_SESSIONS : reason;
 }
 
 /* The groups' word on a packet, PASS_FORWARDED or a DROP_. */

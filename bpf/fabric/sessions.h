@@ -26,6 +26,7 @@
 #define TCP_ACK		 0x10
 #define ENDED_BOTH	 3
 #define SWEEP_AT_MOST	 SECOND
+#define MAP_IS_FULL	 -7 /* E2BIG */
 
 static __always_inline void flow_reverse(const struct flow *flow, struct flow *reversed)
 {
@@ -106,21 +107,28 @@ static __always_inline bool sweep_is_due(__u32 port_id, __u64 now)
 	return !bpf_map_update_elem(&swept, &port_id, &now, BPF_ANY);
 }
 
-/* False if the instance has as many sessions as it may have. Those that are over make room. */
-static __noinline bool session_begin(const struct flow *flow, __u32 port_id, __u32 epoch)
+/*
+ * PASS_FORWARDED, DROP_SESSIONS if the instance has as many as it may have, DROP_KERNEL if there is no memory.
+ * Those that are over make room.
+ */
+static __noinline enum fabric_reason session_begin(const struct flow *flow, __u32 port_id,
+						   __u32 epoch)
 {
 	void *table = bpf_map_lookup_elem(&sessions, &port_id);
 	__u64 now = bpf_ktime_get_ns();
 	struct flow_state state = {.seen = now, .epoch = epoch, .idle = IDLE_OTHER};
+	long error;
 
 	if (!table)
-		return true;
-	if (!bpf_map_update_elem(table, flow, &state, BPF_ANY))
-		return true;
-	if (!sweep_is_due(port_id, now))
-		return false;
-	bpf_for_each_map_elem(table, session_sweep, &now, 0);
-	return !bpf_map_update_elem(table, flow, &state, BPF_ANY);
+		return PASS_FORWARDED;
+	error = bpf_map_update_elem(table, flow, &state, BPF_ANY);
+	if (error == MAP_IS_FULL && sweep_is_due(port_id, now)) {
+		bpf_for_each_map_elem(table, session_sweep, &now, 0);
+		error = bpf_map_update_elem(table, flow, &state, BPF_ANY);
+	}
+	if (!error)
+		return PASS_FORWARDED;
+	return error == MAP_IS_FULL ? DROP_SESSIONS : DROP_KERNEL;
 }
 
 static __always_inline void session_end(const struct flow *flow, __u32 port_id)
