@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.cloud.actions import assign, describe_enis, enis, groups, instances, vswitches
+from lab.cloud.actions import assign, describe_enis, enis, groups, instance_types, instances, vswitches
 from lab.cloud.actions.action import Action, Api
 
 ACTIONS: dict[tuple[Api, str], Action] = {
@@ -12,6 +12,7 @@ ACTIONS: dict[tuple[Api, str], Action] = {
         *describe_enis.ACTIONS,
         *enis.ACTIONS,
         *groups.ACTIONS,
+        *instance_types.ACTIONS,
         *instances.ACTIONS,
         *vswitches.ACTIONS,
     )
