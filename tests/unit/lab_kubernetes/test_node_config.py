@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from lab.kubernetes import node_config
-from lab.kubernetes.node_config import Host
+from lab.nodes.host import Host
 from lab.nodes.agent import cni_chain, cni_conf
 from lab.spec import ProxyMode
 
