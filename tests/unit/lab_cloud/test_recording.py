@@ -68,7 +68,7 @@ def test_no_secret_of_the_lab_is_in_it(cloud: Bench, record: Record) -> None:
     """Each way that a secret takes through the services: signed, refused, quoted, handed out."""
     spec = cloud.state.spec
     role = json.loads(cloud.meta("ram/security-credentials/KubernetesWorkerRole"))
-    token = cloud.get("api/token", method="PUT", **{"X_aliyun_ecs_metadata_token_ttl_seconds": "60"})[1]
+    token = cloud.get("api/token", method="PUT", X_aliyun_ecs_metadata_token_ttl_seconds="60")[1]
     cloud.get("meta-data/instance-id", token=token)
     of_role = cloud.ecs(key=role["AccessKeyId"], secret=role["AccessKeySecret"], token=role["SecurityToken"])
     of_role.describe_instances(ecs.DescribeInstancesRequest(region_id=REGION))
