@@ -71,7 +71,7 @@ class Lab(Connection):
         """
         directory = LabDir.of(name)
         if directory.root.exists():
-            if _answers(directory):
+            if answers(directory):
                 raise LabError(is_up(directory))
             if warden_runs(directory):
                 raise LabError(
@@ -103,7 +103,7 @@ class Lab(Connection):
     def attach(cls, name: str = DEFAULT_NAME) -> Lab:
         """Raises LabError if no such lab runs."""
         directory = LabDir.of(name)
-        if not _answers(directory):
+        if not answers(directory):
             raise LabError(f"no lab {name!r} is up; bring one up with `{typed(name, 'up')}`")
         return cls(directory)
 
@@ -242,7 +242,8 @@ def take_down(name: str) -> bool:
     return True
 
 
-def _answers(directory: LabDir) -> bool:
+def answers(directory: LabDir) -> bool:
+    """Whether a lab of that name is up."""
     try:
         messages.connect(directory.control).close()
     except OSError:
