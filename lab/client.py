@@ -27,9 +27,11 @@ from typing import Any
 from lab import messages
 from lab.cleanup import remove, warden_runs
 from lab.cloud_client import CloudClient
+from lab.commands import typed
 from lab.connection import Connection
 from lab.messages import KEEP, LabError
 from lab.nodes.node import LabNode
+from lab.ownership import owner_of
 from lab.sandbox import BARE, LabPod, PodOptions, SandboxRuntime
 from lab.spec import LabSpec, NodeSpec
 from lab.spec_json import encode
@@ -49,7 +51,7 @@ class Lab(Connection):
         super().__init__(directory)
         self._lifeline: int | None = None
         self._warden: subprocess.Popen[bytes] | None = None
-        self.cloud = CloudClient(self.call)
+        self.cloud = CloudClient(self.call, self.call_with_files)
         self._runtime = SandboxRuntime(self)
 
     # --- up and down ---
@@ -69,12 +71,12 @@ class Lab(Connection):
         """
         directory = LabDir.of(name)
         if directory.root.exists():
-            if _answers(directory):
-                raise LabError(f"lab {name!r} is up already; end it with `terway-lab down --name {name}`")
+            if answers(directory):
+                raise LabError(is_up(directory))
             if warden_runs(directory):
                 raise LabError(
-                    f"lab {name!r} is being brought up or taken down; wait for that, or end it with "
-                    f"`terway-lab down --name {name}`"
+                    f"lab {name!r} is being brought up or taken down{_whose(directory)}; "
+                    f"wait for that, or end it with `{typed(name, 'down')}`"
                 )
             remove(directory)
         warden, lifeline = _launch(directory, spec or LabSpec(), progress)
@@ -101,8 +103,8 @@ class Lab(Connection):
     def attach(cls, name: str = DEFAULT_NAME) -> Lab:
         """Raises LabError if no such lab runs."""
         directory = LabDir.of(name)
-        if not _answers(directory):
-            raise LabError(f"no lab {name!r} is up; bring one up with `terway-lab up --name {name}`")
+        if not answers(directory):
+            raise LabError(f"no lab {name!r} is up; bring one up with `{typed(name, 'up')}`")
         return cls(directory)
 
     def down(self) -> None:
@@ -207,12 +209,31 @@ class Capture:
         return self.wait()
 
     def wait(self) -> int:
-        """Until ``count`` frames are there; how many there were. Raises LabError if the lab ends first."""
+        """Until ``count`` frames are there; how many there were. Raises LabError if the lab ends first.
+
+        A KeyboardInterrupt leaves it running, for ``stop``.
+        """
+        select.select([self._socket], [], [])
         with self._socket:
             received = messages.receive(self._socket)
         if received is None:
             raise LabError("the lab ended during the capture")
+        if "error" in received[0]:
+            raise LabError(str(received[0]["error"]))
         return int(received[0]["ok"])
+
+
+def is_up(directory: LabDir) -> str:
+    """The refusal to bring up another lab of that name: whose it is, and how it ends."""
+    return (
+        f"lab {directory.name!r} is up already{_whose(directory)}; end it with "
+        f"`{typed(directory.name, 'down')}`, or choose another --name"
+    )
+
+
+def _whose(directory: LabDir) -> str:
+    owner = owner_of(directory)
+    return "" if owner is None else f" ({owner})"
 
 
 def take_down(name: str) -> bool:
@@ -226,7 +247,8 @@ def take_down(name: str) -> bool:
     return True
 
 
-def _answers(directory: LabDir) -> bool:
+def answers(directory: LabDir) -> bool:
+    """Whether a lab of that name is up."""
     try:
         messages.connect(directory.control).close()
     except OSError:

@@ -13,9 +13,14 @@ class Ask(Protocol):
     def __call__(self, verb: str, **arguments: Any) -> Any: ...
 
 
+class AskWithFiles(Protocol):
+    def __call__(self, verb: str, files: Sequence[int] = (), **arguments: Any) -> tuple[Any, list[int]]: ...
+
+
 class CloudClient:
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, ask_with_files: AskWithFiles) -> None:
         self._ask = ask
+        self._ask_with_files = ask_with_files
 
     def state(self) -> dict[str, Any]:
         """The write state, nothing lagging: instances, enis, vswitches, groups, delays, faults, calls."""
@@ -37,6 +42,18 @@ class CloudClient:
 
     def reset_calls(self) -> None:
         self._ask("ecs.reset_calls")
+
+    def start_record(self, file: int) -> None:
+        """Requests and answers of both services go into ``file`` from now on, secrets left out.
+
+        Raises LabError if a record runs. The lab has a descriptor of its own.
+        """
+        self._ask_with_files("ecs.start_record", (file,))
+
+    def stop_record(self) -> tuple[int, str]:
+        """Calls in the record, and why it ended by itself, "" if it did not."""
+        calls, ended = self._ask("ecs.stop_record")
+        return int(calls), str(ended)
 
     def set_delays(self, **seconds: float) -> dict[str, float]:
         """Change some of ``lab.spec.Delays``; all of them as they are now."""

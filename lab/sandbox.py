@@ -2,7 +2,7 @@
 
 RunPodSandbox: network namespace, ADD. StopPodSandbox: DEL with namespace and result, namespace removed.
 RemovePodSandbox: a second DEL with an empty CNI_NETNS and no result. The lab keeps a record of each pod, so
-that another client (a later ``terway-lab pod del``) can end what this one began.
+that another client (a later ``./run lab pod del``) can end what this one began.
 """
 
 from __future__ import annotations

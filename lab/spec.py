@@ -1,4 +1,4 @@
-"""What a lab looks like: the values a user may choose before ``terway-lab up``.
+"""What a lab looks like: the values a user may choose before ``./run lab up``.
 
 The defaults are one zone with a vSwitch for nodes and one for pods, dual stack, and no artificial delay
 but those that a cloud always has. Everything here is plain data; ``lab.cloud`` gives it behaviour.

@@ -1,4 +1,4 @@
-"""A LabSpec as JSON and back: what ``terway-lab up --spec`` reads and the supervisor is started with.
+"""A LabSpec as JSON and back: what ``./run lab up --spec`` reads and the supervisor is started with.
 
 Objects have the field names of ``lab.spec``; networks and addresses are strings; a field that is left out has
 its default. Unknown fields are errors: a typing mistake must not silently be a default.
@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lab.spec import LabSpec, NodeSpec
 
+_KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 _TEXTUAL = (IPv4Address, IPv4Network, IPv6Address, IPv6Network)
 
 
@@ -70,7 +71,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{where}: {value!r} is not a {kind.__name__}")
+        raise ValueError(f"{where}: {value!r} is not {_KINDS.get(kind, kind.__name__)}")
     return value
 
 
@@ -81,11 +82,11 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise ValueError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(hints)}")
-    fields = {name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items()}
-    try:
-        return kind(**fields)
-    except TypeError as exc:
-        raise ValueError(f"{where}: {exc}") from exc
+    nothing = dataclasses.MISSING
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is nothing]
+    if missing := [name for name in needed if name not in value]:
+        raise ValueError(f"{where}: {missing[0]!r} is needed")
+    return kind(**{name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items()})
 
 
 def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

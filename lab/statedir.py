@@ -5,6 +5,7 @@
     control.sock         what clients talk to
     log/                 of the supervisor
     leftovers.json       pids and cgroup directories, for the ``down`` after a SIGKILL
+    owner.json           which clone and process brought it up, and when
     kubernetes/          of a real API server: certificates, kubeconfigs, etcd's data, logs
     nodes/<node>/        holder.sock, holder.log, boot_id and the node's private directories
 """
@@ -104,6 +105,10 @@ class LabDir:
     @property
     def leftovers(self) -> Path:
         return self.root / "leftovers.json"
+
+    @property
+    def owner(self) -> Path:
+        return self.root / "owner.json"
 
     @property
     def kubernetes(self) -> Path:

@@ -22,10 +22,14 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in WORDS:
         word = import_module(f"perf.{argv[0].replace('-', '_')}")
         return int(word.main(argv[1:]))
-    print("usage: ./run perf WORD [--help]\n")
+    asked = argv in (["-h"], ["--help"])
+    out = sys.stdout if asked else sys.stderr
+    if argv and not asked:
+        print(f"perf: no measurement {argv[0]}", file=out)
+    print("usage: ./run perf WORD [--help]\n", file=out)
     for name, text in WORDS.items():
-        print(f"  {name:12} {text}")
-    return 0 if argv in ([], ["-h"], ["--help"]) else 2
+        print(f"  {name:12} {text}", file=out)
+    return 0 if asked else 2
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from control.cli import bpf, render, trace
 from control.cli.client import CliError, Daemon
+from control.cli.version import VERSION
 from control.cli.words import Parser, Words
 
 DEFAULT_SOCKET = "unix:///var/run/eni/eni_debug.socket"
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("TERWAY_DEBUG_SOCKET", DEFAULT_SOCKET),
         help="where terwayd listens: unix:///PATH or HOST:PORT (default %(default)s)",
     )
+    parser.add_argument("--version", action="version", version=f"terway-cli {VERSION}")
     words = Words(parser)
     listed = words.add("list", _list, "List resource types, or the resources of a type.", "list factory")
     listed.add_argument("type", nargs="?")

@@ -13,6 +13,7 @@ from lab.kube.server import KubeServer
 from lab.kube.status import ApiError
 from lab.kube.store import Preconditions, Store, Target
 from lab.messages import LabError
+from lab.nodes.host import Host
 from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT
 
 
@@ -42,9 +43,9 @@ class EmbeddedServer:
     def describe(self) -> Object:
         return {"server": f"embedded, as of {VERSION['gitVersion']}", "url": PLAIN_URL, "kubeconfig": ""}
 
-    def add_node(self, name: str, provider_id: str) -> None:
-        self.remove_node(name)
-        self._store.create(Target(NODES), node_object(name, provider_id))
+    def add_node(self, host: Host) -> None:
+        self.remove_node(host.name)
+        self._store.create(Target(NODES), node_object(host))
 
     def remove_node(self, name: str) -> None:
         with contextlib.suppress(ApiError):

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from lab.nodes.host import Host
+
 Object = dict[str, Any]
 Say = Callable[[str], None]
 
 
-def node_object(name: str, provider_id: str) -> Object:
-    """What a kubelet registers, as far as a CNI looks at it."""
+def node_object(host: Host) -> Object:
+    """What a kubelet registers and the controller of a cloud completes, as far as a CNI looks at it."""
     return {
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-        "spec": {"providerID": provider_id},
+        "metadata": {"name": host.name, "labels": host.all_labels},
+        "spec": {"providerID": host.provider_id},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": host.address},
+                {"type": "Hostname", "address": host.name},
+            ]
+        },
     }
 
 
@@ -39,7 +47,7 @@ class ApiServer(Protocol):
         of an administrator."""
         ...
 
-    def add_node(self, name: str, provider_id: str) -> None:
+    def add_node(self, host: Host) -> None:
         """A Node object; one of that name that is there is replaced. Raises LabError."""
 
     def remove_node(self, name: str) -> None:

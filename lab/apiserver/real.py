@@ -24,6 +24,7 @@ from lab.apiserver.port import Object, Say, node_object
 from lab.apiserver.programs import API_SERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER, Program, Programs
 from lab.kube_client import KubeClient, KubeError
 from lab.messages import LabError
+from lab.nodes.host import Host
 from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_SERVICE
 
 RIGHTS = Path(__file__).resolve().parent.parent.parent / "deploy" / "rbac.json"
@@ -109,17 +110,17 @@ class RealServer:
             "kubeconfig": str(self._directory.kubeconfig("admin")),
         }
 
-    def add_node(self, name: str, provider_id: str) -> None:
+    def add_node(self, host: Host) -> None:
         if self.cluster:
             return
         client = self._connected()
-        node = node_object(name, provider_id)
+        node = node_object(host)
         try:
             client.request("POST", "/api/v1/nodes", node)
         except KubeError as exc:
             if exc.status != 409:
                 raise
-            client.request("DELETE", f"/api/v1/nodes/{name}")
+            client.request("DELETE", f"/api/v1/nodes/{host.name}")
             client.request("POST", "/api/v1/nodes", node)
 
     def remove_node(self, name: str) -> None:

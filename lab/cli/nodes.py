@@ -1,15 +1,20 @@
-"""``terway-lab node ...``."""
+"""``./run lab node ...``."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 from lab.cli.table import table
 from lab.cli.terminal import attach
 from lab.cli.words import Output, Words
 from lab.client import Lab
+from lab.commands import typed
 from lab.messages import LabError
+from lab.nodes.node import LabNode
 from lab.spec import NodeSpec
+
+_ACTIONS = ("start", "stop", "log")
 
 
 def declare(words: Words) -> None:
@@ -30,9 +35,17 @@ def declare(words: Words) -> None:
     add.add_argument("node", metavar="NODE")
     add.add_argument("--instance-type", default=NodeSpec("x").instance_type, metavar="T")
     add.add_argument("--vswitch", default=NodeSpec("x").vswitch_id, metavar="ID")
-    agent = node.on_lab("agent", _agent, "Start or stop terwayd on a node.", "start node1")
-    agent.add_argument("action", choices=("start", "stop", "log"))
+    agent = node.on_lab("agent", _agent, "Start or stop terwayd on a node, or show its log.", "node1 start")
     agent.add_argument("node", metavar="NODE")
+    agent.add_argument("action", metavar="ACTION", help=f"{', '.join(_ACTIONS)}; may stand before NODE too")
+
+
+def known(lab: Lab, name: str) -> LabNode:
+    """Raises LabError, with the names that there are, for one that no node has."""
+    names = [node["name"] for node in lab.status()["nodes"]]
+    if name not in names:
+        raise LabError(f"no node {name!r} in lab {lab.name!r}; there are {', '.join(names) or 'none'}")
+    return lab.node(name)
 
 
 def command_of(args: argparse.Namespace) -> list[str]:
@@ -46,7 +59,7 @@ def _list(lab: Lab, _args: argparse.Namespace) -> Output:
 
 
 def _exec(lab: Lab, args: argparse.Namespace) -> Output:
-    node = lab.node(args.node)
+    node = known(lab, args.node)
     if args.json:
         result = node.exec(command_of(args), timeout=3600.0)
         value = {"status": result.returncode, "stdout": result.stdout, "stderr": result.stderr}
@@ -55,12 +68,28 @@ def _exec(lab: Lab, args: argparse.Namespace) -> Output:
 
 
 def _reboot(lab: Lab, args: argparse.Namespace) -> Output:
-    lab.node(args.node).reboot()
-    return Output({"node": args.node, "running": True}, f"{args.node} is up again")
+    node = known(lab, args.node)
+    had_agent = node.status()["running"] and node.agent_pid is not None
+    node.reboot()
+    gone = [pod.key for pod in lab.pods() if pod.node.name == args.node]
+    value = {"node": args.node, "running": True, "pods_without_sandbox": gone}
+    return Output(
+        value, "\n".join((f"{args.node} is up again", *_lost(lab, args.node, gone, had_agent=had_agent)))
+    )
+
+
+def _lost(lab: Lab, node: str, gone: list[str], *, had_agent: bool) -> Iterator[str]:
+    """What a reboot took and nobody brings back in a lab without a kubelet."""
+    if lab.spec.kubernetes is not None:
+        return
+    if had_agent or gone:
+        yield f"terwayd is off: `{typed(lab.name, f'node agent {node} start')}`"
+    if gone:
+        yield f"the sandboxes of {', '.join(gone)} are gone: `{typed(lab.name, f'pod del {gone[0]}')}`"
 
 
 def _kill(lab: Lab, args: argparse.Namespace) -> Output:
-    lab.node(args.node).kill()
+    known(lab, args.node).kill()
     return Output({"node": args.node, "running": False}, f"{args.node} is off")
 
 
@@ -71,14 +100,21 @@ def _add(lab: Lab, args: argparse.Namespace) -> Output:
 
 
 def _remove(lab: Lab, args: argparse.Namespace) -> Output:
-    lab.remove_node(args.node)
+    lab.remove_node(known(lab, args.node).name)
     return Output({"node": args.node}, f"{args.node} is gone")
 
 
 def _agent(lab: Lab, args: argparse.Namespace) -> Output:
-    node = lab.node(args.node)
+    if args.node in _ACTIONS and args.action not in _ACTIONS:
+        args.node, args.action = args.action, args.node
+    if args.action not in _ACTIONS:
+        raise ValueError(f"{args.action!r} is none of {', '.join(_ACTIONS)}")
+    node = known(lab, args.node)
     if args.action == "log":
-        log = node.agent_log()
+        try:
+            log = node.agent_log()
+        except FileNotFoundError:
+            raise LabError(f"terwayd has not run on {args.node} yet: it has no log") from None
         return Output({"log": log}, log.rstrip())
     if args.action == "stop":
         if not node.stop_agent():

@@ -1,16 +1,18 @@
-"""``terway-lab pod ...``."""
+"""``./run lab pod ...``."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
 
-from lab.cli.labs import pod_table
-from lab.cli.nodes import command_of
+from lab.cli.labs import mark_the_gone, pod_table
+from lab.cli.nodes import command_of, known
 from lab.cli.terminal import attach
 from lab.cli.words import Output, Words, pairs
 from lab.client import Lab
+from lab.commands import typed
 from lab.kube_client import KubeError
+from lab.messages import LabError
 from lab.sandbox import PodOptions
 
 _CONFLICT = 409
@@ -39,16 +41,23 @@ def _key(text: str) -> tuple[str, str]:
 
 
 def _list(lab: Lab, _args: argparse.Namespace) -> Output:
-    records = [asdict(pod.record) for pod in lab.pods()]
+    status = lab.status()
+    mark_the_gone(lab, status)
+    records = sorted(status["pods"], key=lambda record: (record["namespace"], record["name"]))
     return Output(records, pod_table(records))
 
 
 def _add(lab: Lab, args: argparse.Namespace) -> Output:
     namespace, name = _key(args.pod)
+    node = known(lab, args.node)
+    if not node.status()["running"]:
+        raise LabError(
+            f"node {node.name} is off; start it with `{typed(lab.name, f'node reboot {node.name}')}`"
+        )
     annotations = {k: str(v) for k, v in pairs(args.annotation).items()}
     labels = {k: str(v) for k, v in pairs(args.label).items()}
     try:
-        pod = lab.add_pod(args.node, namespace, name, PodOptions(annotations=annotations, labels=labels))
+        pod = lab.add_pod(node.name, namespace, name, PodOptions(annotations=annotations, labels=labels))
     except BaseException as exc:
         # Nobody retries here as a kubelet would: leave no object without a sandbox. Another's stays.
         if not (isinstance(exc, KubeError) and exc.status == _CONFLICT):

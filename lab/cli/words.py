@@ -1,4 +1,4 @@
-"""How a command of ``terway-lab`` is declared: its words, its help, its arguments, and what runs it."""
+"""How a command of ``./run lab`` is declared: its words, its help, its arguments, and what runs it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lab.cli.values import lab_name
 from lab.client import Lab
-from lab.statedir import CLUSTER, DEFAULT_NAME, LabDir
+from lab.messages import LabError
+from lab.ownership import own_labs
+from lab.statedir import DEFAULT_NAME
+
+PROGRAM = "./run lab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ OnLab = Callable[[Lab, argparse.Namespace], Output]
 
 
 class Words:
-    """A level of words below ``terway-lab``. Every command has --name, --json and an example."""
+    """A level of words below ``./run lab``. Every command has --name, --json and an example."""
 
     def __init__(self, parser: argparse.ArgumentParser, prefix: str) -> None:
         self._words = parser.add_subparsers(dest=f"word {prefix}", required=True, metavar="WORD")
@@ -36,32 +41,50 @@ class Words:
         parser = self._words.add_parser(name, help=text, description=text)
         return Words(parser, f"{self._prefix} {name}")
 
-    def command(self, name: str, run: Run, text: str, example: str) -> argparse.ArgumentParser:
-        """``example`` is what follows the command's own words."""
+    def command(
+        self, name: str, run: Run, text: str, example: str, notes: str = ""
+    ) -> argparse.ArgumentParser:
+        """``example`` is what follows the command's own words; ``notes`` stand below it, as they are."""
         parser = self._words.add_parser(
             name,
             help=text,
             description=text,
-            epilog=f"example: {self._prefix} {name} {example}".rstrip(),
+            epilog="\n\n".join(filter(None, (f"example: {self._prefix} {name} {example}".rstrip(), notes))),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument(
-            "--name", help=f"the lab's name (default: {DEFAULT_NAME}, else {CLUSTER} if it is up)"
+            "--name",
+            type=lab_name,
+            help=f"the lab's name (default: {DEFAULT_NAME}, or the only lab of this clone that is up)",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON value")
         parser.set_defaults(run=run)
         return parser
 
-    def on_lab(self, name: str, run: OnLab, text: str, example: str) -> argparse.ArgumentParser:
+    def on_lab(
+        self, name: str, run: OnLab, text: str, example: str, notes: str = ""
+    ) -> argparse.ArgumentParser:
         """A command that needs a running lab."""
-        return self.command(name, lambda args: run(Lab.attach(name_of(args)), args), text, example)
+
+        def attached(args: argparse.Namespace) -> Output:
+            return run(Lab.attach(name_of(args)), args)
+
+        return self.command(name, attached, text, example, notes)
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """Of the lab that is meant: --name, else the usual one, else the cluster if that alone is there."""
+    """Of the lab that is meant: --name, else the usual one, else the only one that this clone has up.
+
+    Raises LabError if it has several. Labs of other clones are meant by name only.
+    """
     if args.name is not None:
         return str(args.name)
-    only_cluster = LabDir.of(CLUSTER).root.exists() and not LabDir.of(DEFAULT_NAME).root.exists()
-    return CLUSTER if only_cluster else DEFAULT_NAME
+    there = own_labs()
+    if DEFAULT_NAME in there or not there:
+        return DEFAULT_NAME
+    if len(there) > 1:
+        raise LabError(f"labs {', '.join(there)} are up; say which one with --name")
+    return there[0]
 
 
 def pairs(words: list[str]) -> dict[str, Any]:

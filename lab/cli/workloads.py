@@ -1,4 +1,4 @@
-"""What ``terway-lab status`` shows of a real cluster: its pods, and the ENI that each has its address from.
+"""What ``./run lab status`` shows of a real cluster: its pods, and the ENI that each has its address from.
 
 Pods and addresses are the API server's, ENIs the cloud's: an address that is on no ENI of its node shows.
 """

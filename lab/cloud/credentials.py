@@ -52,6 +52,12 @@ class Credentials:
                 current = self._issue(role, instance_id, now)
             return current
 
+    def secrets(self) -> list[str]:
+        """Key ids, secrets and tokens that open something here, or did."""
+        with self._lock:
+            known = (self._account, *self._issued.values())
+        return [text for one in known for text in (one.access_key_id, one.secret, one.token) if text]
+
     def find(self, access_key_id: str, token: str, *, now: float) -> Credential:
         """The credential for a signature check. Raises what the gateway answers for a bad key or token."""
         with self._lock:

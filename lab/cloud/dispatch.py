@@ -19,6 +19,7 @@ from lab.cloud.authentication import Authenticator, SignedCall, action_of
 from lab.cloud.calls import Call
 from lab.cloud.errors import ApiError
 from lab.cloud.faults import Distortion, Drop, Fault, applies, distorted
+from lab.cloud.recording import Exchange
 from lab.cloud.request import Reply, Request
 from lab.cloud.state import CloudState
 
@@ -76,7 +77,24 @@ class Dispatcher:
             reply = Reply(status=200, body=body, headers={"x-acs-request-id": trace.request_id})
         now = self._state.clock.now()
         self._state.log.add(Call(trace.action, now, trace.caller, trace.code, trace.request_id))
+        self._record(request, trace, reply, now)
         return reply
+
+    def _record(self, request: Request, trace: _Trace, reply: Reply, now: float) -> None:
+        recorder = self._state.recorder
+        if recorder.running:
+            parameters = dict((*request.query, *request.form))
+            exchange = Exchange(
+                "openapi",
+                request.method,
+                trace.action,
+                parameters,
+                request.source,
+                reply.status,
+                reply.body,
+                now,
+            )
+            recorder.add(exchange, self._state.credentials.secrets())
 
     def _authorized(self, request: Request, trace: _Trace) -> Answer:
         signed = self.authenticator.check(request)

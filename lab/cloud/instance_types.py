@@ -1,12 +1,17 @@
 """Limits of ECS instance types, as DescribeInstanceTypes answers them.
 
-Published: vCPU, memory, ENIs, private IPv4 and IPv6 addresses per ENI are those of Alibaba Cloud's pages on
-general-purpose and compute-optimized instance families (g7/c7 and g6/c6). ENIs count the primary one, and
-addresses per ENI count the ENI's own primary address.
+Published: vCPU, memory, ENIs, private IPv4 and IPv6 addresses per ENI, network bandwidth, packet rate,
+connections and NIC queues are those of Alibaba Cloud's pages on general-purpose and compute-optimized
+instance families (g7/c7 and g6/c6). ENIs count the primary one, and addresses per ENI count the ENI's own
+primary address. Bandwidth is the baseline and not the burst: the API reference's sample says 1024000 kbit/s
+for ecs.g6.large (1 Gbit/s, bursts to 3) and 20480000 for ecs.g6.16xlarge. In the same samples every ENI has
+as many queues as the page says, and the instance as many as all its ENIs together (ecs.g6.large: 2 and 4).
 Derived: ``eni_total`` (ENIs plus trunk members) is on no page. Live answers say 20 for ecs.g7.xlarge and 60
 for ecs.g6.16xlarge; the rule here (4 members per vCPU in the 7th generation, 1 in the 6th, at most 60 ENIs
 in all) gives both. The API reference's sample has no trunk for ecs.g6.large; c6.large is taken to be alike.
 ``eri`` (elastic RDMA) is 0 in the live answer for g7, and taken to be so for all of these.
+``network_cards`` is 0 in a live answer for a type of another family (t6); types with several cards are GPU
+and bare metal ones.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _MOST_ENIS = 60
+_KBITS_OF_A_GBIT = 1_024_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,13 @@ class InstanceType:
     ipv6_per_eni: int
     eni_total: int
     trunk: bool
+    gbits: float
+    """Baseline bandwidth of the network, each way, in Gbit/s as the pages have it."""
+    packets_per_second: int
+    """Each way."""
+    connections: int
+    queues: int
+    """Of every ENI."""
     eri: int = 0
     network_cards: int = 0
     """0 where the type has no choice of cards."""
@@ -34,29 +47,39 @@ class InstanceType:
     def family(self) -> str:
         return self.name.rpartition(".")[0]
 
+    @property
+    def category(self) -> str:
+        """InstanceCategory: what the letter of the family stands for."""
+        return "General-purpose" if self.family.startswith("ecs.g") else "Compute-optimized"
+
+    @property
+    def bandwidth_kbits(self) -> int:
+        """In the unit of InstanceBandwidthRx and of the metadata service."""
+        return int(self.gbits * _KBITS_OF_A_GBIT)
+
 
 _SEVENTH = (
-    # size, vCPU, ENIs, IPv4 per ENI, IPv6 per ENI
-    ("large", 2, 3, 6, 6),
-    ("xlarge", 4, 4, 15, 15),
-    ("2xlarge", 8, 4, 15, 15),
-    ("3xlarge", 12, 8, 15, 15),
-    ("4xlarge", 16, 8, 30, 30),
-    ("6xlarge", 24, 8, 30, 30),
-    ("8xlarge", 32, 8, 30, 30),
-    ("16xlarge", 64, 8, 30, 30),
-    ("32xlarge", 128, 15, 30, 30),
+    # size, vCPU, ENIs, IPv4 per ENI, IPv6 per ENI, Gbit/s, packets/s, connections, queues
+    ("large", 2, 3, 6, 6, 2.0, 1_100_000, 500_000, 2),
+    ("xlarge", 4, 4, 15, 15, 3.0, 1_100_000, 500_000, 4),
+    ("2xlarge", 8, 4, 15, 15, 5.0, 1_600_000, 500_000, 8),
+    ("3xlarge", 12, 8, 15, 15, 8.0, 2_400_000, 500_000, 8),
+    ("4xlarge", 16, 8, 30, 30, 10.0, 3_000_000, 500_000, 8),
+    ("6xlarge", 24, 8, 30, 30, 12.0, 4_500_000, 550_000, 12),
+    ("8xlarge", 32, 8, 30, 30, 16.0, 6_000_000, 600_000, 16),
+    ("16xlarge", 64, 8, 30, 30, 32.0, 12_000_000, 1_200_000, 32),
+    ("32xlarge", 128, 15, 30, 30, 64.0, 24_000_000, 2_400_000, 32),
 )
 _SIXTH = (
-    ("large", 2, 2, 6, 1),
-    ("xlarge", 4, 3, 10, 1),
-    ("2xlarge", 8, 4, 10, 1),
-    ("3xlarge", 12, 6, 10, 1),
-    ("4xlarge", 16, 8, 20, 1),
-    ("6xlarge", 24, 8, 20, 1),
-    ("8xlarge", 32, 8, 20, 1),
-    ("13xlarge", 52, 7, 20, 1),
-    ("26xlarge", 104, 15, 20, 1),
+    ("large", 2, 2, 6, 1, 1.0, 300_000, 250_000, 2),
+    ("xlarge", 4, 3, 10, 1, 1.5, 500_000, 250_000, 4),
+    ("2xlarge", 8, 4, 10, 1, 2.5, 800_000, 250_000, 8),
+    ("3xlarge", 12, 6, 10, 1, 4.0, 900_000, 250_000, 8),
+    ("4xlarge", 16, 8, 20, 1, 5.0, 1_000_000, 300_000, 8),
+    ("6xlarge", 24, 8, 20, 1, 7.5, 1_500_000, 450_000, 12),
+    ("8xlarge", 32, 8, 20, 1, 10.0, 2_000_000, 600_000, 16),
+    ("13xlarge", 52, 7, 20, 1, 12.5, 3_000_000, 900_000, 32),
+    ("26xlarge", 104, 15, 20, 1, 25.0, 6_000_000, 1_800_000, 32),
 )
 _MEMORY_OF_SIXTH = {"13xlarge": 48, "26xlarge": 96}
 """The vCPU that memory is reckoned by: these two have less of it per vCPU (192 and 384 GiB in g6)."""
@@ -73,8 +96,12 @@ def _seventh(family: str, gib_per_core: int) -> list[InstanceType]:
             ipv6_per_eni=ipv6,
             eni_total=min(eni + 4 * cores, _MOST_ENIS),
             trunk=True,
+            gbits=gbits,
+            packets_per_second=packets,
+            connections=connections,
+            queues=queues,
         )
-        for size, cores, eni, ipv4, ipv6 in _SEVENTH
+        for size, cores, eni, ipv4, ipv6, gbits, packets, connections, queues in _SEVENTH
     ]
 
 
@@ -89,8 +116,12 @@ def _sixth(family: str, gib_per_core: int) -> list[InstanceType]:
             ipv6_per_eni=ipv6,
             eni_total=eni if size == "large" else min(eni + cores, _MOST_ENIS),
             trunk=size != "large",
+            gbits=gbits,
+            packets_per_second=packets,
+            connections=connections,
+            queues=queues,
         )
-        for size, cores, eni, ipv4, ipv6 in _SIXTH
+        for size, cores, eni, ipv4, ipv6, gbits, packets, connections, queues in _SIXTH
     ]
 
 

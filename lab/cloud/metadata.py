@@ -18,6 +18,7 @@ from lab.cloud.calls import Call
 from lab.cloud.http_server import QuickHandler, QuickServer
 from lab.cloud.metadata_tree import instance_tree, look_up, role_document
 from lab.cloud.model import Instance
+from lab.cloud.recording import REMOVED, Exchange
 from lab.cloud.state import CloudState
 
 MOST_TTL = 21600
@@ -51,8 +52,11 @@ class MetadataService:
     def put_token(self, source: str, ttl: str) -> tuple[int, str]:
         """Status and token, for a lifetime of 1 to 21600 seconds."""
         instance_id = self._instance_of(source)
-        if instance_id is None:
-            return 404, ""
+        status, token = (404, "") if instance_id is None else self._new_token(instance_id, ttl)
+        self._record("PUT", source, "api/token", status, REMOVED if token else "")
+        return status, token
+
+    def _new_token(self, instance_id: str, ttl: str) -> tuple[int, str]:
         if (failed := self._fault("api/token", instance_id)) is not None:
             return failed, ""
         if not (ttl.isascii() and ttl.isdigit() and 1 <= int(ttl) <= MOST_TTL):
@@ -72,6 +76,8 @@ class MetadataService:
             return 404, ""
         status, text = self._get(instance_id, path, token)
         self._log(path, instance_id, status)
+        is_credential = path.removeprefix(_META_DATA).strip("/").startswith(f"{_CREDENTIALS}/")
+        self._record("GET", source, path, status, REMOVED if is_credential and text else text)
         return status, text
 
     def _get(self, instance_id: str, path: str, token: str | None) -> tuple[int, str]:
@@ -134,6 +140,15 @@ class MetadataService:
     def _log(self, path: str, instance_id: str, status: int) -> None:
         code = "" if status == 200 else str(status)
         self._state.metadata_log.add(Call(path, self._state.clock.now(), instance_id, code, ""))
+
+    def _record(self, method: str, source: str, path: str, status: int, text: str) -> None:
+        recorder = self._state.recorder
+        if recorder.running:
+            with self._lock:
+                tokens = tuple(self._tokens)
+            now = self._state.clock.now()
+            exchange = Exchange("metadata", method, path, {}, source, status, text, now)
+            recorder.add(exchange, (*self._state.credentials.secrets(), *tokens))
 
 
 class MetadataServer:

@@ -1,6 +1,7 @@
 """What the metadata service knows of one instance, as the tree of its paths below ``meta-data/``.
 
-Sources: Alibaba Cloud's page on instance metadata (items and examples), and how upstream Terway reads them:
+Sources: Alibaba Cloud's page on instance metadata (items and examples; those that tell of no ENI
+are in ``metadata_items``), and how upstream Terway reads them:
 ``private-ipv4s`` is a JSON list, ``ipv6s`` is ``[a,b]`` without quotes and does not exist (404) for an ENI
 without IPv6 addresses. The gateway and the CIDR blocks are the vSwitch's and the VPC's, so they are there for
 each ENI of a vSwitch with IPv6: upstream's agent reads them of an ENI without address, and ends if it cannot.
@@ -15,19 +16,19 @@ import json
 
 from lab.cloud.actions.eni_answers import OWNER_ID, timestamp
 from lab.cloud.credentials import Credential
+from lab.cloud.instance_types import INSTANCE_TYPES
+from lab.cloud.metadata_items import Tree, instance_items
 from lab.cloud.model import Eni, Instance
 from lab.cloud.views import Snapshot
 from lab.spec import LabSpec, VSwitchSpec, gateway_of
-
-Tree = dict[str, "str | Tree"]
 
 
 def instance_tree(spec: LabSpec, instance: Instance, seen: Snapshot) -> Tree:
     """Everything but credentials, which ``role_document`` writes."""
     enis = [eni for eni in seen.attached_to(instance.instance_id) if not eni.trunk_id]
     tree: Tree = {
+        **instance_items(instance, INSTANCE_TYPES[instance.instance_type]),
         "hostname": instance.name,
-        "instance": {"instance-name": instance.name, "instance-type": instance.instance_type},
         "instance-id": instance.instance_id,
         "network": {"interfaces": {"macs": {eni.mac: _eni_tree(spec, eni) for eni in enis}}},
         "network-type": "vpc",
@@ -42,6 +43,8 @@ def instance_tree(spec: LabSpec, instance: Instance, seen: Snapshot) -> Tree:
     for primary in enis[:1]:
         tree["mac"] = primary.mac
         tree["private-ipv4"] = str(primary.primary_ip)
+        if others := [str(address) for address in primary.ipv4 if address != primary.primary_ip]:
+            tree["sub-private-ipv4-list"] = "\n".join(others)
     return tree
 
 

@@ -23,6 +23,7 @@ from lab.cloud.instance_types import instance_type
 from lab.cloud.interfaces import Interfaces
 from lab.cloud.model import Address, Instance
 from lab.cloud.quotas import Quotas
+from lab.cloud.recording import Recorder
 from lab.cloud.resources import Resources
 from lab.cloud.route_table import RouteTable
 from lab.cloud.rules import Groups
@@ -47,6 +48,7 @@ class CloudState:
         self.tokens = ClientTokens()
         self.log = CallLog()
         self.metadata_log = CallLog()
+        self.recorder = Recorder()
         self.resources = Resources(spec, clock.now())
         self.interfaces = Interfaces(self.resources, self.quotas)
         self.assignments = Assignments(self.resources, self.quotas)

@@ -13,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from datapath.errors import KernelError
-from lab.cli.labs import declare_kube_bin, kube_bin_of
-from lab.client import Lab
+from lab.cli.failures import sentence
+from lab.cli.labs import chosen_name, declare_kube_bin, kube_bin_of
+from lab.cli.table import counted
+from lab.cli.values import LEAST_MTU, MOST_MTU, lab_name, mtu
+from lab.client import Lab, is_up
 from lab.demo import report as reports
 from lab.demo import vitals
 from lab.demo.around import look_around
@@ -24,9 +27,10 @@ from lab.messages import LabError
 from lab.nodes import agent
 from lab.sandbox import LabPod
 from lab.spec import LabSpec, NodeSpec
-from lab.statedir import check_name
+from lab.statedir import LabDir
 
 NAMESPACE = "demo"
+_NAME = "demo"
 REST = 3.0
 """Seconds over which idle CPU is measured."""
 
@@ -52,36 +56,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="off: packets go by the stack alone; default %(default)s, what terwayd does by itself",
     )
     parser.add_argument(
-        "--mtu", type=_mtu, default=1500, metavar="N", help="of every link, 1500 to 8500, default %(default)s"
+        "--mtu",
+        type=mtu,
+        default=1500,
+        metavar="N",
+        help=f"of every link, {LEAST_MTU} to {MOST_MTU}, default %(default)s",
     )
     parser.add_argument("--wire", action="store_true", help="offloads off: frames are as a wire carries them")
     declare_kube_bin(parser)
     parser.add_argument(
         "--keep", action="store_true", help="leave the lab running and say how to look around"
     )
-    parser.add_argument("--name", type=_name, default="demo", help="of the lab, default %(default)s")
+    parser.add_argument(
+        "--name", type=lab_name, help=f"of the lab, default {_NAME}, or the next that no other clone has"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, progress on stderr")
     return parser.parse_args(argv)
-
-
-def _name(text: str) -> str:
-    try:
-        return check_name(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def _count(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if not 1 <= number <= 40:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 40")
-    return number
-
-
-def _mtu(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if not 1500 <= number <= 8500:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1500 to 8500")
     return number
 
 
@@ -146,9 +142,9 @@ def _addresses(eni: dict[str, Any]) -> list[str]:
 def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
     from lab.demo.trial import places, try_all  # here, so that --help needs no package
 
-    say(f"starting terwayd on {_plural(args.nodes, 'node')}")
+    say(f"starting terwayd on {counted(args.nodes, 'node')}")
     _start_agents(lab, args.bpf)
-    say(f"adding {_plural(args.nodes * args.pods, 'pod')} by the CNI executable, as containerd calls it")
+    say(f"adding {counted(args.nodes * args.pods, 'pod')} by the CNI executable, as containerd calls it")
     pods = [
         lab.add_pod(node.name, NAMESPACE, f"pod-{i}-{j}")
         for i, node in enumerate(lab.spec.nodes, 1)
@@ -170,16 +166,12 @@ def _demonstrate(lab: Lab, args: argparse.Namespace) -> Report:
     return _report(lab, pods, outcomes)
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _run(args: argparse.Namespace) -> Report:
     """The lab is gone when this returns or raises, unless it is to be kept and nobody interrupted."""
     _refuse_if_up(args.name)
     nodes = tuple(NodeSpec(f"node{i}") for i in range(1, args.nodes + 1))
     spec = LabSpec(nodes=nodes, wire=args.wire, mtu=args.mtu, kube_bin=kube_bin_of(args))
-    say(f"bringing up a VPC with {_plural(args.nodes, 'node')}{' as on a wire' if args.wire else ''}")
+    say(f"bringing up a VPC with {counted(args.nodes, 'node')}{' as on a wire' if args.wire else ''}")
     lab = Lab.start(spec, name=args.name, keep=args.keep, progress=say)
     with contextlib.ExitStack() as stack:
         stack.callback(lab.close if args.keep else lab.down)
@@ -195,10 +187,7 @@ def _refuse_if_up(name: str) -> None:
         Lab.attach(name).close()
     except LabError:
         return
-    raise LabError(
-        f"a lab {name!r} is up already, a kept one or another demo; "
-        f"end it with `./run lab down --name {name}`, or choose a --name"
-    )
+    raise LabError(is_up(LabDir.of(name)))
 
 
 def _interrupted(_number: int, _frame: object) -> None:
@@ -207,13 +196,14 @@ def _interrupted(_number: int, _frame: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
+    args.name = chosen_name(args.name, _NAME)
     # SIGINT too: shells start their background jobs with it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
         report = _run(args)
     except (LabError, KernelError, OSError) as exc:
-        print(f"demo: {exc}", file=sys.stderr)
+        print(f"demo: {sentence(exc)}", file=sys.stderr)
         if args.keep:
             print(f"demo: what is up of it ends with `./run lab down --name {args.name}`", file=sys.stderr)
         return 1

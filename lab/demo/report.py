@@ -99,6 +99,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 ],
                 "daemon": {
                     "rss_mib": n.daemon.rss_mib,
+                    "sdk_worker_mib": n.daemon.started_mib,
                     "idle_cpu_percent": n.daemon.idle_cpu_percent,
                 },
             }
@@ -140,7 +141,7 @@ def as_text(report: Report) -> str:
     parts = (
         _where(report),
         _matrix(report.outcomes),
-        _carried(report.pod_to_pod),
+        _carried(report),
         _failures(report),
         _times(report.pods),
         _drops(report),
@@ -180,14 +181,18 @@ def _few(addresses: Sequence[str]) -> str:
 
 
 _TITLE = """\
-Connectivity: good pairs of all pairs. The upper five with common packets, small and MTU-sized, TCP streams
-too; the others on one pair of each relation"""
+Connectivity: successful pairs / pairs tried. The first five rows send ordinary packets, small and MTU-sized,
+and TCP streams between every pair; the other rows test one pair of each kind"""
 _LEGEND = """\
   (path: what carried the packets on the pods' nodes, by counters; ebpf: the fast path, and the stack nothing;
   stack: the kernel's IP stack; behind a path, how many pairs if not all)"""
 
 
-def _carried(packets: Packets) -> str:
+def _carried(report: Report) -> str:
+    if not any(o.cell.kind in POD_TO_POD for o in report.outcomes):
+        pods = "one pod" if len(report.pods) == 1 else f"{len(report.pods)} pods"
+        return f"Common packets from pod to pod: there is {pods}, and nothing to send to"
+    packets = report.pod_to_pod
     still = "ForwDatagrams stood still" if not packets.forwarded else "counted by ForwDatagrams"
     return (
         f"Common packets from pod to pod: {packets.ebpf} by eBPF, "
@@ -279,10 +284,17 @@ def _frames(count: int) -> str:
 
 def _daemons(nodes: Sequence[NodeReport]) -> str:
     rows = [["node", "memory", "idle CPU"]]
-    rows += [
-        [n.name, f"{n.daemon.rss_mib:.0f} MiB", f"{n.daemon.idle_cpu_percent:.2f} % of a core"] for n in nodes
-    ]
-    return f"What each terwayd costs at rest\n{_table(rows)}"
+    rows += [[n.name, _memory(n.daemon), f"{n.daemon.idle_cpu_percent:.2f} % of a core"] for n in nodes]
+    told = f"What each terwayd costs at rest\n{_table(rows)}"
+    if any(n.daemon.started_mib for n in nodes):
+        told += "\n  (+: the SDK worker, which ends when the cloud has not been needed for 30 s)"
+    return told
+
+
+def _memory(daemon: Vitals) -> str:
+    """Its own, and that of the SDK worker while there is one."""
+    own = f"{daemon.rss_mib - daemon.started_mib:.0f} MiB"
+    return f"{own} + {daemon.started_mib:.0f} MiB" if daemon.started_mib else own
 
 
 def _verdict(report: Report) -> str:

@@ -11,8 +11,11 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class Vitals:
     rss_mib: float
+    """Of the daemon and of what it has started."""
     idle_cpu_percent: float
-    """Of one core."""
+    """Of one core, by all of them."""
+    started_mib: float = 0.0
+    """Of ``rss_mib`` what it has started: the SDK worker, which ends when the cloud is not needed."""
 
 
 def family(pid: int) -> list[int]:
@@ -59,6 +62,7 @@ def measure(pids: dict[str, int], seconds: float) -> dict[str, Vitals]:
         name: Vitals(
             round(sum(map(_rss_kib, members)) / 1024, 1),
             round((_cpu_ns(members) - before[name]) / elapsed / 1e7, 2),
+            round(sum(map(_rss_kib, members[1:])) / 1024, 1),
         )
         for name, members in families.items()
     }

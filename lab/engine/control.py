@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import messages
+from lab.cloud.errors import ApiError
 from lab.messages import LabError, Value
 
 
@@ -72,8 +73,11 @@ Handler = Callable[[Call], Any]
 
 
 class ControlServer:
-    def __init__(self, path: Path, verbs: Mapping[str, Handler]) -> None:
+    """``log`` is where this process writes: an answer about a fault of the lab's own names it."""
+
+    def __init__(self, path: Path, verbs: Mapping[str, Handler], log: Path) -> None:
         self._path = path
+        self._log = log
         self._verbs = verbs
 
     def start(self) -> None:
@@ -114,9 +118,11 @@ class ControlServer:
             return {"error": f"no verb {verb!r}; there are {', '.join(sorted(self._verbs))}"}
         try:
             result = handler(call)
-        except (LabError, ValueError, KeyError) as exc:
-            return {"error": f"{verb}: {exc}"}
+        except (LabError, ValueError, ApiError) as exc:
+            return {"error": str(exc)}
+        except KeyError as exc:
+            return {"error": f"{verb}: there is no {exc}"}
         except Exception as exc:  # noqa: BLE001  # one bad request must not end the lab; the log has all of it
             traceback.print_exc()
-            return {"error": f"{verb}: {type(exc).__name__}: {exc}; see the supervisor's log"}
+            return {"error": f"{verb}: {type(exc).__name__}: {exc}; its traceback is in {self._log}"}
         return result if isinstance(result, Answer) else Answer(result)

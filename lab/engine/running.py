@@ -30,6 +30,7 @@ from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind
 from lab.messages import LabError, Value
 from lab.nodes import network
+from lab.nodes.host import Host
 from lab.nodes.network import FAR_GATEWAYS, HostNetwork, Interface
 from lab.nodes.remote import RemoteNode
 from lab.spec import (
@@ -45,7 +46,6 @@ from lab.spec import (
 from lab.statedir import LabDir
 
 if TYPE_CHECKING:
-    from lab.kubernetes.node_config import Host
     from lab.kubernetes.runtime import NodeRuntime
 
 CLOUD = "cloud"
@@ -209,12 +209,10 @@ class RunningLab:
 
     def _host(self, name: str) -> Host:
         """What a kubelet is told of its instance."""
-        from lab.kubernetes.node_config import Host
-
         instance = next(i for i in self.state()["instances"] if i["name"] == name)
         return Host(
             name=name,
-            provider_id=self._provider_id(name),
+            provider_id=f"{self.spec.region}.i-{name}",
             instance_type=instance["type"],
             region=self.spec.region,
             zone=instance["zone"],
@@ -227,11 +225,8 @@ class RunningLab:
             self._runtime.boot(self.node(name))
             self._runtime.join(self.node(name))
 
-    def _provider_id(self, name: str) -> str:
-        return f"{self.spec.region}.i-{name}"
-
     def _register(self, spec: NodeSpec) -> None:
-        self.kubernetes.add_node(spec.name, self._provider_id(spec.name))
+        self.kubernetes.add_node(self._host(spec.name))
 
     def _enter(self, name: str) -> int:
         """The network namespace of a node that is starting. Raises LabError with what its log says."""

@@ -27,6 +27,7 @@ from lab.engine.init import Setting, run
 from lab.messages import KEEP
 from lab.nodes import cgroups, syscalls
 from lab.nodes.syscalls import Namespace
+from lab.ownership import note
 from lab.statedir import LabDir
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
@@ -124,7 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
     os.umask(0o022)
-    directory.root.mkdir(parents=True, mode=0o700)
+    try:
+        directory.root.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        sys.stderr.write("another process brings up a lab of this name at this moment\n")
+        return 1
+    note(directory, os.getpid())
     directory.log.parent.mkdir()
     log = os.open(directory.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(log, 1)

@@ -153,6 +153,17 @@ def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
     def reset_calls(_call: Call) -> Any:
         cloud.reset_calls()
 
+    def start_record(call: Call) -> Any:
+        """Into the file that came along."""
+        if len(call.files) != 1:
+            raise LabError("start_record wants one open file to write to")
+        file = os.dup(call.files[0])
+        try:
+            cloud.recorder.start(file)
+        except ValueError:
+            os.close(file)
+            raise
+
     def settle(call: Call) -> Any:
         lab.reconciler.settle(call.number("timeout", 30.0))
 
@@ -162,6 +173,8 @@ def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
         "ecs.metadata_calls": lambda _call: cloud.metadata_calls(),
         "ecs.recent_calls": lambda _call: [asdict(c) for c in cloud.recent_calls()],
         "ecs.reset_calls": reset_calls,
+        "ecs.start_record": start_record,
+        "ecs.stop_record": lambda _call: list(cloud.recorder.stop()),
         "ecs.delays": delays,
         "ecs.occupy": occupy,
         "ecs.release": release,

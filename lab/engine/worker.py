@@ -35,7 +35,7 @@ def work(directory: LabDir, spec_value: object, channel: socket.socket, ready: i
 
         lab = RunningLab(spec, directory, nursery, client.say)
         lab.start()
-        ControlServer(directory.control, registry(lab)).start()
+        ControlServer(directory.control, registry(lab), directory.log).start()
     except Exception as exc:  # noqa: BLE001  # whatever it is, the client has to hear of it
         traceback.print_exc()
         client.end({"error": _one_line(exc)})

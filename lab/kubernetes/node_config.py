@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
 from lab.cloud.instance_types import instance_type
 from lab.kubernetes.images import PAUSE
+from lab.nodes.host import Host
 from lab.spec import DNS_SERVICE, ProxyMode
 
 Object = dict[str, Any]
@@ -22,28 +22,6 @@ _FEWEST_PODS = 110
 """A kubelet's own default."""
 _ON_THE_HOST = 10
 """Pods with the node's own network, which a kubelet counts and which need no address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What a node knows of the instance that it is."""
-
-    name: str
-    provider_id: str
-    instance_type: str
-    region: str
-    zone: str
-    address: str
-    """IPv4, of the primary ENI."""
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Those that the controller of a cloud gives, and a kubelet may give itself."""
-        return {
-            "node.kubernetes.io/instance-type": self.instance_type,
-            "topology.kubernetes.io/region": self.region,
-            "topology.kubernetes.io/zone": self.zone,
-        }
 
 
 def containerd() -> str:

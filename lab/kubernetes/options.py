@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lab.commands import typed
 from lab.messages import LabError
 from lab.statedir import LabDir
 
@@ -23,8 +24,8 @@ def of(directory: LabDir) -> dict[str, Any]:
         value: dict[str, Any] = json.loads((directory.root / _FILE).read_text())
     except FileNotFoundError as exc:
         raise LabError(
-            f"lab {directory.name!r} is up and is no cluster; end it with `terway-lab down --name "
-            f"{directory.name}`, or choose another --name"
+            f"lab {directory.name!r} is up and is no cluster; end it with "
+            f"`{typed(directory.name, 'down')}`, or choose another --name"
         ) from exc
     return value
 

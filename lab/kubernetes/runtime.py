@@ -22,9 +22,9 @@ from lab.apiserver.programs import KUBE_PROXY, KUBELET
 from lab.apiserver.real import RealServer
 from lab.kubernetes import node_config
 from lab.kubernetes.image_store import ImageStore
-from lab.kubernetes.node_config import Host
 from lab.messages import LabError
 from lab.nodes import cgroups
+from lab.nodes.host import Host
 from lab.nodes.process import NodeProcess, ended
 from lab.nodes.remote import RemoteNode
 from lab.spec import KubernetesSpec, LabSpec, ProxyMode

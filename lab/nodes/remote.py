@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import messages
+from lab.commands import typed
 from lab.messages import LabError, Value
 from lab.nodes.process import NodeProcess, Scratch
 from lab.statedir import NodeDir
@@ -45,14 +46,21 @@ class RemoteNode:
         try:
             sock = messages.connect(self.directory.socket)
         except OSError as exc:
-            raise LabError(
-                f"node {self.name} does not run ({exc.strerror}); start it with `terway-lab node reboot`"
-            ) from exc
+            raise LabError(self._absence()) from exc
         try:
             yield sock
         except BaseException:
             sock.close()
             raise
+
+    def _absence(self) -> str:
+        """Why nobody answers: there is no such node, or it is off."""
+        nodes = self.directory.root.parent
+        if not self.directory.root.exists():
+            names = sorted(path.name for path in nodes.iterdir()) if nodes.exists() else []
+            return f"no node {self.name!r}; there are {', '.join(names) or 'none'}"
+        boot = typed(nodes.parent.name, f"node reboot {self.name}")
+        return f"node {self.name} does not run; start it with `{boot}`"
 
     def ask(self, request: Value, files: Sequence[int] = ()) -> tuple[Any, list[int]]:
         with self._connected() as sock, sock:

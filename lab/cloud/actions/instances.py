@@ -1,4 +1,4 @@
-"""DescribeInstanceTypes, DescribeInstances and DescribeInstanceAttribute."""
+"""DescribeInstances and DescribeInstanceAttribute."""
 
 from __future__ import annotations
 
@@ -6,26 +6,11 @@ from lab.cloud import errors
 from lab.cloud.actions import paging, tags
 from lab.cloud.actions.action import Action, ActionCall, Answer
 from lab.cloud.actions.eni_answers import timestamp
-from lab.cloud.instance_types import INSTANCE_TYPES, InstanceType
+from lab.cloud.instance_types import INSTANCE_TYPES
 from lab.cloud.model import Instance
 from lab.cloud.views import Snapshot
 
 _MOST_RESULTS = 100
-_MOST_TYPES = 10
-
-
-def describe_types(call: ActionCall) -> Answer:
-    p = call.parameters
-    names, family = p.listing("InstanceTypes"), p.text("InstanceTypeFamily")
-    if len(names) > _MOST_TYPES:
-        raise errors.invalid_parameter("InstanceTypes", f"at most {_MOST_TYPES} in one call")
-    found = [
-        kind
-        for kind in INSTANCE_TYPES.values()
-        if (not names or kind.name in names) and family in ("", kind.family)
-    ]
-    page, token = paging.by_token(found, p, key=lambda k: k.name, most=_MOST_RESULTS, usual=_MOST_RESULTS)
-    return {"InstanceTypes": {"InstanceType": [_type(kind) for kind in page]}, "NextToken": token}
 
 
 def describe_instances(call: ActionCall) -> Answer:
@@ -54,24 +39,6 @@ def describe_instance(call: ActionCall) -> Answer:
     if instance is None:
         raise errors.instance_not_found(instance_id)
     return _instance(call, instance, call.state.described)
-
-
-def _type(kind: InstanceType) -> Answer:
-    return {
-        "InstanceTypeId": kind.name,
-        "InstanceTypeFamily": kind.family,
-        "CpuCoreCount": kind.cores,
-        "CpuArchitecture": "X86",
-        "MemorySize": kind.memory_gib,
-        "EniQuantity": kind.eni,
-        "EniPrivateIpAddressQuantity": kind.ipv4_per_eni,
-        "EniIpv6AddressQuantity": kind.ipv6_per_eni,
-        "EniTotalQuantity": kind.eni_total,
-        "EniTrunkSupported": kind.trunk,
-        "EriQuantity": kind.eri,
-        "InstanceFamilyLevel": "EnterpriseLevel",
-        "GPUAmount": 0,
-    }
 
 
 def _instance(call: ActionCall, instance: Instance, seen: Snapshot) -> Answer:
@@ -112,11 +79,6 @@ def _instance(call: ActionCall, instance: Instance, seen: Snapshot) -> Answer:
 
 
 ACTIONS = (
-    Action(
-        "DescribeInstanceTypes",
-        describe_types,
-        takes=frozenset({"InstanceTypes", "InstanceTypeFamily"}) | paging.BY_TOKEN,
-    ),
     Action(
         "DescribeInstances",
         describe_instances,

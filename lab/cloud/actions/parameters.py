@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -43,6 +44,15 @@ class Parameters:
         if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
             raise errors.invalid_parameter(name, f"{value!r} is not a number from {low} to {high}")
         return int(value)
+
+    def amount(self, name: str) -> float | None:
+        """A number that is not negative, with a fraction or without."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", value):
+            raise errors.invalid_parameter(name, f"{value!r} is not a number from 0 on")
+        return float(value)
 
     def boolean(self, name: str) -> bool | None:
         value = self._values.get(name)

@@ -107,6 +107,11 @@ def test_metadata_answers_each_node_as_itself(lab: Lab) -> None:
 def test_kubernetes_knows_the_nodes(lab: Lab, node: LabNode) -> None:
     items = lab.kubernetes.request("GET", "/api/v1/nodes")["items"]
     assert [n["metadata"]["name"] for n in items] == ["node1", "node2"]
+    labels = items[0]["metadata"]["labels"]
+    assert labels["node.kubernetes.io/instance-type"] == "ecs.g7.xlarge"
+    assert labels["topology.kubernetes.io/zone"] == "cn-hangzhou-a"
+    assert labels["topology.kubernetes.io/region"] == "cn-hangzhou"
+    assert items[0]["spec"]["providerID"] == "cn-hangzhou.i-node1"
     program = "import urllib.request as r; print(r.urlopen('http://100.100.0.20:6443/readyz').status)"
     assert node.python(program).strip() == "200"
 

@@ -101,6 +101,61 @@ def test_instance_types(cloud: Bench) -> None:
     assert types(instance_types=["ecs.none"]).instance_types.instance_type == []
 
 
+def test_an_instance_types_network(cloud: Bench) -> None:
+    request = ecs.DescribeInstanceTypesRequest(instance_types=["ecs.g6.large"])
+    (kind,) = cloud.ecs().describe_instance_types(request).body.instance_types.instance_type
+    assert (kind.instance_bandwidth_rx, kind.instance_bandwidth_tx) == (1024000, 1024000)
+    assert (kind.instance_pps_rx, kind.instance_pps_tx) == (300000, 300000)
+    assert (kind.primary_eni_queue_number, kind.secondary_eni_queue_number) == (2, 2)
+    assert (kind.maximum_queue_number_per_eni, kind.total_eni_queue_quantity) == (2, 4)
+    assert (kind.network_card_quantity, kind.queue_pair_number, kind.eri_quantity) == (0, 0, 0)
+    assert (kind.instance_category, kind.eni_trunk_supported) == ("General-purpose", False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        (
+            {"instance_type_family": "ecs.c6", "minimum_cpu_core_count": 52},
+            ["ecs.c6.13xlarge", "ecs.c6.26xlarge"],
+        ),
+        ({"maximum_cpu_core_count": 2, "maximum_memory_size": 4.0}, ["ecs.c6.large", "ecs.c7.large"]),
+        (
+            {"minimum_eni_quantity": 15, "minimum_eni_ipv_6address_quantity": 2},
+            ["ecs.c7.32xlarge", "ecs.g7.32xlarge"],
+        ),
+        ({"minimum_instance_bandwidth_rx": 65_536_000}, ["ecs.c7.32xlarge", "ecs.g7.32xlarge"]),
+        ({"minimum_instance_pps_tx": 24_000_000}, ["ecs.c7.32xlarge", "ecs.g7.32xlarge"]),
+        ({"minimum_eri_quantity": 1}, []),
+        ({"minimum_gpuamount": 1}, []),
+        ({"cpu_architecture": "ARM"}, []),
+        (
+            {"instance_category": "Compute-optimized", "maximum_cpu_core_count": 2},
+            ["ecs.c6.large", "ecs.c7.large"],
+        ),
+        ({"instance_type_families": ["ecs.g6"], "maximum_cpu_core_count": 2}, ["ecs.g6.large"]),
+    ],
+)
+def test_instance_types_are_filtered(cloud: Bench, fields: dict[str, Any], found: list[str]) -> None:
+    body = cloud.ecs().describe_instance_types(ecs.DescribeInstanceTypesRequest(**fields)).body
+    assert [kind.instance_type_id for kind in body.instance_types.instance_type] == found
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"gpuspec": "V100"}, "UnsupportedParameter"),
+        ({"local_storage_category": "local_ssd_pro"}, "UnsupportedParameter"),
+        ({"minimum_cpu_core_count": -1}, "InvalidParameter"),
+        ({"max_results": 101}, "InvalidParameter"),
+        ({"next_token": "foreign"}, "InvalidParameter"),
+    ],
+)
+def test_a_filter_that_is_not_understood_is_refused(cloud: Bench, fields: dict[str, Any], code: str) -> None:
+    request = ecs.DescribeInstanceTypesRequest(**fields)
+    assert refusal(lambda: cloud.ecs().describe_instance_types(request)).code == code
+
+
 def test_instances(cloud: Bench) -> None:
     def instances(**fields: Any) -> list[Any]:
         request = ecs.DescribeInstancesRequest(region_id=REGION, **fields)

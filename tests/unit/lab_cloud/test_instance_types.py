@@ -26,6 +26,31 @@ def test_published(name: str, cores: int, memory: float, eni: int, ipv4: int, ip
     assert (kind.eni, kind.ipv4_per_eni, kind.ipv6_per_eni) == (eni, ipv4, ipv6)
 
 
+@pytest.mark.parametrize(
+    ("name", "kbits", "pps", "connections", "queues"),
+    [
+        ("ecs.g7.large", 2_048_000, 1_100_000, 500_000, 2),
+        ("ecs.c7.3xlarge", 8_192_000, 2_400_000, 500_000, 8),
+        ("ecs.g7.32xlarge", 65_536_000, 24_000_000, 2_400_000, 32),
+        ("ecs.g6.large", 1_024_000, 300_000, 250_000, 2),
+        ("ecs.c6.2xlarge", 2_560_000, 800_000, 250_000, 8),
+        ("ecs.g6.26xlarge", 25_600_000, 6_000_000, 1_800_000, 32),
+    ],
+)
+def test_published_network_performance(
+    name: str, kbits: int, pps: int, connections: int, queues: int
+) -> None:
+    """The baseline of the pages on instance families, in the API's unit: 1,024,000 kbit/s is one Gbit/s."""
+    kind = instance_type(name)
+    assert (kind.bandwidth_kbits, kind.packets_per_second) == (kbits, pps)
+    assert (kind.connections, kind.queues) == (connections, queues)
+
+
+def test_the_api_references_sample_of_queues() -> None:
+    kind = instance_type("ecs.g6.large")
+    assert (kind.queues, kind.queues * kind.eni) == (2, 4)
+
+
 def test_the_live_answer_for_trunk_members() -> None:
     kind = instance_type("ecs.g7.xlarge")
     assert (kind.eni_total, kind.trunk, kind.eri) == (20, True, 0)

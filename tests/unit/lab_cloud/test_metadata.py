@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import urllib.request
+import uuid
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from lab.cloud.faults import MetadataFault
+from lab.cloud.metadata_items import ABSENT
 from lab.spec import NodeSpec, gateway_of
 from tests.unit.lab_cloud.bench import ZONE_B_VSWITCH, Bench
 
@@ -86,9 +89,48 @@ def test_a_vswitch_without_ipv6_has_no_such_items(cloud: Bench) -> None:
         assert cloud.get(base + item)[0] == 404
 
 
+def test_documented_items_of_an_instance(cloud: Bench) -> None:
+    """Each that ECS's page on instance metadata items lists and that an instance of the lab has."""
+    expected = {
+        "image-id": "debian_12_x64_20G_lab.vhd",
+        "dns-conf/nameservers": "100.100.2.136\n100.100.2.138",
+        "ntp-conf/ntp-servers": "ntp1.aliyun.com\nntp1.cloud.aliyuncs.com",
+        "source-address": "http://mirrors.cloud.aliyuncs.com",
+        "hibernation/configured": "false",
+        "owner-account-id": "1000000000000001",
+        "instance/max-netbw-egress": "3072000",
+        "instance/max-netbw-ingress": "3072000",
+        "instance/instance-type-spec/max-netpps": "1100000",
+        "instance/instance-type-spec/max-connections": "500000",
+        "instance/virtualization-solution": "ECS Virt",
+        "instance/virtualization-solution-version": "2.0",
+    }
+    assert {item: cloud.meta(item) for item in expected} == expected
+    serial = cloud.meta("serial-number")
+    assert str(uuid.UUID(serial)) == serial
+    assert datetime.strptime(cloud.meta("instance/last-host-landing-time"), "%Y-%m-%d %H:%M:%S")
+    cloud.me[0] = "i-node2"
+    assert cloud.meta("serial-number") != serial
+
+
+def test_the_primary_enis_other_addresses(cloud: Bench) -> None:
+    assert cloud.get("meta-data/sub-private-ipv4-list") == (404, "")
+    added = cloud.assign("eni-node1", 2)
+    assert cloud.meta("sub-private-ipv4-list") == "\n".join(added)
+
+
+@pytest.mark.parametrize("item", sorted(ABSENT))
+def test_documented_items_that_no_instance_of_the_lab_has(cloud: Bench, item: str) -> None:
+    assert ABSENT[item], "why it is absent"
+    assert cloud.get(f"meta-data/{item}") == (404, "")
+
+
 def test_listings(cloud: Bench) -> None:
     assert "instance/" in cloud.meta("").split("\n")
-    assert cloud.meta("instance/") == cloud.meta("instance") == "instance-name\ninstance-type"
+    assert cloud.meta("instance/") == cloud.meta("instance")
+    assert {"instance-name", "instance-type", "instance-type-spec/"} <= set(
+        cloud.meta("instance").split("\n")
+    )
     assert cloud.meta("ram/") == "security-credentials/"
     assert "meta-data/" in cloud.get("")[1].split("\n")
 

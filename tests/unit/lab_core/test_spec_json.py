@@ -34,13 +34,13 @@ def test_what_is_left_out_has_its_default() -> None:
     [
         ([], "spec: [] is not an object"),
         ({"mtv": 1}, "spec: unknown field 'mtv'; known are region, vpc_id"),
-        ({"mtu": "1500"}, "spec.mtu: '1500' is not a int"),
-        ({"mtu": True}, "spec.mtu: True is not a int"),
-        ({"wire": 1}, "spec.wire: 1 is not a bool"),
+        ({"mtu": "1500"}, "spec.mtu: '1500' is not a whole number"),
+        ({"mtu": True}, "spec.mtu: True is not a whole number"),
+        ({"wire": 1}, "spec.wire: 1 is not true or false"),
         ({"cidr": "10.0.0.1/16"}, "spec.cidr: 10.0.0.1/16 has host bits set"),
         ({"nodes": {"name": "n"}}, "spec.nodes: {'name': 'n'} is not a list"),
-        ({"nodes": [{}]}, "spec.nodes[0]: NodeSpec.__init__() missing"),
-        ({"nodes": [{"name": "n", "groups": [1]}]}, "spec.nodes[0].groups[0]: 1 is not a str"),
+        ({"nodes": [{}]}, "spec.nodes[0]: 'name' is needed"),
+        ({"nodes": [{"name": "n", "groups": [1]}]}, "spec.nodes[0].groups[0]: 1 is not a string"),
         (
             {"groups": [{"group_id": "g", "rules": [{"direction": "ingress", "ports": [1]}]}]},
             "wants 2 items, has 1",

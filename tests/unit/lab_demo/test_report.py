@@ -15,7 +15,7 @@ from lab.demo.report import EniReport, FaultReport, NodeReport, PodReport, Repor
 from lab.demo.vitals import Vitals
 
 ENI = EniReport("eni-1", "00:16:3e:00:00:01", "Secondary", ("10.0.16.1", "10.0.16.2", "2001:db8::1"))
-NODE = NodeReport("node1", "ENI multi-IP, PolicyRoute", False, (ENI,), Vitals(92.0, 0.05))
+NODE = NodeReport("node1", "ENI multi-IP, PolicyRoute", False, (ENI,), Vitals(92.0, 0.05, 40.0))
 PODS = (
     PodReport("node1", "demo", "a", ("10.0.16.1", "2001:db8::1"), "eni-1", 150.0),
     PodReport("node1", "demo", "b", ("10.0.16.2",), "eni-1", 3.25),
@@ -119,6 +119,22 @@ def test_common_packets_between_pods_are_summed_up() -> None:
     assert "6 by eBPF, 0 forwardings by the nodes' stacks (ForwDatagrams stood still)" in as_text(still)
 
 
+def test_without_a_pair_of_pods_no_packets_are_claimed() -> None:
+    alone = report(Outcome(cell(Kind.OUTSIDE), Path.EBPF, packets=Packets(6, 0)))
+    text = as_text(replace(alone, pods=PODS[:1]))
+    assert "by eBPF" not in text
+    assert "Common packets from pod to pod: there is one pod, and nothing to send to" in text
+
+
+def test_the_daemon_and_its_sdk_worker_are_told_apart() -> None:
+    text = as_text(report(outcome()))
+    assert "node1  52 MiB + 40 MiB" in text
+    assert "the SDK worker, which ends when the cloud has not been needed for 30 s" in text
+    alone = replace(report(outcome()), nodes=(replace(NODE, daemon=Vitals(52.0, 0.05)),))
+    assert "node1  52 MiB  " in as_text(alone)
+    assert "SDK worker" not in as_text(alone)
+
+
 def test_a_node_says_why_it_is_as_it_is() -> None:
     node = replace(NODE, because=("eBPF is switched off by -bpf off",))
     text = as_text(replace(report(outcome()), nodes=(node,)))
@@ -129,7 +145,11 @@ def test_a_node_says_why_it_is_as_it_is() -> None:
 def test_json_has_the_fields_of_the_issue() -> None:
     value = as_json(report(outcome()))
     assert value["pods"][0]["address"] == "10.0.16.1"
-    assert value["nodes"][0]["daemon"] == {"rss_mib": 92.0, "idle_cpu_percent": 0.05}
+    assert value["nodes"][0]["daemon"] == {
+        "rss_mib": 92.0,
+        "sdk_worker_mib": 40.0,
+        "idle_cpu_percent": 0.05,
+    }
     assert value["adds_ms"] == [150.0, 3.25]
     assert value["matrix"] == [
         {

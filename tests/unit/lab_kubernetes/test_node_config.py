@@ -9,8 +9,8 @@ from ipaddress import IPv4Network
 import pytest
 
 from lab.kubernetes import node_config
-from lab.kubernetes.node_config import Host
 from lab.nodes.agent import cni_chain, cni_conf
+from lab.nodes.host import Host
 from lab.spec import ProxyMode
 
 HOST = Host("node7", "cn-hangzhou.i-node7", "ecs.g7.xlarge", "cn-hangzhou", "cn-hangzhou-a", "10.0.0.7")

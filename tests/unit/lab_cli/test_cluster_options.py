@@ -1,14 +1,12 @@
-"""``terway-lab`` and the cluster: what --kubernetes asks for, and which lab a word without --name means."""
+"""``./run lab up --kubernetes``: what it asks of the cluster."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 
 from lab.cli.main import main
-from lab.cli.words import name_of
 from lab.kubernetes import cluster
 from lab.kubernetes.cluster import Agent, Wanted
 from lab.messages import LabError
@@ -52,19 +50,3 @@ def test_options_of_the_lab_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_programs_of_a_lab_are_not_those_of_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--kubernetes", "--kube-bin", "/somewhere"]) == 1
     assert "name the programs in KUBE_BIN" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("there", "given", "meant"),
-    [
-        ((), None, "lab"),
-        (("cluster",), None, "cluster"),
-        (("cluster", "lab"), None, "lab"),
-        (("cluster",), "other", "other"),
-        (("other",), None, "lab"),
-    ],
-)
-def test_the_lab_that_is_meant(state: Path, there: tuple[str, ...], given: str | None, meant: str) -> None:
-    for name in there:
-        (state / name).mkdir()
-    assert name_of(argparse.Namespace(name=given)) == meant
