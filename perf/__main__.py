@@ -22,10 +22,10 @@ def main(argv: list[str]) -> int:
     if argv and argv[0] in WORDS:
         word = import_module(f"perf.{argv[0].replace('-', '_')}")
         return int(word.main(argv[1:]))
-    print("usage: ./run perf WORD [--help]\n")
-    for name, text in WORDS.items():
-        print(f"  {name:12} {text}")
-    return 0 if argv in ([], ["-h"], ["--help"]) else 2
+    helped = argv in (["-h"], ["--help"])
+    lines = ["usage: ./run perf WORD [--help]", "", *(f"  {name:12} {text}" for name, text in WORDS.items())]
+    print("\n".join(lines), file=sys.stdout if helped else sys.stderr)
+    return 0 if helped else 2
 
 
 if __name__ == "__main__":

@@ -9,11 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datapath import namespace
+from deploy import helm
 from lab.apiserver.files import KubeDir
 from lab.client import Lab
 from lab.messages import LabError
 
 KUBECTL = "kubectl"
+_BASHRC = """\
+[ ! -f ~/.bashrc ] || . ~/.bashrc
+PS1="(NAME) $PS1"
+completion=/usr/share/bash-completion/bash_completion
+[ ! -r $completion ] || { . $completion; . <(kubectl completion bash); }
+unset completion
+"""
+_NO_HELM = """\
+#!/bin/sh
+echo "helm: it is not built; \\`.cache/venv/bin/python -m deploy.helm\\` does that, or name one in HELM" >&2
+exit 127
+"""
 
 
 def environment(lab: Lab) -> dict[str, str]:
@@ -25,8 +38,20 @@ def environment(lab: Lab) -> dict[str, str]:
         "KUBECACHEDIR": str(directory.root / "kubectl"),
         # No file of the user's home with defaults of his own.
         "KUBERC": "off",
-        "PATH": f"{lab.spec.kube_bin}:{os.environ.get('PATH', os.defpath)}",
+        "PATH": os.pathsep.join([lab.spec.kube_bin, os.environ.get("PATH", os.defpath), *_helm(directory)]),
     }
+
+
+def _helm(directory: KubeDir) -> list[str]:
+    """Where a shell finds helm if the machine has none: what is built here, or a program that says how to."""
+    found = helm.present()
+    if found is not None:
+        return [str(found.resolve().parent)]
+    stand_in = directory.root / "without-helm"
+    stand_in.mkdir(exist_ok=True)
+    (stand_in / "helm").write_text(_NO_HELM)
+    (stand_in / "helm").chmod(0o755)
+    return [str(stand_in)]
 
 
 @contextmanager
@@ -62,10 +87,13 @@ def attach(lab: Lab, arguments: Sequence[str]) -> int:
 
 
 def shell(lab: Lab, arguments: Sequence[str]) -> int:
-    """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status."""
+    """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status.
+
+    kubectl's completion needs that of Debian's package bash-completion, and is left out without.
+    """
     _kubectl(lab)
     start = KubeDir(lab.directory.kubernetes).root / "bashrc"
-    start.write_text(f'[ ! -f ~/.bashrc ] || . ~/.bashrc\nPS1="({lab.name}) $PS1"\n')
+    start.write_text(_BASHRC.replace("NAME", lab.name))
     return _attached(lab, ["bash", "--rcfile", str(start), *arguments])
 
 

@@ -23,7 +23,7 @@ def of(directory: LabDir) -> dict[str, Any]:
         value: dict[str, Any] = json.loads((directory.root / _FILE).read_text())
     except FileNotFoundError as exc:
         raise LabError(
-            f"lab {directory.name!r} is up and is no cluster; end it with `terway-lab down --name "
+            f"lab {directory.name!r} is up and is no cluster; end it with `./run lab down --name "
             f"{directory.name}`, or choose another --name"
         ) from exc
     return value

@@ -170,7 +170,7 @@ def test_a_program_that_ends_is_started_again(
     eventually("node1 runs commands in its pods", lambda: answers(lab, name))
     assert restart_counts(lab) == restarts
     assert terway_lab(["status", "--name", NAME]) == 0
-    assert f"node1: {program} was started again 1 times" in capsys.readouterr().out
+    assert f"node1: {program} was started again once" in capsys.readouterr().out
 
 
 def test_exec_and_logs_reach_a_pod(lab: Lab) -> None:
