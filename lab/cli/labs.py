@@ -16,6 +16,7 @@ from lab.cli import workloads
 from lab.cli.table import table
 from lab.cli.words import Output, Words, name_of
 from lab.client import Lab, take_down
+from lab.families import stack_of
 from lab.nodes.agent import Wait, follow
 from lab.spec import LabSpec, NodeSpec, ProxyMode
 from lab.spec_json import decode_spec
@@ -112,6 +113,7 @@ def _cluster(args: argparse.Namespace) -> Lab:
     wanted = cluster.Wanted(
         nodes=len(spec.nodes),
         proxy=spec.kubernetes.proxy if spec.kubernetes else ProxyMode.NFTABLES,
+        ip_stack=stack_of(spec),
         agent=cluster.Agent.PROCESS if args.agents else cluster.Agent.PODS,
         name=args.name or CLUSTER,
     )

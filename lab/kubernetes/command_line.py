@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     passing.add_argument("arguments", nargs="*", metavar="ARG", help="kubectl's words and options")
     shell = word(
         "shell",
-        "Start a bash with kubectl, its completion (by Debian's bash-completion), and helm if that is built.",
+        "Start a bash with kubectl, its completion, and helm if that is built.",
         "-c 'kubectl get pods | grep web'",
     )
     shell.add_argument("arguments", nargs="*", metavar="ARG", help="bash's words and options")

@@ -15,13 +15,17 @@ from lab.client import Lab
 from lab.messages import LabError
 
 KUBECTL = "kubectl"
-_BASHRC = """\
+_BASHRC = r"""
 [ ! -f ~/.bashrc ] || . ~/.bashrc
 PS1="(NAME) $PS1"
-completion=/usr/share/bash-completion/bash_completion
-[ ! -r $completion ] || { . $completion; . <(kubectl completion bash); }
-unset completion
+_complete_kubectl() {
+	mapfile -t COMPREPLY < <(kubectl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null |
+		sed '/^:[0-9]*$/d; s/\t.*//')
+}
+complete -F _complete_kubectl kubectl
 """
+"""kubectl's own script for bash needs Debian's bash-completion. Of what ``__complete`` says each line is a
+candidate with a tab and a text behind it, and the last one a number (github.com/spf13/cobra, completions)."""
 _NO_HELM = """\
 #!/bin/sh
 echo "helm: it is not built; \\`.cache/venv/bin/python -m deploy.helm\\` does that, or name one in HELM" >&2
@@ -87,10 +91,7 @@ def attach(lab: Lab, arguments: Sequence[str]) -> int:
 
 
 def shell(lab: Lab, arguments: Sequence[str]) -> int:
-    """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status.
-
-    kubectl's completion needs that of Debian's package bash-completion, and is left out without.
-    """
+    """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status."""
     _kubectl(lab)
     start = KubeDir(lab.directory.kubernetes).root / "bashrc"
     start.write_text(_BASHRC.replace("NAME", lab.name))

@@ -198,6 +198,15 @@ def test_a_service_answers_by_its_name_in_a_pod_and_by_its_address_on_a_node(lab
     assert answer.stdout.strip() in names
 
 
+@pytest.mark.parametrize("name", ["kubernetes.default", "no-such.example.com"])
+def test_a_name_outside_the_cluster_does_not_exist(lab: Lab, name: str) -> None:
+    """busybox's nslookup asks for a short name as it stands; SERVFAIL would say that DNS is broken."""
+    found = inside(lab, on(lab, "node1"), "sh", "-c", f"nslookup {name} 2>&1 || true")
+    assert "NXDOMAIN" in found
+    full = inside(lab, on(lab, "node1"), "nslookup", "kubernetes.default.svc.cluster.local")
+    assert "172.21.0.1" in full
+
+
 def test_a_pod_reaches_the_api_server(lab: Lab) -> None:
     inside(lab, on(lab, "node2"), "timeout", "5", "nc", "kubernetes.default", "443", "-e", "true")
 
