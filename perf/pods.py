@@ -22,6 +22,7 @@ from lab.client import Lab
 from lab.kubernetes import cluster, product, stand_in
 from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.readiness import await_available, await_nodes
+from lab.kubernetes.wording import counted
 from lab.messages import LabError
 from lab.nodes import agent, cgroups
 from lab.spec import LabSpec, NodeSpec
@@ -204,7 +205,8 @@ def main(argv: Sequence[str]) -> int:
         help="seconds that each call of the cloud takes, and its effect to be seen; default %(default)s",
     )
     args = parser.parse_args(argv)
-    print(f"{machine()}; {args.nodes} nodes of {args.type}, {args.pods} pods on each at once")
+    pods = counted(args.pods, "pod")
+    print(f"{machine()}; {counted(args.nodes, 'node')} of {args.type}, {pods} on each at once")
     try:
         with ExitStack() as stack:
             found = measure(contestants(stack, args), args.rounds)
