@@ -46,6 +46,12 @@ def mine(tmp_path: Path) -> Path:
     return packed
 
 
+@pytest.mark.usefixtures("lab")
+def test_terway_cli_is_on_the_node(capfd: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["node", "node1", "--name", NAME, "terway-cli", "mode"]) == 0
+    assert "PolicyRoute" in capfd.readouterr().out
+
+
 def test_it_runs_and_stays_over_a_reboot(lab: Lab, mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     node = lab.node("node1")
     assert FULL not in image_names(node)
@@ -57,15 +63,13 @@ def test_it_runs_and_stays_over_a_reboot(lab: Lab, mine: Path, capsys: pytest.Ca
     ]
     assert sorted(lab.directory.root.iterdir()) == before
     kubectl.run(lab, ["run", "mine", "--image=mine:1", "--restart=Never"])
-    eventually("the pod has run", lambda: kubectl.run(lab, ["logs", "mine"]) == "it is mine\n")
+    path = "/api/v1/namespaces/default/pods/mine"
+    eventually(
+        "the pod has run", lambda: lab.kubernetes.request("GET", path)["status"]["phase"] == "Succeeded"
+    )
+    assert kubectl.run(lab, ["logs", "mine"]) == "it is mine\n"
     node.kill()
     assert command.main(["load", "--name", NAME, str(mine)]) == 1
     assert f"boot it with `./run lab node reboot --name {NAME} node1`" in capsys.readouterr().out
     node.reboot()
     assert FULL in image_names(node)
-
-
-def test_terway_cli_is_on_the_node(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
-    lab.node("node1").start_agent()
-    assert command.main(["node", "node1", "--name", NAME, "terway-cli", "mode"]) == 0
-    assert "PolicyRoute" in capfd.readouterr().out
