@@ -1,9 +1,13 @@
-"""Helm, built by the go command at a pinned version; the variable HELM names another one."""
+"""Helm, built by the go command at a pinned version; the variable HELM names another one.
+
+``python -m deploy.helm`` builds it if it is not there, and prints its path.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,3 +69,7 @@ def template(helm: Path, chart: Path, options: Sequence[str] = ()) -> str:
     """The manifests of ``chart`` as release terway in kube-system."""
     where = ["--namespace", "kube-system", "--kube-version", _KUBERNETES]
     return run(helm, ["template", "terway", str(chart), *where, *options])
+
+
+if __name__ == "__main__":
+    print(ensure(lambda text: print(text, file=sys.stderr)))

@@ -14,13 +14,15 @@ GATEWAY_MAC = "ee:ff:ff:ff:ff:ff"
 METADATA_ADDRESS = IPv4Address("100.100.100.200")
 OPENAPI_ADDRESS = IPv4Address("100.100.0.10")
 KUBERNETES_ADDRESS = IPv4Address("100.100.0.20")
+KUBERNETES_ADDRESS_V6 = IPv6Address("2001:db8:ffff::20")
+"""Where a cluster with IPv6 has its API server too. Metadata service and OpenAPI are reached by IPv4 only."""
 KUBERNETES_PORT = 6443
 VLANS = range(1, 4095)
 """Those that IEEE 802.1Q leaves to its users."""
 SERVICE_CIDR = IPv4Network("172.21.0.0/20")
 """Of a real API server, and what the lab's eni_conf says."""
-KUBERNETES_SERVICE = SERVICE_CIDR[1]
-DNS_SERVICE = SERVICE_CIDR[10]
+SERVICE_CIDR_V6 = IPv6Network("fd00:21::/112")
+"""Beside it or in its place in a cluster with IPv6; see ``lab.families``."""
 OUTSIDE_ADDRESS = IPv4Address("203.0.113.10")
 OUTSIDE_ADDRESS_V6 = IPv6Address("2001:db8:ffff::10")
 
@@ -176,6 +178,14 @@ class ProxyMode(StrEnum):
     NONE = "none"
 
 
+class IpStack(StrEnum):
+    """The address families of a cluster's nodes, Services and pods; the primary one is IPv4 in ``dual``."""
+
+    IPV4 = "ipv4"
+    DUAL = "dual"
+    IPV6 = "ipv6"
+
+
 @dataclass(frozen=True, slots=True)
 class KubernetesSpec:
     """A whole cluster: controllers and scheduler too, and nodes of containerd and kubelet."""
@@ -185,6 +195,9 @@ class KubernetesSpec:
     """Absolute paths of docker-archives that a node has before its kubelet starts, pause among them."""
     image_store: str = ""
     """Absolute path of a directory that keeps them unpacked for later labs; "" for none."""
+    ip_stack: IpStack = IpStack.IPV4
+    max_pods: int = 0
+    """Of each kubelet; 0 is as many as its node has addresses for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from lab.client import Lab
-from lab.kubernetes import binaries, cluster, product, stand_in
+from lab.kubernetes import cluster, product, stand_in
+from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.readiness import await_available, await_nodes
+from lab.kubernetes.wording import counted
 from lab.messages import LabError
 from lab.nodes import agent, cgroups
-from lab.spec import LabSpec, NodeSpec, ProxyMode
+from lab.spec import LabSpec, NodeSpec
 from perf import pods_table, remains
 from perf.add import machine
 from perf.burst import Burst, Moments
@@ -170,7 +172,7 @@ def contestants(stack: ExitStack, args: argparse.Namespace) -> Sequence[Contesta
 def empty_cluster(name: str, nodes: int, kind: str) -> Lab:
     """Without a CNI: no node is Ready. It ends with this process. Raises LabError."""
     plain = LabSpec(nodes=tuple(NodeSpec(f"node{i + 1}", kind) for i in range(nodes)))
-    spec = cluster.with_kubernetes(plain, ProxyMode.NFTABLES, version=binaries.VERSION, say=say)
+    spec = cluster.with_kubernetes(plain, Wanted(), say)
     return Lab.start(spec, name=f"perf-{name}-{os.getpid()}")
 
 
@@ -203,7 +205,8 @@ def main(argv: Sequence[str]) -> int:
         help="seconds that each call of the cloud takes, and its effect to be seen; default %(default)s",
     )
     args = parser.parse_args(argv)
-    print(f"{machine()}; {args.nodes} nodes of {args.type}, {args.pods} pods on each at once")
+    pods = counted(args.pods, "pod")
+    print(f"{machine()}; {counted(args.nodes, 'node')} of {args.type}, {pods} on each at once")
     try:
         with ExitStack() as stack:
             found = measure(contestants(stack, args), args.rounds)

@@ -8,10 +8,15 @@ import ssl
 from collections.abc import Mapping
 
 from lab.apiserver.files import KubeDir
+from lab.families import Address
 from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT
 
 PLAIN_URL = f"http://{KUBERNETES_ADDRESS}:{KUBERNETES_PORT}"
-SECURE_URL = f"https://{KUBERNETES_ADDRESS}:{KUBERNETES_PORT}"
+
+
+def secure_url(address: Address) -> str:
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"https://{host}:{KUBERNETES_PORT}"
 
 
 def kubeconfig(cluster: Mapping[str, str], user: Mapping[str, str]) -> str:
@@ -33,10 +38,10 @@ def plain_kubeconfig() -> str:
     return kubeconfig({"server": PLAIN_URL}, {})
 
 
-def secure_kubeconfig(directory: KubeDir, user: Mapping[str, str]) -> str:
-    """Self-contained: it names no file."""
+def secure_kubeconfig(directory: KubeDir, user: Mapping[str, str], url: str) -> str:
+    """Of the server at ``url``. Self-contained: it names no file."""
     authority = encoded(directory.certificate("ca").read_bytes())
-    return kubeconfig({"server": SECURE_URL, "certificate-authority-data": authority}, user)
+    return kubeconfig({"server": url, "certificate-authority-data": authority}, user)
 
 
 def admin_user(directory: KubeDir) -> Mapping[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lab.apiserver.files import KubeDir
-from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, SERVICE_CIDR
+from lab.families import joined, server_address, service_ranges
+from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_PORT, IpStack
 
 _CLIENT_URL = "http://127.0.0.1:2379"
 _PEER_URL = "http://127.0.0.1:2380"
@@ -24,12 +25,15 @@ def etcd(directory: KubeDir) -> list[str]:
     ]
 
 
-def api_server(directory: KubeDir, *, cluster: bool) -> list[str]:
-    """``cluster``: with kubelets and a controller manager, and so with what only they make sensible."""
+def api_server(directory: KubeDir, *, cluster: bool, stack: IpStack = IpStack.IPV4) -> list[str]:
+    """``cluster``: with kubelets and a controller manager, and so with what only they make sensible.
+
+    With IPv6 it listens in both families: the lab's own client keeps to IPv4.
+    """
     return [
         f"--etcd-servers={_CLIENT_URL}",
-        f"--bind-address={KUBERNETES_ADDRESS}",
-        f"--advertise-address={KUBERNETES_ADDRESS}",
+        f"--bind-address={KUBERNETES_ADDRESS if stack is IpStack.IPV4 else '::'}",
+        f"--advertise-address={server_address(stack)}",
         f"--secure-port={KUBERNETES_PORT}",
         f"--client-ca-file={directory.certificate('ca')}",
         f"--tls-cert-file={directory.certificate('server')}",
@@ -37,7 +41,7 @@ def api_server(directory: KubeDir, *, cluster: bool) -> list[str]:
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={directory.key('accounts')}",
         f"--service-account-signing-key-file={directory.key('accounts')}",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={joined(service_ranges(stack))}",
         "--allow-privileged=true",
         f"--audit-policy-file={directory.audit_policy}",
         f"--audit-log-path={directory.audit_log}",
@@ -72,7 +76,7 @@ def _of_a_cluster(directory: KubeDir) -> list[str]:
     ]
 
 
-def controller_manager(directory: KubeDir) -> list[str]:
+def controller_manager(directory: KubeDir, stack: IpStack = IpStack.IPV4) -> list[str]:
     return [
         f"--kubeconfig={directory.kubeconfig('controller-manager')}",
         "--leader-elect=false",
@@ -82,7 +86,7 @@ def controller_manager(directory: KubeDir) -> list[str]:
         f"--root-ca-file={directory.certificate('ca')}",
         f"--cluster-signing-cert-file={directory.certificate('ca')}",
         f"--cluster-signing-key-file={directory.key('ca')}",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={joined(service_ranges(stack))}",
         # It makes directories for plugins that nobody has: not on the machine.
         f"--flex-volume-plugin-dir={directory.root / 'volume-plugins'}",
         # At the default of 20 a namespace waits 8 s for its first account, while 40 controllers log in.

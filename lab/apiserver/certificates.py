@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.apiserver.files import KubeDir, write_private
+from lab.families import Address
 
 _LIFE = datetime.timedelta(days=365)
 _SKEW = datetime.timedelta(hours=1)
@@ -58,7 +58,7 @@ class _Subject:
     alternatives: tuple[x509.GeneralName, ...] = ()
 
 
-def make(directory: KubeDir, addresses: Sequence[IPv4Address]) -> Authority:
+def make(directory: KubeDir, addresses: Sequence[Address]) -> Authority:
     """Certificates and keys ``ca`` (no key), ``server`` and ``admin``, and the key ``accounts``.
 
     ``addresses`` are the server's. ``accounts`` signs the tokens of service accounts. Raises OSError.
@@ -94,7 +94,7 @@ class Authority:
     def client(self, user: User) -> Pair:
         return self._issue(_Subject(user.name, user.group, ExtendedKeyUsageOID.CLIENT_AUTH))
 
-    def server(self, name: str, addresses: Sequence[IPv4Address]) -> Pair:
+    def server(self, name: str, addresses: Sequence[Address]) -> Pair:
         names = (*map(x509.DNSName, _SERVER_NAMES), *map(x509.IPAddress, addresses))
         return self._issue(_Subject(name, "lab", ExtendedKeyUsageOID.SERVER_AUTH, names))
 

@@ -22,10 +22,11 @@ from lab.apiserver.certificates import Authority, User
 from lab.apiserver.files import KubeDir, write_private
 from lab.apiserver.port import Object, Say, node_object
 from lab.apiserver.programs import API_SERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER, Program, Programs
+from lab.families import kubernetes_service, server_address
 from lab.kube_client import KubeClient, KubeError
 from lab.messages import LabError
 from lab.nodes.host import Host
-from lab.spec import KUBERNETES_ADDRESS, KUBERNETES_SERVICE
+from lab.spec import KUBERNETES_ADDRESS, IpStack
 
 RIGHTS = Path(__file__).resolve().parent.parent.parent / "deploy" / "rbac.json"
 _ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/terway"
@@ -50,10 +51,17 @@ _TOLD_EVERY = 5.0
 
 
 class RealServer:
-    """Implements ``ApiServer``. What takes time is told to ``say``."""
+    """Implements ``ApiServer``. What takes time is told to ``say``.
 
-    def __init__(self, programs: Programs, directory: KubeDir, say: Say) -> None:
+    Everybody's way in but the lab's own is by the primary family of ``stack``.
+    """
+
+    def __init__(
+        self, programs: Programs, directory: KubeDir, say: Say, stack: IpStack = IpStack.IPV4
+    ) -> None:
         self._directory = directory
+        self._stack = stack
+        self._url = access.secure_url(server_address(stack))
         self._say = say
         self._etcd = Program(programs.etcd, directory.log(ETCD))
         self._server = Program(programs.api_server, directory.log(API_SERVER))
@@ -73,7 +81,8 @@ class RealServer:
             self._say(f"starting {ETCD} and {API_SERVER}" if first else f"starting {API_SERVER}")
             if not self._etcd.running:
                 self._etcd.start(arguments.etcd(self._directory))
-            self._server.start(arguments.api_server(self._directory, cluster=self.cluster))
+            words = arguments.api_server(self._directory, cluster=self.cluster, stack=self._stack)
+            self._server.start(words)
             self._await_ready(time.monotonic(), _FIRST_DEADLINE if first else _AGAIN_DEADLINE)
             self._start_controllers()
             if first:
@@ -93,7 +102,8 @@ class RealServer:
         if self._authority is None:
             raise LabError("the API server was not started")
         pair = self._authority.client(user)
-        return access.secure_kubeconfig(self._directory, access.certified_user(pair.certificate, pair.key))
+        known = access.certified_user(pair.certificate, pair.key)
+        return access.secure_kubeconfig(self._directory, known, self._url)
 
     def authority(self) -> str:
         """The authority's certificate, PEM."""
@@ -106,7 +116,7 @@ class RealServer:
     def describe(self) -> Object:
         return {
             "server": f"{API_SERVER} {self._version}",
-            "url": access.SECURE_URL,
+            "url": self._url,
             "kubeconfig": str(self._directory.kubeconfig("admin")),
         }
 
@@ -135,12 +145,13 @@ class RealServer:
     def _prepare(self) -> None:
         """Everything that the programs read, and the lab's own way in."""
         self._directory.root.mkdir(mode=0o700)
-        addresses = (KUBERNETES_ADDRESS, KUBERNETES_SERVICE, IPv4Address("127.0.0.1"))
-        self._authority = certificates.make(self._directory, addresses)
+        service, server = kubernetes_service(self._stack), server_address(self._stack)
+        addresses = {KUBERNETES_ADDRESS, server, service, IPv4Address("127.0.0.1")}
+        self._authority = certificates.make(self._directory, tuple(addresses))
         if self.cluster:
             self._prepare_components(self._authority)
         write_private(self._directory.audit_policy, json.dumps(audit.POLICY).encode())
-        admin = access.secure_kubeconfig(self._directory, access.admin_user(self._directory))
+        admin = access.secure_kubeconfig(self._directory, access.admin_user(self._directory), self._url)
         write_private(self._directory.kubeconfig("admin"), admin.encode())
         self._client = KubeClient(namespace.own(), access.admin_tls(self._directory))
 
@@ -155,12 +166,12 @@ class RealServer:
     def _start_controllers(self) -> None:
         """Those that do not run: they outlive an API server, but not one that is away as they start."""
         lines = {
-            CONTROLLER_MANAGER: arguments.controller_manager,
-            SCHEDULER: arguments.scheduler,
+            CONTROLLER_MANAGER: arguments.controller_manager(self._directory, self._stack),
+            SCHEDULER: arguments.scheduler(self._directory),
         }
         for program in self._controllers:
             if not program.running:
-                program.start(lines[program.name](self._directory))
+                program.start(lines[program.name])
 
     def _await_ready(self, begin: float, timeout: float) -> None:
         told = begin
@@ -192,5 +203,5 @@ class RealServer:
             "spec": {"expirationSeconds": _TOKEN_SECONDS},
         }
         token = client.request("POST", f"{_ACCOUNT}/token", wanted)["status"]["token"]
-        agent = access.secure_kubeconfig(self._directory, {"token": token})
+        agent = access.secure_kubeconfig(self._directory, {"token": token}, self._url)
         write_private(self._directory.kubeconfig("agent"), agent.encode())

@@ -17,6 +17,7 @@ from lab.cli.values import LEAST_MTU, MOST_MTU, from_zero, json_file, mtu
 from lab.cli.words import Output, Words, name_of
 from lab.client import Lab, take_down
 from lab.commands import typed
+from lab.families import stack_of
 from lab.nodes.agent import Wait, follow
 from lab.ownership import free_name, owner_of
 from lab.spec import LabSpec, NodeSpec, ProxyMode
@@ -144,6 +145,7 @@ def _cluster(args: argparse.Namespace) -> Lab:
     wanted = cluster.Wanted(
         nodes=len(spec.nodes),
         proxy=spec.kubernetes.proxy if spec.kubernetes else ProxyMode.NFTABLES,
+        ip_stack=stack_of(spec),
         agent=cluster.Agent.PROCESS if args.agents else cluster.Agent.PODS,
         name=args.name or CLUSTER,
     )

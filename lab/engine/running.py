@@ -28,6 +28,7 @@ from lab.engine.reconcile import Reconciler
 from lab.fabric.errors import PlugError
 from lab.fabric.fabric import Fabric
 from lab.fabric.view import FabricView, Port, PortKind
+from lab.families import stack_of
 from lab.messages import LabError, Value
 from lab.nodes import network
 from lab.nodes.host import Host
@@ -35,6 +36,7 @@ from lab.nodes.network import FAR_GATEWAYS, HostNetwork, Interface
 from lab.nodes.remote import RemoteNode
 from lab.spec import (
     KUBERNETES_ADDRESS,
+    KUBERNETES_ADDRESS_V6,
     METADATA_ADDRESS,
     OPENAPI_ADDRESS,
     OUTSIDE_ADDRESS,
@@ -60,7 +62,7 @@ _PORTS = (
         PortKind.SERVICE,
         CLOUD,
         "ee:00:00:00:00:01",
-        frozenset({METADATA_ADDRESS, OPENAPI_ADDRESS, KUBERNETES_ADDRESS}),
+        frozenset({METADATA_ADDRESS, OPENAPI_ADDRESS, KUBERNETES_ADDRESS, KUBERNETES_ADDRESS_V6}),
         device="eth0",
     ),
     Port(
@@ -200,7 +202,7 @@ class RunningLab:
 
         cluster = self.spec.kubernetes is not None
         programs = find(self.spec.kube_bin, cluster=cluster)
-        server = RealServer(programs, KubeDir(self.directory.kubernetes), say)
+        server = RealServer(programs, KubeDir(self.directory.kubernetes), say, stack_of(self.spec))
         if cluster:
             from lab.kubernetes.runtime import NodeRuntime
 
@@ -209,7 +211,9 @@ class RunningLab:
 
     def _host(self, name: str) -> Host:
         """What a kubelet is told of its instance."""
-        instance = next(i for i in self.state()["instances"] if i["name"] == name)
+        state = self.state()
+        instance = next(i for i in state["instances"] if i["name"] == name)
+        primary = next(e for e in state["enis"] if e["id"] == instance["enis"][0])
         return Host(
             name=name,
             provider_id=f"{self.spec.region}.i-{name}",
@@ -217,6 +221,7 @@ class RunningLab:
             region=self.spec.region,
             zone=instance["zone"],
             address=instance["private_ip"],
+            address_v6=next((a for a in primary["addresses"] if ":" in a), ""),
         )
 
     def _run_kubelet(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -14,104 +15,32 @@ from dataclasses import asdict
 from datapath.errors import KernelError
 from lab.cli.terminal import attach
 from lab.client import Lab, take_down
-from lab.kubernetes import binaries, cluster, kubectl, options
-from lab.kubernetes.cluster import Agent, Wanted
-from lab.kubernetes.commands import typed
-from lab.kubernetes.modes import Mode, mode_of
-from lab.kubernetes.readiness import restarted
+from lab.kubernetes import cluster, command_line, images, kubectl, load, options, status
+from lab.kubernetes.cluster import Wanted
+from lab.kubernetes.command_line import UsageError
+from lab.kubernetes.commands import lab_typed, typed
 from lab.messages import LabError
-from lab.spec import ProxyMode
-from lab.statedir import check_name
-
-_TEXT = (
-    "Kubernetes on this machine: etcd, API server, controllers and scheduler are a host of the lab's VPC; "
-    "each node is an ECS instance with containerd, kubelet and kube-proxy, whose pods have addresses of its "
-    "ENIs. The machine's own network and files stay as they are."
-)
-
-
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="./run cluster", description=_TEXT, epilog="example: ./run cluster up --proxy iptables"
-    )
-    top.add_argument("--name", default=cluster.NAME, help="the cluster's name (default: %(default)s)")
-    words = top.add_subparsers(dest="word", metavar="WORD")
-    up = words.add_parser("up", help="bring it up, which is the default; it stays until `down`")
-    up.add_argument("--nodes", type=int, default=2, metavar="N", help="how many (default: 2)")
-    up.add_argument(
-        "--instance-type",
-        default=Wanted().instance_type,
-        metavar="T",
-        help="ECS type of the nodes, which says how many ENIs and addresses one has (default: %(default)s)",
-    )
-    up.add_argument(
-        "--proxy",
-        type=ProxyMode,
-        choices=tuple(ProxyMode),
-        default=ProxyMode.NFTABLES,
-        help="what kube-proxy writes, or none (default: nftables)",
-    )
-    up.add_argument(
-        "--kubernetes", default=binaries.VERSION, metavar="VERSION", help="(default: %(default)s)"
-    )
-    up.add_argument(
-        "--agent",
-        type=Agent,
-        choices=tuple(Agent),
-        default=Agent.PODS,
-        help="how terwayd comes to the nodes (default: %(default)s)",
-    )
-    up.add_argument(
-        "--mode",
-        default=str(Mode.POLICY_ROUTE),
-        help=f"eniip_virtual_type: {Mode.POLICY_ROUTE} (default) or {Mode.IPVLAN}",
-    )
-    up.add_argument(
-        "--host-ports",
-        action="store_true",
-        help="pods may have host ports: portmap follows terway in 10-terway.conflist",
-    )
-    words.add_parser("down", help="end it and leave nothing behind; no cluster is no error")
-    words.add_parser("status", help="nodes and pods")
-    words.add_parser("kubectl", help="kubectl ARGS..., as administrator", add_help=False)
-    words.add_parser("shell", help="a bash with kubectl, or shell -c 'COMMAND'", add_help=False)
-    node = words.add_parser("node", help="node NAME [CMD...]: run a command in a node; default: a shell")
-    node.add_argument("node", metavar="NAME")
-    return top
+from lab.nodes.node import LabNode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit status 0, that of kubectl, the shell or the node's command, or 1 and one line."""
+    """Run one command; the exit status is what ``--help`` says of it."""
     try:
-        name, words = _named(list(sys.argv[1:] if argv is None else argv))
-        if os.geteuid() != 0 and not {"-h", "--help"} & set(words):
+        args = command_line.parse(sys.argv[1:] if argv is None else argv)
+        if os.geteuid() != 0:
             raise LabError("a cluster makes namespaces and runs containers: run it as root")
-        match words:
-            # Their options are not ours to read.
-            case ["kubectl", *rest]:
-                return kubectl.attach(_cluster(name), rest)
-            case ["shell", *rest]:
-                return kubectl.shell(_cluster(name), rest)
-            case ["node", node, *rest] if not node.startswith("-"):
-                return attach(_cluster(name).node(node).spawn, rest or ["bash"])
-        return _run(parser().parse_args(["--name", name, *words]))
+        return _run(args)
+    except UsageError as exc:
+        return _fail(str(exc), 2)
     except (LabError, KernelError, ValueError, OSError, subprocess.SubprocessError) as exc:
-        print(f"cluster: {' '.join(str(exc).split())}", file=sys.stderr)
+        return _fail(" ".join(str(exc).split()), 1)
     except KeyboardInterrupt:
-        print("cluster: interrupted", file=sys.stderr)
-    return 1
+        return _fail("interrupted", 1)
 
 
-def _named(words: list[str]) -> tuple[str, list[str]]:
-    """The cluster's name, and the words behind it; ``up`` is the default."""
-    name = cluster.NAME
-    if words[:1] == ["--name"] and len(words) > 1:
-        name, words = words[1], words[2:]
-    elif words and words[0].startswith("--name="):
-        name, words = words[0].partition("=")[2], words[1:]
-    if not words or (words[0].startswith("--") and words[0] != "--help"):
-        words = ["up", *words]
-    return check_name(name), words
+def _fail(text: str, code: int) -> int:
+    print(f"cluster: {text}", file=sys.stderr)
+    return code
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -119,10 +48,27 @@ def _run(args: argparse.Namespace) -> int:
         case "up":
             return _up(args)
         case "down":
-            print("the cluster is down" if take_down(args.name) else "there is no cluster")
-            return 0
+            was = take_down(args.name)
+            _print(args, {"was_up": was}, "the cluster is down" if was else "there is no cluster")
+        case "status":
+            _show(args, _cluster(args.name))
+        case "load":
+            return _load(args)
+        case "kubectl":
+            return kubectl.attach(_cluster(args.name), args.command)
+        case "shell":
+            return kubectl.shell(_cluster(args.name), args.command)
         case _:
-            return _status(_cluster(args.name))
+            return attach(_node(_cluster(args.name), args.node).spawn, args.command or ["bash"])
+    return 0
+
+
+def _print(args: argparse.Namespace, value: object, text: str) -> None:
+    print(json.dumps(value) if args.json else text)
+
+
+def _show(args: argparse.Namespace, lab: Lab) -> None:
+    print(json.dumps(status.value(lab)) if args.json else status.text(lab))
 
 
 def _cluster(name: str) -> Lab:
@@ -141,26 +87,51 @@ def _running(name: str) -> Lab | None:
         return None
 
 
+def _node(lab: Lab, name: str) -> LabNode:
+    """One that runs. Raises LabError that says which there are, or how to boot it."""
+    running = {node["name"]: bool(node["running"]) for node in lab.status()["nodes"]}
+    if name not in running:
+        raise LabError(f"no node {name!r}; there are {', '.join(running) or 'none'}")
+    if not running[name]:
+        raise LabError(f"{name} is off; boot it with `{lab_typed(lab.name, 'node reboot', name)}`")
+    return lab.node(name)
+
+
+def _load(args: argparse.Namespace) -> int:
+    lab = _cluster(args.name)
+    done = load.load(lab, args.archive)
+    _print(args, asdict(done), load.render(lab, done, args.archive))
+    return 1 if done.lacking else 0
+
+
 def _up(args: argparse.Namespace) -> int:
-    if args.nodes < 1:
-        raise ValueError(f"--nodes is {args.nodes}, allowed: 1 and more")
-    wanted = Wanted(
-        nodes=args.nodes,
-        instance_type=args.instance_type,
-        proxy=args.proxy,
-        version=args.kubernetes,
-        agent=args.agent,
-        mode=mode_of(args.mode),
-        host_ports=args.host_ports,
-        name=args.name,
-    )
+    wanted = command_line.wanted(args)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[cluster] {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
+
     lab = _running(wanted.name)
     if lab is None:
-        lab = _fresh(wanted)
+        # As Ctrl-C: whatever is half up is taken down.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        lab = cluster.up(wanted, say)
     else:
         _check_same(lab, wanted)
         print("[cluster] it is up already, with these options", file=sys.stderr)
-    return _status(lab)
+    _show(args, lab)
+    sys.stdout.flush()
+    say(_what_next(wanted.name))
+    return 0
+
+
+def _what_next(name: str) -> str:
+    """The last line of ``up``: nothing can be pulled here, so it names an image that is there."""
+    pod = typed(name, f"kubectl run web --image={images.BUSYBOX} -- sleep 1d")
+    return (
+        f"up; run a pod: `{pod}`, your own image after `{typed(name, 'load IMAGE.tar')}`; "
+        f"at the end `{typed(name, 'down')}`"
+    )
 
 
 def _check_same(lab: Lab, wanted: Wanted) -> None:
@@ -169,30 +140,6 @@ def _check_same(lab: Lab, wanted: Wanted) -> None:
         raise LabError(
             f"a cluster is up already, with {other}; end it with `{typed(wanted.name, 'down')}` first"
         )
-
-
-def _fresh(wanted: Wanted) -> Lab:
-    began = time.monotonic()
-    # As Ctrl-C: whatever is half up is taken down.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def say(text: str) -> None:
-        print(f"[cluster] {time.monotonic() - began:5.1f} s  {text}", file=sys.stderr, flush=True)
-
-    lab = cluster.up(wanted, say)
-    name = wanted.name
-    say(f"up; try `{typed(name, 'kubectl get pods -A -o wide')}`, and `{typed(name, 'down')}` at the end")
-    return lab
-
-
-def _status(lab: Lab) -> int:
-    print(f"up with {options.describe(options.of(lab.directory))}\n")
-    for what in (["nodes"], ["pods", "--all-namespaces"]):
-        print(kubectl.run(lab, ["get", *what, "--output=wide"]))
-    for node in lab.nodes:
-        for line in restarted(node):
-            print(line)
-    return 0
 
 
 if __name__ == "__main__":

@@ -110,15 +110,19 @@ def _configuration(image: Image, digest: str) -> bytes:
         run["Entrypoint"] = list(image.entrypoint)
     if image.command:
         run["Cmd"] = list(image.command)
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     return json.dumps(
         {
-            "architecture": machine,
+            "architecture": architecture(),
             "os": "linux",
             "config": run,
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
         }
     ).encode()
+
+
+def architecture() -> str:
+    """Of this machine, in Go's words."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 
 def _add(tar: tarfile.TarFile, name: str, source: Path | bytes, *, mode: int = 0o644) -> None:

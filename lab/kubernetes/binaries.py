@@ -68,9 +68,11 @@ def ensure(say: Say, *, suite: bool = False, version: str = VERSION) -> Path:
     if not re.fullmatch(r"1\.\d+\.\d+", version):
         raise LabError(f"{version!r} is no version of Kubernetes; one looks like {VERSION}")
     root = CACHE / "kubernetes" / version
-    if missing(root / "bin", wanted):
+    if missing(root / "bin", wanted) or dns_is_old(root):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / "lock", say):
+            if dns_is_old(root):
+                (root / "bin" / DNS[0]).unlink(missing_ok=True)
             _build(root, version, say, wanted)
     return root / "bin"
 
@@ -79,7 +81,14 @@ def are_built(version: str = VERSION) -> bool:
     """Whether a cluster of ``version`` needs no build; a KUBE_BIN is never built in."""
     if os.environ.get(VARIABLE):
         return True
-    return not missing(CACHE / "kubernetes" / version / "bin", CLUSTER + DNS)
+    root = CACHE / "kubernetes" / version
+    return not missing(root / "bin", CLUSTER + DNS) and not dns_is_old(root)
+
+
+def dns_is_old(root: Path) -> bool:
+    """Whether CoreDNS was built with other plugins than are asked for now."""
+    source = root / "build" / "coredns" / _COREDNS_SOURCE.name
+    return source.exists() and source.read_bytes() != _COREDNS_SOURCE.read_bytes()
 
 
 def missing(directory: Path, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from deploy.image.command import TOOLS
+from lab import families
 from lab.apiserver.port import Say
 from lab.client import Lab
-from lab.kubernetes import binaries, images, manifest, options, preflight, product
+from lab.kubernetes import binaries, dns, images, manifest, options, preflight, product
 from lab.kubernetes.modes import Mode
 from lab.kubernetes.readiness import await_available, await_nodes
 from lab.kubernetes.runtime import CONTAINERD, PLUGINS
+from lab.kubernetes.wording import counted
 from lab.messages import LabError
 from lab.nodes import agent
 from lab.nodes.agent import Wait, follow
-from lab.spec import KubernetesSpec, LabSpec, NodeSpec, ProxyMode
+from lab.spec import IpStack, KubernetesSpec, LabSpec, NodeSpec, ProxyMode
 from lab.statedir import CLUSTER
 
 NAME = CLUSTER
-DNS_MANIFEST = Path(__file__).resolve().parent / "manifests" / "coredns.yaml"
 _AGENT_DEADLINE = 240.0
 PACKAGES = {
     "containerd": CONTAINERD,
@@ -62,6 +63,9 @@ class Wanted:
     mode: Mode = Mode.POLICY_ROUTE
     host_ports: bool = False
     """The node's CNI configuration is a chain with portmap: 10-terway.conflist, not 10-terway.conf."""
+    ip_stack: IpStack = IpStack.IPV4
+    max_pods: int = 0
+    """Of each kubelet; 0 is as many as its node has addresses for."""
     name: str = NAME
 
     @property
@@ -81,10 +85,11 @@ def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
     """``up`` in a VPC and with nodes of ``spec``. Until it is complete it ends with this process."""
     preflight.check(wanted.name, say, version=wanted.version)
     check_packages(image=wanted.agent == Agent.PODS and product.needs_build())
-    whole = with_kubernetes(spec, wanted.proxy, version=wanted.version, say=say)
+    whole = with_kubernetes(spec, wanted, say)
+    families.check(whole)
     if wanted.agent == Agent.PODS:
         whole = _with_image(whole, product.archive(say))
-    say(f"a VPC with {len(spec.nodes)} nodes, and Kubernetes {wanted.version}")
+    say(f"a VPC with {counted(len(spec.nodes), 'node')}, and Kubernetes {wanted.version}")
     lab = Lab.start(whole, name=wanted.name, progress=say)
     try:
         options.keep(lab.directory, asdict(wanted))
@@ -99,7 +104,7 @@ def bring_up(spec: LabSpec, wanted: Wanted, say: Say) -> Lab:
 
 def _furnish(lab: Lab, wanted: Wanted, say: Say) -> None:
     """CNI and DNS. Raises LabError."""
-    manifest.apply(lab, manifest.read(DNS_MANIFEST))
+    manifest.apply(lab, dns.objects(wanted.ip_stack))
     if wanted.agent == Agent.PODS:
         say("installing terway")
         product.install(lab, wanted.cni, say)
@@ -121,13 +126,19 @@ def check_packages(*, image: bool = False) -> None:
         )
 
 
-def with_kubernetes(spec: LabSpec, proxy: ProxyMode, *, version: str, say: Say) -> LabSpec:
+def with_kubernetes(spec: LabSpec, wanted: Wanted, say: Say) -> LabSpec:
     """``spec`` with a cluster; its programs and images are made if they are missing. Raises LabError."""
     check_packages()
-    directory = binaries.ensure(say, version=version)
+    directory = binaries.ensure(say, version=wanted.version)
     cache = binaries.CACHE / "kubernetes" / "images"
     made = tuple(map(str, images.base(directory, cache)))
-    kubernetes = KubernetesSpec(proxy=proxy, images=made, image_store=str(cache))
+    kubernetes = KubernetesSpec(
+        proxy=wanted.proxy,
+        images=made,
+        image_store=str(cache),
+        ip_stack=wanted.ip_stack,
+        max_pods=wanted.max_pods,
+    )
     return replace(spec, kube_bin=str(directory.resolve()), kubernetes=kubernetes)
 
 

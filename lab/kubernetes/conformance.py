@@ -20,12 +20,12 @@ from lab.client import Lab
 from lab.kubernetes import binaries, carried, cluster, host_ports, suite, suite_images
 from lab.kubernetes.carried import Carried
 from lab.kubernetes.cluster import Wanted
+from lab.kubernetes.node_images import image_names, import_image
 from lab.kubernetes.readiness import is_ready, wait_until
-from lab.kubernetes.runtime import import_image
 from lab.kubernetes.suite import Order, Report
 from lab.messages import LabError
-from lab.nodes.remote import RemoteNode
-from lab.spec import ProxyMode
+from lab.spec import IpStack, ProxyMode
+from lab.statedir import check_name
 
 _TEXT = (
     "Runs the tests of Kubernetes' network group that a conformant cluster has to pass. It uses the cluster "
@@ -43,9 +43,10 @@ class Outcome:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="run conformance",
+        prog="./run conformance",
         description=_TEXT,
-        epilog="exit status 0 only if every test passed; example: run conformance --focus 'DNS.*services'",
+        epilog="exit status: 0 only if every test passed, 2 for options that are not understood; "
+        "example: ./run conformance --focus 'DNS.*services'",
     )
     top.add_argument(
         "--focus", default=suite.NETWORK, metavar="RE", help="names of the tests (default: %(default)s)"
@@ -62,7 +63,14 @@ def parser() -> argparse.ArgumentParser:
         type=ProxyMode,
         choices=(ProxyMode.NFTABLES, ProxyMode.IPTABLES),
         default=ProxyMode.NFTABLES,
-        help="of a cluster that is brought up (default: nftables)",
+        help="of a cluster that is brought up (default: %(default)s)",
+    )
+    top.add_argument(
+        "--ip-stack",
+        type=IpStack,
+        choices=tuple(IpStack),
+        default=IpStack.IPV4,
+        help="of a cluster that is brought up (default: %(default)s)",
     )
     top.add_argument("--name", default=cluster.NAME, help="of the cluster (default: %(default)s)")
     top.add_argument(
@@ -73,24 +81,31 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.procs < 1 or args.minutes < 1:
+        return _fail("--procs and --minutes: allowed are 1 and more", 2)
+    try:
+        check_name(args.name)
+    except ValueError as exc:
+        return _fail(f"--name: {exc}", 2)
     # Whoever ends this by SIGTERM wants it cleaned up as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     say = _teller()
     try:
-        if args.procs < 1 or args.minutes < 1:
-            raise ValueError("--procs and --minutes: allowed are 1 and more")
         outcome = _run(args, say)
     except (LabError, KernelError, ValueError, OSError, subprocess.SubprocessError) as exc:
-        print(f"conformance: {' '.join(str(exc).split())}", file=sys.stderr)
-        return 1
+        return _fail(" ".join(str(exc).split()), 1)
     except KeyboardInterrupt:
-        print("conformance: interrupted", file=sys.stderr)
-        return 1
+        return _fail("interrupted", 1)
     text = render(outcome)
     (args.output / "result.txt").write_text(text)
     print(text, end="")
     print(f"reports: {args.output}")
     return 0 if outcome.report.passed else 1
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"conformance: {text}", file=sys.stderr)
+    return code
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
@@ -109,7 +124,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     suite_images.write_registries(order.registries)
     names = suite_images.references(bin_dir, order.registries)
     archive = suite_images.make(bin_dir, cache, names)
-    with judged(Wanted(proxy=args.proxy, name=args.name, host_ports=True), say) as lab:
+    wanted = Wanted(proxy=args.proxy, ip_stack=args.ip_stack, name=args.name, host_ports=True)
+    with judged(wanted, say) as lab:
         load(lab, archive, names, say)
         with host_ports.lent(lab, say):
             _await_system(lab, say)
@@ -130,7 +146,8 @@ def judged(wanted: Wanted, say: Say) -> Iterator[Lab]:
         return
     if not lab.spec.kubernetes:
         raise LabError(f"lab {wanted.name!r} has no Kubernetes; end it, or choose another --name")
-    say(f"using cluster {wanted.name!r}, which is up, with kube-proxy {lab.spec.kubernetes.proxy}")
+    of = lab.spec.kubernetes
+    say(f"using cluster {wanted.name!r}, which is up, with kube-proxy {of.proxy} and ip-stack {of.ip_stack}")
     try:
         yield lab
     finally:
@@ -139,17 +156,13 @@ def judged(wanted: Wanted, say: Say) -> Iterator[Lab]:
 
 def load(lab: Lab, archive: Path, names: Sequence[str], say: Say) -> None:
     """The tests' images into every node that lacks one. Raises LabError."""
-    lacking = [node for node in lab.nodes if set(names) - _images(node)]
+    lacking = [node for node in lab.nodes if set(names) - image_names(node)]
     if not lacking:
         return
     say(f"loading the tests' images into {', '.join(node.name for node in lacking)}")
     with ThreadPoolExecutor(max_workers=len(lacking)) as pool:
         for each in [pool.submit(import_image, node, archive) for node in lacking]:
             each.result()
-
-
-def _images(node: RemoteNode) -> set[str]:
-    return set(node.exec(["ctr", "-n", "k8s.io", "images", "ls", "-q"], check=True).stdout.split())
 
 
 def _await_system(lab: Lab, say: Say) -> None:

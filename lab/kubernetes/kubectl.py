@@ -9,11 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datapath import namespace
+from deploy import helm
 from lab.apiserver.files import KubeDir
 from lab.client import Lab
 from lab.messages import LabError
 
 KUBECTL = "kubectl"
+_BASHRC = r"""
+[ ! -f ~/.bashrc ] || . ~/.bashrc
+PS1="(NAME) $PS1"
+_complete_kubectl() {
+	mapfile -t COMPREPLY < <(kubectl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null |
+		sed '/^:[0-9]*$/d; s/\t.*//')
+}
+complete -F _complete_kubectl kubectl
+"""
+"""kubectl's own script for bash needs Debian's bash-completion. Of what ``__complete`` says each line is a
+candidate with a tab and a text behind it, and the last one a number (github.com/spf13/cobra, completions)."""
+_NO_HELM = """\
+#!/bin/sh
+echo "helm: it is not built; \\`.cache/venv/bin/python -m deploy.helm\\` does that, or name one in HELM" >&2
+exit 127
+"""
 
 
 def environment(lab: Lab) -> dict[str, str]:
@@ -25,8 +42,20 @@ def environment(lab: Lab) -> dict[str, str]:
         "KUBECACHEDIR": str(directory.root / "kubectl"),
         # No file of the user's home with defaults of his own.
         "KUBERC": "off",
-        "PATH": f"{lab.spec.kube_bin}:{os.environ.get('PATH', os.defpath)}",
+        "PATH": os.pathsep.join([lab.spec.kube_bin, os.environ.get("PATH", os.defpath), *_helm(directory)]),
     }
+
+
+def _helm(directory: KubeDir) -> list[str]:
+    """Where a shell finds helm if the machine has none: what is built here, or a program that says how to."""
+    found = helm.present()
+    if found is not None:
+        return [str(found.resolve().parent)]
+    stand_in = directory.root / "without-helm"
+    stand_in.mkdir(exist_ok=True)
+    (stand_in / "helm").write_text(_NO_HELM)
+    (stand_in / "helm").chmod(0o755)
+    return [str(stand_in)]
 
 
 @contextmanager
@@ -65,7 +94,7 @@ def shell(lab: Lab, arguments: Sequence[str]) -> int:
     """A bash with kubectl on its PATH, and with ``arguments``, such as -c; its exit status."""
     _kubectl(lab)
     start = KubeDir(lab.directory.kubernetes).root / "bashrc"
-    start.write_text(f'[ ! -f ~/.bashrc ] || . ~/.bashrc\nPS1="({lab.name}) $PS1"\n')
+    start.write_text(_BASHRC.replace("NAME", lab.name))
     return _attached(lab, ["bash", "--rcfile", str(start), *arguments])
 
 

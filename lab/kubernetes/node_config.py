@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
 from typing import Any
 
+from lab import families
 from lab.cloud.instance_types import instance_type
+from lab.families import Network
 from lab.kubernetes.images import PAUSE
 from lab.nodes.host import Host
-from lab.spec import DNS_SERVICE, ProxyMode
+from lab.spec import IpStack, ProxyMode
 
 Object = dict[str, Any]
 
@@ -18,10 +19,6 @@ KUBELET_KUBECONFIG = f"{DIRECTORY}/kubelet.kubeconfig"
 PROXY_KUBECONFIG = f"{DIRECTORY}/kube-proxy.kubeconfig"
 RESOLV_CONF = f"{DIRECTORY}/resolv.conf"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-_FEWEST_PODS = 110
-"""A kubelet's own default."""
-_ON_THE_HOST = 10
-"""Pods with the node's own network, which a kubelet counts and which need no address."""
 
 
 def containerd() -> str:
@@ -54,9 +51,10 @@ disabled_plugins = [{", ".join(disabled)}]
 """
 
 
-def kubelet(host: Host, *, unified_cgroups: bool) -> Object:
+def kubelet(host: Host, *, unified_cgroups: bool, stack: IpStack = IpStack.IPV4, max_pods: int = 0) -> Object:
     """A KubeletConfiguration. The node's cgroup namespace makes its own group the root that a kubelet sees.
 
+    ``max_pods`` 0 is as many as there are addresses for.
     Since 1.35 a kubelet refuses cgroup v1 unless it is told not to. Nothing is evicted: the machine's disk
     is nobody's to judge by.
     """
@@ -70,7 +68,7 @@ def kubelet(host: Host, *, unified_cgroups: bool) -> Object:
         },
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
-        "clusterDNS": [str(DNS_SERVICE)],
+        "clusterDNS": [str(families.dns_services(stack)[0])],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "evictionHard": {
@@ -82,7 +80,7 @@ def kubelet(host: Host, *, unified_cgroups: bool) -> Object:
         "failSwapOn": False,
         "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": False,
-        "maxPods": most_pods(host.instance_type),
+        "maxPods": max_pods or address_capacity(host.instance_type),
         "providerID": host.provider_id,
         "registerNode": True,
         "resolvConf": RESOLV_CONF,
@@ -92,39 +90,40 @@ def kubelet(host: Host, *, unified_cgroups: bool) -> Object:
     }
 
 
-def most_pods(type_name: str) -> int:
-    """As many as the type has addresses for, on every ENI but the primary one, and those of the host.
+def address_capacity(type_name: str) -> int:
+    """Addresses that a node of the type has for pods: those of every ENI but the primary one.
 
-    Never less than Kubernetes' default: on a small type it is terwayd that refuses a pod and says why, where
-    a scheduler would say no more than "Too many pods". Raises ValueError for a type the lab does not know.
+    A kubelet that takes no more pods than that is what docs/install.md asks of an operator: the scheduler
+    then looks for another node. Raises ValueError for a type the lab does not know.
     """
     kind = instance_type(type_name)
-    return max(_FEWEST_PODS, (kind.eni - 1) * kind.ipv4_per_eni + _ON_THE_HOST)
+    return (kind.eni - 1) * kind.ipv4_per_eni
 
 
-def kubelet_arguments(host: Host) -> list[str]:
+def kubelet_arguments(host: Host, stack: IpStack = IpStack.IPV4) -> list[str]:
     """What has no place in the configuration file."""
     labels = ",".join(f"{key}={value}" for key, value in host.labels.items())
     return [
         f"--config={DIRECTORY}/kubelet.json",
         f"--kubeconfig={KUBELET_KUBECONFIG}",
         f"--hostname-override={host.name}",
-        f"--node-ip={host.address}",
+        f"--node-ip={','.join(host.addresses(stack))}",
         f"--node-labels={labels}",
     ]
 
 
-def proxy(host: Host, mode: ProxyMode, pods: IPv4Network) -> Object:
+def proxy(host: Host, mode: ProxyMode, pods: tuple[Network, ...]) -> Object:
     """A KubeProxyConfiguration. ``pods``: what calls a Service from elsewhere gets the node's address.
 
+    Its families are those of the Node object; the address it binds to says which is the primary one.
     Conntrack's size is the kernel's own and cannot be set from a network namespace.
     """
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "bindAddress": "0.0.0.0",
+        "bindAddress": "0.0.0.0" if pods[0].version == 4 else "::",
         "clientConnection": {"kubeconfig": PROXY_KUBECONFIG},
-        "clusterCIDR": str(pods),
+        "clusterCIDR": families.joined(pods),
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s"},
         "healthzBindAddress": "0.0.0.0:10256",
         "hostnameOverride": host.name,

@@ -20,8 +20,8 @@ from lab.apiserver.port import Say
 from lab.client import Lab
 from lab.kubernetes import binaries, kubectl, manifest
 from lab.kubernetes.manifest import Object
+from lab.kubernetes.node_images import import_image
 from lab.kubernetes.readiness import await_available, is_ready, wait_until
-from lab.kubernetes.runtime import import_image
 from lab.messages import LabError
 from lab.nodes import agent
 
@@ -134,7 +134,19 @@ def _agents(lab: Lab) -> list[Object]:
 
 def apply(lab: Lab) -> None:
     """Raises LabError with what kubectl complained of."""
-    manifest.apply(lab, [given(item) for item in manifest.read(MANIFESTS)])
+    manifest.apply(lab, [helms(given(item)) for item in manifest.read(MANIFESTS)])
+
+
+def helms(item: Object) -> Object:
+    """Marked as Helm marks what is its own, so that `helm upgrade --install terway` takes it over.
+
+    Without these it refuses ("invalid ownership metadata"). Source: helm.sh/docs/topics/advanced.
+    """
+    metadata = item["metadata"]
+    labels = {**metadata.get("labels", {}), "app.kubernetes.io/managed-by": "Helm"}
+    release = {"meta.helm.sh/release-name": DAEMON_SET, "meta.helm.sh/release-namespace": NAMESPACE}
+    annotations = {**metadata.get("annotations", {}), **release}
+    return {**item, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
 
 
 def given(item: Object, status: str | None = None) -> Object:

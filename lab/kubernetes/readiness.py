@@ -12,6 +12,7 @@ from lab.apiserver.programs import KUBE_PROXY, KUBELET
 from lab.client import Lab
 from lab.kube_client import KubeError
 from lab.kubernetes.runtime import CONTAINERD, tail
+from lab.kubernetes.wording import times
 from lab.messages import LabError
 from lab.nodes.node import LabNode
 from lab.spec import ProxyMode
@@ -126,7 +127,7 @@ def restarted(node: LabNode) -> list[str]:
     except LabError:
         return []
     return [
-        f"{node.name}: {program} was started again {what['ends']} times; last it {what['last']}"
+        f"{node.name}: {program} was started again {times(what['ends'])}; last it {what['last']}"
         for program, what in kept.items()
         if what["ends"]
     ]

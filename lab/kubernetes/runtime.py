@@ -16,15 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from datapath import namespace
-from lab import messages
+from lab import families, messages
 from lab.apiserver.certificates import User
 from lab.apiserver.programs import KUBE_PROXY, KUBELET
 from lab.apiserver.real import RealServer
 from lab.kubernetes import node_config
 from lab.kubernetes.image_store import ImageStore
+from lab.kubernetes.node_images import import_image
 from lab.messages import LabError
 from lab.nodes import cgroups
 from lab.nodes.host import Host
+from lab.nodes.node import install_cli
 from lab.nodes.process import NodeProcess, ended
 from lab.nodes.remote import RemoteNode
 from lab.spec import KubernetesSpec, LabSpec, ProxyMode
@@ -35,7 +37,6 @@ PLUGINS = Path("/usr/lib/cni")
 _PLUGINS_USED = ("loopback", "portmap")
 """containerd brings up a pod's ``lo`` by the first; the second carries host ports."""
 _DEADLINE = 120.0
-_IMPORT_DEADLINE = 600.0
 _PAUSE = 2.0
 """Seconds before a program that has ended is started again; kubeadm's units wait 5 to 10."""
 _POLL = 0.02
@@ -62,6 +63,7 @@ class NodeRuntime:
         """What needs no API server: containerd, with the images. Raises LabError."""
         _forward(node)
         link_plugins(node, _PLUGINS_USED)
+        install_cli(node)
         node.write(f"{node_config.DIRECTORY}/containerd.toml", node_config.containerd())
         store = self._store()
         directory = node.directory.outside("/var/lib/containerd")
@@ -90,7 +92,8 @@ class NodeRuntime:
         """kubelet and kube-proxy, with their ways into a cluster that serves. Raises LabError."""
         host = self._hosts(node.name)
         self._write_kubelet(node, host)
-        _start(node, self._program(KUBELET), node_config.kubelet_arguments(host)).close()
+        words = node_config.kubelet_arguments(host, self._wanted.ip_stack)
+        _start(node, self._program(KUBELET), words).close()
         if self._wanted.proxy != ProxyMode.NONE:
             self._write_proxy(node, host)
             config = f"--config={node_config.DIRECTORY}/kube-proxy.json"
@@ -111,7 +114,9 @@ class NodeRuntime:
 
     def _write_kubelet(self, node: RemoteNode, host: Host) -> None:
         unified = any(h.unified and str(h.mount) == cgroups.ROOT for h in cgroups.hierarchies())
-        config = node_config.kubelet(host, unified_cgroups=unified)
+        config = node_config.kubelet(
+            host, unified_cgroups=unified, stack=self._wanted.ip_stack, max_pods=self._wanted.max_pods
+        )
         user = User(f"system:node:{node.name}", "system:nodes")
         node.write(f"{node_config.DIRECTORY}/kubelet.json", json.dumps(config, indent=2))
         node.write(node_config.KUBELET_KUBECONFIG, self._server.kubeconfig(user), mode=0o600)
@@ -120,30 +125,10 @@ class NodeRuntime:
         node.write(node_config.RESOLV_CONF, "nameserver 127.0.0.1\n")
 
     def _write_proxy(self, node: RemoteNode, host: Host) -> None:
-        pods = (self._spec.vswitches[1:] or self._spec.vswitches)[0].cidr
-        config = node_config.proxy(host, self._wanted.proxy, pods)
+        config = node_config.proxy(host, self._wanted.proxy, families.pod_ranges(self._spec))
         node.write(f"{node_config.DIRECTORY}/kube-proxy.json", json.dumps(config, indent=2))
         kubeconfig = self._server.kubeconfig(User("system:kube-proxy"))
         node.write(node_config.PROXY_KUBECONFIG, kubeconfig, mode=0o600)
-
-
-def import_image(node: RemoteNode, archive: Path) -> None:
-    """A docker-archive of the machine into the node's containerd. Raises LabError."""
-    argv = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
-    out = os.memfd_create("ctr", os.MFD_CLOEXEC)
-    try:
-        source = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        os.close(out)
-        raise LabError(f"node {node.name}: no image {archive}: {exc.strerror}") from exc
-    try:
-        with node.spawn(argv, (source, out, out)) as process:
-            status = process.wait(_IMPORT_DEADLINE)
-        if status != 0:
-            said = os.pread(out, 4096, 0).decode(errors="replace").strip().splitlines()
-            raise LabError(f"node {node.name}: ctr does not import {archive}: {said[-1:] or status}")
-    finally:
-        messages.close([source, out])
 
 
 def _forward(node: RemoteNode) -> None:

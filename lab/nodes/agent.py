@@ -14,11 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lab import messages
+from lab import families, messages
 from lab.messages import LabError
 from lab.nodes.process import NodeProcess, ended, pid_of, until
 from lab.nodes.remote import RemoteNode
-from lab.spec import OPENAPI_ADDRESS, SERVICE_CIDR, LabSpec
+from lab.spec import OPENAPI_ADDRESS, IpStack, LabSpec
 
 LABEL = "terwayd"
 LOG = "/var/log/terwayd.log"
@@ -35,6 +35,11 @@ _ANSWER_TIMEOUT = 30.0
 _TAIL = 5
 
 
+_IP_STACK = {IpStack.IPV4: "ipv4", IpStack.DUAL: "dual", IpStack.IPV6: "dual"}
+"""``ip_stack`` of eni_conf for a cluster. The agent knows no pods with IPv6 alone: in a cluster of IPv6 they
+have an IPv4 address beside, which no Service and no name of the cluster leads to."""
+
+
 class Wait(StrEnum):
     """How far ``start_agent`` follows the start."""
 
@@ -46,7 +51,11 @@ class Wait(StrEnum):
 
 
 def eni_conf(spec: LabSpec, **changes: Any) -> dict[str, Any]:
-    """An eni_conf that fits the lab: its access key, its pod vSwitches, its first group; with ``changes``."""
+    """An eni_conf that fits the lab: its access key, its pod vSwitches, its first group; with ``changes``.
+
+    ``ip_stack`` is left out, and so ipv4, where no cluster has IPv6.
+    """
+    stack = families.stack_of(spec)
     vswitches: dict[str, list[str]] = {}
     for vswitch in spec.vswitches[1:] or spec.vswitches:
         vswitches.setdefault(vswitch.zone, []).append(vswitch.vswitch_id)
@@ -55,10 +64,11 @@ def eni_conf(spec: LabSpec, **changes: Any) -> dict[str, Any]:
         "access_key": spec.access_key,
         "access_secret": spec.access_secret,
         "security_group": spec.groups[0].group_id,
-        "service_cidr": str(SERVICE_CIDR),
+        "service_cidr": families.joined(families.service_ranges(stack)),
         "vswitches": vswitches,
         "max_pool_size": 5,
         "min_pool_size": 0,
+        **({} if stack is IpStack.IPV4 else {"ip_stack": _IP_STACK[stack]}),
         **changes,
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from lab.spec import IpStack
+
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Go's words, which Kubernetes uses, for the kernel's."""
 
@@ -18,6 +20,17 @@ class Host:
     zone: str
     address: str
     """IPv4, of the primary ENI."""
+    address_v6: str = ""
+    """Of the primary ENI too; "" if it has none."""
+
+    def addresses(self, stack: IpStack) -> tuple[str, ...]:
+        """By which the cluster knows the node, of the primary family first."""
+        of = {
+            IpStack.IPV4: (self.address,),
+            IpStack.DUAL: (self.address, self.address_v6),
+            IpStack.IPV6: (self.address_v6,),
+        }
+        return of[stack]
 
     @property
     def labels(self) -> dict[str, str]:

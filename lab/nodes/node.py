@@ -25,6 +25,11 @@ PYTHONPATH={shlex.quote(str(SOURCE))} exec {shlex.quote(sys.executable)} -m cont
 """terway-cli as a node's operator finds it on the PATH."""
 
 
+def install_cli(node: RemoteNode) -> None:
+    """terway-cli of this source tree. It asks the agent, be that a process of the node or a pod."""
+    node.write("/opt/cni/bin/terway-cli", _CLI, mode=0o755)
+
+
 class LabNode(RemoteNode):
     def __init__(self, lab: Connection, name: str) -> None:
         super().__init__(name, lab.directory.node(name))
@@ -66,7 +71,7 @@ class LabNode(RemoteNode):
         temporary = target.with_name(".terway.new")
         shutil.copy2(executable, temporary)
         temporary.rename(target)
-        self.write("/opt/cni/bin/terway-cli", _CLI, mode=0o755)
+        install_cli(self)
 
     def write_config(
         self, eni_conf: Mapping[str, Any] | None = None, cni_conf: Mapping[str, Any] | None = None

@@ -72,4 +72,4 @@ def test_the_stand_in_serves_pods_and_leaves_nothing() -> None:
         assert len(done.moments.ready) == 3
         assert done.left == ()
         (node,) = lab.kubernetes.request("GET", "/api/v1/nodes")["items"]
-        assert node["status"]["capacity"]["pods"] == "220"
+        assert node["status"]["capacity"]["pods"] == "210"

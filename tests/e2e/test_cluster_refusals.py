@@ -110,7 +110,7 @@ CASES = (
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """The product as installed, its pool without addresses to spare: each pod needs the cloud."""
-    wanted = Wanted(nodes=len(NODES), instance_type=TYPE, agent=Agent.NONE, name=NAME)
+    wanted = Wanted(nodes=len(NODES), instance_type=TYPE, agent=Agent.NONE, name=NAME, max_pods=110)
     try:
         running = cluster.up(wanted, quiet)
         product.load(running, product.archive(quiet))

@@ -17,7 +17,8 @@ from control.config import eni_conf
 from deploy.render import CHART, HERE
 from lab.cli.main import parser as terway_lab
 from lab.cloud.instance_types import INSTANCE_TYPES
-from lab.kubernetes.__main__ import parser as run_cluster
+from lab.kubernetes.command_line import parse as run_cluster
+from lab.kubernetes.command_line import parser as cluster_parser
 from tests.unit.deploy import loaded
 
 GUIDE = Path(HERE.parent / "docs" / "install.md")
@@ -72,11 +73,8 @@ def test_the_labs_commands_are_commands(command: list[str]) -> None:
         terway_lab().parse_args(command[2:])
         return
     assert command[:2] == ["./run", "cluster"]
-    words = command[2:] or ["up"]
-    if words[0] != "kubectl":
-        # What follows is another program's.
-        own = {"shell": 1, "node": 2}.get(words[0], len(words))
-        run_cluster().parse_args(words[:own])
+    words = command[2:]
+    run_cluster(words)
     if "terway-cli" in words:
         terway_cli().parse_args(words[words.index("terway-cli") + 1 :])
 
@@ -84,7 +82,7 @@ def test_the_labs_commands_are_commands(command: list[str]) -> None:
 def test_the_options_of_the_cluster_are_all_told() -> None:
     table = TEXT.split("Options of `up`:")[1].split("\nkubelet")[0]
     told = set(re.findall(r"--[a-z][a-z-]+", table))
-    (words,) = (action for action in run_cluster()._actions if isinstance(action.choices, dict))
+    (words,) = (action for action in cluster_parser()._actions if isinstance(action.choices, dict))
     assert isinstance(words.choices, dict)
     up = words.choices["up"]
     assert told == {option for action in up._actions for option in action.option_strings} - {"-h", "--help"}

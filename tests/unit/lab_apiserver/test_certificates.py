@@ -92,7 +92,9 @@ def test_nothing_is_overwritten(directory: KubeDir) -> None:
 
 
 def test_kubeconfig_holds_all_that_it_needs(directory: KubeDir) -> None:
-    config = json.loads(access.secure_kubeconfig(directory, access.admin_user(directory)))
-    assert config["clusters"][0]["cluster"]["server"] == "https://100.100.0.20:6443"
+    config = json.loads(
+        access.secure_kubeconfig(directory, access.admin_user(directory), "https://[fd00::1]:6443")
+    )
+    assert config["clusters"][0]["cluster"]["server"] == "https://[fd00::1]:6443"
     assert str(directory.root) not in json.dumps(config)
     assert set(config["users"][0]["user"]) == {"client-certificate-data", "client-key-data"}

@@ -47,6 +47,11 @@ def test_options_of_the_lab_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wanted == Wanted(nodes=1, instance_type="ecs.g7.4xlarge", agent=Agent.PROCESS, name="x")
 
 
+def test_the_families_of_a_specification_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text('{"kubernetes": {"ip_stack": "dual"}}')
+    assert asked(monkeypatch, "--spec", str(tmp_path / "spec.json"))[1].ip_stack == "dual"
+
+
 def test_programs_of_a_lab_are_not_those_of_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--kubernetes", "--kube-bin", "/somewhere"]) == 1
     assert "name the programs in KUBE_BIN" in capsys.readouterr().err

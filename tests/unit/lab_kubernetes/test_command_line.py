@@ -15,7 +15,7 @@ from lab.kubernetes import binaries, cluster, options, preflight, product
 from lab.kubernetes.cluster import Agent, Wanted
 from lab.kubernetes.modes import Mode
 from lab.messages import LabError
-from lab.spec import ProxyMode
+from lab.spec import IpStack, ProxyMode
 from lab.statedir import LabDir
 
 LACKING = ("ethtool", "mmdebstrap", "buildah", "crun")
@@ -57,6 +57,8 @@ def test_every_option_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wanted.instance_type == "ecs.g7.4xlarge"
     wanted = asked(monkeypatch, "--name", "other", "--mode", "ipvlan", "--host-ports")
     assert (wanted.name, wanted.mode, wanted.host_ports) == ("other", "IPVlan", True)
+    wanted = asked(monkeypatch, "--ip-stack", "dual", "--max-pods", "20")
+    assert (wanted.ip_stack, wanted.max_pods) == (IpStack.DUAL, 20)
 
 
 def test_the_nodes_cni_configuration_follows_the_options() -> None:
@@ -83,7 +85,7 @@ def test_the_nodes_cni_configuration_follows_the_options() -> None:
 def test_other_modes_are_refused_in_one_line(
     word: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main(["up", "--mode", word]) == 1
+    assert command.main(["up", "--mode", word]) == 2
     said = capsys.readouterr().err
     assert told in said
     assert "choose PolicyRoute (the default) or IPVlan" in said
@@ -94,6 +96,8 @@ def test_a_cluster_tells_its_options_and_what_differs() -> None:
     there = json.loads(json.dumps(asdict(Wanted(host_ports=True, proxy=ProxyMode.IPTABLES))))
     assert options.differences(there, asdict(Wanted(host_ports=True, proxy=ProxyMode.IPTABLES))) == ""
     assert options.differences(there, asdict(Wanted(nodes=3))) == "--nodes 2, --proxy iptables, --host-ports"
+    dual = asdict(Wanted(host_ports=True, proxy=ProxyMode.IPTABLES, ip_stack=IpStack.DUAL))
+    assert options.differences(there, dual) == "--ip-stack ipv4"
     assert "--proxy iptables --kubernetes 1.35.4" in options.describe(there)
 
 
@@ -125,7 +129,7 @@ def test_down_without_a_cluster_is_no_error(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_no_node_is_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["up", "--nodes", "0"]) == 1
+    assert command.main(["up", "--nodes", "0"]) == 2
     assert "--nodes is 0, allowed: 1 and more" in capsys.readouterr().err
 
 
@@ -140,7 +144,21 @@ def test_little_memory_is_said_and_no_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=100 << 30))
     monkeypatch.setattr(preflight, "available", lambda _text: 512 << 20)
     preflight.check("cluster", said.append)
-    assert said == ["0.5 GiB of memory are available, and a cluster takes 1.0"]
+    assert said[0] == "0.5 GiB of memory are available, and a cluster takes 1.0"
+
+
+def test_the_disk_that_is_needed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=100 << 30))
+    monkeypatch.setattr(preflight, "available", lambda _text: 8 << 30)
+    for built in (True, False):
+        monkeypatch.setattr(binaries, "are_built", lambda _version, built=built: built)
+        preflight.check("cluster", said.append)
+    state = f"disk: up to 1.5 of 100 free GiB in {tmp_path}"
+    assert said == [
+        f"{state}; up to 1.0 of 100 free GiB in {binaries.CACHE}",
+        f"{state}; up to 9.0 of 100 free GiB in {binaries.CACHE}, where Kubernetes is built",
+    ]
 
 
 def test_what_meminfo_says() -> None:

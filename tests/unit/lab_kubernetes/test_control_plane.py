@@ -70,7 +70,9 @@ def test_a_kubelets_certificate_names_node_and_group(directory: KubeDir) -> None
     assert [a.value for a in subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == ["system:node:node1"]
     assert [a.value for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == ["system:nodes"]
     config = json.loads(
-        access.secure_kubeconfig(directory, access.certified_user(pair.certificate, pair.key))
+        access.secure_kubeconfig(
+            directory, access.certified_user(pair.certificate, pair.key), "https://server"
+        )
     )
     assert base64.b64decode(config["users"][0]["user"]["client-key-data"]) == pair.key
 

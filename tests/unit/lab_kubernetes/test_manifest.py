@@ -10,7 +10,7 @@ import pytest
 from deploy import helm
 from deploy.render import CHART
 from lab.kubernetes import manifest
-from lab.kubernetes.cluster import DNS_MANIFEST
+from lab.kubernetes.dns import MANIFEST as DNS_MANIFEST
 from lab.kubernetes.host_ports import chained
 from lab.kubernetes.product import MANIFESTS
 from lab.messages import LabError

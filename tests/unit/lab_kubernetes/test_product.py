@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.image import ingredients
-from lab.kubernetes import binaries, product
+from lab.kubernetes import binaries, manifest, product
 
 _ALL = "Name:\tpython\nCapBnd:\t000001ffffffffff\n"
 _WITHOUT_SYS_RESOURCE = "Name:\tpython\nCapBnd:\t000001fffeffffff\n"
@@ -36,6 +37,17 @@ def test_a_machine_that_has_all_of_them_gives_all() -> None:
 def test_other_objects_stay_as_they_are() -> None:
     item = {"kind": "ServiceAccount", "metadata": {"name": "terway"}}
     assert product.given(dict(item), _WITHOUT_SYS_RESOURCE) == item
+
+
+def test_helm_takes_over_what_it_finds_marked_as_its_own() -> None:
+    """Its rule: pkg/action/validate.go of helm.sh/helm/v3, checkOwnership."""
+    for item in map(product.helms, manifest.read(product.MANIFESTS)):
+        metadata = item["metadata"]
+        assert metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert metadata["annotations"]["meta.helm.sh/release-name"] == "terway"
+        assert metadata["annotations"]["meta.helm.sh/release-namespace"] == "kube-system"
+        # Selectors and pods are as the chart has them.
+        assert "app.kubernetes.io/managed-by" not in json.dumps(item.get("spec", {}))
 
 
 @pytest.fixture

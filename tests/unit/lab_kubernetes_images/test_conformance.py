@@ -125,12 +125,12 @@ def test_a_cluster_of_our_own_is_taken_down_whatever_happens(monkeypatch: pytest
 
 
 def test_a_cluster_that_is_up_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, said = StandIn(SimpleNamespace(proxy="iptables")), list[str]()
+    found, said = StandIn(SimpleNamespace(proxy="iptables", ip_stack="dual")), list[str]()
     monkeypatch.setattr(Lab, "attach", lambda _name: found)
     with conformance.judged(Wanted(name="x"), said.append) as lab:
         assert id(lab) == id(found)
     assert found.done == ["close"]
-    assert said == ["using cluster 'x', which is up, with kube-proxy iptables"]
+    assert said == ["using cluster 'x', which is up, with kube-proxy iptables and ip-stack dual"]
 
 
 def test_a_lab_without_kubernetes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
