@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,12 @@ from types import FrameType
 import pytest
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="suites that take a sample by default: all of each")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _choose_suites(config)
     runner = os.getpid()
 
     def interrupted(number: int, _frame: FrameType | None) -> None:
@@ -33,6 +39,20 @@ def pytest_configure() -> None:
     # Shells start their background jobs with SIGINT ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _choose_suites(config: pytest.Config) -> None:
+    """What samples are taken by, in the environment: workers collect the tests of who has started them."""
+    if config.getoption("--long", default=False):
+        os.environ["TERWAY_SUITE_LONG"] = "1"
+    os.environ.setdefault("TERWAY_DRIFT_SEED", str(random.randrange(1_000_000)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for word in ("passed", "failed", "error") for one in terminalreporter.getreports(word)]
+    if any("tests/drift/test_drift_" in one.nodeid for one in reports):
+        seed = os.environ["TERWAY_DRIFT_SEED"]
+        terminalreporter.write_line(f"drift: TERWAY_DRIFT_SEED={seed} takes this sample again, --long all")
 
 
 @pytest.fixture(autouse=True)
