@@ -24,7 +24,7 @@ _CLSACT = (
 )
 _HALF = "attached() asks for the ingress link alone"
 _ROWS = "endpoints() reads pods' rows, and of their addresses' rows one is enough"
-_ONCE = "settings of the fast path are written at the start"
+_ONCE = "the number of the node's own ENI is written at the start"
 _PINS = "pins are made at the start; a map without a pin serves on until the next start, which begins anew"
 _SOCKETS = "bound at the start; who connects finds nothing, or somebody else"
 _EXECUTABLE = (
@@ -69,7 +69,6 @@ NOT_MENDED: Mapping[str, str] = {
     "endpoints-row-v6-altered": _ROWS,
     "endpoints-row-added": _ROWS,
     "settings-row-home": _ONCE,
-    "settings-row-timeouts": _ONCE,
     "flow-owners-row-altered": _ROWS,
     "pin-endpoints-deleted": _PINS,
     "pin-pods-deleted": _PINS,
