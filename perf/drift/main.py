@@ -35,7 +35,7 @@ from perf.machine import commit, cpu
 
 LONG = 30
 """Minutes beyond which a run is announced as long."""
-_MEAN = 55.0
+_MEAN = 75.0
 """Seconds of an alteration, those that take the whole limit among them."""
 _FAILURES = (NotAltered, LabError, CniError, KernelError, OSError, subprocess.SubprocessError)
 

@@ -27,7 +27,7 @@ from lab.sandbox import LabPod
 from perf.drift.scene import Scene
 
 PERIOD = 0.05
-PATIENCE = 2.0
+PATIENCE = 4.0
 """Seconds for which an answer is waited for."""
 SAME_NODE, OTHER_NODE, HOST, STACK = "same node", "other node", "from host", "by stack"
 _NUMBER = struct.Struct("=Q")

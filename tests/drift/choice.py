@@ -12,7 +12,7 @@ from tests.linux import ENI_HOOK
 MINUTES = "TERWAY_SUITE_MINUTES"
 LONG = "TERWAY_SUITE_LONG"
 SEED = "TERWAY_DRIFT_SEED"
-PER_MINUTE = 12
+PER_MINUTE = 24
 """Alterations, on two quiet cores, with the scenes that are made for them."""
 SHORT = 3.0
 """Minutes of the short form."""
