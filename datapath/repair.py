@@ -56,7 +56,7 @@ def steps(
     ``rows``: what the fast path carries, by link.
     """
     mine = owned(observed, endpoints)
-    found: list[Step] = list(_back_in_place(observed, endpoints))
+    found: list[Step] = []
     for endpoint, host in mine.items():
         eni = enis.get(endpoint.eni.mac.lower())
         mac = pod_mac(observed, endpoint, host)
@@ -232,10 +232,11 @@ def _stale_rules(
             yield _removal(one, "left behind: no pod has this address")
 
 
-def _back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator[Step]:
+def back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator[Step]:
     """Links that a crash left moved aside for a sandbox that never was, and those that somebody renamed.
 
-    The next repair does the rest. A pod's links have one alias, so a renamed one is known by its MAC.
+    To be done before anything else, and looked at again: a link by another name is nobody's. A pod's links
+    have one alias, so a renamed one is known by its MAC.
     """
     names = {one.name for one in observed.links}
     aside = [one for one in observed.links if one.name.startswith(layout.ASIDE_PREFIX)]

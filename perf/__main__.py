@@ -12,6 +12,7 @@ WORDS: Mapping[str, str] = {
     "attach": "a pod's rows and programs on the fast path, put there and taken away",
     "cold": "a pod that needs a new ENI, beside the cloud's own time",
     "datapath": "TCP and UDP between pods: the fast path, routing, and others' plugins",
+    "drift": "what becomes of what a foreign hand changes or deletes: seconds, and outage of the traffic",
     "kernel-add": "the kernel's part of ADD and DEL",
     "pods": "a hundred pods per node at once in a real cluster, beside the same by ptp",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ pytest_plugins = ["tests.suites.parts"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run the tests as well that are marked long")
+    parser.addoption("--long", action="store_true", help="all of each suite, and tests that take minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -35,6 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _choose_suites(config)
     config.addinivalue_line("markers", "long: takes minutes; only with --long")
     runner = os.getpid()
 
@@ -50,6 +52,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # Shells start their background jobs with SIGINT ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _choose_suites(config: pytest.Config) -> None:
+    """What samples are taken by, in the environment: workers collect the tests of who has started them."""
+    if config.getoption("--long", default=False):
+        os.environ["TERWAY_SUITE_LONG"] = "1"
+    os.environ.setdefault("TERWAY_DRIFT_SEED", str(random.randrange(1_000_000)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for word in ("passed", "failed", "error") for one in terminalreporter.getreports(word)]
+    if any("tests/drift/test_drift_" in one.nodeid for one in reports):
+        seed = os.environ["TERWAY_DRIFT_SEED"]
+        terminalreporter.write_line(f"drift: TERWAY_DRIFT_SEED={seed} takes this sample again, --long all")
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,12 @@ from enum import IntEnum
 from datapath.errors import KernelError
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
-_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 13, 15
+_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 15, 16
 _LINK_CREATE, _LINK_UPDATE = 28, 29
 _ATTR_BYTES = 144
 _INFO_BYTES = 256
+_MOST_PROGRAMS = 64
+"""At a hook of a device: BPF_MPROG_MAX of kernel/bpf/mprog.c."""
 _PROGRAM_FIELDS = (("=Q", 40), ("=QQ", 192), ("=I", 216))
 """Of struct bpf_prog_info: load_time; run_time_ns and run_cnt; verified_insns."""
 
@@ -76,6 +78,15 @@ def link_info(link_fd: int) -> LinkInfo:
     return LinkInfo(program_id, ifindex)
 
 
+def programs_at(ifindex: int, hook: TcxHook) -> tuple[int, ...]:
+    """The ids of all programs at the hook, whoever attached them, in the order in which packets meet them."""
+    ids = (ctypes.c_uint32 * _MOST_PROGRAMS)()
+    attr = struct.pack("=IIIIQI", ifindex, hook, 0, 0, ctypes.addressof(ids), _MOST_PROGRAMS)
+    what = f"ask which programs are at {hook.name.lower()}"
+    number = _filled(_PROG_QUERY, attr, what, f"device {ifindex}")
+    return tuple(ids[:number])
+
+
 def program_info(program_fd: int) -> ProgramInfo:
     raw = _info(program_fd)
     number, tag, jited = struct.unpack_from("=I8sI", raw, 4)
@@ -104,11 +115,21 @@ def _info(fd: int) -> bytes:
     return raw.raw
 
 
+def _filled(command: int, attr: bytes, what: str, name: str) -> int:
+    """How many the kernel has counted: the last word of ``attr``, which it writes."""
+    room = ctypes.create_string_buffer(attr, _ATTR_BYTES)
+    _call_in(command, room, what, name)
+    return int(struct.unpack_from("=I", room.raw, len(attr) - 4)[0])
+
+
 def _call(command: int, attr: bytes, what: str, name: str) -> int:
+    return _call_in(command, ctypes.create_string_buffer(attr, _ATTR_BYTES), what, name)
+
+
+def _call_in(command: int, room: ctypes.Array[ctypes.c_char], what: str, name: str) -> int:
     number = _SYSCALL.get(platform.machine())
     if number is None:
         raise KernelError(what, object=name, detail=f"bpf(2) has no known number on {platform.machine()}")
-    room = ctypes.create_string_buffer(attr, _ATTR_BYTES)
     result = int(_libc.syscall(number, command, room, _ATTR_BYTES))
     if result < 0:
         raise KernelError(what, errno=ctypes.get_errno(), object=name)

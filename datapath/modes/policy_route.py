@@ -236,7 +236,7 @@ class PolicyRoute:
             endpoints = self._of_families_here(endpoints)
             # First, as the kernel takes no IPv6 object for a link where somebody has switched IPv6 off.
             settings = self._mend_settings(self._eni_links(socket), [one.host_link for one in endpoints])
-            observed = self._with_peers(socket, seen.observe(socket), endpoints)
+            observed, done = self._in_place(socket, endpoints)
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
             looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
             names = [state.link.name for _, state in looks if state.link is not None]
@@ -245,7 +245,7 @@ class PolicyRoute:
                 found += repair.eni_steps(prepared, state)
             rows = self._shortcut.carried()
             found += repair.steps(observed, endpoints, enis, rows, own_gateway=self._own_gateway)
-            done = [step.difference for step in found if _attempt(socket, step)]
+            done += [step.difference for step in found if _attempt(socket, step)]
             done += settings
             done += self.guard.stand(names)
             done += self._shortcut.mend(self._present(observed, endpoints))
@@ -254,6 +254,18 @@ class PolicyRoute:
         return tuple(done)
 
     # Steps
+
+    def _in_place(self, socket: Socket, endpoints: Sequence[Endpoint]) -> tuple[Observed, list[Difference]]:
+        """What there is once links have their names again, and which had not.
+
+        The fast path would take a pod whose link has another name for one that is gone.
+        """
+        observed = seen.observe(socket)
+        steps = repair.back_in_place(observed, endpoints)
+        named = [step.difference for step in steps if _attempt(socket, step)]
+        if named:
+            observed = seen.observe(socket)
+        return self._with_peers(socket, observed, endpoints), named
 
     def _with_peers(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Observed:
         """With the pods' ends of links that have another MAC than ours: upstream's, or set by somebody."""

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import select
 import subprocess
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import pytest
 
 from datapath import namespace, sysctl
-from datapath.endpoint import Endpoint
+from datapath.endpoint import Difference, Endpoint
 from datapath.modes.policy_route import PolicyRoute
+from datapath.shortcut import NoShortcut, Present
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, OUTSIDE_V6, World, witness
+from tests.netns.datapath.world import (
+    ENI1,
+    ENI2,
+    HOST,
+    HOST_V6,
+    OUTSIDE,
+    OUTSIDE_V6,
+    World,
+    eni_link,
+    witness,
+)
 
 
 def running(world: World, mode: PolicyRoute) -> tuple[Endpoint, int]:
@@ -370,6 +382,35 @@ def test_a_link_that_somebody_changed_is_as_it_was(world: World, mode: PolicyRou
     mode.teardown(endpoint, None)
     mode.flush()
     assert endpoint.host_link not in world.snapshot(world.node)["links"]
+
+
+@dataclass
+class Told(NoShortcut):
+    """Keeps which links it was told of, by repair."""
+
+    links: frozenset[int] = frozenset()
+    pods: frozenset[int] = frozenset()
+
+    def mend(self, present: Present) -> list[Difference]:
+        self.links, self.pods = present.links, frozenset(present.pods)
+        return []
+
+
+def test_a_link_with_another_name_is_no_pod_that_is_gone(world: World) -> None:
+    """Its row in the fast path would go, and a program without a row drops what the pod sends."""
+    told = Told()
+    with closing(PolicyRoute(world.node, shortcut=told)) as mode:
+        mode.prepare_node((HOST, HOST_V6))
+        mode.prepare_eni(eni_link(ENI1), (HOST, HOST_V6))
+        endpoint, pod = running(world, mode)
+        index = index_of(world, endpoint.host_link)
+        before = world.snapshot(world.node)
+        with witness(world.node) as reader:
+            reader.link("set", index=index, ifname="renamed0")
+        assert f"link {endpoint.host_link}" in {one.what for one in mode.repair([endpoint])}
+        assert told.links == told.pods == {index}
+        assert world.snapshot(world.node) == before
+        assert mode.check(endpoint, pod) == ()
 
 
 def test_an_eni_whose_mtu_somebody_changed(world: World, mode: PolicyRoute) -> None:
