@@ -44,6 +44,7 @@ REFUSALS = (
     _rule("already|given the sandbox up|AlreadyInProgress|under way", "race", "hang_up", "kill"),
     _rule("no attachment .* on this node", "race", "altered", "kill", *_UNKNOWN),
     _rule("runs by link", *_UNKNOWN),
+    _rule("is not as ADD left it", "altered", "detached", "replugged"),
     _rule("metadata", "metadata", "lag", "distortion another", "distortion empty", "distortion fewer"),
     _rule("cannot be reached|no answer|connection broke|took too long|SDK process", *_AWAY),
     _rule("vSwitch .*(free address|No available)|IpNotEnough", "code InvalidVSwitchId.IpNotEnough"),
@@ -69,6 +70,7 @@ ALARMS = (
         "is gone from Kubernetes and kernel: freed|neither listed nor in the kernel", "kill", "disk", "ledger"
     ),
     _rule("is not in the ledger: taken down|has neither a sandbox nor a pod", *_UNKNOWN),
+    _rule("the ledger does not know", *_UNKNOWN),
     _rule("gets another address", "ledger", "kill", "disk"),
     _rule("Mark as invalid", "lag", *_KNOWS_ALL),
     _rule("the SDK's process .* ended by itself", "worker"),

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -200,8 +201,8 @@ def collect(world: World, *, node: int) -> str:
     return f"GC with {len(site.pods)} sandboxes"
 
 
-def kill_agent(world: World, *, node: int, signal: str, slots: tuple[int, ...]) -> str:
-    """While ``slots`` are being added, if any; the agent is started again at once."""
+def kill_agent(world: World, *, node: int, signal: str, slots: tuple[int, ...], after: float) -> str:
+    """``after`` seconds of adding ``slots``, if any; the agent is started again at once."""
     site = world.sites[node]
     site.causes.add("kill")
     number = _SIGNALS[signal]
@@ -214,6 +215,7 @@ def kill_agent(world: World, *, node: int, signal: str, slots: tuple[int, ...]) 
     def killing() -> str:
         if slots:
             begun.wait(5.0)
+            time.sleep(after)
         with contextlib.suppress(LabError):
             site.node.stop_agent(number)
         site.start(wait=Wait.SOCKET)
@@ -225,8 +227,11 @@ def kill_agent(world: World, *, node: int, signal: str, slots: tuple[int, ...]) 
 _SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM}
 
 
-def kill_agent_at(world: World, *, node: int, point: str) -> str:
-    """The agent is started anew and will kill itself at a point of ``control.daemon.faults``."""
+def kill_agent_at(world: World, *, node: int, point: str, slots: tuple[int, ...]) -> str:
+    """The agent is started anew and will kill itself at a point of ``control.daemon.faults``.
+
+    Pods go and come meanwhile. Whoever starts dead agents again comes with the next step.
+    """
     site = world.sites[node]
     site.causes.update(("kill", f"point {point}"))
     site.node.stop_agent()
@@ -235,7 +240,10 @@ def kill_agent_at(world: World, *, node: int, point: str) -> str:
     except LabError:
         site.start(wait=Wait.SOCKET)
         return f"agent died at {point} while it started, and was started again"
-    return f"agent will die at {point}"
+    told = [_delete(site, slot) for slot in slots[:1]]
+    told += [world.together(partial(_add, site, slot) for slot in slots)]
+    dead = site.node.agent_pid is None
+    return f"agent {'has died' if dead else 'may die'} at {point}: {'; '.join(told)}"
 
 
 def kill_worker(world: World, *, node: int) -> str:

@@ -82,6 +82,8 @@ POINTS = (
     "shed-detached",
     "shed-deleted",
 )
+REQUESTS = 6
+"""The first points are those of ADD and DEL."""
 
 Maker = Callable[[Random], Step]
 
@@ -93,7 +95,7 @@ def steps(seed: int) -> Iterator[Step]:
 
 
 def _episode(rng: Random) -> Iterator[Step]:
-    for _ in range(rng.choice((0, 1, 1, 2))):
+    for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
         yield _one_of(rng, WEATHER)
     for _ in range(rng.randint(4, 10)):
         yield _one_of(rng, ACTIONS)
@@ -145,9 +147,16 @@ def _kill(rng: Random) -> Step:
         {
             "node": ROUGH,
             "signal": rng.choice(("KILL", "KILL", "TERM")),
-            "slots": _slots(rng) if rng.random() < 0.5 else (),
+            "slots": _slots(rng) if rng.random() < 0.7 else (),
+            "after": rng.choice((0.0, 0.02, 0.05, 0.1, 0.2, 0.4)),
         },
     )
+
+
+def _kill_at(rng: Random) -> Step:
+    """Requests come at once, so that the points of ADD are reached; those of others may be, or not."""
+    point = rng.choice(POINTS if rng.random() < 0.5 else POINTS[:REQUESTS])
+    return Step("kill_agent_at", {"node": ROUGH, "point": point, "slots": _slots(rng)})
 
 
 def _clock(rng: Random) -> Step:
@@ -175,9 +184,9 @@ def _lost(rng: Random) -> Step:
         "cloud_fault",
         {
             "node": _node(rng),
-            "action": rng.choice((*GROWTH, *GROWTH, *RELEASES, "*")),
-            "drop": rng.choice(("before", "after", "after")),
-            "count": rng.choice((1, 1, 2, 3, 1000)),
+            "action": rng.choice((*GROWTH, *GROWTH, *GROWTH, *RELEASES, "*")),
+            "drop": rng.choice(("before", "after", "after", "after")),
+            "count": rng.choice((1, 1, 1, 2, 2, 3, 1000)),
         },
     )
 
@@ -232,13 +241,13 @@ def _lag(rng: Random) -> Step:
 
 WEATHER: tuple[tuple[int, Maker], ...] = (
     (4, _code),
-    (4, _lost),
-    (3, _distorted),
+    (7, _lost),
+    (2, _distorted),
     (2, _slow),
     (1, _partial),
     (2, _metadata),
     (2, _lag),
-    (1, lambda _rng: Step("api_server_away")),
+    (3, lambda _rng: Step("api_server_away")),
     (1, lambda rng: Step("vswitch_full", {"leave": rng.choice((0, 1, 3))})),
     (1, lambda _rng: Step("disk_full", {"node": ROUGH})),
 )
@@ -253,7 +262,7 @@ ACTIONS: tuple[tuple[int, Maker], ...] = (
     (2, _of_a_slot("check")),
     (1, lambda rng: Step("collect", {"node": _node(rng)})),
     (3, _kill),
-    (2, lambda rng: Step("kill_agent_at", {"node": ROUGH, "point": rng.choice(POINTS)})),
+    (3, _kill_at),
     (2, lambda rng: Step("kill_worker", {"node": _node(rng)})),
     (3, _clock),
     (3, lambda rng: Step("alter", {"node": _node(rng), "what": rng.choice(KERNEL), "slot": _slot(rng)})),

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, metavar="S", help="of every run; new ones by default")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N")
     told, missed = parser.parse_args(), 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in told.names or names():
         seed = secrets.randbelow(1_000_000) if told.seed is None else told.seed
         came = run(name, seed=seed, minutes=told.minutes)

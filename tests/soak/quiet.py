@@ -144,7 +144,7 @@ def _await_agreement(world: World) -> int:
         for site in world.sites:
             _work_ends(site)
         found = agreement.findings(world)
-        if not found and (number >= REPAIRED or not touched):
+        if not found and number >= (REPAIRED if touched else 1):
             return number
         _clean_up_after_hands(world)
         seconds = LONG_ROUND if number % 8 == 7 else MINUTE
