@@ -230,20 +230,30 @@ _SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM}
 def kill_agent_at(world: World, *, node: int, point: str, slots: tuple[int, ...]) -> str:
     """The agent is started anew and will kill itself at a point of ``control.daemon.faults``.
 
-    Pods go and come meanwhile. Whoever starts dead agents again comes with the next step.
+    Pods go and come meanwhile, and an agent that has died is started again, as a DaemonSet does it.
     """
     site = world.sites[node]
     site.causes.update(("kill", f"point {point}"))
     site.node.stop_agent()
-    try:
+    with contextlib.suppress(LabError):  # it may die while it starts
         site.start(fault=point, wait=Wait.SOCKET)
-    except LabError:
-        site.start(wait=Wait.SOCKET)
-        return f"agent died at {point} while it started, and was started again"
-    told = [_delete(site, slot) for slot in slots[:1]]
-    told += [world.together(partial(_add, site, slot) for slot in slots)]
-    dead = site.node.agent_pid is None
-    return f"agent {'has died' if dead else 'may die'} at {point}: {'; '.join(told)}"
+    over = threading.Event()
+    reviving = world.pool.submit(_revive, site, over)
+    try:
+        told = [_delete(site, slot) for slot in slots[:1]]
+        told += [world.together(partial(_add, site, slot) for slot in slots)]
+    finally:
+        over.set()
+    died = "has died" if reviving.result() else "may die"
+    return f"agent {died} at {point}: {'; '.join(told)}"
+
+
+def _revive(site: Site, over: threading.Event) -> bool:
+    """Start the agent when it has died, until ``over``. True if it was started."""
+    while not over.wait(0.05):
+        if site.ensure_agent():
+            return True
+    return site.ensure_agent()
 
 
 def kill_worker(world: World, *, node: int) -> str:

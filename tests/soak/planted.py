@@ -120,7 +120,7 @@ def main() -> int:
         came = run(name, seed=seed, minutes=told.minutes)
         missed += not came.found
         verdict = f"found after {came.seconds} s, at step {came.step}" if came.found else "NOT FOUND"
-        first = came.told.splitlines()[0].strip() if came.told else "everything held"
+        first = came.told if not came.found else came.told.splitlines()[0].strip()
         print(f"{name}: {verdict}, seed {seed}\n  {first}", flush=True)
     return 1 if missed else 0
 

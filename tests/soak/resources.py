@@ -5,6 +5,7 @@ Bounds are for one process: a restart begins anew. Each says what it allows for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ LINES_PER_STEP = 60
 LINES_PER_ROUND = 20
 """Of a quiet moment's minute."""
 
+_BEGINS = re.compile(r"\d{4}-\d\d-\d\d ")
+"""A line of the log that begins a record, with its time."""
+
 
 @dataclass(slots=True)
 class Gauge:
@@ -58,6 +62,18 @@ class Gauge:
         self.offset += len(text)
         return text.decode(errors="replace").splitlines()
 
+    @staticmethod
+    def _records(lines: list[str]) -> Iterator[str]:
+        """A traceback's lines belong to the line that they follow."""
+        record = ""
+        for line in lines:
+            if record and not _BEGINS.match(line):
+                record += f"\n    {line}"
+                continue
+            yield from (record,) if record else ()
+            record = line
+        yield from (record,) if record else ()
+
     def findings(self, *, steps: int, rounds: int) -> Iterator[Finding]:
         """For a quiet moment after so many steps, and so many minutes that went by on the clock."""
         lines = self.read_log()
@@ -68,9 +84,9 @@ class Gauge:
                 f"{self.site.name}: {len(lines)} lines in {steps} steps and {rounds} minutes, mostly {most!r}"
             )
             yield LOG, told
-        for line in lines:
-            if causes.of_alarm(line, self.site.causes) == "":
-                yield ALARM, f"{self.site.name}: {line}"
+        for record in self._records(lines):
+            if causes.of_alarm(record, self.site.causes) == "":
+                yield ALARM, f"{self.site.name}: {record}; causes were {sorted(self.site.causes)}"
         yield from self._of_process()
 
     def _of_process(self) -> Iterator[Finding]:

@@ -87,6 +87,7 @@ class Run:
     where: Path
     steps: int | None = None
     verbose: bool = False
+    stuck: float = STUCK
     out: TextIO = field(default_factory=lambda: sys.stdout)
     taken: list[Step] = field(default_factory=list)
     _last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
@@ -197,9 +198,11 @@ class Run:
 
     def _watch(self) -> None:
         """Ends a run that hangs: its lab, and this process."""
-        while not self._over.wait(5.0):
-            if time.monotonic() - self._progress > STUCK:
-                self.tell(f"FAILED: stuck for {STUCK:.0f} s, seed {self.seed}, after: {[*self._last][-1:]}")
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._progress > self.stuck:
+                self.tell(
+                    f"FAILED: stuck for {self.stuck:.0f} s, seed {self.seed}, after: {[*self._last][-1:]}"
+                )
                 faulthandler.dump_traceback(file=sys.stderr)
                 take_down(self.name)
                 os._exit(1)
