@@ -33,6 +33,8 @@ CODES = (
     "InvalidAccessKeyId.NotFound",
 )
 ASSIGNMENTS = ("AssignPrivateIpAddresses", "AssignIpv6Addresses")
+ASSIGNED = ("AssignPrivateIpAddresses", "AssignPrivateIpAddresses", "CreateNetworkInterface")
+"""What most ADDs need that need the cloud at all."""
 GROWTH = (*ASSIGNMENTS, "CreateNetworkInterface", "AttachNetworkInterface")
 RELEASES = (
     "UnassignPrivateIpAddresses",
@@ -96,7 +98,10 @@ def steps(seed: int) -> Iterator[Step]:
 
 def _episode(rng: Random) -> Iterator[Step]:
     for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
-        yield _one_of(rng, WEATHER)
+        bad = _one_of(rng, WEATHER)
+        yield bad
+        if bad.verb == "cloud_fault" and rng.random() < 0.7:  # what nobody asks for cannot go wrong
+            yield Step("add_many", {"node": bad.values["node"], "slots": _slots(rng)})
     for _ in range(rng.randint(4, 10)):
         yield _one_of(rng, ACTIONS)
     yield Step(QUIET)
@@ -184,7 +189,7 @@ def _lost(rng: Random) -> Step:
         "cloud_fault",
         {
             "node": _node(rng),
-            "action": rng.choice((*GROWTH, *GROWTH, *GROWTH, *RELEASES, "*")),
+            "action": rng.choice((*ASSIGNED, *ASSIGNED, *GROWTH, *GROWTH, *RELEASES, "*")),
             "drop": rng.choice(("before", "after", "after", "after")),
             "count": rng.choice((1, 1, 1, 2, 2, 3, 1000)),
         },

@@ -36,7 +36,7 @@ def test_a_quiet_moment_comes_again_and_again() -> None:
     since = 0
     for one in _steps(2):
         since = 0 if one.verb == QUIET else since + 1
-        assert since <= 3 + 10, "weather and actions of one episode"
+        assert since <= 6 + 10, "weather and actions of one episode"
 
 
 def test_what_ends_an_agent_is_for_the_rough_node() -> None:
