@@ -46,6 +46,8 @@ REFUSALS = (
     _rule("runs by link", *_UNKNOWN),
     _rule("is not as ADD left it", "altered", "detached", "replugged"),
     _rule("metadata", "metadata", "lag", "distortion another", "distortion empty", "distortion fewer"),
+    _rule("of-somebody-else|not what was asked for|only addresses that", "distortion another"),
+    _rule("is not as documented", "distortion another", "distortion empty", "distortion fewer"),
     _rule("cannot be reached|no answer|connection broke|took too long|SDK process", *_AWAY),
     _rule("vSwitch .*(free address|No available)|IpNotEnough", "code InvalidVSwitchId.IpNotEnough"),
     _rule("may be used in|cooling", ALWAYS),
