@@ -6,7 +6,6 @@ The ledger is read from the agent's window; the others past the agent, by code t
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -176,7 +175,3 @@ def _differ(
         yield invariant, f"{where}: {what} {one} is too much"
     for one in sorted(wanted - found):
         yield invariant, f"{where}: {what} {one} is missing"
-
-
-def described(found: list[Finding]) -> str:
-    return json.dumps(found, indent=1)

@@ -53,7 +53,6 @@ class Site:
     """ENIs that a hand has taken from the node."""
     suspect: set[str] = field(default_factory=set)
     """Addresses that a hand has taken: who has one now, or gets it before it is found out, has no network."""
-    restarts: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -66,7 +65,6 @@ class Site:
     # --- the agent ---
 
     def start(self, *, fault: str = "", wait: Wait = Wait.READY) -> None:
-        self.restarts += 1
         env = {**CLOCK, "TERWAY_FAULT": fault} if fault else CLOCK
         self.node.start_agent(env=env, wait=wait)
 
@@ -82,9 +80,6 @@ class Site:
         window = f"unix:///proc/{self.node.pid}/root/{agent.WINDOW}"
         with contextlib.suppress(CliError, OSError):
             Daemon(window, timeout=60.0).call("POST", "advance-clock", seconds=str(seconds))
-
-    def metrics(self) -> str:
-        return self.node.agent_get("/metrics")[1]
 
     # --- pods ---
 

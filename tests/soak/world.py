@@ -26,8 +26,6 @@ after a quiet moment need the cloud."""
 class World:
     lab: Lab
     sites: tuple[Site, Site]
-    weather: set[str] = field(default_factory=set)
-    """Causes that concern both nodes and last until they are cleared."""
     api_server: bool = True
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
 
