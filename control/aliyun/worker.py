@@ -208,8 +208,9 @@ class Worker:
 
 
 def main(descriptor: int) -> None:
+    """Until the daemon closes its end, or dies: with answers unread that is a reset and no end-of-file."""
     connection = socket.socket(fileno=descriptor)
-    with connection.makefile("rb") as frames:
+    with connection.makefile("rb") as frames, contextlib.suppress(ConnectionResetError):
         first = read_frame(frames.read)
         if first is None:
             return

@@ -168,7 +168,10 @@ class Attachments:
                 self._holds.look()
 
     async def _attach_new(self, request: AddRequest, pod: Pod) -> Attached:
-        """Reserve, set up, commit. A sandbox that runs without a record keeps all it has."""
+        """Reserve, set up, commit. A sandbox that runs without a record keeps all it has.
+
+        Its record says so from the start: the next start takes half-done ADDs to their end.
+        """
         wants = Wants(uid=pod.uid, ipv6=self._dual)
         running = self._holds.running(request.key)
         reserved: list[AttachmentRecord] = []
@@ -176,7 +179,8 @@ class Attachments:
 
         def take(choice: Choice) -> None:
             cool.update(self._warm(choice))
-            reserved.append(self._reserve(request, pod, choice))
+            state = AttachmentState.ADDING if running is None else AttachmentState.READY
+            reserved.append(self._reserve(request, pod, choice, state))
 
         try:
             keeps = (
@@ -245,7 +249,9 @@ class Attachments:
                 return Choice(old.eni_id, old.ipv4, old.ipv6)
         return None
 
-    def _reserve(self, request: AddRequest, pod: Pod, choice: Choice) -> AttachmentRecord:
+    def _reserve(
+        self, request: AddRequest, pod: Pod, choice: Choice, state: AttachmentState
+    ) -> AttachmentRecord:
         record = AttachmentRecord(
             key=request.key,
             pod=request.pod,
@@ -255,7 +261,7 @@ class Attachments:
             eni_id=choice.eni_id,
             ipv4=choice.ipv4,
             ipv6=choice.ipv6,
-            state=AttachmentState.ADDING,
+            state=state,
             since=self._journal.now(),
         )
         self._journal.record(transitions.reserve(self._journal.book, record))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from control.daemon.faults import FaultPoint
 from lab import cni_call
 from lab.client import Lab
 from lab.cni_call import CniError
@@ -24,6 +25,7 @@ from lab.sandbox import LabPod
 from lab.spec import OUTSIDE_ADDRESS
 from tests.e2e.benches import bench
 from tests.e2e.conftest import Bench
+from tests.e2e.test_faults import restarted_on_death
 from tests.e2e.witnesses import assert_agree, cloud_enis, kernel, reaches, settled, state, until
 
 DIRECTORY = "var/lib/cni/terway"
@@ -239,6 +241,25 @@ def test_repeated_add_finds_the_running_sandbox(made: Bench) -> None:
         assert [i["address"].split("/")[0] for i in result["ips"]] == [str(a) for a in pod.addresses]
     _assert_unharmed(made, pods)
     assert not state(made.node)["unrecorded"]
+    assert_agree(made.lab, made.node)
+
+
+@pytest.mark.parametrize("point", [FaultPoint.ADD_RESERVED, FaultPoint.ADD_APPLIED])
+def test_repeated_add_that_is_cut_off_leaves_the_running_sandbox_its_network(
+    made: Bench, point: FaultPoint
+) -> None:
+    """What stood before an ADD is not what the next start takes to its end."""
+    made.start()
+    pod = made.pod("web")
+    made.node.stop_agent()
+    _lose(made, "directory")
+    made.start(TERWAY_FAULT=point)
+    settled(made.node)
+    with restarted_on_death(made), pytest.raises(CniError):
+        cni_call.add(made.node, pod.network, pod.attachment())
+    assert list(kernel(made.lab, made.node).links.values()) == [pod.container_id]
+    _assert_unharmed(made, [pod])
+    assert not state(made.node)["unrecorded"], "the ADD had found it"
     assert_agree(made.lab, made.node)
 
 

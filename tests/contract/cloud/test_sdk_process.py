@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,11 +17,14 @@ import pytest
 
 from control.aliyun.actions import Action
 from control.aliyun.cloud import AliyunCloud
+from control.aliyun.frames import encode
+from control.aliyun.settings import CloudSettings
 from control.model.errors import Cause, CloudError
 from lab.cloud.faults import Fault
 from tests.contract.cloud.bench import PODS, LabBench, creation, on_a_loop
 
 DEADLINE = 60.0
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -208,6 +214,27 @@ async def test_it_does_not_outlive_a_killed_daemon(bench: LabBench) -> None:
         daemon.kill()
         await daemon.wait()
     await until(lambda: ended(pid), "the orphan ends")
+
+
+def test_a_daemon_that_dies_with_an_answer_unread_ends_it_quietly() -> None:
+    """The kernel then tells of a reset, not of an end of file."""
+    ours, theirs = socket.socketpair()
+    told = CloudSettings("cn-hangzhou", "127.0.0.1:9", "127.0.0.1:9", "http").for_worker()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "control.aliyun.worker", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    theirs.close()
+    key = {"id": "key", "secret": "secret", "token": ""}
+    with ours:
+        ours.sendall(encode({"settings": told}))
+        ours.sendall(encode({"id": 1, "action": "NoAction", "parameters": {}, "credentials": key}))
+        assert select.select([ours], [], [], DEADLINE)[0], "it has answered"
+    _, complaints = worker.communicate(timeout=DEADLINE)
+    assert (worker.returncode, complaints) == (0, "")
 
 
 @on_a_loop

@@ -34,6 +34,7 @@ def clone(tmp_path: Path) -> Path:
         "datapath",
         "cni",
         "perf",
+        "tests",
         "pyproject.toml",
         "constraints.txt",
         "requirements",
@@ -101,6 +102,7 @@ def test_an_unknown_command_is_an_error_of_usage(clone: Path) -> None:
         ("lab pod add -h", "usage: ./run lab pod add"),
         ("cli --help", "usage: terway-cli"),
         ("perf --help", "usage: ./run perf"),
+        ("soak --help", "usage: ./run soak"),
         ("setup --help", "usage: ./run setup"),
     ],
 )

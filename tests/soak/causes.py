@@ -1,0 +1,112 @@
+"""What explains a refusal, and an alarm in an agent's log: something that a step has done, or nothing.
+
+A cause is a word that a step has given its node since the last quiet moment: ``kill``, ``drop``,
+``code Throttling.User``. A refusal that no cause explains is a failure of the run, and so is an alarm: the
+agent said that it found or mended something which nobody had done to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tests.soak.left_out import is_left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Words that one of ``causes`` explains; ``ALWAYS`` among them is always there."""
+
+    pattern: str
+    causes: frozenset[str]
+
+    def fits(self, words: str) -> bool:
+        return re.search(self.pattern, words) is not None
+
+
+def _rule(pattern: str, *causes: str) -> Rule:
+    return Rule(pattern, frozenset(causes))
+
+
+ALWAYS = ""
+_AWAY = ("drop", "latency", "worker", "metadata", "code InternalError", "code ServiceUnavailable")
+_KNOWS_ALL = ("unknown outcome", "ledger", "detached", "taken")
+"""Causes by which the ledger may know less, or more, than there is in the cloud."""
+_UNKNOWN = ("ledger", "disk", "unrecorded")
+"""Causes by which a pod may run without a record."""
+
+REFUSALS = (
+    _rule("there is no pod|PodNotFound|not found", "kubernetes", "race"),
+    _rule("Kubernetes API cannot be reached", "kubernetes"),
+    _rule("terwayd is (starting|not ready|stopping)|terway daemon|failed connect", "kill"),
+    _rule("database or disk is full|ledger", "disk", "ledger"),
+    _rule("already|given the sandbox up|AlreadyInProgress|under way", "race", "hang_up", "kill"),
+    _rule("no attachment .* on this node", "race", "altered", "kill", *_UNKNOWN),
+    _rule("runs by link", *_UNKNOWN),
+    _rule("is not as ADD left it", "altered", "detached", "replugged"),
+    _rule("metadata", "metadata", "lag", "distortion another", "distortion empty", "distortion fewer"),
+    _rule("of-somebody-else|not what was asked for|only addresses that", "distortion another"),
+    _rule("is not as documented", "distortion another", "distortion empty", "distortion fewer"),
+    _rule("cannot be reached|no answer|connection broke|took too long|SDK process", *_AWAY),
+    _rule("vSwitch .*(free address|No available)|IpNotEnough", "code InvalidVSwitchId.IpNotEnough"),
+    _rule("may be used in|cooling", ALWAYS),
+    _rule("no link has this MAC|was the ENI detached|The ENI .* is gone|ENI .* is frozen", "detached"),
+    _rule("is ENI .* still attached, and was it prepared", "altered", "detached", "replugged"),
+    _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
+)
+
+ALARMS = (
+    _rule(r"Traceback \(most recent|in a way nobody foresaw"),
+    _rule("adopting .* seen by cloud and metadata twice", "lag", "partial", *_KNOWS_ALL),
+    _rule("was made for this node, is attached to nothing and unknown", *_KNOWS_ALL),
+    _rule("has our tags and the ledger does not know it", *_KNOWS_ALL, "replugged"),
+    _rule("nobody was told that it was made", *_KNOWS_ALL),
+    _rule("is gone from cloud and metadata", *_KNOWS_ALL),
+    _rule("named only addresses that the node has|which is not what was asked for", "unknown outcome"),
+    _rule("repaired .*(left behind|does not have this address)", "kill", "ledger", "detached", "replugged"),
+    _rule("repaired ", "altered", "kill", "detached", "replugged", "ledger", "lag"),
+    _rule("was cut off: taken to its end", "kill"),
+    _rule("could not be unwound yet|left traces", "disk", "altered", "detached"),
+    _rule(
+        "is gone from Kubernetes and kernel: freed|neither listed nor in the kernel", "kill", "disk", "ledger"
+    ),
+    _rule("is not in the ledger: taken down|has neither a sandbox nor a pod", *_UNKNOWN),
+    _rule("the ledger does not know", *_UNKNOWN),
+    _rule("gets another address", "ledger", "kill", "disk"),
+    _rule("Mark as invalid", "lag", *_KNOWS_ALL),
+    _rule("the SDK's process .* ended by itself", "worker"),
+    _rule("did not take the answer", "hang_up", "kill", "race"),
+    _rule("no file descriptor left|cannot accept a CNI request|nothing either"),
+    _rule("it has ended and is not mended|another terwayd"),
+)
+
+
+def of_refusal(words: str, causes: Collection[str]) -> str:
+    """Which cause explains a refused request; "" for none."""
+    for cause in sorted(causes):
+        if cause.startswith("code ") and cause.removeprefix("code ") in words:
+            return cause
+    return _explained(REFUSALS, words, causes) or ""
+
+
+def of_alarm(line: str, causes: Collection[str]) -> str | None:
+    """Which cause explains an alarm; "" for none. None if the line is no alarm."""
+    if any(rule.fits(line) for rule in ALARMS):
+        return _explained(ALARMS, line, causes) or ""
+    return None
+
+
+def _explained(rules: tuple[Rule, ...], words: str, causes: Collection[str]) -> str | None:
+    for rule in rules:
+        if rule.fits(words):
+            found = rule.causes & {*causes, ALWAYS}
+            if found:
+                return min(found) or "nothing is wrong"
+    return None
+
+
+def broken_eni_is_chosen(words: str, causes: Collection[str]) -> bool:
+    """A refusal that the repair to come will mend."""
+    named = "no link has this MAC" in words or "was the ENI detached" in words
+    return "detached" in causes and named and is_left_out("broken ENI is chosen again")

@@ -1,0 +1,119 @@
+"""What may not grow: descriptors and memory of an agent, lines of its log.
+
+Bounds are for one process: a restart begins anew. Each says what it allows for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.nodes import agent
+from tests.soak import causes
+from tests.soak.agreement import Finding
+from tests.soak.site import Site
+
+DESCRIPTORS = "descriptors do not grow"
+MEMORY = "memory does not grow"
+LOG = "log lines are bounded"
+ALARM = "an alarm in the log has a cause"
+
+MORE_SOCKETS = 12
+"""Of one process between its first and a later quiet moment: kept-alive connections to metadata and API
+server, a netlink socket per thread that worked, one pair to an SDK worker."""
+MORE_OTHERS = 3
+"""Of any other kind: an SDK worker's pidfd and pipe, an epoll instance. Pods hold none."""
+WARM = 4
+"""Quiet moments until everything that is loaded once has been loaded, and the heap has found its size."""
+MORE_MIB = 12.0
+"""Of proportional set size after that. Heaps without a leak wandered by 4 MiB in a quarter of an hour; what
+keeps ten kilobytes per request has passed this after some 1,200 requests."""
+LINES_PER_STEP = 60
+"""A burst of eight ADDs that all fail says 3 lines each, and the calls behind them as many."""
+LINES_PER_ROUND = 20
+"""Of a quiet moment's minute."""
+
+_BEGINS = re.compile(r"\d{4}-\d\d-\d\d ")
+"""A line of the log that begins a record, with its time."""
+
+
+@dataclass(slots=True)
+class Gauge:
+    """What was seen of one site's agents so far."""
+
+    site: Site
+    pid: int | None = None
+    fds: dict[str, int] = field(default_factory=dict)
+    """At the process's first quiet moment."""
+    moments: int = 0
+    warm_mib: float = 0.0
+    mib: float = 0.0
+    offset: int = 0
+    """How far the log is read, in bytes."""
+
+    def read_log(self) -> list[str]:
+        """What the agent has said since the last time."""
+        path = self.site.node.directory.outside(agent.LOG)
+        with path.open("rb") as file:
+            file.seek(self.offset)
+            text = file.read()
+        self.offset += len(text)
+        return text.decode(errors="replace").splitlines()
+
+    @staticmethod
+    def _records(lines: list[str]) -> Iterator[str]:
+        """A traceback's lines belong to the line that they follow."""
+        record = ""
+        for line in lines:
+            if record and not _BEGINS.match(line):
+                record += f"\n    {line}"
+                continue
+            yield from (record,) if record else ()
+            record = line
+        yield from (record,) if record else ()
+
+    def findings(self, *, steps: int, rounds: int) -> Iterator[Finding]:
+        """For a quiet moment after so many steps, and so many minutes that went by on the clock."""
+        lines = self.read_log()
+        allowed = LINES_PER_STEP * steps + LINES_PER_ROUND * rounds
+        if len(lines) > allowed:
+            most = max(set(_shapes(lines)), key=_shapes(lines).count)
+            told = (
+                f"{self.site.name}: {len(lines)} lines in {steps} steps and {rounds} minutes, mostly {most!r}"
+            )
+            yield LOG, told
+        for record in self._records(lines):
+            if causes.of_alarm(record, self.site.causes) == "":
+                yield ALARM, f"{self.site.name}: {record}; causes were {sorted(self.site.causes)}"
+        yield from self._of_process()
+
+    def _of_process(self) -> Iterator[Finding]:
+        pid, fds = self.site.node.agent_pid, self.site.agent_fds()
+        self.mib = _pss_mib(pid)
+        if pid != self.pid:
+            self.pid, self.fds, self.moments = pid, fds, 0
+        self.moments += 1
+        for kind, count in fds.items():
+            more = count - self.fds.get(kind, 0)
+            if more > (MORE_SOCKETS if kind == "socket" else MORE_OTHERS):
+                told = f"{self.site.name}: {more} more of {kind} than {self.moments} quiet moments ago"
+                yield DESCRIPTORS, told
+        if self.moments == WARM:
+            self.warm_mib = self.mib
+        if self.moments > WARM and self.mib - self.warm_mib > MORE_MIB:
+            told = f"{self.site.name}: {self.mib:.1f} MiB, {self.warm_mib:.1f} at quiet moment {WARM} of it"
+            yield MEMORY, told
+
+
+def _shapes(lines: list[str]) -> list[str]:
+    """Lines without their time, cut to where they begin to differ."""
+    return [line[24:80] for line in lines]
+
+
+def _pss_mib(pid: int | None) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0

@@ -1,0 +1,144 @@
+"""One node under the soak: its pods by slot, what was done to it, and the doors to its agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from control.cli.client import CliError, Daemon
+from lab.client import Lab
+from lab.kube_client import KubeError
+from lab.nodes import agent
+from lab.nodes.agent import Wait
+from lab.nodes.node import LabNode
+from tests.soak.sandbox import Sandbox
+
+CLOCK = {"TERWAY_TEST_CLOCK": "1"}
+LEDGER = "/var/lib/cni/terway"
+
+
+@dataclass(slots=True)
+class Refusal:
+    """An ADD, DEL or CHECK that failed, with the error's words."""
+
+    command: str
+    sandbox: Sandbox
+    words: str
+
+
+@dataclass(slots=True)
+class Site:
+    """``causes`` are those of ``causes.py`` that steps have given since the last quiet moment."""
+
+    lab: Lab
+    node: LabNode
+    instance_id: str
+    mac: str
+    """Of the primary ENI."""
+    dual: bool
+    pods: dict[int, Sandbox] = field(default_factory=dict)
+    """By slot: the sandbox that runs there, its ADD having succeeded."""
+    uids: dict[int, str] = field(default_factory=dict)
+    """By slot: the uid of its pod object."""
+    owed: list[Sandbox] = field(default_factory=list)
+    """Sandboxes whose DEL is still to come, or has failed: a runtime repeats it until it succeeds."""
+    unwanted: set[str] = field(default_factory=set)
+    """Names of pod objects that could not be deleted yet."""
+    refusals: list[Refusal] = field(default_factory=list)
+    causes: set[str] = field(default_factory=set)
+    detached: list[str] = field(default_factory=list)
+    """ENIs that a hand has taken from the node."""
+    suspect: set[str] = field(default_factory=set)
+    """Addresses that a hand has taken: who has one now, or gets it before it is found out, has no network."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    def running(self) -> list[Sandbox]:
+        return list(self.pods.values())
+
+    # --- the agent ---
+
+    def start(self, *, fault: str = "", wait: Wait = Wait.READY) -> None:
+        env = {**CLOCK, "TERWAY_FAULT": fault} if fault else CLOCK
+        self.node.start_agent(env=env, wait=wait)
+
+    def ensure_agent(self) -> bool:
+        """As a DaemonSet does: one that has ended is started again. True if it was."""
+        if self.node.agent_pid is not None:
+            return False
+        self.start(wait=Wait.SOCKET)
+        return True
+
+    def advance(self, seconds: float) -> None:
+        """The agent's clock. Nothing happens if no agent runs: its clock begins anew with it."""
+        window = f"unix:///proc/{self.node.pid}/root/{agent.WINDOW}"
+        with contextlib.suppress(CliError, OSError):
+            Daemon(window, timeout=60.0).call("POST", "advance-clock", seconds=str(seconds))
+
+    # --- pods ---
+
+    def pod_uid(self, slot: int) -> str:
+        """Of the slot's pod object, which is made if there is none. Raises KubeError."""
+        if slot not in self.uids:
+            created = self.lab.kubernetes.create_pod(self._object(f"p{slot}"))
+            self.uids[slot] = str(created["metadata"]["uid"])
+            self.unwanted.discard(f"p{slot}")
+        return self.uids[slot]
+
+    def forget_object(self, slot: int) -> None:
+        """Delete the slot's pod object; later, if the API server is away."""
+        if self.uids.pop(slot, None) is not None:
+            self.unwanted.add(f"p{slot}")
+            self.delete_unwanted()
+
+    def delete_unwanted(self) -> None:
+        for name in sorted(self.unwanted):
+            with contextlib.suppress(KubeError):
+                self.lab.kubernetes.delete_pod(self.name, name)
+                self.unwanted.discard(name)
+
+    def _object(self, name: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": self.name},
+            "spec": {"nodeName": self.name, "containers": [{"name": "main", "image": "localhost/none"}]},
+        }
+
+    def refused(self, command: str, sandbox: Sandbox, error: Exception) -> str:
+        """Note a failure for the next quiet moment, which looks for its cause; its first words."""
+        words = str(error)
+        with self.lock:
+            self.refusals.append(Refusal(command, sandbox, words))
+        return f"{command} of {sandbox.name} refused: {words[:160]}"
+
+    # --- the kernel ---
+
+    def netns_fd(self) -> int:
+        return self.lab.netns_fd(self.name)
+
+    def exec(self, *argv: str) -> str:
+        """Output of a program in the node; what it says on failure as well."""
+        done = self.node.exec(list(argv))
+        return done.stdout if done.returncode == 0 else f"{done.stdout}{done.stderr}"
+
+    def link_of(self, sandbox: Sandbox) -> str:
+        """The host link's name, as the ADD's result says."""
+        interfaces = (sandbox.result or {}).get("interfaces", ())
+        return next((i["name"] for i in interfaces if not i.get("sandbox")), "")
+
+    def agent_fds(self) -> dict[str, int]:
+        """Descriptors of the agent by what they are: ``socket``, ``anon_inode:bpf-map``, ``net``, files."""
+        pid, found = self.node.agent_pid, dict[str, int]()
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{number}")
+                kind = target.split("[")[0].rstrip(":") if not target.startswith("/") else target
+                found[kind] = found.get(kind, 0) + 1
+        return found

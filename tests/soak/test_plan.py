@@ -1,0 +1,55 @@
+"""The steps of a seed: the same ones each time, all of them known, and every kind of them in a long run."""
+
+from __future__ import annotations
+
+import inspect
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.soak import plan, step
+from tests.soak.run import VERBS
+from tests.soak.step import QUIET, Step
+
+MANY = 4000
+
+
+def _steps(seed: int, count: int = MANY) -> list[Step]:
+    return list(islice(plan.steps(seed), count))
+
+
+def test_a_seed_gives_the_same_steps() -> None:
+    assert _steps(7) == _steps(7)
+    assert _steps(7) != _steps(8)
+
+
+def test_every_verb_is_taken_and_takes_what_the_plan_gives_it() -> None:
+    steps = _steps(1)
+    assert {one.verb for one in steps} == {*VERBS, QUIET}
+    for one in steps:
+        if one.verb != QUIET:
+            inspect.signature(VERBS[one.verb]).bind(None, **one.values)
+
+
+def test_a_quiet_moment_comes_again_and_again() -> None:
+    since = 0
+    for one in _steps(2):
+        since = 0 if one.verb == QUIET else since + 1
+        assert since <= 6 + 10, "weather and actions of one episode"
+
+
+def test_what_ends_an_agent_is_for_the_rough_node() -> None:
+    ends = {"kill_agent", "kill_agent_at", "lose_ledger", "disk_full"}
+    assert {one.values["node"] for one in _steps(3) if one.verb in ends} == {plan.ROUGH}
+
+
+def test_steps_are_written_and_read(tmp_path: Path) -> None:
+    steps = _steps(4, 200)
+    step.write(tmp_path / "failed" / "steps.jsonl", steps)
+    assert step.read(tmp_path / "failed" / "steps.jsonl") == steps
+
+
+def test_what_is_no_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no step"):
+        step.decode('{"node": 1}')
