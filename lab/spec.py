@@ -27,8 +27,7 @@ OUTSIDE_ADDRESS = IPv4Address("203.0.113.10")
 OUTSIDE_ADDRESS_V6 = IPv6Address("2001:db8:ffff::10")
 
 SESSIONS = 250_000
-"""How many an instance has at once at most. ECS pages name a figure for each type of the newer families, and
-none for others; this one is the lab's choice for all types."""
+"""How many a port has at once at most, unless it says how many."""
 
 
 def gateway_of(cidr: IPv4Network | IPv6Network) -> IPv4Address | IPv6Address:
@@ -214,8 +213,9 @@ class LabSpec:
     access_secret: str = "not-a-secret-it-opens-only-this-lab"
     mtu: int = 1500
     assumptions: Assumptions = Assumptions()
-    sessions: int = SESSIONS
-    """Connections that an instance may have at once; one more is dropped, those that are there go on."""
+    sessions: int = 0
+    """Connections that an instance may have at once; one more is dropped, those that are there go on. 0 is as
+    many as its type has (``lab.cloud.instance_types``)."""
     wire: bool = False
     """Offloads off on ENI and pod links: frames are as a wire would carry them."""
     kube_bin: str = ""

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 from lab.cloud.history import History
+from lab.cloud.instance_types import instance_type
 from lab.cloud.model import Eni, EniStatus, EniType, Instance
 from lab.cloud.resources import Resources
 from lab.cloud.route_entry import NextHopType, RouteEntry
@@ -87,7 +88,7 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
         ports=tuple(
             port
             for instance in devices.instances()
-            for port in _ports(spec, instance.name, devices.attached_to(instance.instance_id), addresses)
+            for port in _ports(spec, instance, devices, addresses)
         ),
         subnets=tuple(
             Subnet(cidr, gateway_of(cidr))
@@ -103,19 +104,21 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
             for entry in addresses.route_entries()
             if entry.forwards
         ),
-        sessions=spec.sessions,
     )
 
 
-def _ports(spec: LabSpec, node: str, enis: Sequence[Eni], addresses: Snapshot) -> Iterator[Port]:
+def _ports(spec: LabSpec, instance: Instance, seen: Snapshot, addresses: Snapshot) -> Iterator[Port]:
+    enis = seen.attached_to(instance.instance_id)
+    sessions = spec.sessions or instance_type(instance.instance_type).connections
     devices = {eni.eni_id: eni for eni in enis if not eni.trunk_id}
     for eni in enis:
         known = addresses.eni(eni.eni_id)
         if eni.eni_id in devices:
-            yield _port(eni, node, known)
+            yield replace(_port(eni, instance.name, known), sessions=sessions)
         elif eni.trunk_id in devices and eni.status == EniStatus.IN_USE:
             at = devices[eni.trunk_id] if spec.assumptions.members_use_trunk_mac else eni
-            yield replace(_port(eni, node, known), mac=at.mac, trunk=eni.trunk_id, vlan=eni.vlan)
+            port = replace(_port(eni, instance.name, known), sessions=sessions)
+            yield replace(port, mac=at.mac, trunk=eni.trunk_id, vlan=eni.vlan)
 
 
 def _port(eni: Eni, node: str, known: Eni | None) -> Port:

@@ -48,19 +48,19 @@ class InstanceTables:
         """Of the port's instance, after ``write``; 0 for a port that is no ENI."""
         return self._instances[port.owner].number if port.kind is PortKind.ENI else 0
 
-    def write(self, ports: Mapping[int, Port], limit: int) -> None:
-        """Make the tables those of ``ports``, by their ids. ``limit`` is that of the instances to come."""
+    def write(self, ports: Mapping[int, Port]) -> None:
+        """Make the tables those of ``ports``, by their ids. An instance keeps the limit that it began with."""
         with_tables = {number: port for number, port in ports.items() if port.kind is not PortKind.SERVICE}
         for number in self._ports.keys() - with_tables.keys():
             self._unplug(number)
         for number, port in with_tables.items():
             if number not in self._ports:
-                self._plug(number, port, limit)
+                self._plug(number, port)
         for owner in self._instances.keys() - set(self._ports.values()):
             self._forget(owner)
 
-    def _plug(self, number: int, port: Port, limit: int) -> None:
-        found = self._instances.get(port.owner) or self._create(port.owner, limit)
+    def _plug(self, number: int, port: Port) -> None:
+        found = self._instances.get(port.owner) or self._create(port.owner, port.sessions)
         key = number.to_bytes(4, "little")
         if port.kind is PortKind.ENI:  # the outside has no groups, and no limit
             libbpf.map_update(self._sessions, key, found.sessions.to_bytes(4, "little"))

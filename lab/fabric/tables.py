@@ -153,7 +153,7 @@ class Tables:
         """Make the maps what ``plan`` says, for the ports that have a device."""
         ports = [port for port in plan.view.ports if port.port_id in points]
         self._numbers = dict(plan.numbers)
-        self._instances.write({points[port.port_id].number: port for port in ports}, plan.view.sessions)
+        self._instances.write({points[port.port_id].number: port for port in ports})
         changed = self._write_rules(plan, ports)
         changed |= self._write_ports(plan, ports, points)
         self._write_port_ids(ports, points)

@@ -48,6 +48,8 @@ class Port:
     """Its SourceDestCheck is off: it sends from, and is routed, addresses that are not its own."""
     primary: IPv4Address | None = None
     """What DHCP tells an ENI; None: it gets no answer."""
+    sessions: int = SESSIONS
+    """How many its owner may have at once, all ENIs together: the word of the owner's first port counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +77,3 @@ class FabricView:
     mtu: int = 1500
     routes: tuple[Route, ...] = ()
     """Each destination once. A subnet wins over an entry that holds it, as its own route is longer."""
-    sessions: int = SESSIONS
-    """How many an instance may have at once, all its ENIs together."""

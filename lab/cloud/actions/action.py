@@ -39,21 +39,18 @@ class Action:
 
     ``takes`` are the parameters that it reads, by their names without index and field. Any other gets
     UnsupportedParameter, also one that ECS would ignore: it is either a typing mistake or a wish that would
-    be lost without a word. None: those of ``refused`` get that, and others are ignored.
+    be lost without a word.
     """
 
     name: str
     run: Callable[[ActionCall], Answer]
+    takes: frozenset[str]
     writes: bool = False
     api: Api = Api.ECS
-    takes: frozenset[str] | None = None
-    refused: frozenset[str] = frozenset()
     one_at_a_time: str = "NetworkInterfaceId"
     """The parameter that names what a write changes: two writes to one of them at once are a conflict."""
 
     def unsupported(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that a call may not have, in order."""
-        if self.takes is None:
-            return sorted(self.refused.intersection(names))
         common = {"RegionId", "ClientToken"} if self.writes else {"RegionId"}
         return sorted(set(names) - self.takes - common)

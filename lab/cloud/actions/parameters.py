@@ -47,7 +47,7 @@ class Parameters:
 
     def amount(self, name: str) -> float | None:
         """A number that is not negative, with a fraction or without."""
-        value = self._values.get(name)
+        value = self.optional(name)
         if value is None:
             return None
         if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", value):

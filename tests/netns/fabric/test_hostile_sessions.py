@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from lab.fabric.view import FabricView
 from lab.spec import SecurityGroupSpec
 from tests.netns.fabric import frames as f
 from tests.netns.fabric.net import (
@@ -35,11 +36,15 @@ FLOOD = 100_000
 def small() -> Iterator[Net]:
     """A VPC of its own, whose instances have few sessions."""
     with ExitStack() as stack:
-        yield build(stack, replace(base_view(), sessions=LIMIT))
+        yield build(stack, limited(base_view()))
 
 
 def few(net: Net, *groups: SecurityGroupSpec, **members: list[str]) -> None:
-    net.reset(replace(grouped_view(*groups, **members), sessions=LIMIT))
+    net.reset(limited(grouped_view(*groups, **members)))
+
+
+def limited(view: FabricView) -> FabricView:
+    return replace(view, ports=tuple(replace(port, sessions=LIMIT) for port in view.ports))
 
 
 def fill(net: Net, talk: Talk, count: int) -> None:
