@@ -6,7 +6,7 @@ the devices in the nodes and the fabric each look at now minus a delay of their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
@@ -86,9 +86,7 @@ def fabric_view(spec: LabSpec, *, devices: Snapshot, addresses: Snapshot) -> Fab
     """
     return FabricView(
         ports=tuple(
-            port
-            for instance in devices.instances()
-            for port in _ports(spec, instance, devices, addresses)
+            port for instance in devices.instances() for port in _ports(spec, instance, devices, addresses)
         ),
         subnets=tuple(
             Subnet(cidr, gateway_of(cidr))

@@ -49,7 +49,7 @@ class InstanceTables:
         return self._instances[port.owner].number if port.kind is PortKind.ENI else 0
 
     def write(self, ports: Mapping[int, Port]) -> None:
-        """Make the tables those of ``ports``, by their ids. An instance keeps the limit that it began with."""
+        """Make the tables those of ``ports``, by their ids. An instance keeps the limit it began with."""
         with_tables = {number: port for number, port in ports.items() if port.kind is not PortKind.SERVICE}
         for number in self._ports.keys() - with_tables.keys():
             self._unplug(number)
