@@ -200,7 +200,7 @@ class CloudState:
             return len(taken)
 
     def fragment(self, vswitch_id: str) -> int:
-        """Take one address of every free IPv4 prefix for nobody, so that none is left; how many were taken."""
+        """Take one address of every free IPv4 prefix for nobody, so that none is left; how many."""
         with self.transaction():
             pool = self.resources.pools[self.resources.vswitch(vswitch_id).vswitch_id].v4
             taken = tuple(block[0] for block in pool.free_blocks(pool.network.num_addresses))
