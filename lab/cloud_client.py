@@ -64,7 +64,12 @@ class CloudClient:
         """Take a vSwitch's free addresses but ``leave``; how many were taken."""
         return int(self._ask("ecs.occupy", vswitch=vswitch, leave=leave))
 
+    def fragment(self, vswitch: str) -> int:
+        """Take an address of each free IPv4 prefix of a vSwitch, which has none left then; how many."""
+        return int(self._ask("ecs.fragment", vswitch=vswitch))
+
     def release(self, vswitch: str) -> None:
+        """Give back what ``occupy`` and ``fragment`` took."""
         self._ask("ecs.release", vswitch=vswitch)
 
     def advance(self, seconds: float) -> float:

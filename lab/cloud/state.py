@@ -201,6 +201,16 @@ class CloudState:
             self._occupied[vswitch_id] = self._occupied.get(vswitch_id, ()) + taken
             return len(taken)
 
+    def fragment(self, vswitch_id: str) -> int:
+        """Take one address of every free IPv4 prefix for nobody, so that none is left; how many."""
+        with self.transaction():
+            pool = self.resources.pools[self.resources.vswitch(vswitch_id).vswitch_id].v4
+            taken = tuple(block[0] for block in pool.free_blocks(pool.network.num_addresses))
+            pool.take_exactly(taken)
+            self.resources.count_available(vswitch_id)
+            self._occupied[vswitch_id] = self._occupied.get(vswitch_id, ()) + taken
+            return len(taken)
+
     def release_occupied(self, vswitch_id: str) -> None:
         with self.transaction():
             self.resources.give_back(vswitch_id, self._occupied.pop(vswitch_id, ()))

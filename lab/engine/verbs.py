@@ -137,6 +137,9 @@ def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
     def occupy(call: Call) -> Any:
         return cloud.occupy(call.text("vswitch"), int(call.number("leave")))
 
+    def fragment(call: Call) -> Any:
+        return cloud.fragment(call.text("vswitch"))
+
     def release(call: Call) -> Any:
         cloud.release_occupied(call.text("vswitch"))
 
@@ -177,6 +180,7 @@ def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
         "ecs.stop_record": lambda _call: list(cloud.recorder.stop()),
         "ecs.delays": delays,
         "ecs.occupy": occupy,
+        "ecs.fragment": fragment,
         "ecs.release": release,
         "ecs.advance": advance,
         "ecs.edit_group": edit_group,

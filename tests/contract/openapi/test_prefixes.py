@@ -191,6 +191,17 @@ def test_a_fragmented_vswitch_has_addresses_and_no_block(cloud: Bench) -> None:
     assert assign_v4(cloud, eni, 1) == [str(IPv4Network(f"{spoilers[-2]}/28", strict=False))]
 
 
+def test_an_operator_fragments_a_vswitch_and_gives_it_back(cloud: Bench) -> None:
+    eni = cloud.create().network_interface_id
+    before = available(cloud)
+    taken = cloud.state.fragment("vsw-pods")
+    assert available(cloud) == before - taken > 3000
+    assert refusal(lambda: assign_v4(cloud, eni, 1)) == FULL
+    cloud.state.release_occupied("vsw-pods")
+    assert available(cloud) == before
+    assert len(assign_v4(cloud, eni, 10)) == 10
+
+
 def test_prefixes_go_back_with_their_eni(cloud: Bench) -> None:
     before = available(cloud)
     eni = cloud.create(ipv_4prefix_count=4, ipv_6prefix_count=2).network_interface_id
