@@ -67,9 +67,10 @@ def test_of_several_one_has_to_be_named() -> None:
         name_of(argparse.Namespace(name=None))
 
 
-def test_a_lab_that_does_not_say_is_ours() -> None:
+def test_a_lab_that_does_not_say_whose_it_is_is_meant_by_name_only() -> None:
     make("old", None)
-    assert own_labs() == ["old"]
+    make("mine")
+    assert own_labs() == ["mine"]
 
 
 def test_another_clones_name_is_left_to_it(capsys: pytest.CaptureFixture[str]) -> None:
