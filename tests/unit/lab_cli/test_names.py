@@ -47,6 +47,7 @@ def make(name: str, clone: str | None = str(CLONE)) -> LabDir:
         (("demo",), (), None, "demo"),
         ((), ("demo",), None, "lab"),
         (("demo",), ("lab",), None, "demo"),
+        (("lab",), ("demo",), None, "lab"),
         ((), ("lab",), "lab", "lab"),
     ],
 )
@@ -58,6 +59,13 @@ def test_the_lab_that_is_meant(
     for name in others:
         make(name, OTHER)
     assert name_of(argparse.Namespace(name=given)) == meant
+
+
+def test_another_clones_lab_is_not_meant_by_default() -> None:
+    """`./run lab down` in a clone that has none must not end somebody else's."""
+    make("lab", OTHER)
+    with pytest.raises(LabError, match=f"this clone has no lab up; lab 'lab' is of {OTHER}.* --name lab"):
+        name_of(argparse.Namespace(name=None))
 
 
 def test_of_several_one_has_to_be_named() -> None:
