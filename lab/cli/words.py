@@ -84,7 +84,7 @@ def name_of(args: argparse.Namespace) -> str:
     usual = owner_of(LabDir.of(DEFAULT_NAME))
     if not there and usual is not None:
         raise LabError(
-            f"this clone has no lab up; lab {DEFAULT_NAME!r} is {usual}: say --name {DEFAULT_NAME} to mean it"
+            f"this clone has no lab up; lab {DEFAULT_NAME!r} is {usual}: say --name {DEFAULT_NAME} for it"
         )
     if DEFAULT_NAME in there or not there:
         return DEFAULT_NAME
