@@ -75,8 +75,8 @@ class Words:
 def name_of(args: argparse.Namespace) -> str:
     """Of the lab that is meant: --name, else the usual one, else the only one that this clone has up.
 
-    Raises LabError if it has several, or none where the usual name is another clone's: those are meant by name
-    only.
+    Raises LabError if it has several, or none where the usual name is another clone's. Labs of others are
+    meant by name only.
     """
     if args.name is not None:
         return str(args.name)
