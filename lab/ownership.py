@@ -60,13 +60,13 @@ def owner_of(directory: LabDir) -> Owner | None:
 
 
 def own_labs() -> list[str]:
-    """The names of this clone's labs, and of those that do not say whose they are."""
+    """The names of this clone's labs. One that does not say whose it is may be anybody's."""
     try:
         names = sorted(path.name for path in base().iterdir() if path.is_dir())
     except OSError:
         return []
     owners = ((name, owner_of(LabDir.of(name))) for name in names)
-    return [name for name, owner in owners if owner is None or owner.is_this_clone]
+    return [name for name, owner in owners if owner is not None and owner.is_this_clone]
 
 
 def free_name(wanted: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from lab.cli.values import lab_name
 from lab.client import Lab
 from lab.messages import LabError
-from lab.ownership import own_labs
-from lab.statedir import DEFAULT_NAME
+from lab.ownership import own_labs, owner_of
+from lab.statedir import DEFAULT_NAME, LabDir
 
 PROGRAM = "./run lab"
 
@@ -75,11 +75,17 @@ class Words:
 def name_of(args: argparse.Namespace) -> str:
     """Of the lab that is meant: --name, else the usual one, else the only one that this clone has up.
 
-    Raises LabError if it has several. Labs of other clones are meant by name only.
+    Raises LabError if it has several, or none where the usual name is another clone's. Labs of others are
+    meant by name only.
     """
     if args.name is not None:
         return str(args.name)
     there = own_labs()
+    usual = owner_of(LabDir.of(DEFAULT_NAME))
+    if not there and usual is not None:
+        raise LabError(
+            f"this clone has no lab up; lab {DEFAULT_NAME!r} is {usual}: say --name {DEFAULT_NAME} for it"
+        )
     if DEFAULT_NAME in there or not there:
         return DEFAULT_NAME
     if len(there) > 1:

@@ -47,6 +47,7 @@ def make(name: str, clone: str | None = str(CLONE)) -> LabDir:
         (("demo",), (), None, "demo"),
         ((), ("demo",), None, "lab"),
         (("demo",), ("lab",), None, "demo"),
+        (("lab",), ("demo",), None, "lab"),
         ((), ("lab",), "lab", "lab"),
     ],
 )
@@ -60,6 +61,13 @@ def test_the_lab_that_is_meant(
     assert name_of(argparse.Namespace(name=given)) == meant
 
 
+def test_another_clones_lab_is_not_meant_by_default() -> None:
+    """`./run lab down` in a clone that has none must not end somebody else's."""
+    make("lab", OTHER)
+    with pytest.raises(LabError, match=f"this clone has no lab up; lab 'lab' is of {OTHER}.* --name lab"):
+        name_of(argparse.Namespace(name=None))
+
+
 def test_of_several_one_has_to_be_named() -> None:
     make("demo")
     make("cluster")
@@ -67,9 +75,10 @@ def test_of_several_one_has_to_be_named() -> None:
         name_of(argparse.Namespace(name=None))
 
 
-def test_a_lab_that_does_not_say_is_ours() -> None:
+def test_a_lab_that_does_not_say_whose_it_is_is_meant_by_name_only() -> None:
     make("old", None)
-    assert own_labs() == ["old"]
+    make("mine")
+    assert own_labs() == ["mine"]
 
 
 def test_another_clones_name_is_left_to_it(capsys: pytest.CaptureFixture[str]) -> None:
