@@ -16,7 +16,7 @@ import pytest
 
 from deploy.render import MANIFESTS
 from lab.client import Lab, take_down
-from lab.kubernetes import cluster, host_ports, product
+from lab.kubernetes import cluster, dns, host_ports, product
 from lab.kubernetes.product import ROOT
 from tests.e2e import cluster_site
 from tests.e2e.cluster_site import eventually
@@ -160,7 +160,7 @@ def test_a_sample_workload_runs(lab: Lab, tmp_path: Path) -> None:
     assert address in [a for eni in lab.node("node1").status()["enis"] for a in eni["addresses"]]
 
 
-@pytest.mark.parametrize("manifest", [*MANIFESTS, cluster.DNS_MANIFEST], ids=lambda path: path.name)
+@pytest.mark.parametrize("manifest", [*MANIFESTS, dns.MANIFEST], ids=lambda path: path.name)
 @pytest.mark.usefixtures("lab")
 def test_the_server_knows_every_field_of_the_manifests(manifest: Path) -> None:
     options = "--server-side --force-conflicts --dry-run=server --validate=strict"
