@@ -16,7 +16,7 @@ import pytest
 
 from deploy.render import MANIFESTS
 from lab.client import Lab, take_down
-from lab.kubernetes import cluster, dns, host_ports, product
+from lab.kubernetes import dns, host_ports, product
 from lab.kubernetes.product import ROOT
 from tests.e2e import cluster_site
 from tests.e2e.cluster_site import eventually
