@@ -160,20 +160,9 @@ def test_a_sample_workload_runs(lab: Lab, tmp_path: Path) -> None:
     assert address in [a for eni in lab.node("node1").status()["enis"] for a in eni["addresses"]]
 
 
-@pytest.mark.usefixtures("lab")
-def test_the_server_knows_every_field_of_the_name_server(tmp_path: Path) -> None:
-    manifest = tmp_path / "dns.json"
-    manifest.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": dns.objects()}))
-    assert_every_field_is_known(manifest)
-
-
-@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("manifest", [*MANIFESTS, dns.MANIFEST], ids=lambda path: path.name)
 @pytest.mark.usefixtures("lab")
 def test_the_server_knows_every_field_of_the_manifests(manifest: Path) -> None:
-    assert_every_field_is_known(manifest)
-
-
-def assert_every_field_is_known(manifest: Path) -> None:
     options = "--server-side --force-conflicts --dry-run=server --validate=strict"
     answer = shell(f"kubectl apply {options} -f {manifest}")
     assert "serverside-applied (server dry run)" in answer
