@@ -87,7 +87,7 @@ class Dispatcher:
         state.throttle.admit(action.name, now=state.clock.now())
         parameters = Parameters(signed.parameters)
         self._check_parameters(action, parameters)
-        eni_id = parameters.text("NetworkInterfaceId")
+        eni_id = parameters.flat().get("NetworkInterfaceId", "")
         caller = signed.credential.instance_id or self._instance_of(request.source) or ""
         trouble = self._trouble(action.name, eni_id, parameters, caller)
         return self._troubled(action, parameters, trouble)
@@ -100,7 +100,8 @@ class Dispatcher:
             raise errors.unsupported_parameter(name, action.name)
 
     def _trouble(self, action: str, eni_id: str, parameters: Parameters, caller: str) -> _Trouble:
-        instances = {caller, parameters.text("InstanceId"), parameters.text("NextHopId")}
+        sent = parameters.flat()
+        instances = {caller, sent.get("InstanceId", ""), sent.get("NextHopId", "")}
         if eni_id and self._state.faults.listing():
             with self._state.transaction(writes=False):
                 eni = self._state.current.eni(eni_id)

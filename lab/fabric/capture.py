@@ -17,6 +17,8 @@ from datapath.errors import KernelError
 from datapath.namespace import entered
 
 _ETH_P_ALL = 0x0003
+_ETH_P_8021Q = b"\x81\x00"
+_VLAN_ID = 0xFFF
 _SOL_PACKET, _PACKET_AUXDATA = 263, 8
 _SO_TIMESTAMPNS = 35
 _AUXDATA = struct.Struct("=IIIHHHH")
@@ -40,8 +42,12 @@ class Frame:
 class Tap:
     """An open capture: it sees what passes from its creation on. Use as a context manager."""
 
-    def __init__(self, namespace: int, device: str) -> None:
-        """``device`` is in ``namespace``. Raises KernelError."""
+    def __init__(self, namespace: int, device: str, *, vlan: int = 0) -> None:
+        """``device`` is in ``namespace``; of its frames only those with the tag ``vlan``, or all (0).
+
+        Raises KernelError.
+        """
+        self._vlan = vlan
         try:
             with entered(namespace):
                 self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -67,8 +73,10 @@ class Tap:
         seen = 0
         while count is None or seen < count:
             try:
-                yield self._receive()
-                seen += 1
+                frame = self._receive()
+                if self._wanted(frame):
+                    yield frame
+                    seen += 1
             except TimeoutError:
                 if stop is not None and stop.is_set():
                     return
@@ -80,11 +88,17 @@ class Tap:
         self._socket.setblocking(False)
         try:
             while True:
-                yield self._receive()
+                frame = self._receive()
+                if self._wanted(frame):
+                    yield frame
         except BlockingIOError:
             return
         finally:
             self._socket.settimeout(_LOOK_AT_STOP)
+
+    def _wanted(self, frame: Frame) -> bool:
+        tag = int.from_bytes(frame.data[14:16], "big") & _VLAN_ID
+        return not self._vlan or (frame.data[12:14] == _ETH_P_8021Q and tag == self._vlan)
 
     def _receive(self) -> Frame:
         room = socket.CMSG_SPACE(16) + socket.CMSG_SPACE(_AUXDATA.size)

@@ -153,9 +153,10 @@ class Fabric:
                     self._set_offloads(each)
 
     def capture(self, port_id: str) -> Tap:
-        """A tap that sees what passes the port from now on; the caller closes it."""
+        """A tap that sees what passes the port from now on, of a member its frames; the caller closes it."""
         with self._lock:
-            return Tap(self._netns, self._find(port_id).cable.name)
+            each = self._find(port_id)
+            return Tap(self._netns, each.cable.name, vlan=each.port.vlan)
 
     def bring_up(self, port_id: str) -> None:
         """Bring the owner's device up, as its own set-up would."""

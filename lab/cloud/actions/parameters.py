@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from lab.cloud import errors
 
+_INDEX = re.compile(r"[1-9][0-9]{0,5}")
+
 
 class Parameters:
     """Reads and checks; raises MissingParameter or InvalidParameter by the parameter's own name.
 
-    An empty value is the same as none, as the SDKs send both.
+    An empty value is the same as none, as the SDKs send both. One value that comes as a list, or a list that
+    comes as one value, is refused: it would be as if it had not been sent.
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
@@ -26,18 +30,22 @@ class Parameters:
         return {name.partition(".")[0] for name in self._values}
 
     def text(self, name: str, default: str = "") -> str:
-        return self._values.get(name, default)
+        value = self.optional(name)
+        return default if value is None else value
 
     def optional(self, name: str) -> str | None:
+        if any(sent.startswith(f"{name}.") for sent in self._values):
+            raise errors.invalid_parameter(name, "it is one value, not a list")
         return self._values.get(name)
 
     def required(self, name: str) -> str:
-        if name not in self._values:
+        value = self.optional(name)
+        if value is None:
             raise errors.missing_parameter(name)
-        return self._values[name]
+        return value
 
     def integer(self, name: str, *, low: int, high: int) -> int | None:
-        value = self._values.get(name)
+        value = self.optional(name)
         if value is None:
             return None
         if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
@@ -45,7 +53,7 @@ class Parameters:
         return int(value)
 
     def boolean(self, name: str) -> bool | None:
-        value = self._values.get(name)
+        value = self.optional(name)
         if value is None:
             return None
         if value.lower() not in ("true", "false"):
@@ -54,19 +62,24 @@ class Parameters:
 
     def listing(self, name: str) -> tuple[str, ...]:
         """Values of ``name.1``, ``name.2``, ... in order of their numbers."""
-        return tuple(self._values[f"{name}.{number}"] for number in self._numbers(name))
+        numbers = self._numbers(name)
+        if any(f"{name}.{number}" not in self._values for number in numbers):
+            raise errors.invalid_parameter(name, "its items are values without fields")
+        return tuple(self._values[f"{name}.{number}"] for number in numbers)
 
     def structs(self, name: str) -> tuple[dict[str, str], ...]:
         """``name.1.Field`` ... as one dict of fields each."""
         found = []
         for number in self._numbers(name):
+            if f"{name}.{number}" in self._values:
+                raise errors.invalid_parameter(name, "its items have fields")
             prefix = f"{name}.{number}."
             found.append({k[len(prefix) :]: v for k, v in self._values.items() if k.startswith(prefix)})
         return tuple(found)
 
     def json_list(self, name: str) -> tuple[str, ...] | None:
         """A JSON array of strings in one parameter, as ``InstanceIds`` of DescribeInstances."""
-        value = self._values.get(name)
+        value = self.optional(name)
         if value is None:
             return None
         try:
@@ -78,7 +91,7 @@ class Parameters:
         return tuple(items)
 
     def ipv4(self, name: str) -> IPv4Address | None:
-        value = self._values.get(name)
+        value = self.optional(name)
         return None if value is None else _ipv4(value)
 
     def ipv4_list(self, name: str) -> tuple[IPv4Address, ...]:
@@ -89,12 +102,17 @@ class Parameters:
 
     def tags(self) -> tuple[tuple[str, str], ...]:
         """Tag.N.Key and Tag.N.Value."""
-        return tuple((tag.get("Key", ""), tag.get("Value", "")) for tag in self.structs("Tag"))
+        tags = self.structs("Tag")
+        if any("Key" not in tag or tag.keys() - {"Key", "Value"} for tag in tags):
+            raise errors.invalid_parameter("Tag", "a tag has a Key, may have a Value, and no other field")
+        return tuple((tag["Key"], tag.get("Value", "")) for tag in tags)
 
     def _numbers(self, name: str) -> list[int]:
         prefix = f"{name}."
-        indices = (k[len(prefix) :].partition(".")[0] for k in self._values if k.startswith(prefix))
-        return sorted({int(index) for index in indices if index.isascii() and index.isdigit()})
+        indices = {k[len(prefix) :].partition(".")[0] for k in self._values if k.startswith(prefix)}
+        if name in self._values or not all(_INDEX.fullmatch(index) for index in indices):
+            raise errors.invalid_parameter(name, f"it is a list: {name}.1, {name}.2 and so on")
+        return sorted(int(index) for index in indices)
 
 
 def _ipv4(value: str) -> IPv4Address:

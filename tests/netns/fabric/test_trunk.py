@@ -15,6 +15,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from datapath import namespace
+from datapath.ebpf.libbpf import Direction
 from lab.fabric.errors import ViewError
 from lab.spec import RuleSpec, SecurityGroupSpec
 from tests.netns.fabric import frames as f
@@ -184,7 +185,7 @@ def test_a_member_may_have_a_mac_of_its_own_on_the_wire(net: Net) -> None:
 def test_a_tag_beside_the_frame_is_one_in_it(trunk: Net, tmp_path: Path) -> None:
     """A VLAN device, act_vlan and upstream's filter put it beside; a raw socket puts it in."""
     sent = packet(t.ADDRESS[FIRST, 4], ADDRESS[B, 4])
-    with t.pushed(trunk, t.VLAN[FIRST], tmp_path):
+    with t.hooked(trunk, t.compiled(t.VLAN[FIRST], tmp_path), {Direction.EGRESS: "push"}):
         arrived = trunk.deliver(A, B, f.ether_ip(GATEWAY, MAC[A], sent))
     assert arrived == f.ether_ip(MAC[B], GATEWAY, sent)
 
@@ -214,6 +215,20 @@ def test_a_device_that_writes_the_tag_itself_delivers_the_same(trunk: Net) -> No
     sent = packet(ADDRESS[B, 4], t.ADDRESS[FIRST, 4])
     with _no_vlan_offload(trunk):
         assert trunk.deliver(B, A, f.ether_ip(GATEWAY, MAC[B], sent)) == t.to_member(FIRST, sent)
+
+
+def test_a_capture_of_a_member_has_its_frames_and_no_others(trunk: Net) -> None:
+    sent = [packet(t.ADDRESS[name, 4], ADDRESS[B, 4]) for name in (FIRST, SECOND)]
+    own = f.ether_ip(GATEWAY, MAC[A], packet(ADDRESS[A, 4], ADDRESS[B, 4]))
+    back = packet(ADDRESS[B, 4], t.ADDRESS[FIRST, 4])
+    with trunk.fabric.capture(FIRST) as tap, trunk.fabric.capture(A) as all_of_it:
+        for name, each in zip((FIRST, SECOND), sent, strict=True):
+            trunk.deliver(A, B, t.of_member(name, each))
+        trunk.deliver(A, B, own)
+        trunk.deliver(B, A, f.ether_ip(GATEWAY, MAC[B], back))
+        seen = [(frame.data, frame.to_port) for frame in tap.waiting()]
+        assert seen == [(t.of_member(FIRST, sent[0]), False), (t.to_member(FIRST, back), True)]
+        assert len(list(all_of_it.waiting())) == 4
 
 
 def test_members_come_and_go_and_the_trunk_stays(net: Net) -> None:

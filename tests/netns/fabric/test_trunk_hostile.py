@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from datapath.ebpf.libbpf import Direction
 from tests.netns.fabric import frames as f
 from tests.netns.fabric import trunk as t
 from tests.netns.fabric.net import ADDRESS, GATEWAY, MAC, SERVICE, A, B, Net, unused
@@ -57,7 +58,7 @@ def test_a_tag_of_the_provider_kind(trunk: Net) -> None:
 
 
 def test_a_tag_beside_the_frame_and_one_in_it(trunk: Net, tmp_path: Path) -> None:
-    with t.pushed(trunk, t.VLAN[FIRST], tmp_path):
+    with t.hooked(trunk, t.compiled(t.VLAN[FIRST], tmp_path), {Direction.EGRESS: "push"}):
         trunk.expect(A, t.tagged(t.VLAN[FIRST], plain()), "vlan")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,38 +60,62 @@ def to_member(name: str, packet: bytes, *, destination: str = MAC[A]) -> bytes:
     return tagged(VLAN[name], f.ether_ip(destination, GATEWAY, packet))
 
 
-_PUSH = """
+_PROGRAMS = """
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 SEC("tc") int push(struct __sk_buff *skb)
 {
-	bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), %d);
+	bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), VID);
+	return 0;
+}
+SEC("tc") int push_by_source(struct __sk_buff *skb)
+{
+	__u32 v4 = 0, v6[4] = {};
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		bpf_skb_load_bytes(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, saddr), &v4, 4);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		bpf_skb_load_bytes(skb, ETH_HLEN + __builtin_offsetof(struct ipv6hdr, saddr), v6, 16);
+	if (v4 == bpf_htonl(V4) || v6[3] == bpf_htonl(V6))
+		bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), VID);
+	return 0;
+}
+SEC("tc") int pop(struct __sk_buff *skb)
+{
+	if (skb->vlan_present)
+		bpf_skb_vlan_pop(skb);
 	return 0;
 }
 char _license[] SEC("license") = "GPL";
 """
 
 
-@contextmanager
-def pushed(net: Net, tag: int, directory: Path) -> Iterator[None]:
-    """Meanwhile what leaves A's device gets this tag beside the frame, as a VLAN device gives it.
-
-    vlan_dev_hard_start_xmit() calls __vlan_hwaccel_put_tag() and hands the frame to the device below; so does
-    skb_vlan_push(), which the helper calls. This kernel has no VLAN devices.
-    """
-    source, target = directory / "push.bpf.c", directory / "push.bpf.o"
-    source.write_text(_PUSH % tag)
+def compiled(tag: int, directory: Path) -> Path:
+    """Programs of tc that tag what leaves a device, all or what is from FIRST, and untag what comes."""
+    source, target = directory / "tags.bpf.c", directory / "tags.bpf.o"
+    v4, v6 = (int(address(ADDRESS[FIRST, family])) & 0xFFFFFFFF for family in (4, 6))
+    source.write_text(f"#define VID {tag}\n#define V4 {v4}u\n#define V6 {v6}u\n{_PROGRAMS}")
     include = next(iter(Path("/usr/include").glob("*-linux-gnu")), Path("/usr/include"))
     command = ["clang", "-O2", "-g", "-target", "bpf", f"-I{include}", "-c", str(source), "-o", str(target)]
     subprocess.run(command, check=True)
-    with Object(target) as program, namespace.entered(net.namespaces[A]):
+    return target
+
+
+@contextmanager
+def hooked(net: Net, path: Path, programs: dict[Direction, str]) -> Iterator[None]:
+    """Meanwhile these programs are on A's device, at A's end.
+
+    ``push`` puts the tag beside the frame, as a VLAN device and act_vlan do: vlan_dev_hard_start_xmit() calls
+    __vlan_hwaccel_put_tag() and hands the frame to the device below. This kernel has neither.
+    """
+    with Object(path) as program, namespace.entered(net.namespaces[A]), ExitStack() as undo:
         program.load()
-        hook = TcHook(net.owner_ifindex(A), Direction.EGRESS)
-        hook.create()
-        hook.attach(program.program_fd("push"))
-        try:
-            yield
-        finally:
-            hook.detach()
+        for direction, name in programs.items():
+            hook = TcHook(net.owner_ifindex(A), direction)
+            hook.create()
+            hook.attach(program.program_fd(name))
+            undo.callback(hook.detach)
+        yield

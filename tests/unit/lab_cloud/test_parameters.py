@@ -59,6 +59,31 @@ def test_what_is_read_is_what_the_api_has() -> None:
         assert (action.takes or frozenset()) <= of_the_sdk(action), action.name
 
 
+UPSTREAM = {
+    "CreateNetworkInterface": "VSwitchId SecurityGroupIds InstanceType NetworkInterfaceTrafficMode "
+    "ResourceGroupId Description SecondaryPrivateIpAddressCount Ipv6AddressCount DeleteOnRelease "
+    "SourceDestCheck Tag ClientToken",
+    "AttachNetworkInterface": "NetworkInterfaceId InstanceId TrunkNetworkInstanceId NetworkCardIndex",
+    "DetachNetworkInterface": "NetworkInterfaceId InstanceId TrunkNetworkInstanceId",
+    "DeleteNetworkInterface": "NetworkInterfaceId",
+    "DescribeNetworkInterfaces": "VpcId InstanceId Type Status NetworkInterfaceId Tag MaxResults NextToken",
+    "DescribeNetworkInterfaceAttribute": "NetworkInterfaceId Attribute",
+    "AssignPrivateIpAddresses": "NetworkInterfaceId SecondaryPrivateIpAddressCount ClientToken",
+    "UnassignPrivateIpAddresses": "NetworkInterfaceId PrivateIpAddress",
+    "AssignIpv6Addresses": "NetworkInterfaceId Ipv6AddressCount ClientToken",
+    "UnassignIpv6Addresses": "NetworkInterfaceId Ipv6Address",
+    "DescribeInstanceTypes": "InstanceTypes MaxResults NextToken",
+    "DescribeVSwitches": "VSwitchId",
+}
+"""What upstream's daemon and control plane send, without prefixes."""
+
+
+def test_what_upstream_sends_is_read() -> None:
+    names = {action.name: action for action in ACTIONS.values()}
+    for name, sent in UPSTREAM.items():
+        assert names[name].unsupported({"RegionId", *sent.split()}) == [], name
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -118,3 +143,32 @@ def test_queues_change_while_nothing_uses_them(cloud: Bench) -> None:
     cloud.modify(eni, source_dest_check=False)
     (seen,) = cloud.describe(network_interface_id=[eni])
     assert (seen.queue_number, seen.source_dest_check) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("action", "sent", "name"),
+    [
+        ("DescribeNetworkInterfaces", {"NetworkInterfaceId": "eni-1"}, "NetworkInterfaceId"),
+        ("DescribeNetworkInterfaces", {"NetworkInterfaceId.1.Id": "eni-1"}, "NetworkInterfaceId"),
+        ("DescribeNetworkInterfaces", {"NetworkInterfaceId.first": "eni-1"}, "NetworkInterfaceId"),
+        ("DescribeNetworkInterfaces", {"NetworkInterfaceId.0": "eni-1"}, "NetworkInterfaceId"),
+        ("DescribeNetworkInterfaces", {"InstanceId.1": "i-node1"}, "InstanceId"),
+        ("DescribeNetworkInterfaces", {"Tag": "creator"}, "Tag"),
+        ("DescribeNetworkInterfaces", {"Tag.1": "creator"}, "Tag"),
+        ("DescribeNetworkInterfaces", {"Tag.1.TagKey": "creator"}, "Tag"),
+        ("DescribeNetworkInterfaces", {"Tag.1.Value": "terway"}, "Tag"),
+        ("DescribeNetworkInterfaces", {"MaxResults.1": "10"}, "MaxResults"),
+        ("DeleteNetworkInterface", {"NetworkInterfaceId.1": "eni-1"}, "NetworkInterfaceId"),
+        ("ModifyNetworkInterfaceAttribute", {"SecurityGroupId": "sg-other"}, "SecurityGroupId"),
+        ("DescribeInstanceTypes", {"InstanceTypes": "ecs.g7.xlarge"}, "InstanceTypes"),
+        ("DescribeInstances", {"InstanceIds.1": "i-node1"}, "InstanceIds"),
+    ],
+)
+def test_a_parameter_of_the_wrong_form_is_refused_by_name(
+    cloud: Bench, action: str, sent: dict[str, str], name: str
+) -> None:
+    """A list in place of one value, and the other way round: a filter that nobody reads finds everything."""
+    fixed = {"NetworkInterfaceId": "eni-node1"} if action.startswith("Modify") else {}
+    status, body, _ = acs3(cloud, action, fixed | sent).send(cloud)
+    assert (status, body["Code"]) == (400, "InvalidParameter")
+    assert f'"{name}"' in body["Message"]
