@@ -22,6 +22,7 @@ FIELDS: Mapping[str, Field] = {
     "ports": Field("[FIRST,LAST] of 1 to 65535, of TCP and UDP (default: [-1,-1], every port)"),
     "peer": Field("a CIDR of IPv4 or IPv6, or the id of a group (default: 0.0.0.0/0)"),
     "priority": Field("1 to 100, 1 first; at one priority Drop wins (default: 1)"),
+    "description": Field("text (default: none)"),
 }
 _EVERY_PORT = (-1, -1)
 _EXAMPLE = "sg-cluster direction=ingress protocol=TCP ports=[80,80] peer=0.0.0.0/0"

@@ -50,7 +50,8 @@ def _qdisc() -> tuple[Item, ...]:
 
 def _of_block(side: Side) -> tuple[Item, ...]:
     number, name = _NUMBER[side], f"block-{side.name.lower()}-filter"
-    look = Shown(f"tc filter show block {number}")
+    # Not the kernel's number of the program, which a restarted agent loads anew.
+    look = Shown(f"tc filter show block {number} | sed 's/ id [0-9]*//'")
     foreign = f"bpf da object-pinned {{layout}}/prog_{_OTHER[side]}"
     ahead = Shell(f"tc filter add block {number} pref 1 protocol all {foreign}")
     hook = Thing.HOOK
