@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datapath import host_side, layout, pod_side, standing
 from datapath import observed as seen
@@ -81,6 +81,7 @@ class PairMaker:
                 stands = standing.look(socket, host)
                 _refuse_taken(socket, endpoint, (host.index,))
                 _refuse_other_addresses(endpoint, stands)
+                host = _with_its_mac(socket, endpoint, host, inside)
                 return Pair(host, inside.mac, fresh=False, before=stands)
             if inside is None or seen.owns(endpoint, host):
                 stands = standing.look(socket, host)
@@ -101,6 +102,19 @@ class PairMaker:
             object=f"{endpoint.ifname} in the pod's namespace",
             detail="another plugin made it; give each plugin of the chain its own interface name",
         )
+
+
+def _with_its_mac(socket: Socket, endpoint: Endpoint, host: Link, inside: Link) -> Link:
+    """The host's end of a pair that we made, with the MAC that we gave it: somebody may have set another.
+
+    The pod will send to what it is told now and ask nobody, and the next repair puts the MAC back.
+    """
+    wanted = layout.host_mac(endpoint.container_id, endpoint.ifname)
+    ours = inside.mac == layout.pod_mac(endpoint.container_id, endpoint.ifname)
+    if not ours or host.mac == wanted:
+        return host
+    socket.one(link.change(host.index, mac=wanted))
+    return replace(host, mac=wanted)
 
 
 def _put_back(socket: Socket, before: Standing | None) -> None:

@@ -24,6 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).resolve().parent / "planted"
+KEPT = ROOT / ".cache" / "soak" / "planted"
+"""What the last run of each said, its steps and the agents' logs."""
 MINUTES = 10.0
 
 _FAILED = re.compile(r"FAILED at step (\d+), (\d+) s")
@@ -89,6 +91,11 @@ def run(name: str, *, seed: int, minutes: float = MINUTES) -> Outcome:
         done = subprocess.run(
             command, cwd=tree, env=_environment(tree), capture_output=True, text=True, check=False
         )
+        left, kept = tree / ".cache" / "soak", KEPT / name
+        left.mkdir(parents=True, exist_ok=True)
+        (left / "output").write_text(done.stdout + done.stderr)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(left, kept)
     return outcome(read(name), seed, done.stdout)
 
 

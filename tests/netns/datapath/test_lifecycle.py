@@ -33,6 +33,21 @@ def test_setup_twice_is_once(world: World, mode: PolicyRoute) -> None:
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
+def test_repeated_setup_does_not_believe_a_mac_that_somebody_has_set(world: World, mode: PolicyRoute) -> None:
+    """The pod would go on sending to it when the next repair has put back ours."""
+    pod = world.namespace()
+    endpoint = world.endpoint()
+    made = mode.setup(endpoint, pod)
+    inside = world.snapshot(pod)
+    with witness(world.node) as reader:
+        reader.link("set", index=made.host_ifindex, address="02:00:00:00:be:ef")
+    assert mode.setup(endpoint, pod) == made
+    mode.repair([endpoint])
+    assert world.snapshot(pod) == inside
+    assert mode.check(endpoint, pod) == ()
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+
+
 def test_repeated_setup_mends(world: World, mode: PolicyRoute) -> None:
     pod = world.namespace()
     endpoint = world.endpoint()
