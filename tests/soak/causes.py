@@ -35,6 +35,8 @@ _KNOWS_ALL = ("unknown outcome", "ledger", "detached", "taken")
 """Causes by which the ledger may know less, or more, than there is in the cloud."""
 _UNKNOWN = ("ledger", "disk", "unrecorded")
 """Causes by which a pod may run without a record."""
+_MOVED = ("kill", "ledger", "detached", "replugged", "renamed")
+"""Causes by which a DEL may not find what there is to remove. That a link is gone is none of them."""
 
 REFUSALS = (
     _rule("there is no pod|PodNotFound|not found", "kubernetes", "race"),
@@ -64,7 +66,7 @@ ALARMS = (
     _rule("nobody was told that it was made", *_KNOWS_ALL),
     _rule("is gone from cloud and metadata", *_KNOWS_ALL),
     _rule("named only addresses that the node has|which is not what was asked for", "unknown outcome"),
-    _rule("repaired .*(left behind|does not have this address)", "kill", "ledger", "detached", "replugged"),
+    _rule("repaired .*(left behind|does not have this address)", *_MOVED),
     _rule("repaired ", "altered", "kill", "detached", "replugged", "ledger", "lag"),
     _rule("was cut off: taken to its end", "kill"),
     _rule("could not be unwound yet|left traces", "disk", "altered", "detached"),
@@ -91,10 +93,9 @@ def of_refusal(words: str, causes: Collection[str]) -> str:
 
 
 def of_alarm(line: str, causes: Collection[str]) -> str | None:
-    """Which cause explains an alarm; "" for none. None if the line is no alarm."""
-    if any(rule.fits(line) for rule in ALARMS):
-        return _explained(ALARMS, line, causes) or ""
-    return None
+    """Which cause explains an alarm, by the first rule that fits; "" for none. None if it is no alarm."""
+    first = next((rule for rule in ALARMS if rule.fits(line)), None)
+    return None if first is None else _explained((first,), line, causes) or ""
 
 
 def _explained(rules: tuple[Rule, ...], words: str, causes: Collection[str]) -> str | None:

@@ -28,7 +28,7 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
     unmended = sandbox is not None and sandbox.unrecorded and is_left_out("pods of a lost ledger")
     if sandbox is None or sandbox.broken or unmended:
         return "no pod there to harm"
-    site.causes.add("altered")
+    site.causes.update(("altered", "renamed") if what == "host link name" else ("altered",))
     eni = _eni_of(site, sandbox)
     commands = _commands(what, site.link_of(sandbox), sandbox.addresses, eni)
     told = " ".join(site.exec(*command.split()).strip() for command in commands).strip()

@@ -271,7 +271,7 @@ ACTIONS: tuple[tuple[int, Maker], ...] = (
     (2, lambda rng: Step("kill_worker", {"node": _node(rng)})),
     (3, _clock),
     (3, lambda rng: Step("alter", {"node": _node(rng), "what": rng.choice(KERNEL), "slot": _slot(rng)})),
-    (1, _of_a_slot("delete_link")),
+    (2, _of_a_slot("delete_link")),
     (1, _of_a_slot("delete_netns")),
     (1, lambda rng: Step("lose_ledger", {"node": ROUGH, "how": rng.choice(LEDGERS)})),
     (1, lambda rng: Step("detach_eni", {"node": _node(rng), "again": rng.random() < 0.5})),

@@ -31,8 +31,8 @@ MORE_MIB = 12.0
 """Of proportional set size after that. Heaps without a leak wandered by 4 MiB in a quarter of an hour; what
 keeps ten kilobytes per request has passed this after some 1,200 requests."""
 LINES_PER_STEP = 20
-"""A burst of eight ADDs that all fail says a line each, and the calls behind them as many. Without a fault of
-ours, runs had one line per step and node."""
+"""A burst of eight ADDs that all fail says a line each, and the calls behind them as many. Runs without
+a fault of ours had one line per step and node."""
 LINES_PER_ROUND = 20
 """Of a quiet moment's minute."""
 

@@ -117,4 +117,8 @@ def _heard(end: End, said: bytes) -> tuple[str, int] | None:
 
 
 def reaches_outside(sandbox: Sandbox) -> bool:
-    return reaches(sandbox.netns_fd(), str(OUTSIDE_ADDRESS))
+    netns = sandbox.netns_fd()
+    try:
+        return reaches(netns, str(OUTSIDE_ADDRESS))
+    finally:
+        os.close(netns)
