@@ -58,6 +58,8 @@ def _commands(what: str, link: str, addresses: tuple[str, ...], eni: str) -> lis
             return [f"sysctl -q -w net.ipv4.conf.{link}.forwarding=0"]
         case "reverse path filter of a host link":
             return [f"sysctl -q -w net.ipv4.conf.{link}.rp_filter=0"]
+        case "forwarding of the node":
+            return ["sysctl -q -w net.ipv4.ip_forward=0"]
         case "rule of all pods":
             return ["ip -4 rule del priority 512"]
         case "gateway address":

@@ -19,8 +19,6 @@ LEFT_OUT: dict[str, str] = {
         "a ledger that was lost is not rebuilt: its pods may be unrecorded, and CHECK may refuse them, until"
         " their next ADD or DEL"
     ),
-    "ip_forward": "net.ipv4.ip_forward=0 is not mended while the agent runs: no step sets it",
-    "CNI configuration": "10-terway.conf that is removed is not written again: no step removes it",
     "CNI socket": "a socket that is removed is not made again: no step removes it",
     "ledger directory": "a ledger that is removed under the agent is not noticed: steps stop the agent first",
     "pins": "pins that are removed are not noticed before the next start: no step removes them",

@@ -55,6 +55,7 @@ KERNEL = (
     "forwarding of a host link",
     "reverse path filter of a host link",
     "rule of all pods",
+    "forwarding of the node",
     "gateway address",
     "nft table",
     "ENI mtu",
