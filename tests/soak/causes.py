@@ -35,7 +35,7 @@ _KNOWS_ALL = ("unknown outcome", "ledger", "detached", "taken")
 """Causes by which the ledger may know less, or more, than there is in the cloud."""
 _UNKNOWN = ("ledger", "disk", "unrecorded")
 """Causes by which a pod may run without a record."""
-_MOVED = ("kill", "ledger", "detached", "replugged", "renamed")
+_MOVED = ("kill", "ledger", "unrecorded", "detached", "replugged", "renamed")
 """Causes by which a DEL may not find what there is to remove. That a link is gone is none of them."""
 
 REFUSALS = (
