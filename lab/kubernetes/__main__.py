@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from datapath.errors import KernelError
+from lab import commands
 from lab.cli.terminal import attach
 from lab.client import Lab, take_down
 from lab.kubernetes import cluster, command_line, images, kubectl, load, options, status
 from lab.kubernetes.cluster import Wanted
 from lab.kubernetes.command_line import UsageError
-from lab.kubernetes.commands import lab_typed, typed
+from lab.kubernetes.commands import typed
 from lab.messages import LabError
 from lab.nodes.node import LabNode
 
@@ -93,7 +94,7 @@ def _node(lab: Lab, name: str) -> LabNode:
     if name not in running:
         raise LabError(f"no node {name!r}; there are {', '.join(running) or 'none'}")
     if not running[name]:
-        raise LabError(f"{name} is off; boot it with `{lab_typed(lab.name, 'node reboot', name)}`")
+        raise LabError(f"{name} is off; boot it with `{commands.typed(lab.name, 'node reboot', name)}`")
     return lab.node(name)
 
 

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import commands
 from lab.client import Lab
 from lab.kubernetes import image_file
 from lab.kubernetes.archive import architecture
-from lab.kubernetes.commands import lab_typed, typed
+from lab.kubernetes.commands import typed
 from lab.kubernetes.node_images import image_names, import_image, tag
 from lab.kubernetes.wording import counted
 from lab.messages import LabError
@@ -91,7 +92,7 @@ def _complete_names(node: LabNode, names: tuple[str, ...]) -> None:
 
 
 def _off(lab: Lab, name: str) -> str:
-    return f"it is off; boot it with `{lab_typed(lab.name, 'node reboot', name)}`"
+    return f"it is off; boot it with `{commands.typed(lab.name, 'node reboot', name)}`"
 
 
 def _check_disk(directory: Path, tar: Path, nodes: int) -> None:
