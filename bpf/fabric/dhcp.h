@@ -24,6 +24,15 @@
 #define NAME_SERVER_1	   0x64640288
 #define NAME_SERVER_2	   0x6464028a
 
+#define BOOTP_REPLY 2
+
+/* Of DHCPv6, what only a server says. */
+enum dhcp6_type {
+	DHCP6_ADVERTISE = 2,
+	DHCP6_REPLY = 7,
+	DHCP6_RECONFIGURE = 10,
+};
+
 enum dhcp_option {
 	OPTION_PAD = 0,
 	OPTION_MASK = 1,
@@ -119,7 +128,7 @@ static __noinline int dhcp_read(struct __sk_buff *skb, const struct packet *pack
 }
 
 /*
- * from the server's port to a client's	plays the server
+ * to a client's port				plays the server
  * by another's MAC			dropped
  * DISCOVER, REQUEST			answered, if the ENI has a primary address
  * other messages of a client		control
@@ -131,7 +140,7 @@ static __noinline enum fabric_reason dhcp_decide(struct __sk_buff *skb, const st
 	struct bootp bootp;
 	__u32 id = port->id;
 
-	if (packet->flow.source_port == bpf_htons(DHCP_SERVER))
+	if (packet->flow.destination_port == bpf_htons(DHCP_CLIENT))
 		return DROP_CLAIM_DHCP;
 	if (packet->part != PART_WHOLE ||
 	    !packet_holds(packet, sizeof(struct udphdr) + sizeof(bootp)) ||
@@ -153,21 +162,39 @@ static __noinline enum fabric_reason dhcp_decide(struct __sk_buff *skb, const st
 static __always_inline enum fabric_reason dhcp6_decide(const struct packet *packet,
 						       const struct port *port)
 {
-	if (packet->flow.source_port == bpf_htons(DHCP6_SERVER))
+	if (packet->flow.destination_port == bpf_htons(DHCP6_CLIENT))
 		return DROP_CLAIM_DHCP;
 	return claim_decide(port, &packet->flow.source);
 }
 
-/* Whether an ENI speaks DHCP, as a client or as a server. */
-static __always_inline bool packet_is_dhcp(const struct packet *packet, __u16 client, __u16 server)
+/* Whether a message to a client's port is one that only a server says. A fragment that hides it is. */
+static __noinline bool server_speaks(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 type;
+
+	if (!packet_holds(packet, sizeof(struct udphdr) + sizeof(type)) ||
+	    bpf_skb_load_bytes(skb, packet->transport + sizeof(struct udphdr), &type, sizeof(type)))
+		return packet->part == PART_FIRST;
+	if (packet->v4)
+		return type == BOOTP_REPLY;
+	return type == DHCP6_ADVERTISE || type == DHCP6_REPLY || type == DHCP6_RECONFIGURE;
+}
+
+/*
+ * Whether an ENI speaks DHCP, as a client or as a server. A client hears by its own port alone (RFC 2131, 4.1; RFC
+ * 8415, 7.2), so a false server may speak from any.
+ */
+static __always_inline bool packet_is_dhcp(struct __sk_buff *skb, const struct packet *packet,
+					   __u16 client, __u16 server)
 {
 	const struct flow *flow = &packet->flow;
 
-	return flow->protocol == IPPROTO_UDP && packet->part != PART_LATER &&
-	       ((flow->source_port == bpf_htons(client) &&
-		 flow->destination_port == bpf_htons(server)) ||
-		(flow->source_port == bpf_htons(server) &&
-		 flow->destination_port == bpf_htons(client)));
+	if (flow->protocol != IPPROTO_UDP || packet->part == PART_LATER)
+		return false;
+	if (flow->destination_port == bpf_htons(server))
+		return flow->source_port == bpf_htons(client);
+	return flow->destination_port == bpf_htons(client) &&
+	       (flow->source_port == bpf_htons(server) || server_speaks(skb, packet));
 }
 
 static __always_inline void dhcp_address_set(struct dhcp_address *field, __u8 option, __be32 value)

@@ -134,22 +134,23 @@ destination_find(const struct port *source, const struct address *address, __u32
 
 /*
  * An ICMP error comes in for its quote's sake alone, whatever the groups say: it quotes a packet of a session, and
- * comes from where that packet went, be it another ENI of the same instance, or a router outside. That ECS has as
- * strict an eye on them is inferred from its groups being stateful.
+ * comes from where that packet went, be it another ENI of the same instance, or a router outside. A service has no
+ * sessions here, so of what it hears only the way counts: else a node could speak of its neighbours' packets. That
+ * ECS has as strict an eye on them is inferred from its groups being stateful.
  */
 static __noinline enum fabric_reason error_decide(struct __sk_buff *skb,
 						  const struct packet *packet,
 						  const struct port *source,
 						  const struct port *destination, __u32 outside)
 {
-	const struct port *keeper = destination->kind == PORT_ENI ? destination : source;
+	const struct port *keeper = destination->kind == PORT_OUTSIDE ? source : destination;
 	struct address quoted = {};
 	__u32 port_id = 0;
 	struct port *way;
 
-	if (source->kind == PORT_SERVICE || destination->kind == PORT_SERVICE)
+	if (source->kind == PORT_SERVICE)
 		return PASS_FORWARDED;
-	if (!quote_is_of_session(skb, packet, keeper->id, &quoted) ||
+	if (!quote_is_of_session(skb, packet, keeper->kind == PORT_ENI ? keeper->id : 0, &quoted) ||
 	    destination_find(destination, &quoted, outside, &port_id) != PASS_FORWARDED)
 		return DROP_ICMP_ERROR;
 	way = port_find(port_id);
@@ -240,10 +241,10 @@ static __always_inline enum fabric_reason ip_decide(struct __sk_buff *skb,
 	if (port->kind == PORT_ENI && icmp_is_routers(&packet))
 		return DROP_CLAIM_ROUTER;
 	if (port->kind == PORT_ENI && packet.v4 &&
-	    packet_is_dhcp(&packet, DHCP_CLIENT, DHCP_SERVER))
+	    packet_is_dhcp(skb, &packet, DHCP_CLIENT, DHCP_SERVER))
 		return heard(dhcp_decide(skb, &packet, port), eth->h_dest);
 	if (port->kind == PORT_ENI && !packet.v4 &&
-	    packet_is_dhcp(&packet, DHCP6_CLIENT, DHCP6_SERVER))
+	    packet_is_dhcp(skb, &packet, DHCP6_CLIENT, DHCP6_SERVER))
 		return heard(dhcp6_decide(&packet, port), eth->h_dest);
 	if (!mac_equal(eth->h_dest, settings->gateway_mac))
 		return address_is_multicast(&packet.flow.destination) ? DROP_MULTICAST :

@@ -70,7 +70,8 @@ static __noinline int datagram_remember(const struct packet *packet, __u32 port_
 
 /*
  * Whether an ICMP error quotes a packet that its addressee sent and that was allowed. The quote ends where the
- * error does, or sooner if the quoted header says so. `destination` becomes where the quoted packet went.
+ * error does, or sooner if the quoted header says so. `destination` becomes where the quoted packet went. A port_id
+ * of 0 keeps no sessions: then it is enough that the addressee may have sent it.
  */
 static __noinline bool quote_is_of_session(struct __sk_buff *skb, const struct packet *packet,
 					   __u32 port_id, struct address *destination)
@@ -83,6 +84,8 @@ static __noinline bool quote_is_of_session(struct __sk_buff *skb, const struct p
 	if (!address_equal(&quote.flow.source, &packet->flow.destination))
 		return false;
 	*destination = quote.flow.destination;
+	if (!port_id)
+		return true;
 	if (quote.part == PART_LATER)
 		return datagram_recall(&quote, port_id) == PASS_FORWARDED;
 	return session_find(&quote.flow, port_id, &began) != (void *)0;
@@ -92,6 +95,8 @@ static __noinline bool quote_is_of_session(struct __sk_buff *skb, const struct p
  * session of this epoch				known
  * session of an earlier one, as it began		judged again, once: known, or refused and over
  * no session, or SYN on one that has ended	the groups' word on this packet
+ *
+ * Two ENIs of an instance share its sessions, and both have a word on each: the first one's leaves the epoch as it is.
  */
 static __noinline enum end_word end_judge(const struct flow *flow, const struct port *end,
 					  const struct port *peer, bool sends, __u8 flags)
@@ -100,7 +105,7 @@ static __noinline enum end_word end_judge(const struct flow *flow, const struct 
 	const struct rule_range *range;
 	struct flow_state *state;
 	struct flow began;
-	bool forward = true;
+	bool forward = true, shared = end->instance && end->instance == peer->instance;
 
 	if (end->kind != PORT_ENI || !settings)
 		return END_ACCEPTS;
@@ -125,7 +130,8 @@ static __noinline enum end_word end_judge(const struct flow *flow, const struct 
 	}
 	if (!state)
 		return END_ACCEPTS;
-	state->epoch = settings->epoch;
+	if (!sends || !shared)
+		state->epoch = settings->epoch;
 	session_follow(state, flags, forward, bpf_ktime_get_ns());
 	return END_KNOWS;
 }

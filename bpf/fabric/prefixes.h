@@ -9,8 +9,9 @@
 static __always_inline struct prefix_value *prefix_find(const struct address *address)
 {
 	struct prefix key = {.length = 128, .network = *address};
+	struct prefix_value *found = bpf_map_lookup_elem(&prefixes, &key);
 
-	return bpf_map_lookup_elem(&prefixes, &key);
+	return found && found->kind != PREFIX_ELSEWHERE ? found : (void *)0;
 }
 
 /*

@@ -132,10 +132,11 @@ struct prefix {
 };
 
 enum prefix_kind {
-	PREFIX_VPC = 0,	    /* inside the VPC, in no vSwitch */
-	PREFIX_ON_LINK = 1, /* inside a vSwitch */
-	PREFIX_ROUTED = 2,  /* outside the VPC, a route entry leads there */
-	PREFIX_DEFAULT = 3, /* everything else, if a route entry leads there */
+	PREFIX_VPC = 0,	      /* inside the VPC, in no vSwitch */
+	PREFIX_ON_LINK = 1,   /* inside a vSwitch */
+	PREFIX_ROUTED = 2,    /* outside the VPC, a route entry leads there */
+	PREFIX_DEFAULT = 3,   /* everything else, if a route entry leads there */
+	PREFIX_ELSEWHERE = 4, /* IPv4, if none leads it: what is around ::ffff:0:0/96 is IPv6's */
 };
 
 /*
@@ -166,7 +167,7 @@ enum rule_peer {
  */
 enum fabric_limit {
 	RULES_PER_RANGE = 1024,
-	RULE_ROWS = 16384,
+	RULE_ROWS = 65536, /* each half holds all groups of an account, full of rules */
 };
 
 /* Row of `rules`. The first row of a range that matches decides; none means no. */

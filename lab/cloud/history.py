@@ -25,7 +25,12 @@ class History(Generic[T]):
         self._values: list[T | None] = []
 
     def put(self, since: float, value: T | None) -> None:
-        """``value`` is true from ``since`` on. Raises ValueError for a time before the last one put."""
+        """``value`` is true from ``since`` on. Raises ValueError for a time before the last one put.
+
+        One that is before it by no more than ``TOLERANCE`` has seen it, and counts as the same moment.
+        """
+        if self._since and self._since[-1] - TOLERANCE <= since:
+            since = max(since, self._since[-1])
         if self._since and since < self._since[-1]:
             raise ValueError(f"history goes forward: {since} is before {self._since[-1]}")
         if self._since and since == self._since[-1]:

@@ -295,6 +295,8 @@ class Interfaces:
             raise errors.vswitch_full(new.vswitch_id)
         if new.ipv6.total and pools.v6 is None:
             raise errors.ipv6_not_on(new.vswitch_id)
+        if pools.v6 is not None and pools.v6.available < new.ipv6.total:
+            raise errors.vswitch_full(new.vswitch_id)
         prefixes.take(resources, new.vswitch_id, blocks)
         pools.v4.take_exactly(explicit)
         primary = (new.primary_ip,) if new.primary_ip is not None else resources.take_ipv4(new.vswitch_id, 1)

@@ -21,7 +21,7 @@ from lab.cloud.model import Eni, EniType, Network
 from lab.cloud.quotas import Quotas
 from lab.cloud.resources import Resources
 from lab.cloud.route_entry import NextHopType, RouteEntry, RouteStatus, table_id
-from lab.fabric.blocks import holds
+from lab.fabric.blocks import MAPPED, holds
 
 CLOUD_SERVICES = IPv4Network("100.64.0.0/10")
 _LONGEST_NAME = 128
@@ -43,11 +43,14 @@ class NewEntry:
 
 
 def parse(text: str) -> Network:
-    """Raises InvalidCidrBlock.Malformed."""
+    """Raises InvalidCidrBlock.Malformed, also for a zone (``%eth0``) and for IPv4 in the words of IPv6."""
     try:
-        return ip_network(text)
+        found = ip_network(text)
     except ValueError:
         raise route_errors.malformed(text) from None
+    if "%" in text or holds(MAPPED, found):
+        raise route_errors.malformed(text)
+    return found
 
 
 class RouteTable:

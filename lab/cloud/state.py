@@ -251,6 +251,7 @@ class CloudState:
         vswitch = self.resources.vswitches.get(node.vswitch_id)
         if vswitch is None or vswitch.zone != node.zone:
             raise ValueError(f"node {node.name}: there is no vSwitch {node.vswitch_id} in zone {node.zone}")
+        present = {group.group_id for group in self.resources.all_groups()}
         for group in node.groups:
-            if group not in self.resources.groups:
+            if group not in present:
                 raise ValueError(f"node {node.name}: there is no security group {group}")

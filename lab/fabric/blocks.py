@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 
 from lab.fabric.errors import ViewError
 from lab.fabric.view import FabricView, Network, Route
@@ -29,8 +30,15 @@ class BlockKind(StrEnum):
     ON_LINK = "on_link"
     """In a vSwitch: the gateway answers ARP and ND for it."""
     ROUTED = "routed"
+    ELSEWHERE = "elsewhere"
+    """All of IPv4, if no entry leads it: in the tables it lies inside IPv6, whose entries end here."""
     DEFAULT = "default"
     """Everything else: such an entry does not make the rest of the world a part of the VPC."""
+
+
+_ALL_IPV4 = IPv4Network("0.0.0.0/0")
+MAPPED = IPv6Network("::ffff:0:0/96")
+"""What the tables write IPv4 as (RFC 4291, 2.5.5.2); no block of IPv6 may lie there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +50,14 @@ class Block:
 
 
 def blocks(view: FabricView) -> dict[Network, Block]:
-    """Each block once. Raises ViewError for two route entries with one destination."""
+    """Each block once. Raises ViewError for two route entries with one destination, or one in ``MAPPED``."""
     routes = {route.destination: route for route in view.routes}
     if len(routes) != len(view.routes):
         raise ViewError(f"two route entries have one destination: {sorted(str(r) for r in routes)}")
-    found = {cidr: Block(BlockKind.VPC, _around(cidr, view.routes)) for cidr in view.vpc}
+    if wrong := sorted(str(cidr) for cidr in routes if holds(MAPPED, cidr)):
+        raise ViewError(f"route entries to IPv4 in IPv6: {wrong}")
+    found: dict[Network, Block] = {_ALL_IPV4: Block(BlockKind.ELSEWHERE)}
+    found |= {cidr: Block(BlockKind.VPC, _around(cidr, view.routes)) for cidr in view.vpc}
     for destination, route in routes.items():
         found[destination] = Block(_kind(destination, view.vpc), route.port_id)
     found |= {subnet.cidr: Block(BlockKind.ON_LINK) for subnet in view.subnets}

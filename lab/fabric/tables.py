@@ -34,6 +34,7 @@ _BLOCK_NAMES = {
     BlockKind.VPC: "PREFIX_VPC",
     BlockKind.ON_LINK: "PREFIX_ON_LINK",
     BlockKind.ROUTED: "PREFIX_ROUTED",
+    BlockKind.ELSEWHERE: "PREFIX_ELSEWHERE",
     BlockKind.DEFAULT: "PREFIX_DEFAULT",
 }
 _NOBODY = 0

@@ -86,7 +86,7 @@ def modify(call: ActionCall) -> Answer:
     change = EniChange(
         name=p.optional("NetworkInterfaceName"),
         description=p.optional("Description"),
-        groups=p.listing("SecurityGroupId") or None,
+        groups=_several(p, "SecurityGroupId") or None,
         delete_on_release=p.boolean("DeleteOnRelease"),
         source_dest_check=p.boolean("SourceDestCheck"),
         queue_number=_queues(p),
@@ -96,14 +96,20 @@ def modify(call: ActionCall) -> Answer:
 
 
 def _groups(p: Parameters) -> tuple[str, ...]:
-    one, several = p.text("SecurityGroupId"), p.listing("SecurityGroupIds")
+    one, several = p.text("SecurityGroupId"), _several(p, "SecurityGroupIds")
     if one and several:
         raise errors.invalid_parameter("SecurityGroupIds", "SecurityGroupId is given too")
     if not one and not several:
         raise errors.missing_parameter("SecurityGroupId")
-    if len(several) > _MOST_GROUPS:
-        raise errors.invalid_parameter("SecurityGroupIds", f"an ENI joins at most {_MOST_GROUPS} groups")
     return several or (one,)
+
+
+def _several(p: Parameters, name: str) -> tuple[str, ...]:
+    """Each once, as an ENI is in a group or is not."""
+    found = tuple(dict.fromkeys(p.listing(name)))
+    if len(found) > _MOST_GROUPS:
+        raise errors.invalid_parameter(name, f"an ENI joins at most {_MOST_GROUPS} groups")
+    return found
 
 
 def _queues(p: Parameters) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from lab.cloud import errors
-from lab.cloud.actions.parameters import Parameters
+from lab.cloud.actions.parameters import Parameters, has_zone
 from lab.cloud.addresses import BLOCK_LENGTH
 from lab.cloud.model import Network
 from lab.cloud.prefixes import PrefixAsk
@@ -52,6 +52,8 @@ def _name(version: int) -> str:
 
 def _parse(name: str, value: str, version: int) -> Network:
     kind = IPv4Network if version == 4 else IPv6Network
+    if has_zone(value):
+        raise errors.invalid_parameter(name, f"{value!r} has a zone")
     try:
         found = kind(value)
     except ValueError as exc:

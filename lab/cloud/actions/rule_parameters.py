@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from lab.cloud import errors, group_errors
-from lab.cloud.actions.parameters import Parameters
+from lab.cloud.actions.parameters import Parameters, has_zone, number
+from lab.fabric.policy import peer_group
 from lab.spec import RuleSpec
 
 _PROTOCOLS = {"ALL": "ALL", "TCP": "TCP", "UDP": "UDP", "ICMP": "ICMP", "ICMPV6": "ICMPv6", "GRE": "GRE"}
@@ -89,9 +90,10 @@ def _side(direction: str) -> str:
 
 
 def _priority(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+    found = number(text)
+    if found is None or not 1 <= found <= 100:
         raise group_errors.priority_unsupported(text)
-    return int(text)
+    return found
 
 
 def _ports(protocol: str, text: str) -> tuple[int, int]:
@@ -102,12 +104,10 @@ def _ports(protocol: str, text: str) -> tuple[int, int]:
         return (-1, -1)
     if not text:
         raise group_errors.ports_missing()
-    first, _, last = text.partition("/")
-    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+    first, last = (number(end) for end in text.partition("/")[::2])
+    if first is None or last is None or not 1 <= first <= last <= 65535:
         raise group_errors.ports_malformed(text)
-    if not 1 <= int(first) <= int(last) <= 65535:
-        raise group_errors.ports_malformed(text)
-    return int(first), int(last)
+    return first, last
 
 
 def _peer(fields: Mapping[str, str], side: str, protocol: str) -> str:
@@ -126,10 +126,14 @@ def _peer(fields: Mapping[str, str], side: str, protocol: str) -> str:
     if v6:
         if protocol in _V4_ONLY:
             raise group_errors.protocol_without_v6()
+        if has_zone(v6):
+            raise group_errors.cidr_malformed(f"Ipv6{side}CidrIp", v6)
         try:
             return str(IPv6Network(v6, strict=False))
         except ValueError:
             raise group_errors.cidr_malformed(f"Ipv6{side}CidrIp", v6) from None
     if not group:
         raise group_errors.missing_peer(side)
+    if peer_group(group) is None:  # what is a network is no group's id
+        raise group_errors.peer_group_not_found(side, group)
     return group

@@ -163,6 +163,8 @@ def _dhcp() -> Iterator[Hostile]:
     yield Hostile("dhcp-offer", "claim_dhcp", dhcp(offer, ports=server, ends=(OWN, "255.255.255.255")))
     unicast = dhcp(offer, ports=server, ends=(OWN, ADDRESS[B, 4]), link=GATEWAY)
     yield Hostile("dhcp-offer-to-b", "claim_dhcp", unicast)
+    elsewhere = dhcp(offer, ports=(1067, 68), ends=(OWN, ADDRESS[B, 4]), link=GATEWAY)
+    yield Hostile("dhcp-offer-to-b-from-another-port", "claim_dhcp", elsewhere)
     by_gateway = dhcp(offer, ports=server, ends=(SUBNET_GATEWAY[4], "255.255.255.255"))
     yield Hostile("dhcp-offer-by-gateway", "claim_dhcp", by_gateway)
     yield Hostile("dhcp-other-mac", "src_mac", dhcp(bootp(1, mac=MAC[B])))
@@ -172,6 +174,8 @@ def _dhcp() -> Iterator[Hostile]:
     yield Hostile("dhcp-cut", "malformed", dhcp(bootp(1)[:200]))
     yield Hostile("dhcp6-advertise", "claim_dhcp", dhcp6(2, (547, 546), to="ff02::1"))
     yield Hostile("dhcp6-reply-to-b", "claim_dhcp", dhcp6(7, (547, 546), source=OWN_6, to=TO_B))
+    other = dhcp6(7, (1547, 546), source=OWN_6, to=TO_B)
+    yield Hostile("dhcp6-reply-to-b-from-another-port", "claim_dhcp", other)
     yield Hostile("dhcp6-by-b", "claim_address", dhcp6(1, (546, 547), source=LINK_LOCAL[B]))
 
 

@@ -344,3 +344,25 @@ def test_a_view_with_one_address_at_two_ports_changes_nothing(net: Net) -> None:
         net.fabric.apply(replace(base, ports=tuple(ports)))
     talk = Talk(4)
     passes(net, talk, talk.there(f.udp(unused(), 53)))
+
+
+def test_a_region_full_of_groups_full_of_rules_has_room(net: Net) -> None:
+    """As many as the quotas of an account give: one who fills them stops nobody else's changes."""
+    rules = tuple(RuleSpec("ingress", peer=f"10.0.{n}.0/24") for n in range(200))
+    groups = tuple(SecurityGroupSpec(f"full-{n}", rules) for n in range(100))
+    base = grouped_view(*groups)
+    spare = next(p for p in base.ports if p.port_id == A)
+    more = [
+        replace(
+            spare,
+            port_id=f"full-{n}",
+            device="",
+            mac=f"00:16:3e:00:02:{n:02x}",
+            addresses=frozenset(),
+            groups=frozenset({f"full-{n}"}),
+        )
+        for n in range(100)
+    ]
+    net.fabric.apply(replace(base, ports=(*base.ports, *more)))
+    talk = Talk(4)
+    passes(net, talk, talk.there(f.udp(unused(), 53)))

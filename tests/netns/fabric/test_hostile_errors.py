@@ -18,6 +18,7 @@ from tests.netns.fabric.net import (
     GATEWAY,
     MAC,
     OUTSIDE,
+    SERVICE,
     A,
     B,
     C,
@@ -180,3 +181,12 @@ def test_hostile_quote_of_the_other_family(net: Net) -> None:
     payload = f.icmp(1, 0, bytes(4) + sent[14:], v6=True)
     frame = f.ether_ip(GATEWAY, MAC[B], f.ip(ADDRESS[B, 6], ADDRESS[A, 6], payload))
     net.expect(B, frame, "icmp_error")
+
+
+def test_hostile_error_to_a_service_about_anothers_session(net: Net) -> None:
+    """A service keeps no sessions in the fabric: what it hears of is a packet to whoever speaks."""
+    reply = f.ip(ADDRESS[SERVICE, 4], ADDRESS[B, 4], f.tcp(80, unused(), flags=16))
+    net.expect(A, error_about(A, 4, reply, to=SERVICE), "icmp_error")
+    net.expect(A, error_about(A, 4, reply[:20], to=SERVICE), "icmp_error")
+    own = error_about(B, 4, reply, to=SERVICE)
+    assert net.deliver(B, SERVICE, own)[14:] == own[14:]

@@ -20,6 +20,7 @@ from tests.netns.fabric.net import (
     Net,
     base_view,
     build,
+    changed,
     grouped_view,
     unused,
     wait_for,
@@ -207,3 +208,34 @@ def test_a_session_outlives_the_eni_that_is_plugged_anew(net: Net, family: int) 
     net.stations.pop(A).close()
     net.open(A)
     passes(net, talk, talk.back(f.udp(53, ours)), back=True)
+
+
+@FAMILIES
+@pytest.mark.parametrize("closed", ["receiver", "sender"])
+def test_hostile_session_between_two_enis_of_an_instance_is_judged_at_both(
+    net: Net, family: int, closed: str
+) -> None:
+    """They share a table: the word of the first end must not stand for the second's after a change."""
+    mute = SecurityGroupSpec("mute", inner_accept=False, kind="enterprise")
+    open_view = one_instance(grouped_view(mute))
+    net.reset()
+    net.fabric.apply(open_view)
+    net.fabric.bring_up(C)
+    talk, ours = Talk(family, A, C), unused()
+    counted(net, talk.there(f.udp(ours, 53)), "forwarded")
+    closing = grouped_view(mute, c=["mute"]) if closed == "receiver" else grouped_view(mute, a=["mute"])
+    net.fabric.apply(one_instance(closing))
+    counted(net, talk.there(f.udp(ours, 53)), "group")
+
+
+def one_instance(view: FabricView) -> FabricView:
+    """With C on A's instance."""
+    ports = [replace(p, owner=A, device="") if p.port_id == C else p for p in view.ports]
+    return replace(view, ports=tuple(ports))
+
+
+def counted(net: Net, frame: bytes, reason: str) -> None:
+    before = net.fabric.counters(A)
+    net.stations[A].send(frame)
+    after = wait_for(lambda: changed(before, net.fabric.counters(A)), f"{reason} to be counted")
+    assert after == {reason: 1}

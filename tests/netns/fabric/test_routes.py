@@ -195,6 +195,18 @@ def test_an_entry_for_everything_else_leads_out_by_its_next_hop(net: Net, family
     arrives(net, A, B, ADDRESS[A, family], ADDRESS[B, family])
 
 
+def test_an_entry_of_ipv6_leads_no_ipv4(net: Net) -> None:
+    """In the tables IPv4 lies inside ``::/0``: its way out stays where it was, and its sources too."""
+    net.reset(routed(("::/0", C)))
+    arrives(net, A, OUTSIDE, ADDRESS[A, 4], WORLD[4])
+    arrives(net, OUTSIDE, A, WORLD[4], ADDRESS[A, 4])
+    net.expect(C, frame(C, WORLD[4], ADDRESS[A, 4]), "src_addr")
+    net.reset(routed(("::/0", C), (ALL[4], B)))
+    arrives(net, A, B, ADDRESS[A, 4], WORLD[4])
+    with pytest.raises(ViewError, match="IPv4 in IPv6"):
+        net.fabric.apply(routed(("::ffff:10.0.1.0/120", C)))
+
+
 def test_a_pod_of_an_entry_reaches_the_services(net: Net) -> None:
     net.reset(routed((BEYOND[4], B)))
     arrives(net, B, SERVICE, IN_BEYOND[4], ADDRESS[SERVICE, 4])

@@ -66,3 +66,12 @@ def test_an_amendment_holds_from_now_on() -> None:
     assert history.at(40.0) is None
     history.amend(20.0, str.lower)
     assert [history.at(t) for t in (19.0, 20.0, 30.0)] == ["A", "b", None]
+
+
+def test_what_is_seen_by_the_tolerance_can_be_written_after() -> None:
+    """A clock may miss the time of a change by a rounding error: what a write read, it may follow."""
+    history = _history()
+    just_before = 30.0 - TOLERANCE / 2
+    assert history.at(just_before) is None
+    history.put(just_before, "c")
+    assert (history.at(30.0), history.at(29.0)) == ("c", "b")
