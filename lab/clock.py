@@ -6,6 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
+MOST_SECONDS = 10 * 365 * 86400.0
+"""Ten years: further than any lease or token, and near enough for every date of the lab to have a year."""
+
+
+def check_seconds(what: str, seconds: float) -> None:
+    """Raises ValueError unless it is a time that can be waited for: NaN and infinity are none."""
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(f"{what}={seconds} is not a number of seconds from 0 to {MOST_SECONDS:.0f}")
+
 
 class LabClock:
     """Seconds since the epoch, plus what ``advance`` has added. Thread-safe.
@@ -22,9 +31,8 @@ class LabClock:
         return time.monotonic() + self._offset
 
     def advance(self, seconds: float) -> float:
-        """Jump ahead and return the new time. Raises ValueError for a step back."""
-        if seconds < 0:
-            raise ValueError(f"a clock only goes forward, asked for {seconds} s")
+        """Jump ahead and return the new time. Raises ValueError for a step back, or one out of all time."""
+        check_seconds("a clock only goes forward: step", seconds)
         with self._lock:
             self._offset += seconds
             listeners = list(self._listeners)

@@ -7,9 +7,10 @@ import argparse
 from lab.cli import calls, faults, groups
 from lab.cli.groups import rule_table
 from lab.cli.table import few, table, utc
-from lab.cli.values import from_zero
+from lab.cli.values import WrongWordError, from_zero, seconds
 from lab.cli.words import Output, Words, pairs
 from lab.client import Lab
+from lab.clock import check_seconds
 
 
 def declare(words: Words) -> None:
@@ -25,7 +26,7 @@ def declare(words: Words) -> None:
     occupy.add_argument("--leave", type=from_zero, default=0, metavar="N")
     occupy.add_argument("--release", action="store_true", help="give all taken addresses back")
     clock = ecs.group("clock", "The cloud's time.")
-    clock.on_lab("advance", _advance, "Move the clock ahead.", "60").add_argument("seconds", type=float)
+    clock.on_lab("advance", _advance, "Move the clock ahead.", "60").add_argument("seconds", type=seconds)
     groups.declare(ecs)
 
 
@@ -64,8 +65,9 @@ def _state(lab: Lab, args: argparse.Namespace) -> Output:
 def _delay(lab: Lab, args: argparse.Namespace) -> Output:
     changes = pairs(args.changes)
     for name, value in changes.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ValueError(f"{name}={value} is not a number of seconds from 0 on")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise WrongWordError(f"{name}={value} is not a number of seconds from 0 on")
+        check_seconds(name, value)
     delays = lab.cloud.set_delays(**changes)
     return Output(delays, table(("VIEW", "SECONDS"), delays.items()))
 

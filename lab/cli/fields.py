@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from textwrap import TextWrapper
 from typing import Any
 
+from lab.cli.values import WrongWordError
 from lab.cli.words import pairs
 
 _WIDTH = 100
@@ -46,10 +47,10 @@ def read(words: list[str], fields: Fields, what: str) -> dict[str, Any]:
     given = pairs(words)
     for name, value in given.items():
         if name not in fields:
-            raise ValueError(f"{what} has no field {name!r}; {_choices(name, fields)}")
+            raise WrongWordError(f"{what} has no field {name!r}; {_choices(name, fields)}")
         allowed = fields[name].words
         if allowed and value not in allowed:
-            raise ValueError(f"{name}={value} is unknown; {_choices(str(value), allowed)}")
+            raise WrongWordError(f"{name}={value} is unknown; {_choices(str(value), allowed)}")
     return given
 
 

@@ -18,6 +18,7 @@ from datapath.errors import KernelError
 from lab.cli import ecs, events, labs, nodes, pods
 from lab.cli.failures import sentence
 from lab.cli.placement import behind
+from lab.cli.values import WrongWordError
 from lab.cli.words import PROGRAM, Output, Words
 from lab.messages import LabError
 from lab.ownership import CLONE
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("the lab makes namespaces and loads BPF: run it as root")
     try:
         output: Output = args.run(args)
+    except WrongWordError as exc:
+        return _fail(sentence(exc), 2)
     except (LabError, KernelError, ValueError, OSError, subprocess.SubprocessError) as exc:
         return _fail(sentence(exc))
     except KeyboardInterrupt:
@@ -71,9 +74,9 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def _fail(text: str) -> int:
+def _fail(text: str, status: int = 1) -> int:
     print(f"lab: {text}", file=sys.stderr)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -7,12 +7,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lab.clock import MOST_SECONDS, check_seconds
 from lab.statedir import check_name
 
 LEAST_MTU = 1400
 """ECS has 1500 and 8500. Below this the demonstration's narrow path (1300) would be none."""
 MOST_MTU = 8500
 """Jumbo frames of ECS."""
+
+
+class WrongWordError(ValueError):
+    """A word of the line that is none: an error of usage, as argparse's own are."""
+
+
+def seconds(text: str) -> float:
+    try:
+        number = float(text)
+        check_seconds("time", number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_SECONDS:.0f}") from None
+    return number
 
 
 def lab_name(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lab.cli.values import lab_name
+from lab.cli.values import WrongWordError, lab_name
 from lab.client import Lab
 from lab.messages import LabError
 from lab.ownership import own_labs, owner_of
@@ -102,7 +102,7 @@ def pairs(words: list[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise ValueError(f"{word!r} is not KEY=VALUE")
+            raise WrongWordError(f"{word!r} is not KEY=VALUE")
         try:
             result[key] = json.loads(value)
         except ValueError:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Generic, TypeVar
 
+from lab.clock import check_seconds
+
 ANY = "*"
 
 Answer = dict[str, object]
@@ -57,6 +59,13 @@ class Fault:
     count: int | None = None
     """How often this happens; None is until it is cleared."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a fault that cannot happen."""
+        check_seconds("latency", self.latency)
+        _check("status", self.status, 100, 599)
+        _check("count", self.count, 1, _MANY)
+        _check("partial", self.partial, 0, _MANY)
+
 
 @dataclass(frozen=True, slots=True)
 class MetadataFault:
@@ -70,6 +79,20 @@ class MetadataFault:
     status: int = 0
     latency: float = 0.0
     count: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a fault that cannot happen."""
+        check_seconds("latency", self.latency)
+        _check("status", self.status or None, 100, 599)
+        _check("count", self.count, 1, _MANY)
+
+
+_MANY = 1_000_000
+
+
+def _check(what: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"{what}={value} is not from {least} to {most}")
 
 
 F = TypeVar("F", Fault, MetadataFault)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from lab import messages
+from lab.clock import check_seconds
 from lab.cloud.faults import Fault, MetadataFault
 from lab.engine.control import Answer, Call, Handler
 from lab.engine.offloads import make_wire_like
@@ -130,6 +131,8 @@ def _cloud_verbs(lab: RunningLab) -> Mapping[str, Handler]:
         unknown = sorted(set(changes) - set(asdict(cloud.delays)))
         if unknown:
             raise LabError(f"no delay {unknown[0]!r}; there are {', '.join(asdict(cloud.delays))}")
+        for name, seconds in changes.items():
+            check_seconds(name, seconds)
         if changes:
             cloud.set_delays(**changes)
         return asdict(cloud.delays)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[2]
+_MOST_MINUTES = 7 * 24 * 60.0
 FAILURES = ROOT / ".cache" / "soak"
 
 
@@ -22,14 +23,14 @@ def parser() -> argparse.ArgumentParser:
         "nothing is left over and nothing grows. Exit status 0 if all of it held, else 1.",
         epilog="docs/soak.md says how to read a failure and how to make it smaller.",
     )
-    made.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long; 10 by default")
+    made.add_argument("--minutes", type=_minutes, default=10.0, metavar="N", help="how long; 10 by default")
     made.add_argument(
         "--seed",
         type=int,
         metavar="S",
         help="which steps: the same ones for the same S; a new one by default",
     )
-    made.add_argument("--steps", type=int, metavar="N", help="end after N steps, with a quiet moment")
+    made.add_argument("--steps", type=_steps, metavar="N", help="end after N steps, with a quiet moment")
     made.add_argument(
         "--replay", type=Path, metavar="FILE", help="the steps of a file that a failure has left"
     )
@@ -38,8 +39,23 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= _MOST_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to {_MOST_MINUTES:.0f}")
+    return number
+
+
+def _steps(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return number
+
+
 def main() -> int:
     told = parser().parse_args()
+    from lab.cli.failures import sentence
     from tests.soak import plan, step
     from tests.soak.run import Run
 
@@ -60,7 +76,7 @@ def main() -> int:
         print(f"interrupted after {len(run.taken)} steps, seed {seed}", file=sys.stderr)
         return 130
     except (OSError, ValueError) as exc:
-        print(f"./run soak: {exc}", file=sys.stderr)
+        print(f"./run soak: {sentence(exc)}", file=sys.stderr)
         return 1
 
 
