@@ -121,3 +121,17 @@ def test_a_node_in_a_group_that_was_deleted_is_refused(cloud: Bench) -> None:
     cloud.ecs().delete_security_group(request)
     with pytest.raises(ValueError, match="no security group sg-other"):
         cloud.state.add_instance(NodeSpec("late", groups=("sg-other",)))
+
+
+def test_a_fault_of_the_labs_own_is_answered_and_counted(
+    cloud: Bench, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of the lab")
+
+    monkeypatch.setattr(type(cloud.state.interfaces), "create", broken)
+    called = acs3(cloud, "CreateNetworkInterface", {"VSwitchId": "vsw-pods", "SecurityGroupId": "sg-cluster"})
+    status, body, _ = called.send(cloud)
+    assert (status, body["Code"]) == (500, "InternalError")
+    assert cloud.state.log.recent()[-1].code == "InternalError"
+    assert "ZeroDivisionError: of the lab" in capfd.readouterr().err
