@@ -37,9 +37,9 @@ ours, runs had one line per step and node."""
 LINES_PER_ROUND = 20
 """Of a quiet moment's minute."""
 HUSH_EVERY = 4
-"""Quiet moments of which one ends with a hush: all is in order, no clock is moved, nobody asks for anything."""
+"""Quiet moments of which one ends with a hush: all is in order, no clock is moved, nobody asks."""
 HUSH = 6.0
-"""Seconds, as absence cannot be waited for. However slow the machine is, an agent with no work has no lines."""
+"""Seconds, as absence cannot be waited for. On a slow machine, too, an agent without work has no lines."""
 SAME_LINES = 3
 """Of one shape in a hush: the last words of work that has just ended."""
 
@@ -89,10 +89,7 @@ class Gauge:
         shapes = Counter(_shapes(lines))
         for shape, times in shapes.items():
             if times > SAME_LINES:
-                yield (
-                    LOG,
-                    f"{self.site.name}: {times} times in {HUSH:g} s in which nothing happened: {shape!r}",
-                )
+                yield LOG, f"{self.site.name}: {times} times in {HUSH:g} s without any work: {shape!r}"
 
     def findings(self, *, steps: int, rounds: int) -> Iterator[Finding]:
         """For a quiet moment after so many steps, and so many minutes that went by on the clock."""
