@@ -13,6 +13,7 @@ from types import FrameType
 ROOT = Path(__file__).resolve().parents[2]
 _MOST_MINUTES = 7 * 24 * 60.0
 FAILURES = ROOT / ".cache" / "soak"
+MINUTES = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +24,12 @@ def parser() -> argparse.ArgumentParser:
         "nothing is left over and nothing grows. Exit status 0 if all of it held, else 1.",
         epilog="docs/soak.md says how to read a failure and how to make it smaller.",
     )
-    made.add_argument("--minutes", type=_minutes, default=10.0, metavar="N", help="how long; 10 by default")
+    made.add_argument(
+        "--minutes",
+        type=_minutes,
+        metavar="N",
+        help=f"how long; {MINUTES:g} by default, without an end if steps are named",
+    )
     made.add_argument(
         "--seed",
         type=int,
@@ -53,6 +59,13 @@ def _steps(text: str) -> int:
     return number
 
 
+def seconds(told: argparse.Namespace) -> float:
+    """Named steps are all taken, however slow the machine is on which they are taken again."""
+    if told.minutes is not None:
+        return float(told.minutes) * 60
+    return MINUTES * 60 if told.replay is None and told.steps is None else float("inf")
+
+
 def main() -> int:
     told = parser().parse_args()
     from lab.cli.failures import sentence
@@ -65,9 +78,10 @@ def main() -> int:
     run = Run(
         told.name or f"soak-{os.getpid()}",
         seed,
-        told.minutes * 60 if told.replay is None else float("inf"),
+        seconds(told),
         FAILURES,
         steps=told.steps,
+        planned=told.replay is None,
         verbose=told.verbose,
     )
     try:
