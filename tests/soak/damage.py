@@ -95,6 +95,7 @@ def delete_link(world: World, *, node: int, slot: int) -> str:
         return "no pod there to harm"
     site.causes.add("altered")
     sandbox.broken = "its link was deleted"
+    site.cut(sandbox)
     told = site.exec("ip", "link", "del", site.link_of(sandbox)).strip()
     return f"link of {sandbox.name} deleted {told}"
 
@@ -106,6 +107,7 @@ def delete_netns(world: World, *, node: int, slot: int) -> str:
         return "no pod there to harm"
     site.causes.add("altered")
     sandbox.broken = "its namespace was deleted"
+    site.cut(sandbox)
     sandbox.remove_netns()
     return f"namespace of {sandbox.name} deleted"
 

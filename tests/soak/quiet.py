@@ -120,6 +120,7 @@ def _settle_accounts(site: Site) -> None:
         if sandbox.broken:
             del site.pods[slot]
             site.owed.append(sandbox)
+            site.cut(sandbox)
             sandbox.remove_netns()
     for sandbox in site.owed:
         try:
@@ -193,3 +194,4 @@ def _forget(site: Site) -> None:
     if unrecorded:
         site.causes.add("unrecorded")
     site.suspect.clear()
+    site.linkless.clear()

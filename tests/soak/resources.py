@@ -86,7 +86,8 @@ class Gauge:
             )
             yield LOG, told
         for record in self._records(lines):
-            if causes.of_alarm(record, self.site.causes) == "":
+            known = causes.link_went_first(record, self.site.linkless)
+            if not known and causes.of_alarm(record, self.site.causes) == "":
                 yield ALARM, f"{self.site.name}: {record}; causes were {sorted(self.site.causes)}"
         yield from self._of_process()
 
