@@ -194,4 +194,5 @@ def _forget(site: Site) -> None:
     if unrecorded:
         site.causes.add("unrecorded")
     site.suspect.clear()
+    site.jumped = 0
     site.linkless.clear()

@@ -12,6 +12,10 @@ POD_VSWITCH = "vsw-pods"
 LONG = 4
 """A fault that happens so often or more may outlive an operation's attempts, which then is settled by what
 there is; one that happens less often must leave no trace at all."""
+TOKEN_LIFE = 20 * 3600
+"""Seconds after which an operation that was cut off is not asked for with its token any more: the agent has
+given the token up after them, and the cloud has forgotten it four hours later. What was made is then found
+by what it is."""
 
 
 def cloud_fault(world: World, *, node: int, action: str, count: int, **what: str | int | float) -> str:
@@ -79,6 +83,10 @@ def clock(world: World, *, node: int, who: str, seconds: int) -> str:
     if who != "cloud":
         site.advance(seconds)
     site.causes.add("clock")
+    for one in world.sites if who != "agent" else (site,):
+        one.jumped += seconds
+        if one.jumped >= TOKEN_LIFE:
+            one.causes.add("unknown outcome")
     return f"clock of {who if who != 'agent' else site.name} {seconds} s ahead"
 
 
