@@ -9,7 +9,6 @@ from perf.drift.item import Item
 from tests.drift.not_mended import NOT_MENDED
 from tests.linux import ENI_HOOK
 
-MINUTES = "TERWAY_SUITE_MINUTES"
 LONG = "TERWAY_SUITE_LONG"
 SEED = "TERWAY_DRIFT_SEED"
 PER_MINUTE = 24
@@ -24,8 +23,7 @@ def names(bpf: str) -> list[str]:
     """Those that spoil their scene come last, as each of them costs a new one."""
     items = [one for one in chosen((), stack="dual", bpf=bpf) if ENI_HOOK == "tcx" or not _by_tcx(one)]
     if os.environ.get(LONG) != "1":
-        share = int(float(os.environ.get(MINUTES, SHORT)) * PER_MINUTE / MODES)
-        items = sampled(items, f"{os.environ[SEED]}-{bpf}", share)
+        items = sampled(items, f"{os.environ[SEED]}-{bpf}", int(SHORT * PER_MINUTE / MODES))
     return sorted((one.name for one in items), key=lambda name: name in NOT_MENDED)
 
 

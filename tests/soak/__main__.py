@@ -12,6 +12,7 @@ from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILURES = ROOT / ".cache" / "soak"
+MINUTES = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,7 +23,12 @@ def parser() -> argparse.ArgumentParser:
         "nothing is left over and nothing grows. Exit status 0 if all of it held, else 1.",
         epilog="docs/soak.md says how to read a failure and how to make it smaller.",
     )
-    made.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long; 10 by default")
+    made.add_argument(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help=f"how long; {MINUTES:g} by default, without an end if steps are named",
+    )
     made.add_argument(
         "--seed",
         type=int,
@@ -38,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def seconds(told: argparse.Namespace) -> float:
+    """Named steps are all taken, however slow the machine is on which they are taken again."""
+    if told.minutes is not None:
+        return float(told.minutes) * 60
+    return MINUTES * 60 if told.replay is None and told.steps is None else float("inf")
+
+
 def main() -> int:
     told = parser().parse_args()
     from tests.soak import plan, step
@@ -49,9 +62,10 @@ def main() -> int:
     run = Run(
         told.name or f"soak-{os.getpid()}",
         seed,
-        told.minutes * 60 if told.replay is None else float("inf"),
+        seconds(told),
         FAILURES,
         steps=told.steps,
+        planned=told.replay is None,
         verbose=told.verbose,
     )
     try:

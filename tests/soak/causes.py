@@ -35,6 +35,7 @@ ALWAYS = ""
 _AWAY = ("drop", "latency", "worker", "metadata", "code InternalError", "code ServiceUnavailable")
 _KNOWS_ALL = ("unknown outcome", "ledger", "detached", "taken")
 """Causes by which the ledger may know less, or more, than there is in the cloud."""
+_DISTORTED = ("distortion another", "distortion empty", "distortion fewer")
 _UNKNOWN = ("ledger", "disk", "unrecorded")
 """Causes by which a pod may run without a record."""
 _MOVED = ("kill", "ledger", "unrecorded", "detached", "replugged", "renamed")
@@ -58,15 +59,16 @@ REFUSALS = (
     _rule("no attachment .* on this node", "race", "altered", "kill", *_UNKNOWN),
     _rule("runs by link", *_UNKNOWN),
     _rule("is not as ADD left it", "altered", "detached", "replugged"),
-    _rule("metadata", "metadata", "lag", "distortion another", "distortion empty", "distortion fewer"),
+    _rule("metadata", "metadata", "lag", *_DISTORTED),
     _rule("of-somebody-else|not what was asked for|only addresses that", "distortion another"),
-    _rule("is not as documented", "distortion another", "distortion empty", "distortion fewer"),
+    _rule("is not as documented", *_DISTORTED),
     _rule("cannot be reached|no answer|connection broke|took too long|SDK process", *_AWAY),
     _rule("vSwitch .*(free address|No available)|IpNotEnough", "code InvalidVSwitchId.IpNotEnough"),
     _rule("may be used in|cooling", ALWAYS),
     _rule("no link has this MAC|was the ENI detached|The ENI .* is gone|ENI .* is frozen", "detached"),
     _rule("is ENI .* still attached, and was it prepared", "altered", "detached", "replugged"),
     _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
+    _rule("frozen on this node", *_DISTORTED),
 )
 
 ALARMS = (

@@ -43,6 +43,7 @@ RELEASES = (
     "DeleteNetworkInterface",
 )
 LOOKS = ("DescribeNetworkInterfaces", "DescribeVSwitches")
+DISTORTIONS = ("empty", "fewer", "another")
 KERNEL = (
     "host link down",
     "host link mtu",
@@ -202,8 +203,8 @@ def _distorted(rng: Random) -> Step:
         "cloud_fault",
         {
             "node": _node(rng),
-            "action": rng.choice((*ASSIGNMENTS, "CreateNetworkInterface")),
-            "distortion": rng.choice(("empty", "fewer", "another")),
+            "action": rng.choice((*ASSIGNMENTS, "CreateNetworkInterface", *LOOKS)),
+            "distortion": rng.choice(DISTORTIONS),
             "count": rng.choice((1, 1, 3)),
         },
     )

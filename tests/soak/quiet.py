@@ -7,6 +7,8 @@ longer, not more.
 
 from __future__ import annotations
 
+import time
+
 from lab.cni_call import CniError
 from lab.messages import LabError
 from lab.nodes.agent import Wait
@@ -14,7 +16,7 @@ from tests.e2e.witnesses import state, until
 from tests.soak import agreement, causes, hand, weather, wire
 from tests.soak.agreement import STORY, Finding
 from tests.soak.left_out import is_left_out
-from tests.soak.resources import Gauge
+from tests.soak.resources import HUSH, HUSH_EVERY, Gauge
 from tests.soak.sandbox import collect
 from tests.soak.site import Site
 from tests.soak.world import World
@@ -64,6 +66,7 @@ def quiet(world: World, gauges: list[Gauge], *, steps: int) -> str:
         found = list(gauge.findings(steps=steps, rounds=rounds))
         if found:
             raise Broken(found)
+    _hush(gauges)
     for site in world.sites:
         _forget(site)
     told = ", ".join(
@@ -183,6 +186,17 @@ def _checked(world: World) -> list[str]:
                 if not (sandbox.unrecorded and is_left_out("pods of a lost ledger")):
                     lost.append(f"{sandbox}: {exc}")
     return lost
+
+
+def _hush(gauges: list[Gauge]) -> None:
+    """Now and then: whether agents with nothing to do say nothing. Raises Broken."""
+    longest = max(gauge.moments for gauge in gauges)
+    if longest % HUSH_EVERY:
+        return
+    time.sleep(HUSH)
+    found = [one for gauge in gauges for one in gauge.chatter()]
+    if found:
+        raise Broken(found)
 
 
 def _forget(site: Site) -> None:

@@ -6,6 +6,7 @@ Bounds are for one process: a restart begins anew. Each says what it allows for.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,12 @@ LINES_PER_STEP = 20
 a fault of ours had one line per step and node."""
 LINES_PER_ROUND = 20
 """Of a quiet moment's minute."""
+HUSH_EVERY = 4
+"""Quiet moments of which one ends with a hush: all is in order, no clock is moved, nobody asks."""
+HUSH = 6.0
+"""Seconds, as absence cannot be waited for. On a slow machine, too, an agent without work has no lines."""
+SAME_LINES = 3
+"""Of one shape in a hush: the last words of work that has just ended."""
 
 _BEGINS = re.compile(r"\d{4}-\d\d-\d\d ")
 """A line of the log that begins a record, with its time."""
@@ -75,21 +82,33 @@ class Gauge:
             record = line
         yield from (record,) if record else ()
 
+    def chatter(self) -> Iterator[Finding]:
+        """For a hush: what an agent says again and again though nothing happens."""
+        lines = self.read_log()
+        yield from self._alarms(lines)
+        shapes = Counter(_shapes(lines))
+        for shape, times in shapes.items():
+            if times > SAME_LINES:
+                yield LOG, f"{self.site.name}: {times} times in {HUSH:g} s without any work: {shape!r}"
+
     def findings(self, *, steps: int, rounds: int) -> Iterator[Finding]:
         """For a quiet moment after so many steps, and so many minutes that went by on the clock."""
         lines = self.read_log()
         allowed = LINES_PER_STEP * steps + LINES_PER_ROUND * rounds
         if len(lines) > allowed:
-            most = max(set(_shapes(lines)), key=_shapes(lines).count)
+            ((most, _),) = Counter(_shapes(lines)).most_common(1)
             told = (
                 f"{self.site.name}: {len(lines)} lines in {steps} steps and {rounds} minutes, mostly {most!r}"
             )
             yield LOG, told
+        yield from self._alarms(lines)
+        yield from self._of_process()
+
+    def _alarms(self, lines: list[str]) -> Iterator[Finding]:
         for record in self._records(lines):
             known = causes.link_went_first(record, self.site.linkless)
             if not known and causes.of_alarm(record, self.site.causes) == "":
                 yield ALARM, f"{self.site.name}: {record}; causes were {sorted(self.site.causes)}"
-        yield from self._of_process()
 
     def _of_process(self) -> Iterator[Finding]:
         pid, fds = self.site.node.agent_pid, self.site.agent_fds()

@@ -11,6 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +26,8 @@ from tests.soak.world import World, world
 
 STUCK = 1800.0
 """Seconds without the end of a step after which the run is given up: every wait of a step is shorter."""
+_END = Step("end")
+"""Follows the last step of a file."""
 LAST = 25
 """Steps that a failure shows."""
 
@@ -86,6 +89,8 @@ class Run:
     seconds: float
     where: Path
     steps: int | None = None
+    planned: bool = True
+    """The seed's steps, not those of a file."""
     verbose: bool = False
     stuck: float = STUCK
     out: TextIO = field(default_factory=lambda: sys.stdout)
@@ -103,7 +108,8 @@ class Run:
     def go(self, steps: Iterable[Step]) -> int:
         """Exit status: 0 if every invariant held, 1 if not. The lab is gone afterwards."""
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
-        self.tell(f"soak: seed {self.seed}, lab {self.name}, {self.seconds / 60:.1f} min")
+        limit = f"{self.seconds / 60:.1f} min" if self.seconds < float("inf") else "until its steps end"
+        self.tell(f"soak: seed {self.seed}, lab {self.name}, {limit}")
         try:
             with world(self.name) as made:
                 return self._go(made, steps)
@@ -128,10 +134,11 @@ class Run:
         return 0
 
     def _life(self, made: World, gauges: list[Gauge], steps: Iterable[Step]) -> int:
+        """Quiet moments. The last step is one, also where the time is over before the first step."""
         quiets = 0
-        for step in steps:
-            over = self._elapsed() >= self.seconds or len(self.taken) == self.steps
-            if over and not self._since:
+        for step in chain(steps, [_END]):
+            over = step is _END or self._elapsed() >= self.seconds or len(self.taken) == self.steps
+            if over and quiets and not self._since:
                 break
             step = Step(QUIET) if over else step
             self.taken.append(step)
@@ -192,9 +199,14 @@ class Run:
         for invariant, told in findings:
             self.tell(f"  {invariant}: {told}")
         self.tell(f"Steps and the agents' logs are in {place}")
-        self.tell(f"Again: ./run soak --seed {self.seed} --steps {number} --minutes {self.seconds / 60:g}")
-        self.tell(f"   or: ./run soak --replay {place / 'steps.jsonl'}")
+        if self.planned:
+            self.tell(f"Again: ./run soak --seed {self.seed} --steps {self._again()}")
+        self.tell(f"{'   or' if self.planned else 'Again'}: ./run soak --replay {place / 'steps.jsonl'}")
         return 1
+
+    def _again(self) -> int:
+        """Steps of the seed that lead there again: the quiet moment at the end may not be the plan's."""
+        return len(self.taken) - (self.taken[-1].verb == QUIET)
 
     def _watch(self) -> None:
         """Ends a run that hangs: its lab, and this process."""

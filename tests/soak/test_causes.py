@@ -14,6 +14,7 @@ from tests.soak.left_out import LEFT_OUT
 from tests.soak.sandbox import Sandbox
 
 FULL = "ADD failed with code 11: InvalidVSwitchId.IpNotEnough; next try in 5 s"
+FROZEN = "ADD failed with code 102: No available IP addresses: 1 of 12 in use, 8 frozen on this node"
 AWAY = "ADD failed with code 11: the Kubernetes API cannot be reached"
 ADOPTED = "W control.daemon.reconcile: adopting ['10.0.16.7'] on eni-1, seen by cloud and metadata twice"
 CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
@@ -21,7 +22,12 @@ CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
 
 @pytest.mark.parametrize(
     ("words", "cause"),
-    [(FULL, "code InvalidVSwitchId.IpNotEnough"), (AWAY, "kubernetes"), ("... was cut off by SIGKILL", "")],
+    [
+        (FULL, "code InvalidVSwitchId.IpNotEnough"),
+        (AWAY, "kubernetes"),
+        (FROZEN, "distortion another"),
+        ("... was cut off by SIGKILL", ""),
+    ],
 )
 def test_a_refusal_needs_the_cause_that_fits(words: str, cause: str) -> None:
     assert causes.of_refusal(words, {cause, "altered"}) == cause

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from control.aliyun.settings import CloudSettings
+from control.daemon.faults import FaultPoint
 from tests.soak import plan, step
 from tests.soak.run import VERBS
 from tests.soak.step import QUIET, Step
 
 MANY = 4000
+TIMEOUT = CloudSettings("cn-hangzhou").read_timeout
 
 
 def _steps(seed: int, count: int = MANY) -> list[Step]:
@@ -30,6 +33,28 @@ def test_every_verb_is_taken_and_takes_what_the_plan_gives_it() -> None:
     for one in steps:
         if one.verb != QUIET:
             inspect.signature(VERBS[one.verb]).bind(None, **one.values)
+
+
+def test_every_kind_of_trouble_comes() -> None:
+    def values(verb: str, name: str) -> set[object]:
+        return {one.values[name] for one in steps if one.verb == verb and name in one.values}
+
+    steps = _steps(5)
+    assert values("cloud_fault", "code") == {*plan.CODES}
+    assert values("cloud_fault", "drop") == {"before", "after"}
+    distorted = {one.values["action"] for one in steps if "distortion" in one.values}
+    assert distorted == {*plan.LOOKS, *plan.ASSIGNMENTS, "CreateNetworkInterface"}
+    assert values("cloud_fault", "distortion") == {*plan.DISTORTIONS}
+    assert values("cloud_fault", "partial")
+    assert max(map(float, map(str, values("cloud_fault", "latency")))) > TIMEOUT, "a call times out"
+    assert values("metadata_fault", "status") == {0, 404, 503}
+    assert values("lag", "view") == {*plan.VIEWS}
+    assert values("alter", "what") == {*plan.KERNEL}
+    assert values("lose_ledger", "how") == {*plan.LEDGERS}
+    assert values("kill_agent_at", "point") == {*plan.POINTS} == {point.value for point in FaultPoint}
+    assert values("remake", "late") == {"after", "during", "never"}
+    assert values("clock", "who") == {"agent", "cloud", "both"}
+    assert values("detach_eni", "again") == {True, False}
 
 
 def test_a_quiet_moment_comes_again_and_again() -> None:

@@ -120,5 +120,7 @@ def reaches_outside(sandbox: Sandbox) -> bool:
     netns = sandbox.netns_fd()
     try:
         return reaches(netns, str(OUTSIDE_ADDRESS))
+    except OSError:  # its kernel knows no way, or may not take one
+        return False
     finally:
         os.close(netns)
