@@ -53,6 +53,9 @@ def quiet(world: World, gauges: list[Gauge], *, steps: int) -> str:
     for site in world.sites:
         _alive(site)
     weather.good_weather(world)
+    for site in world.sites:
+        if weather.unknown_outcome(site):
+            site.causes.add("unknown outcome")
     _explain(world)
     for site in world.sites:
         _settle_accounts(site)
@@ -208,5 +211,6 @@ def _forget(site: Site) -> None:
     if unrecorded:
         site.causes.add("unrecorded")
     site.suspect.clear()
+    site.faults.clear()
     site.jumped = 0
     site.linkless.clear()

@@ -54,6 +54,8 @@ class Site:
     """ENIs that a hand has taken from the node."""
     suspect: set[str] = field(default_factory=set)
     """Addresses that a hand has taken: who has one now, or gets it before it is found out, has no network."""
+    faults: list[tuple[str, int]] = field(default_factory=list)
+    """Actions of the cloud that steps have made fail since then, and how often."""
     jumped: int = 0
     """Seconds that steps have moved its clock or the cloud's since then."""
     linkless: list[Sandbox] = field(default_factory=list)

@@ -24,14 +24,43 @@ def test_clocks_that_jump_past_a_tokens_life_leave_what_was_cut_off_to_be_found(
     rough, calm = world.sites
     weather.clock(world, node=0, who="agent", seconds=60_000)
     weather.clock(world, node=1, who="cloud", seconds=11_000)
-    assert "unknown outcome" not in rough.causes | calm.causes
+    assert not weather.unknown_outcome(rough)
+    assert not weather.unknown_outcome(calm)
     weather.clock(world, node=1, who="both", seconds=3_700)
-    assert "unknown outcome" in rough.causes, "the cloud's clock is everybody's"
-    assert "unknown outcome" not in calm.causes
+    assert weather.unknown_outcome(rough), "the cloud's clock is everybody's"
+    assert not weather.unknown_outcome(calm)
+
+
+def test_faults_of_one_action_count_together() -> None:
+    world = _world()
+    rough = world.sites[0]
+    weather.cloud_fault(world, node=0, action="CreateNetworkInterface", count=2, drop="after")
+    weather.cloud_fault(world, node=0, action="AttachNetworkInterface", count=3, drop="after")
+    assert not weather.unknown_outcome(rough)
+    weather.cloud_fault(world, node=0, action="*", count=2, latency=12.0)
+    assert weather.unknown_outcome(rough)
+
+
+def test_an_eni_that_is_deleted_is_no_nodes() -> None:
+    world = _world()
+    weather.cloud_fault(world, node=0, action="DeleteNetworkInterface", count=1000, drop="after")
+    assert all(weather.unknown_outcome(site) for site in world.sites)
+
+
+def test_a_clock_that_jumps_ends_the_patience_with_what_has_failed() -> None:
+    world = _world()
+    rough, calm = world.sites
+    weather.clock(world, node=0, who="cloud", seconds=3_700)
+    assert not weather.unknown_outcome(rough)
+    assert not weather.unknown_outcome(calm)
+    weather.cloud_fault(world, node=0, action="CreateNetworkInterface", count=1, drop="after")
+    assert weather.unknown_outcome(rough)
+    assert not weather.unknown_outcome(calm)
 
 
 def _world() -> World:
-    lab = cast(Lab, SimpleNamespace(cloud=SimpleNamespace(advance=lambda _seconds: 0.0)))
+    cloud = SimpleNamespace(advance=lambda _seconds: 0.0, add_fault=lambda **_what: None)
+    lab = cast(Lab, SimpleNamespace(cloud=cloud))
     node = cast(LabNode, SimpleNamespace(name="node"))
     rough, calm = (_Still(lab, node, f"i-{n}", "", False) for n in range(2))
     return World(lab, (rough, calm))
