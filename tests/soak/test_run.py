@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lab.client import Lab
 from lab.statedir import LabDir
 from tests.e2e.witnesses import until
 from tests.soak import step
@@ -79,6 +81,23 @@ def test_a_signal_ends_a_run_and_its_lab() -> None:
         _, complaints = run.communicate(timeout=END)
         assert (run.returncode, "interrupted after" in complaints) == (130, True), complaints
         assert not LabDir.of(name).root.exists()
+
+
+def test_a_run_that_is_killed_leaves_no_lab_though_an_agent_is_stuck() -> None:
+    name = f"soak-killed-{os.getpid()}"
+    with running(name, "-m", "tests.soak", "--name", name, "--seed", "1", "--verbose") as run:
+        assert run.stdout is not None
+        until(run.stdout.readline, lambda line: line.startswith("#1 "), seconds=END)
+        pid = Lab.attach(name).node("calm").agent_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        stuck = os.pidfd_open(pid)
+        try:
+            run.kill()
+            until(LabDir.of(name).root.exists, lambda there: not there, seconds=END)
+            assert select.select([stuck], [], [], END)[0], "the agent has ended, too"
+        finally:
+            os.close(stuck)
 
 
 def test_a_run_in_which_nothing_moves_ends_itself(tmp_path: Path) -> None:
