@@ -58,6 +58,18 @@ def test_a_clock_that_jumps_ends_the_patience_with_what_has_failed() -> None:
     assert not weather.unknown_outcome(calm)
 
 
+def test_no_device_that_is_there_goes_by_a_lag() -> None:
+    """An ENI plugged in a second ago was not there two seconds ago: it would get another ifindex."""
+    told: list[str] = []
+    world = _world()
+    cloud = SimpleNamespace(
+        advance=lambda seconds: told.append(f"{seconds} s go by"), set_delays=lambda **_: told.append("lag")
+    )
+    world.lab = cast(Lab, SimpleNamespace(cloud=cloud))
+    weather.lag(world, view="device", seconds=2.0)
+    assert told == ["3.0 s go by", "lag"]
+
+
 def _world() -> World:
     cloud = SimpleNamespace(advance=lambda _seconds: 0.0, add_fault=lambda **_what: None)
     lab = cast(Lab, SimpleNamespace(cloud=cloud))

@@ -60,7 +60,10 @@ def metadata_fault(world: World, *, node: int, path: str, status: int, latency: 
 
 
 def lag(world: World, *, view: str, seconds: float) -> str:
+    """A view that goes back in time shows what was; a device that is there does not go again by that."""
     world.caused("lag")
+    if view == "device":
+        world.lab.cloud.advance(seconds + 1)
     world.lab.cloud.set_delays(**{view: seconds})
     return f"{view} lags by {seconds} s"
 
