@@ -33,6 +33,13 @@ def _rule(pattern: str, *causes: str) -> Rule:
 
 ALWAYS = ""
 _AWAY = ("drop", "latency", "worker", "metadata", "code InternalError", "code ServiceUnavailable")
+_WAITED_FOR = (
+    "lag",
+    "code Throttling.User",
+    "code Operation.Conflict",
+    "code InvalidOperation.InvalidEniState",
+)
+"""What an operation waits out, so that the pod's patience may end before its own."""
 _KNOWS_ALL = ("unknown outcome", "ledger", "detached", "taken")
 """Causes by which the ledger may know less, or more, than there is in the cloud."""
 _DISTORTED = ("distortion another", "distortion empty", "distortion fewer")
@@ -68,6 +75,7 @@ REFUSALS = (
     _rule("no link has this MAC|was the ENI detached|The ENI .* is gone|ENI .* is frozen", "detached"),
     _rule("is ENI .* still attached, and was it prepared", "altered", "detached", "replugged"),
     _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
+    _rule("No address has come from the cloud", *_AWAY, *_WAITED_FOR),
     _rule("frozen on this node", *_DISTORTED),
 )
 

@@ -15,6 +15,7 @@ from tests.soak.sandbox import Sandbox
 
 FULL = "ADD failed with code 11: InvalidVSwitchId.IpNotEnough; next try in 5 s"
 FROZEN = "ADD failed with code 102: No available IP addresses: 1 of 12 in use, 8 frozen on this node"
+SLOW = "ADD failed with code 11: No address has come from the cloud in 100 s (5 of 6 addresses in use)"
 AWAY = "ADD failed with code 11: the Kubernetes API cannot be reached"
 ADOPTED = "W control.daemon.reconcile: adopting ['10.0.16.7'] on eni-1, seen by cloud and metadata twice"
 CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
@@ -25,6 +26,7 @@ CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
     [
         (FULL, "code InvalidVSwitchId.IpNotEnough"),
         (AWAY, "kubernetes"),
+        (SLOW, "code InvalidOperation.InvalidEniState"),
         (FROZEN, "distortion another"),
         ("... was cut off by SIGKILL", ""),
     ],
