@@ -207,6 +207,7 @@ def _forget(site: Site) -> None:
     unrecorded = {one["container_id"] for one in state(site.node)["unrecorded"]}
     for sandbox in site.running():
         sandbox.unrecorded = sandbox.container_id in unrecorded
+        sandbox.harmed = ""
     site.causes.clear()
     if unrecorded:
         site.causes.add("unrecorded")
