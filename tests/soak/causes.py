@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from tests.soak.left_out import is_left_out
+from tests.soak.sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,13 @@ def _rule(pattern: str, *causes: str) -> Rule:
 
 ALWAYS = ""
 _AWAY = ("drop", "latency", "worker", "metadata", "code InternalError", "code ServiceUnavailable")
+_WAITED_FOR = (
+    "lag",
+    "code Throttling.User",
+    "code Operation.Conflict",
+    "code InvalidOperation.InvalidEniState",
+)
+"""What an operation waits out, so that the pod's patience may end before its own."""
 _KNOWS_ALL = ("unknown outcome", "ledger", "detached", "taken")
 """Causes by which the ledger may know less, or more, than there is in the cloud."""
 _DISTORTED = ("distortion another", "distortion empty", "distortion fewer")
@@ -38,6 +47,15 @@ _UNKNOWN = ("ledger", "disk", "unrecorded")
 """Causes by which a pod may run without a record."""
 _MOVED = ("kill", "ledger", "unrecorded", "detached", "replugged", "renamed")
 """Causes by which a DEL may not find what there is to remove. That a link is gone is none of them."""
+
+_CLEARED = re.compile(
+    r"repaired (?:rule \d+: from ([^ /]+)\S* .*left behind: no pod has|fast path of device \d+: left behind)"
+)
+"""With the address of a rule; a device that is gone is no pod's any more by its number."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
+"""Of the machine, not of the clock that steps move."""
+_TICK = 0.001
+"""Seconds: the log's time is cut to it."""
 
 REFUSALS = (
     _rule("there is no pod|PodNotFound|not found", "kubernetes", "race"),
@@ -57,6 +75,7 @@ REFUSALS = (
     _rule("no link has this MAC|was the ENI detached|The ENI .* is gone|ENI .* is frozen", "detached"),
     _rule("is ENI .* still attached, and was it prepared", "altered", "detached", "replugged"),
     _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
+    _rule("No address has come from the cloud", *_AWAY, *_WAITED_FOR),
     _rule("frozen on this node", *_DISTORTED),
 )
 
@@ -107,6 +126,20 @@ def _explained(rules: tuple[Rule, ...], words: str, causes: Collection[str]) -> 
             if found:
                 return min(found) or "nothing is wrong"
     return None
+
+
+def link_went_first(line: str, linkless: Collection[Sandbox]) -> bool:
+    """Whether a repair cleared up after a link while its pod's DEL was still to come, as it should.
+
+    What it finds after the DEL has nothing to do with that: the DEL has left it.
+    """
+    found = _CLEARED.search(line)
+    began = _TIME.match(line)
+    if found is None or began is None:
+        return False
+    at = datetime.strptime(began[0], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+    then = [one for one in linkless if one.cut_at - _TICK <= at <= one.ended_at]
+    return any(found[1] in (None, *one.addresses) for one in then)
 
 
 def broken_eni_is_chosen(words: str, causes: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ from lab.nodes.agent import Wait
 from tests.e2e.witnesses import cloud_enis
 from tests.soak import hand
 from tests.soak.left_out import is_left_out
+from tests.soak.plan import KERNEL_OF_PODS
 from tests.soak.sandbox import Sandbox
 from tests.soak.site import LEDGER, Site
 from tests.soak.world import World, shuffled
@@ -29,6 +30,8 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
     if sandbox is None or sandbox.broken or unmended:
         return "no pod there to harm"
     site.causes.update(("altered", "renamed") if what == "host link name" else ("altered",))
+    if what in KERNEL_OF_PODS:
+        sandbox.harmed = what
     eni = _eni_of(site, sandbox)
     commands = _commands(what, site.link_of(sandbox), sandbox.addresses, eni)
     told = " ".join(site.exec(*command.split()).strip() for command in commands).strip()
@@ -95,6 +98,7 @@ def delete_link(world: World, *, node: int, slot: int) -> str:
         return "no pod there to harm"
     site.causes.add("altered")
     sandbox.broken = "its link was deleted"
+    site.cut(sandbox)
     told = site.exec("ip", "link", "del", site.link_of(sandbox)).strip()
     return f"link of {sandbox.name} deleted {told}"
 
@@ -106,6 +110,7 @@ def delete_netns(world: World, *, node: int, slot: int) -> str:
         return "no pod there to harm"
     site.causes.add("altered")
     sandbox.broken = "its namespace was deleted"
+    site.cut(sandbox)
     sandbox.remove_netns()
     return f"namespace of {sandbox.name} deleted"
 
@@ -130,6 +135,8 @@ def lose_ledger(world: World, *, node: int, how: str) -> str:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for sandbox in site.running():
         sandbox.unrecorded = True
+        if sandbox.harmed and is_left_out("pods of a lost ledger"):
+            sandbox.broken = sandbox.broken or f"{sandbox.harmed} altered, and nobody knows it any more"
     try:
         site.start(wait=Wait.SOCKET)
     except LabError:

@@ -17,7 +17,7 @@ LEFT_OUT: dict[str, str] = {
     ),
     "pods of a lost ledger": (
         "a ledger that was lost is not rebuilt: its pods may be unrecorded, and CHECK may refuse them, until"
-        " their next ADD or DEL"
+        " their next ADD or DEL; what was altered of one before is not mended: the quiet moment ends it"
     ),
     "CNI socket": "a socket that is removed is not made again: no step removes it",
     "ledger directory": "a ledger that is removed under the agent is not noticed: steps stop the agent first",

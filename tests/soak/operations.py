@@ -93,6 +93,7 @@ def _delete(site: Site, slot: int, netns: str = "there") -> str:
             return site.refused("DEL", nobody, exc)
         return f"p{slot} deleted again"
     if netns == "gone":
+        site.cut(sandbox)
         sandbox.remove_netns()
     told = end(site, sandbox, named=netns == "there")
     sandbox.remove_netns()

@@ -44,7 +44,7 @@ RELEASES = (
 )
 LOOKS = ("DescribeNetworkInterfaces", "DescribeVSwitches")
 DISTORTIONS = ("empty", "fewer", "another")
-KERNEL = (
+KERNEL_OF_PODS = (
     "host link down",
     "host link mtu",
     "host link MAC",
@@ -55,6 +55,9 @@ KERNEL = (
     "neighbour of a pod",
     "forwarding of a host link",
     "reverse path filter of a host link",
+)
+KERNEL = (
+    *KERNEL_OF_PODS,
     "rule of all pods",
     "forwarding of the node",
     "gateway address",

@@ -53,6 +53,9 @@ def quiet(world: World, gauges: list[Gauge], *, steps: int) -> str:
     for site in world.sites:
         _alive(site)
     weather.good_weather(world)
+    for site in world.sites:
+        if weather.unknown_outcome(site):
+            site.causes.add("unknown outcome")
     _explain(world)
     for site in world.sites:
         _settle_accounts(site)
@@ -123,6 +126,7 @@ def _settle_accounts(site: Site) -> None:
         if sandbox.broken:
             del site.pods[slot]
             site.owed.append(sandbox)
+            site.cut(sandbox)
             sandbox.remove_netns()
     for sandbox in site.owed:
         try:
@@ -203,7 +207,11 @@ def _forget(site: Site) -> None:
     unrecorded = {one["container_id"] for one in state(site.node)["unrecorded"]}
     for sandbox in site.running():
         sandbox.unrecorded = sandbox.container_id in unrecorded
+        sandbox.harmed = ""
     site.causes.clear()
     if unrecorded:
         site.causes.add("unrecorded")
     site.suspect.clear()
+    site.faults.clear()
+    site.jumped = 0
+    site.linkless.clear()

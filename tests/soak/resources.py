@@ -106,7 +106,8 @@ class Gauge:
 
     def _alarms(self, lines: list[str]) -> Iterator[Finding]:
         for record in self._records(lines):
-            if causes.of_alarm(record, self.site.causes) == "":
+            known = causes.link_went_first(record, self.site.linkless)
+            if not known and causes.of_alarm(record, self.site.causes) == "":
                 yield ALARM, f"{self.site.name}: {record}; causes were {sorted(self.site.causes)}"
 
     def _of_process(self) -> Iterator[Finding]:

@@ -8,9 +8,11 @@ import os
 import secrets
 import signal
 import subprocess
+import time
 import uuid
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
+from math import inf
 from typing import Any
 
 from lab import cni_call
@@ -43,6 +45,12 @@ class Sandbox:
     """The ledger was lost while it ran: the kernel alone knows it."""
     broken: str = ""
     """Why it has no network, "" if it must have: what a step did to it that nobody can mend."""
+    harmed: str = ""
+    """What of it somebody has altered since the last quiet moment, for the repair to mend."""
+    cut_at: float = inf
+    """When its link went, in the machine's seconds since the epoch, if it went before the DEL."""
+    ended_at: float = inf
+    """When its DEL had succeeded."""
 
     def __str__(self) -> str:
         return f"{self.node.name}/{self.name} ({self.container_id[:12]})"
@@ -75,6 +83,7 @@ class Sandbox:
     def delete(self, *, named: bool = True) -> None:
         """``named`` False: CNI_NETNS is empty, as after a reboot of the runtime."""
         cni_call.delete(self.node, NETWORK, self._attachment(named=named), self.result)
+        self.ended_at = min(self.ended_at, time.time())
 
     def check(self) -> None:
         cni_call.check(self.node, NETWORK, self._attachment(), self.result or {})

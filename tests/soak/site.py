@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,12 @@ class Site:
     """ENIs that a hand has taken from the node."""
     suspect: set[str] = field(default_factory=set)
     """Addresses that a hand has taken: who has one now, or gets it before it is found out, has no network."""
+    faults: list[tuple[str, int]] = field(default_factory=list)
+    """Actions of the cloud that steps have made fail since then, and how often."""
+    jumped: int = 0
+    """Seconds that steps have moved its clock or the cloud's since then."""
+    linkless: list[Sandbox] = field(default_factory=list)
+    """Whose links went before their DELs, since the last quiet moment: a repair in between clears up."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -117,6 +124,11 @@ class Site:
         with self.lock:
             self.refusals.append(Refusal(command, sandbox, words))
         return f"{command} of {sandbox.name} refused: {words[:160]}"
+
+    def cut(self, sandbox: Sandbox) -> None:
+        """Told before a step takes the sandbox's link from under it."""
+        sandbox.cut_at = min(sandbox.cut_at, time.time())
+        self.linkless.append(sandbox)
 
     # --- the kernel ---
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from math import inf
+from typing import cast
+
 import pytest
 
+from lab.nodes.node import LabNode
 from tests.soak import causes
 from tests.soak.left_out import LEFT_OUT
+from tests.soak.sandbox import Sandbox
 
 FULL = "ADD failed with code 11: InvalidVSwitchId.IpNotEnough; next try in 5 s"
 FROZEN = "ADD failed with code 102: No available IP addresses: 1 of 12 in use, 8 frozen on this node"
+SLOW = "ADD failed with code 11: No address has come from the cloud in 100 s (5 of 6 addresses in use)"
 AWAY = "ADD failed with code 11: the Kubernetes API cannot be reached"
 ADOPTED = "W control.daemon.reconcile: adopting ['10.0.16.7'] on eni-1, seen by cloud and metadata twice"
 CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
@@ -19,6 +26,7 @@ CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
     [
         (FULL, "code InvalidVSwitchId.IpNotEnough"),
         (AWAY, "kubernetes"),
+        (SLOW, "code InvalidOperation.InvalidEniState"),
         (FROZEN, "distortion another"),
         ("... was cut off by SIGKILL", ""),
     ],
@@ -44,3 +52,29 @@ def test_other_lines_are_no_alarm() -> None:
 
 def test_what_is_left_out_has_a_reason() -> None:
     assert all(len(reason) > 20 for reason in LEFT_OUT.values())
+
+
+@pytest.mark.parametrize(
+    ("what", "known"),
+    [
+        ("rule 2048: from 10.0.16.24/32 lookup 1003: left behind: no pod has this address", True),
+        ("rule 2048: from 2001:db8::c/128 lookup 1003 (IPv6): left behind: no pod has this address", True),
+        ("fast path of device 14: left behind: its pod is gone", True),
+        ("rule 2048: from 10.0.16.25/32 lookup 1003: left behind: no pod has this address", False),
+        ("link cali1 of p1: left behind: its pod is gone", False),
+    ],
+)
+def test_a_repair_clears_up_after_a_link_that_went_before_the_del_and_not_after_it(
+    what: str, known: bool
+) -> None:
+    line = f"2026-12-01 06:03:26,045 W control.daemon.recovery: repaired {what}"
+    at = datetime(2026, 12, 1, 6, 3, 26, 45000).timestamp()
+    assert causes.link_went_first(line, [_cut(at, at + 1)]) is known
+    assert causes.link_went_first(line, [_cut(at, inf)]) is known, "whose DEL is still owed"
+    assert not causes.link_went_first(line, [_cut(at - 2, at - 1)]), "the DEL has left it"
+
+
+def _cut(since: float, until: float) -> Sandbox:
+    ips = [{"address": "10.0.16.24/32"}, {"address": "2001:db8::c/128"}]
+    node = cast(LabNode, None)
+    return Sandbox(node, "p2", "uid", result={"ips": ips}, cut_at=since, ended_at=until)

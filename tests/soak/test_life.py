@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ def test_a_file_is_no_seeds(tmp_path: Path) -> None:
 
 def _gauge(log: Path) -> Gauge:
     node = SimpleNamespace(directory=SimpleNamespace(outside=lambda _path: log))
-    return Gauge(cast(Any, SimpleNamespace(name="calm", node=node, causes=set())))
+    return Gauge(cast(Any, SimpleNamespace(name="calm", node=node, causes=set(), linkless=[])))
 
 
 def test_an_agent_that_says_a_thing_again_and_again_in_a_hush_is_told(tmp_path: Path) -> None:
@@ -101,4 +102,6 @@ def test_a_pod_that_may_not_send_is_silent_and_no_crash(
         raise trouble
 
     monkeypatch.setattr(wire, "reaches", reaches)
-    assert not wire.reaches_outside(cast(Any, SimpleNamespace(netns_fd=lambda: 0)))
+    assert not wire.reaches_outside(
+        cast(Any, SimpleNamespace(netns_fd=lambda: os.open(os.devnull, os.O_RDONLY)))
+    )

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from lab.spec import Delays
-from tests.soak.site import LEDGER
+from tests.soak.site import LEDGER, Site
 from tests.soak.world import World
 
 POD_VSWITCH = "vsw-pods"
 LONG = 4
 """A fault that happens so often or more may outlive an operation's attempts, which then is settled by what
-there is; one that happens less often must leave no trace at all."""
+there is; one that happens less often must leave no trace at all. Faults of one action count together."""
+OPERATION_LIFE = 900
+"""Seconds after which one attempt that failed is enough for that."""
+TOKEN_LIFE = 20 * 3600
+"""Seconds after which an operation that was cut off is not asked for with its token any more: the agent has
+given the token up after them, and the cloud has forgotten it four hours later. What was made is then found
+by what it is."""
 
 
 def cloud_fault(world: World, *, node: int, action: str, count: int, **what: str | int | float) -> str:
@@ -19,16 +25,26 @@ def cloud_fault(world: World, *, node: int, action: str, count: int, **what: str
     site = world.sites[node]
     (kind,) = what
     name = f"{kind} {what[kind]}" if kind in ("code", "distortion") else kind
-    site.causes.add(name)
-    if count >= LONG or kind == "distortion":
-        site.causes.add("unknown outcome")
     fault = {**what, "status": _STATUS.get(str(what.get("code", "")), 400)} if kind == "code" else what
     # A released ENI is no instance's: then the fault would not be this node's.
     narrowed = {} if action == "DeleteNetworkInterface" else {"instance_id": site.instance_id}
-    if not narrowed:
-        world.caused(name)
+    for one in (site,) if narrowed else world.sites:
+        one.causes.add(name)
+        one.faults.append((action, count))
     world.lab.cloud.add_fault(action=action, count=count, **narrowed, **fault)
     return f"{action} of {site.name}: {name}, {count} times"
+
+
+def unknown_outcome(site: Site) -> bool:
+    """Whether an operation may have outlived its attempts, its patience or its token since the last time."""
+    distorted = any(cause.startswith("distortion") for cause in site.causes)
+    outlived = any(_times(site, action) >= LONG for action, _ in site.faults)
+    failed = bool(site.faults) or bool(site.causes & {"metadata", "worker"})
+    return distorted or outlived or site.jumped >= (OPERATION_LIFE if failed else TOKEN_LIFE)
+
+
+def _times(site: Site, action: str) -> int:
+    return sum(count for other, count in site.faults if "*" in (action, other) or action == other)
 
 
 _STATUS = {"InternalError": 500, "ServiceUnavailable": 503, "Forbidden.RAM": 403}
@@ -44,7 +60,10 @@ def metadata_fault(world: World, *, node: int, path: str, status: int, latency: 
 
 
 def lag(world: World, *, view: str, seconds: float) -> str:
+    """A view that goes back in time shows what was; a device that is there does not go again by that."""
     world.caused("lag")
+    if view == "device":
+        world.lab.cloud.advance(seconds + 1)
     world.lab.cloud.set_delays(**{view: seconds})
     return f"{view} lags by {seconds} s"
 
@@ -79,6 +98,8 @@ def clock(world: World, *, node: int, who: str, seconds: int) -> str:
     if who != "cloud":
         site.advance(seconds)
     site.causes.add("clock")
+    for one in world.sites if who != "agent" else (site,):
+        one.jumped += seconds
     return f"clock of {who if who != 'agent' else site.name} {seconds} s ahead"
 
 
