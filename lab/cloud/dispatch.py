@@ -75,9 +75,9 @@ class Dispatcher:
             reply = Reply(status=0, body={}, dropped=True)
         except Exception:  # noqa: BLE001  # a fault of the lab's: told as ECS tells its own, the log has all of it
             traceback.print_exc()
-            error = ApiError("InternalError", "The lab has failed; its log says where.", status=500)
-            trace.code = error.code
-            reply = _refusal(error, trace.request_id)
+            failure = ApiError("InternalError", "The lab has failed; its log says where.", status=500)
+            trace.code = failure.code
+            reply = _refusal(failure, trace.request_id)
         else:
             body = {"RequestId": trace.request_id, **answer}
             reply = Reply(status=200, body=body, headers={"x-acs-request-id": trace.request_id})
