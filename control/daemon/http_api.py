@@ -89,13 +89,11 @@ class HttpApi:
         self._streams[name] = handler
 
     def start(self) -> None:
-        threading.Thread(
-            target=self._server.serve_forever, args=(None,), daemon=True, name="http-api"
-        ).start()
+        self._server.start()
 
     def stop(self) -> None:
-        """Stop answering. The thread waits without polling, so it ends with the process."""
-        self._server.server_close()
+        """Stop answering. Connections that are open go on until they end."""
+        self._server.stop()
 
     def answer(self, method: str, target: str) -> tuple[int, str, bytes | Stream]:
         """Status, content type, body."""
@@ -160,12 +158,32 @@ class _Server(ThreadingHTTPServer):
         self._connections: dict[socket.socket, str] = {}
         """To the peer's address, the oldest first."""
         self._refused = QuietLog(log)
+        self._thread: threading.Thread | None = None
+        self._stopping = False
         super().__init__(address, _Handler)
+
+    def start(self) -> None:
+        """Accept on a thread, which waits without polling."""
+        self._thread = threading.Thread(target=self.serve_forever, args=(None,), daemon=True, name="http-api")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End that thread before its socket: it would wait on for a number that another socket has next."""
+        self._stopping = True
+        if self._thread is not None:
+            ending = threading.Thread(target=self.shutdown)  # says so to the loop, and waits for it
+            ending.start()
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)  # wakes it
+            ending.join()
+        self.server_close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
             return super().get_request()
         except OSError as exc:
+            if self._stopping:
+                raise
             self._refused.warning(f"cannot accept a request: {exc}")
             if exc.errno in _NONE_LEFT:
                 time.sleep(_REST)  # what waits to be accepted wakes this thread again and again

@@ -505,3 +505,16 @@ def test_no_descriptor_left_for_http_is_one_line_and_no_spinning(
         assert len(failed) <= len(rested) + 1, "it rests in between"
         waiting.close()
     assert [r.message for r in caplog.records] == ["cannot accept a request: [Errno 24] Too many open files"]
+
+
+def test_a_stopped_window_has_no_thread_that_waits_for_its_socket_s_number() -> None:
+    def accepting() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "http-api"]
+
+    before = accepting()
+    with socket.create_server(("127.0.0.1", 0)) as asked:
+        number = int(asked.getsockname()[1])
+    with window(f"127.0.0.1:{number}"):
+        assert status(number, GOOD) == 200
+        assert len(accepting()) == len(before) + 1
+    assert accepting() == before
