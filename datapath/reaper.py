@@ -60,6 +60,11 @@ class Reaper:
                 self._thread.start()
             self._changed.notify_all()
 
+    def is_due(self) -> bool:
+        """What is in the doomed group is about to go, unless the round fails."""
+        with self._changed:
+            return self._asked > self._done
+
     def flush(self) -> None:
         """Wait until nothing that was doomed before this call is left.
 

@@ -122,15 +122,19 @@ class Recovery:
         return [a for a in self._journal.book.attachments.values() if a.state in states]
 
     def _prepare_enis(self) -> None:
-        """The kernel side of each ENI, for when the reconciler could not be asked."""
-        for eni in self._journal.book.enis.values():
-            if eni.state is not EniState.SERVING or eni.gateway is None:
+        """The kernel side of each ENI, for when the reconciler could not be asked.
+
+        One that is frozen may carry pods, which are to keep their network whoever has doubts of it.
+        """
+        for eni in list(self._journal.book.enis.values()):
+            if eni.state not in (EniState.SERVING, EniState.FROZEN) or eni.gateway is None:
                 continue
             try:
                 self._kernel.prepare_eni(eni_link(eni, self._settings.mtu))
             except TerwayError as exc:
-                log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
-                self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
+                if eni.state is EniState.SERVING:
+                    log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
+                    self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
 
     def repair(self) -> int:
         """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""

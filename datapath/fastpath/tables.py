@@ -63,6 +63,7 @@ class Tables:
         ``earlier``: if it is new here, it may have sent before, and what is not known of its flows is asked.
         """
         before = self._pods.get(index_key(self._pods, pod.host_ifindex))
+        others = self._who_have(pod.addresses) - {pod.host_ifindex}
         slot = int(before["slot"][0]) if before is not None else self._free_slot()
         if before is None or not self._is_same(before, pod):
             self.flows.give(slot, earlier=earlier)
@@ -89,6 +90,14 @@ class Tables:
         flags |= self.names.flags["ENDPOINT_EARLIER"] if earlier else 0
         to["flags"] = [flags | (prefixed if self._in_prefix(one) else 0) for one in pod.addresses]
         self._endpoints.put(keys_of(self._endpoints, map(address_bytes, pod.addresses)), to)
+        for other in others:
+            self.drop_pod(other)
+
+    def _who_have(self, addresses: Iterable[Address]) -> set[int]:
+        """Host veths. A pod's earlier one, if it went with its namespace, has told nobody that it left."""
+        keys = (keys_of(self._endpoints, [address_bytes(one)]) for one in addresses)
+        rows = (self._endpoints.get(key) for key in keys)
+        return {int(row["host_ifindex"][0]) for row in rows if row is not None}
 
     def drop_pod(self, host_ifindex: int) -> None:
         """Succeeds for the absent. An address that another pod has by now stays that pod's."""

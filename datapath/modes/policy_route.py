@@ -236,7 +236,10 @@ class PolicyRoute:
             endpoints = self._of_families_here(endpoints)
             # First, as the kernel takes no IPv6 object for a link where somebody has switched IPv6 off.
             settings = self._mend_settings(self._eni_links(socket), [one.host_link for one in endpoints])
+            going = self._reaper.is_due()  # asked first: who dooms a link waits for the end of this
             observed, done = self._in_place(socket, endpoints)
+            if going:
+                observed = replace(observed, doomed=())
             enis = {mac: prepared.ifindex for mac, prepared in self._enis.items()}
             looks = [(one, node.look(socket, one)) for one in tuple(self._enis.values())]
             names = [state.link.name for _, state in looks if state.link is not None]

@@ -95,7 +95,7 @@ ALARMS = (
         "is gone from Kubernetes and kernel: freed|neither listed nor in the kernel", "kill", "disk", "ledger"
     ),
     _rule("is not in the ledger: taken down|has neither a sandbox nor a pod", *_UNKNOWN),
-    _rule("the ledger does not know", *_UNKNOWN),
+    _rule("the ledger does not know", *_UNKNOWN, "without its alias"),
     _rule("gets another address", "ledger", "kill", "disk"),
     _rule("Mark as invalid", "lag", *_KNOWS_ALL),
     _rule("the SDK's process .* ended by itself", "worker"),

@@ -21,6 +21,9 @@ from tests.soak.world import World, shuffled
 
 STRANGE_MAC = "02:00:00:00:be:ef"
 
+_MORE = {"host link name": "renamed", "host link alias": "without its alias"}
+"""What more is true of a link that was altered so."""
+
 
 def alter(world: World, *, node: int, what: str, slot: int) -> str:
     """One of ``plan.KERNEL``, of the pod in ``slot`` where it is a pod's."""
@@ -29,7 +32,7 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
     unmended = sandbox is not None and sandbox.unrecorded and is_left_out("pods of a lost ledger")
     if sandbox is None or sandbox.broken or unmended:
         return "no pod there to harm"
-    site.causes.update(("altered", "renamed") if what == "host link name" else ("altered",))
+    site.causes.update(("altered", _MORE[what]) if what in _MORE else ("altered",))
     if what in KERNEL_OF_PODS:
         sandbox.harmed = what
     eni = _eni_of(site, sandbox)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from datapath import namespace, sysctl
+from datapath import namespace, reaper, sysctl
 from datapath.endpoint import Difference, Endpoint
 from datapath.modes.policy_route import PolicyRoute
 from datapath.shortcut import NoShortcut, Present
@@ -60,6 +60,18 @@ def test_nothing_to_do(world: World, mode: PolicyRoute) -> None:
     before = world.snapshot(world.node)
     assert mode.repair([endpoint]) == ()
     assert world.snapshot(world.node) == before
+
+
+def test_a_link_that_the_reaper_is_about_to_delete_is_not_left_behind(
+    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "LINGER", 3600.0)
+    endpoint, _ = running(world, mode)
+    mode.teardown(endpoint, None)
+    assert mode.observe().doomed
+    assert mode.repair([]) == ()
+    mode.flush()
+    assert mode.observe().doomed == ()
 
 
 def test_everything_deleted_comes_back(world: World, mode: PolicyRoute) -> None:

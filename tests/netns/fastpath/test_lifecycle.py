@@ -228,6 +228,7 @@ def test_an_address_that_moved_on_stays_with_its_new_pod(node: FastNode) -> None
     heir = replace(one, applied=other.applied)
     node.fast.drop_endpoint(other.applied.host_ifindex)
     node.put(heir)
+    assert one.applied.host_ifindex not in node.fast.endpoints(), "its link went with its namespace, untold"
     node.fast.drop_endpoint(one.applied.host_ifindex)
     assert node.fast.endpoints()[other.applied.host_ifindex].addresses == one.endpoint.addresses()
     assert {tuple(row["host_ifindex"] for _, row in node.fast.rows("endpoints"))} == {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from control.aliyun.fake import FakeCloud
 from control.ipam import transitions
 from control.model.cloud import Eni, MetadataEni
 from control.model.errors import KernelError
@@ -103,6 +106,24 @@ def test_eni_that_the_kernel_refuses_is_frozen_and_the_others_are_judged() -> No
         states = {e.eni_id: e.state for e in rig.journal.book.enis.values()}
         assert states == {first.eni_id: EniState.FROZEN, second.eni_id: EniState.SERVING}
         assert "No such device" in rig.journal.book.enis[first.eni_id].reason
+
+    run(scenario())
+
+
+def test_a_frozen_eni_is_prepared_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cloud's answer has left it out once; what its pods lean on is no foreign thing for that."""
+
+    async def nothing(_cloud: FakeCloud, _instance: InstanceId) -> tuple[Eni, ...]:
+        return ()
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.add("web-0")
+        (eni,) = rig.journal.book.enis.values()
+        monkeypatch.setattr(FakeCloud, "enis_of_instance", nothing)
+        new = await rig.restarted(reboot=True)
+        assert new.journal.book.enis[eni.eni_id].state is EniState.FROZEN
+        assert eni.mac in new.kernel.enis
 
     run(scenario())
 
