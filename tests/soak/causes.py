@@ -77,6 +77,11 @@ REFUSALS = (
     _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
     _rule("No address has come from the cloud", *_AWAY, *_WAITED_FOR),
     _rule("frozen on this node", *_DISTORTED),
+    *(
+        (_rule("eth0 in the pod's namespace: File exists", "renamed"),)
+        if is_left_out("repeated ADD of a renamed link")
+        else ()
+    ),
 )
 
 ALARMS = (

@@ -143,8 +143,8 @@ def test_05_cloud(cli: Cli) -> None:
     add = ("ecs", "fault", "add", "action=DescribeInstances")
     assert "fault 1" in cli.text(*add, "code=ServiceUnavailable", "count=2")
     assert "code=ServiceUnavailable,status=503" in cli.text("ecs", "fault", "list")
-    assert "did you mean code?" in cli.text("ecs", "fault", "add", "cod=x", status=1)
-    assert "code=Boom is unknown" in cli.text(*add, "code=Boom", status=1)
+    assert "did you mean code?" in cli.text("ecs", "fault", "add", "cod=x", status=2)
+    assert "code=Boom is unknown" in cli.text(*add, "code=Boom", status=2)
     assert "fault 2" in cli.text(*add, "code=Boom", "--any-code")
     assert "fault.count: 'x' is not" in cli.text(*add, "count=x", status=1)
     assert cli.json("ecs", "fault", "clear") == {}
@@ -160,7 +160,7 @@ def test_05_cloud(cli: Cli) -> None:
     assert cli.text("ecs", "occupy", "vsw-nosuch", status=1) == (
         'lab: InvalidVSwitchId.NotFound: The specified VSwitchId "vsw-nosuch" is not found.\n'
     )
-    assert "metadata=x is not a number of seconds" in cli.text("ecs", "delay", "metadata=x", status=1)
+    assert "metadata=x is not a number of seconds" in cli.text("ecs", "delay", "metadata=x", status=2)
     rule = ("direction=ingress", "protocol=TCP", "ports=[80,90]")
     assert "80,90" in cli.text("ecs", "group", "add", "sg-cluster", *rule)
     assert "80,90" not in cli.text("ecs", "group", "remove", "sg-cluster", *rule)
