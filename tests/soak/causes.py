@@ -32,7 +32,16 @@ def _rule(pattern: str, *causes: str) -> Rule:
 
 
 ALWAYS = ""
-_AWAY = ("drop", "latency", "worker", "metadata", "code InternalError", "code ServiceUnavailable")
+_AWAY = (
+    "drop",
+    "latency",
+    "latency late",
+    "worker",
+    "metadata",
+    "metadata late",
+    "code InternalError",
+    "code ServiceUnavailable",
+)
 _WAITED_FOR = (
     "lag",
     "code Throttling.User",
@@ -66,7 +75,7 @@ REFUSALS = (
     _rule("no attachment .* on this node", "race", "altered", "kill", *_UNKNOWN),
     _rule("runs by link", *_UNKNOWN),
     _rule("is not as ADD left it", "altered", "detached", "replugged"),
-    _rule("metadata", "metadata", "lag", *_DISTORTED),
+    _rule("metadata", "metadata", "metadata late", "lag", *_DISTORTED),
     _rule("of-somebody-else|not what was asked for|only addresses that", "distortion another"),
     _rule("is not as documented", *_DISTORTED),
     _rule("cannot be reached|no answer|connection broke|took too long|SDK process", *_AWAY),

@@ -208,7 +208,10 @@ def _forget(site: Site) -> None:
     for sandbox in site.running():
         sandbox.unrecorded = sandbox.container_id in unrecorded
         sandbox.harmed = ""
+    # A question that was slow when the faults were cleared may end, unanswered, after a short quiet moment.
+    on_their_way = {f"{cause} late" for cause in ("metadata", "latency") if cause in site.causes}
     site.causes.clear()
+    site.causes.update(on_their_way)
     if unrecorded:
         site.causes.add("unrecorded")
     site.suspect.clear()
