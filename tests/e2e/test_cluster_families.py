@@ -29,7 +29,9 @@ VERSIONS = {IpStack.DUAL: [4, 6], IpStack.IPV6: [6]}
 """Of nodes and Services, the primary one first."""
 
 
-@pytest.fixture(scope="module", params=[IpStack.DUAL, IpStack.IPV6], ids=str)
+@pytest.fixture(
+    scope="module", params=[IpStack.DUAL, pytest.param(IpStack.IPV6, marks=pytest.mark.long)], ids=str
+)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """With the Deployment of four pods, and its Service in every family and at a port of the nodes."""
     name = f"{request.param}-{os.getpid()}"

@@ -97,7 +97,12 @@ def test_assignment_without_a_true_answer_ends(made: Bench, action: str, fault: 
 
 @pytest.mark.parametrize(
     "fault",
-    [{"distortion": "empty"}, {"distortion": "another"}, {"drop": "after"}, {"drop": "before"}],
+    [
+        {"distortion": "empty"},
+        {"distortion": "another"},
+        pytest.param({"drop": "after"}, marks=pytest.mark.long),
+        {"drop": "before"},
+    ],
     ids=_words,
 )
 def test_creation_without_a_true_answer_ends(made: Bench, fault: dict[str, str]) -> None:
@@ -116,12 +121,12 @@ def test_creation_without_a_true_answer_ends(made: Bench, fault: dict[str, str])
     assert_agree(made.lab, made.node)
 
 
-@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("drop", [pytest.param("before", marks=pytest.mark.long), "after"])
 @pytest.mark.parametrize(
     "action",
     [
         "UnassignPrivateIpAddresses",
-        "UnassignIpv6Addresses",
+        pytest.param("UnassignIpv6Addresses", marks=pytest.mark.long),
         "DetachNetworkInterface",
         "DeleteNetworkInterface",
     ],

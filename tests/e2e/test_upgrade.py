@@ -124,6 +124,7 @@ def test_killed_for_ten_seconds_and_back_with_other_programs(site: Site) -> None
     site.lab.delete_pod(late)
 
 
+@pytest.mark.long
 def test_a_hundred_swaps(site: Site) -> None:
     """By whatever opens the fast path in the node's namespaces, while no agent runs."""
     node = site.benches[0].node
