@@ -58,7 +58,9 @@ class InstanceType:
         return int(self.gbits * _KBITS_OF_A_GBIT)
 
 
-_SEVENTH = (
+_Row = tuple[str, int, int, int, int, float, int, int, int]
+
+_SEVENTH: tuple[_Row, ...] = (
     # size, vCPU, ENIs, IPv4 per ENI, IPv6 per ENI, Gbit/s, packets/s, connections, queues
     ("large", 2, 3, 6, 6, 2.0, 1_100_000, 500_000, 2),
     ("xlarge", 4, 4, 15, 15, 3.0, 1_100_000, 500_000, 4),
@@ -70,7 +72,7 @@ _SEVENTH = (
     ("16xlarge", 64, 8, 30, 30, 32.0, 12_000_000, 1_200_000, 32),
     ("32xlarge", 128, 15, 30, 30, 64.0, 24_000_000, 2_400_000, 32),
 )
-_SIXTH = (
+_SIXTH: tuple[_Row, ...] = (
     ("large", 2, 2, 6, 1, 1.0, 300_000, 250_000, 2),
     ("xlarge", 4, 3, 10, 1, 1.5, 500_000, 250_000, 4),
     ("2xlarge", 8, 4, 10, 1, 2.5, 800_000, 250_000, 8),
@@ -86,43 +88,39 @@ _MEMORY_OF_SIXTH = {"13xlarge": 48, "26xlarge": 96}
 
 
 def _seventh(family: str, gib_per_core: int) -> list[InstanceType]:
-    return [
-        InstanceType(
-            name=f"{family}.{size}",
-            cores=cores,
-            memory_gib=cores * gib_per_core,
-            eni=eni,
-            ipv4_per_eni=ipv4,
-            ipv6_per_eni=ipv6,
-            eni_total=min(eni + 4 * cores, _MOST_ENIS),
-            trunk=True,
-            gbits=gbits,
-            packets_per_second=packets,
-            connections=connections,
-            queues=queues,
-        )
-        for size, cores, eni, ipv4, ipv6, gbits, packets, connections, queues in _SEVENTH
-    ]
+    return [_of(row, family, row[1] * gib_per_core, members=4 * row[1], trunk=True) for row in _SEVENTH]
 
 
 def _sixth(family: str, gib_per_core: int) -> list[InstanceType]:
     return [
-        InstanceType(
-            name=f"{family}.{size}",
-            cores=cores,
-            memory_gib=_MEMORY_OF_SIXTH.get(size, cores) * gib_per_core,
-            eni=eni,
-            ipv4_per_eni=ipv4,
-            ipv6_per_eni=ipv6,
-            eni_total=eni if size == "large" else min(eni + cores, _MOST_ENIS),
-            trunk=size != "large",
-            gbits=gbits,
-            packets_per_second=packets,
-            connections=connections,
-            queues=queues,
+        _of(
+            row,
+            family,
+            _MEMORY_OF_SIXTH.get(row[0], row[1]) * gib_per_core,
+            members=0 if row[0] == "large" else row[1],
+            trunk=row[0] != "large",
         )
-        for size, cores, eni, ipv4, ipv6, gbits, packets, connections, queues in _SIXTH
+        for row in _SIXTH
     ]
+
+
+def _of(row: _Row, family: str, memory_gib: float, *, members: int, trunk: bool) -> InstanceType:
+    """The type of a row. ``members``: how many a trunk would have if ``_MOST_ENIS`` were no bound."""
+    size, cores, eni, ipv4, ipv6, gbits, packets, connections, queues = row
+    return InstanceType(
+        name=f"{family}.{size}",
+        cores=cores,
+        memory_gib=memory_gib,
+        eni=eni,
+        ipv4_per_eni=ipv4,
+        ipv6_per_eni=ipv6,
+        eni_total=min(eni + members, _MOST_ENIS),
+        trunk=trunk,
+        gbits=gbits,
+        packets_per_second=packets,
+        connections=connections,
+        queues=queues,
+    )
 
 
 INSTANCE_TYPES: dict[str, InstanceType] = {
