@@ -78,24 +78,30 @@ def listening(net: Net, family: int) -> Iterator[tuple[socket.socket, int]]:
         yield server, server.getsockname()[1]
 
 
+@contextmanager
+def receiving(server: socket.socket) -> Iterator[list[int]]:
+    """The sizes of what one connection brings, all of them when the context has ended."""
+    received: list[int] = []
+
+    def receive() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(5)
+            while part := connection.recv(1 << 16):
+                received.append(len(part))
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    yield received
+    thread.join()
+
+
 def stream(net: Net, family: int) -> int:
     """Send AMOUNT bytes from A to B by TCP; how many arrived."""
-    with listening(net, family) as (server, port):
-        received: list[int] = []
-
-        def receive() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.settimeout(5)
-                while part := connection.recv(1 << 16):
-                    received.append(len(part))
-
-        thread = threading.Thread(target=receive)
-        thread.start()
+    with listening(net, family) as (server, port), receiving(server) as received:
         with open_socket(net, A, family, socket.SOCK_STREAM) as client:
             client.connect((ADDRESS[B, family], port))
             client.sendall(bytes(AMOUNT))
-        thread.join()
     return sum(received)
 
 

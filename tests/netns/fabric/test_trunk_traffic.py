@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.netns.fabric.test_traffic import (
     IFA_F_NODAD,
     open_socket,
     receives,
+    receiving,
     sysctl,
 )
 from tests.netns.fabric.trunk import FIRST
@@ -72,25 +72,16 @@ def _configure(netlink: IPRoute, index: int, name: str, family: int) -> None:
 
 def _stream(net: Net, family: int, source: str, target: str) -> int:
     """Send AMOUNT bytes by TCP; how many arrived."""
-    received: list[int] = []
     with open_socket(net, target, family, socket.SOCK_STREAM) as server:
         server.bind((_address(target, family), 0))
         server.listen()
-
-        def receive() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.settimeout(5)
-                while part := connection.recv(1 << 16):
-                    received.append(len(part))
-
-        thread = threading.Thread(target=receive)
-        thread.start()
-        with open_socket(net, source, family, socket.SOCK_STREAM) as client:
+        with (
+            receiving(server) as received,
+            open_socket(net, source, family, socket.SOCK_STREAM) as client,
+        ):
             client.bind((_address(source, family), 0))
             client.connect(server.getsockname()[:2])
             client.sendall(bytes(AMOUNT))
-        thread.join()
     return sum(received)
 
 
