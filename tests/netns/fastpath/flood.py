@@ -23,6 +23,8 @@ _ROOT = Path(__file__).resolve().parents[3]
 _SO_RCVBUFFORCE = 33
 _ROOM = 400 << 20
 """Bytes, for the seconds in which the process itself does not run."""
+_ON_THE_WAY = 256
+"""Datagrams at most: a CPU that is late drops what is more than its backlog (netdev_max_backlog)."""
 PATIENCE = patience(10.0)
 RATE = int(24_000 / SLOWER)
 
@@ -75,11 +77,12 @@ class Flood:
 
 
 def flow(source: socket.socket, sink: socket.socket, rate: int) -> tuple[int, int]:
-    """At ``rate`` per second, in bursts of what is due, until standard input has ended: sent and received."""
+    """At ``rate`` per second, or as fast as they come, until standard input has ended: sent and received."""
     os.set_blocking(0, False)
     sent, received, began = 0, 0, time.monotonic()
     while not _stdin_ended():
         due = max(int((time.monotonic() - began) * rate) - sent, 1)
+        due = min(due, _ON_THE_WAY - (sent - received))
         for _ in range(due):
             source.send(b"datagram")
         if not received:
