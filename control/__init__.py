@@ -2,5 +2,5 @@
 
 Layers, enforced by import-linter: ``daemon`` and ``cli`` use ``ipam``, ``ipam`` uses ``model``;
 the adapters (``aliyun``, ``kube``, ``store``) know ``model`` only and not each other, and only
-``control.daemon.main`` puts them together. ``model`` and ``ipam`` do no I/O.
+``control.agent.main`` puts them together. ``model`` and ``ipam`` do no I/O.
 """

@@ -7,27 +7,13 @@ two netlink messages costs no more than running the same verb once more.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
-from datapath import layout
+from datapath.pod.names import host_mac
 
 Network = IPv4Network | IPv6Network
-
-HOST_LINK_PREFIX = "cali"
-"""Felix recognises pods by this prefix, so upstream hard-codes it and so do we."""
-
-
-def host_link_name(namespace: str, pod: str, ifname: str) -> str:
-    """Name of a pod's host-side link: ``cali`` and 11 hex digits of a SHA-1, upstream's name for eth0.
-
-    For another interface upstream puts its name right behind the pod's, so that net1 of pod web has the name
-    of pod webnet1; here a slash, which no name has, stands between the two.
-    """
-    seed = f"{namespace}.{pod}{'' if ifname == 'eth0' else f'/{ifname}'}"
-    return HOST_LINK_PREFIX + hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()[:11]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +87,7 @@ class Carrier:
 
     def is_of(self, container_id: str, ifname: str) -> bool:
         """It was made for this interface of this sandbox: the MAC tells a sandbox's interfaces apart."""
-        return self.container_id == container_id and self.mac == layout.host_mac(container_id, ifname)
+        return self.container_id == container_id and self.mac == host_mac(container_id, ifname)
 
 
 class Mode(Protocol):

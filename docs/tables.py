@@ -4,7 +4,7 @@ Names, sizes and numbers come from the objects and their BTF, sentences from com
 
     bpf/include/datapath.h     hooks, reasons, and what a row of each map is
     bpf/lib/tables.h           kinds of maps, and the C types of their rows
-    datapath/fastpath          which programs there are, and which maps the agent fills
+    datapath/acceleration          which programs there are, and which maps the agent fills
 
 All of it needs built objects; without them the errors are ObjectMissing and KernelError. A header that says
 less than a table shows raises ``Unsaid``.
@@ -17,12 +17,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datapath.acceleration.attach import BLOCKS
+from datapath.acceleration.layout import MAPS, PROGRAMS
+from datapath.acceleration.load import FILLED
+from datapath.acceleration.reasons import header, meanings, reasons
 from datapath.ebpf import objects
 from datapath.ebpf.libbpf import MapShape, Object
-from datapath.fastpath.attach import BLOCKS
-from datapath.fastpath.layout import MAPS, PROGRAMS
-from datapath.fastpath.load import FILLED
-from datapath.fastpath.reasons import header, meanings, reasons
 
 _DEVICES = {
     "host veth": f"filter in a tc block that all veths share ({BLOCKS.ingress} in, {BLOCKS.egress} out)",

@@ -15,8 +15,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from datapath.fastpath.path import FastPath
-from datapath.fastpath.rows import Eni, Pod
+from datapath.acceleration.path import FastPath
+from datapath.acceleration.rows import Eni, Pod
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket

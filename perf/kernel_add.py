@@ -17,11 +17,12 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 from datapath import namespace
-from datapath.endpoint import Endpoint, EniLink, host_link_name
-from datapath.modes.policy_route import PolicyRoute
+from datapath.endpoint import Endpoint, EniLink
+from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket
+from datapath.pod.names import host_link_name
 from perf.machine import commit, cpu
 
 MAC = "00:16:3e:00:00:11"

@@ -11,10 +11,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from datapath import namespace
-from datapath.endpoint import Endpoint, EniLink, host_link_name
-from datapath.fastpath.path import FastPath
-from datapath.fastpath.rows import Eni, Pod
-from datapath.modes.policy_route import PolicyRoute
+from datapath.acceleration.path import FastPath
+from datapath.acceleration.rows import Eni, Pod
+from datapath.endpoint import Endpoint, EniLink
+from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.netlink import address, link, neighbour, route
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import End
@@ -22,6 +22,7 @@ from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import host_network
+from datapath.pod.names import host_link_name
 
 HOST, AWAY = IPv4Address("10.0.1.10"), IPv4Address("203.0.113.10")
 ENI_MAC, GATEWAY_MAC = "00:16:3e:00:00:11", "ee:ff:ff:ff:ff:ff"

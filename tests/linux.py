@@ -8,7 +8,7 @@ import re
 VERSION = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 ENI_HOOK = "tcx" if VERSION >= (6, 6) else "clsact"
-"""How programs are put on ENIs: see ``datapath.fastpath.attach``."""
+"""How programs are put on ENIs: see ``datapath.acceleration.attach``."""
 
 ASKS_CONNTRACK = VERSION >= (5, 19)
 """Whether programs can ask conntrack: the kfuncs came with it."""

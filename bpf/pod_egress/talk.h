@@ -12,7 +12,7 @@
 #include "lib/decision.h"
 #include "lib/neighbour.h"
 
-#define GATEWAY_V4     0xa9fe0101 /* 169.254.1.1, which nobody has: datapath/layout.py */
+#define GATEWAY_V4     0xa9fe0101 /* 169.254.1.1, which nobody has: datapath/modes/policy_route/layout.py */
 #define ND_OPTIONS_MAX 6	  /* as many as SEND (RFC 3971) puts into one message, and one more */
 #define ND_TARGET_SIZE 24	  /* bytes of a solicitation or an advertisement before its options */
 #define RS_SIZE	       8	  /* the same of a router solicitation */

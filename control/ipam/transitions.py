@@ -9,7 +9,7 @@
       │
       └─begin_release──▶ RELEASING ──finish_release──▶ gone
 
-A function here is the only place that knows a step. ``control.daemon`` orders the steps, the ledger keeps
+A function here is the only place that knows a step. ``control.agent`` orders the steps, the ledger keeps
 them, and recovery takes the same steps again.
 """
 

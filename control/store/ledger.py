@@ -2,7 +2,7 @@
 
 NORMAL is enough: a commit outlives the death of the process at once, and the death of the machine from the
 next checkpoint on. After a machine's death the kernel objects are gone as well, and the cloud is asked what
-it has (``control.daemon.recovery``), so a lost tail costs no address. A commit takes 0.02 to 0.05 ms.
+it has (``control.agent.reconcile``), so a lost tail costs no address. A commit takes 0.02 to 0.05 ms.
 
 The schema carries a version in ``PRAGMA user_version``. An older one is migrated in place, a newer one is
 refused with what to do, since a downgrade could misread intents.
@@ -127,7 +127,7 @@ class SqliteLedger:
     """One file, one writer: a second daemon on the same file is refused at once. Used from one thread.
 
     A file that is damaged is moved aside and a new one begun: without a ledger a node can serve, as the
-    kernel says which addresses are in use (``control.daemon.holds``), and waiting for somebody mends no file.
+    kernel says which addresses are in use, and waiting for somebody mends no file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A service's packet is addressed to service_cidr or to the node, or is an answer to one the stack translated:
 none of them is the fast path's. So is all that these chains drop, mark, translate and masquerade.
-The agent's own table (``datapath.guard``) refuses what the fast path refuses as well.
+The agent's own table (``datapath.enforcement.guard``) refuses what the fast path refuses as well.
 Source: kube-proxy (pkg/proxy/iptables, ipvs, nftables), kubelet (pkg/kubelet/kubelet_network_linux.go),
 the portmap plugin of containernetworking-plugins.
 """

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_network
 
-from datapath.endpoint import HOST_LINK_PREFIX
 from datapath.firewall import benign
 from datapath.firewall.addresses import Addresses
 from datapath.firewall.rule import (
@@ -39,6 +38,7 @@ from datapath.firewall.rule import (
     What,
 )
 from datapath.netlink.wire import Network
+from datapath.pod.names import HOST_LINK_PREFIX
 
 Rules = Callable[[Chain], Sequence[Rule]]
 """Those of a chain, in order; asked for only where packets of pods may come to."""

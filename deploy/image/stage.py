@@ -55,7 +55,7 @@ _UNUSED = (
 """Of the dependencies, what nothing here imports; models of actions that are not called go as well."""
 
 _CHECKS = (
-    "import control.daemon.main, control.cli.main",
+    "import control.agent.main, control.cli.main",
     """
 import importlib
 from control.aliyun import worker

@@ -131,7 +131,7 @@ def start(
     begin = os.fstat(log).st_size
     try:
         process = node.spawn(
-            [sys.executable, "-m", "control.daemon.main", *args],
+            [sys.executable, "-m", "control.agent.main", *args],
             (null, log, log),
             env={**environment(node.name), **(env or {})},
             label=LABEL,

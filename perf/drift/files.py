@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datapath.fastpath.layout import MAPS, PROGRAMS
+from datapath.acceleration.layout import MAPS, PROGRAMS
 from perf.drift.item import Change, Item, Shell, Shown, Thing
 
 _NEW_PODS = "pods that come: no ADD is answered"

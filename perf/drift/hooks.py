@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from datapath import namespace
+from datapath.acceleration import bpf_call, tc
+from datapath.acceleration.attach import BLOCKS
+from datapath.acceleration.bpf_call import TcxHook
+from datapath.acceleration.tc import Place, Side
 from datapath.ebpf import libbpf
-from datapath.fastpath import bpf_call, tc
-from datapath.fastpath.attach import BLOCKS
-from datapath.fastpath.bpf_call import TcxHook
-from datapath.fastpath.tc import Place, Side
 from datapath.netlink.socket import Socket
 from perf.drift.item import Change, Item, Shell, Shown, Thing
 from perf.drift.scene import Scene

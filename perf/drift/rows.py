@@ -15,11 +15,11 @@ from ipaddress import ip_address
 
 import numpy as np
 
+from datapath.acceleration.layout import names_of
+from datapath.acceleration.load import open_table
+from datapath.acceleration.rows import address_bytes, host_prefix_bytes, mac_row
 from datapath.ebpf import objects
 from datapath.ebpf.table import Rows, Table
-from datapath.fastpath.layout import names_of
-from datapath.fastpath.load import open_table
-from datapath.fastpath.rows import address_bytes, host_prefix_bytes, mac_row
 from perf.drift.item import Change, Hand, Item, Thing
 from perf.drift.scene import Scene
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from datapath import namespace
+from datapath.acceleration.load import Options
+from datapath.acceleration.path import FastPath
+from datapath.acceleration.rows import Eni, Pod
 from datapath.ebpf import libbpf
-from datapath.fastpath.load import Options
-from datapath.fastpath.path import FastPath
-from datapath.fastpath.rows import Eni, Pod
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket

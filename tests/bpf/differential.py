@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from datapath.fastpath.rows import address_value
+from datapath.acceleration.rows import address_value
 from tests.bpf.bench import HOST_CIDRS, NODE, SERVICE, Bench, Outcome, device_mac
 from tests.bpf.model import Arrival, Expected, Model
 from tests.bpf.traffic import Traffic

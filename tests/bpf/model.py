@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from datapath.fastpath.rows import Eni, Pod
+from datapath.acceleration.rows import Eni, Pod
 from datapath.netlink.wire import Address, Network, mac_bytes
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58

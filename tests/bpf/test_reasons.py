@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from datapath.acceleration.reasons import ReasonClass, class_of, reasons_of
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import Object, run_program
-from datapath.fastpath.reasons import ReasonClass, class_of, reasons_of
 from lab.fabric.reasons import reasons_of as fabric_reasons_of
 from tests.netns.fastpath.builds import build
 

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from random import Random
 
-from datapath.fastpath.rows import Pod
+from datapath.acceleration.rows import Pod
 from datapath.netlink.wire import Address, mac_bytes
 from tests.bpf import packets as p
 from tests.bpf.bench import HOST_CIDRS, MARK_FAST, NODE, SERVICE, Bench, device_mac

@@ -8,10 +8,10 @@ from itertools import chain
 
 import pytest
 
-from datapath.fastpath.load import FILLED
-from datapath.guard.ruleset import TABLE
+from datapath.acceleration.load import FILLED
+from datapath.enforcement.guard.ruleset import TABLE
+from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS
 from datapath.netlink.link import Devconf
-from datapath.plan import HOST_LINK_SETTINGS
 from perf.drift import files, guard, hooks, links, pod, replug, routing, rows, settings
 from perf.drift.catalogue import CATALOGUE, chosen, sampled
 from perf.drift.item import Change, Owner, Shell, Thing

@@ -240,7 +240,7 @@ def agent_run(
 ) -> subprocess.CompletedProcess[str]:
     """One terwayd to its end, beside whatever runs."""
     return node.exec(
-        [sys.executable, "-m", "control.daemon.main", *args],
+        [sys.executable, "-m", "control.agent.main", *args],
         env={**agent.environment(node.name), **(env or {})},
         timeout=30.0,
     )

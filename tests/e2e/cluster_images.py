@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapath.fastpath.layout import OBJECTS
+from datapath.acceleration.layout import OBJECTS
 from tests.netns.fastpath import builds
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from datapath import namespace
+from datapath.acceleration.layout import names_of
+from datapath.acceleration.load import open_table
 from datapath.ebpf import objects
-from datapath.fastpath.layout import names_of
-from datapath.fastpath.load import open_table
 from lab.client import Lab
 from lab.nodes.node import LabNode
 from tests.e2e.load import Pod

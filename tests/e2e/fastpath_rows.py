@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datapath.acceleration.layout import names_of
+from datapath.acceleration.load import open_table
+from datapath.acceleration.rows import address_value
 from datapath.ebpf import libbpf, objects
-from datapath.fastpath.layout import names_of
-from datapath.fastpath.load import open_table
-from datapath.fastpath.rows import address_value
 from lab.nodes.node import LabNode
 
 

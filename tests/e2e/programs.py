@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from datapath.fastpath.layout import OBJECTS, PROGRAMS
+from datapath.acceleration.layout import OBJECTS, PROGRAMS
 from lab.nodes.node import LabNode
 from tests.e2e.fastpath_rows import pins
 from tests.netns.fastpath import builds
@@ -58,7 +58,7 @@ _SWAPS = """
 import sys
 from pathlib import Path
 from typing import Any
-from datapath.fastpath import open_fast_path
+from datapath.acceleration import open_fast_path
 tags = set()
 for turn in range(int(sys.argv[1])):
     with open_fast_path(Path(sys.argv[2]), objects=Path(sys.argv[3 + turn % 2])) as fast:

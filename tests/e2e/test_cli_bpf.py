@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from datapath.acceleration.layout import names_of
 from datapath.ebpf import objects
-from datapath.fastpath.layout import names_of
 from lab.client import Lab
 from tests.e2e.benches import bench
 from tests.e2e.conftest import Bench

@@ -1,6 +1,6 @@
 """terwayd killed at every point it names, and started again: ledger, cloud and kernel agree, nothing leaks.
 
-The points and what the replay does at each are in ``control.daemon.faults``. Each test has a running pod
+The points and what the replay does at each are in ``control.agent.state.faults``. Each test has a running pod
 whose address and traffic must not notice.
 """
 
@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from control.agent.state.faults import FaultPoint
 from control.cli.client import CliError
-from control.daemon.faults import FaultPoint
 from lab.cni_call import CniError
 from lab.messages import LabError
 from lab.sandbox import LabPod

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
+from datapath.acceleration.layout import PROGRAMS
 from datapath.ebpf import objects
-from datapath.fastpath.layout import PROGRAMS
 from lab.nodes import agent
 from lab.sandbox import PodOptions
 from lab.spec import OUTSIDE_ADDRESS

@@ -63,11 +63,11 @@ def node(lab: Lab) -> Iterator[Bench]:
 
 def test_the_agent_is_the_images(node: Bench) -> None:
     code = (
-        "import control.daemon.main as m, datapath.ebpf.objects as o; print(m.__file__, o.path('pod_egress'))"
+        "import control.agent.main as m, datapath.ebpf.objects as o; print(m.__file__, o.path('pod_egress'))"
     )
     done = node.node.exec([sys.executable, "-c", code], env=ALONE, check=True)
     assert done.stdout.split() == [
-        f"{PRODUCT}/control/daemon/main.py",
+        f"{PRODUCT}/control/agent/main.py",
         f"{PRODUCT}/bpf/.output/pod_egress.bpf.o",
     ]
     pid = node.node.agent_pid

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from control.daemon.faults import FaultPoint
+from control.agent.state.faults import FaultPoint
 from lab import cni_call
 from lab.client import Lab
 from lab.cni_call import CniError

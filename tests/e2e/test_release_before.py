@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from datapath import namespace
-from datapath.layout import PRIORITY_FROM_ENI
+from datapath.modes.policy_route.layout import PRIORITY_FROM_ENI
 from lab.client import Lab
 from lab.cni_call import CniError
 from lab.sandbox import LabPod

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from control.daemon.faults import FaultPoint
-from control.daemon.orphans import ORPHAN_AGE
+from control.agent.allocation.orphans import ORPHAN_AGE
+from control.agent.state.faults import FaultPoint
 from lab.client import Lab
 from lab.cni_call import CniError
 from lab.messages import LabError

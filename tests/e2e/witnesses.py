@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 
 from datapath import namespace
-from datapath.layout import PRIORITY_FROM_POD, TABLE_PODS
+from datapath.modes.policy_route.layout import PRIORITY_FROM_POD, TABLE_PODS
 from lab.client import Lab
 from lab.nodes.node import LabNode
 from lab.sandbox import LabPod

@@ -229,7 +229,7 @@ _SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM}
 
 
 def kill_agent_at(world: World, *, node: int, point: str, slots: tuple[int, ...]) -> str:
-    """The agent is started anew and will kill itself at a point of ``control.daemon.faults``.
+    """The agent is started anew and will kill itself at a point of ``control.agent.state.faults``.
 
     Pods go and come meanwhile, and an agent that has died is started again, as a DaemonSet does it.
     """

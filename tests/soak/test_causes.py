@@ -17,8 +17,8 @@ FULL = "ADD failed with code 11: InvalidVSwitchId.IpNotEnough; next try in 5 s"
 FROZEN = "ADD failed with code 102: No available IP addresses: 1 of 12 in use, 8 frozen on this node"
 SLOW = "ADD failed with code 11: No address has come from the cloud in 100 s (5 of 6 addresses in use)"
 AWAY = "ADD failed with code 11: the Kubernetes API cannot be reached"
-ADOPTED = "W control.daemon.reconcile: adopting ['10.0.16.7'] on eni-1, seen by cloud and metadata twice"
-CRASH = "E control.daemon.upkeep: repair failed in a way nobody foresaw"
+ADOPTED = "W control.agent.reconcile.enis: adopting ['10.0.16.7'] on eni-1, seen by cloud and metadata twice"
+CRASH = "E control.agent.reconcile.upkeep: repair failed in a way nobody foresaw"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_nothing_explains_a_traceback() -> None:
 
 
 def test_other_lines_are_no_alarm() -> None:
-    assert causes.of_alarm("I control.daemon.main: terwayd serves", set()) is None
+    assert causes.of_alarm("I control.agent.main: terwayd serves", set()) is None
 
 
 def test_what_is_left_out_has_a_reason() -> None:
@@ -67,7 +67,7 @@ def test_what_is_left_out_has_a_reason() -> None:
 def test_a_repair_clears_up_after_a_link_that_went_before_the_del_and_not_after_it(
     what: str, known: bool
 ) -> None:
-    line = f"2026-12-01 06:03:26,045 W control.daemon.recovery: repaired {what}"
+    line = f"2026-12-01 06:03:26,045 W control.agent.reconcile.recovery: repaired {what}"
     at = datetime(2026, 12, 1, 6, 3, 26, 45000).timestamp()
     assert causes.link_went_first(line, [_cut(at, at + 1)]) is known
     assert causes.link_went_first(line, [_cut(at, inf)]) is known, "whose DEL is still owed"

@@ -77,7 +77,7 @@ def _gauge(log: Path) -> Gauge:
 
 def test_an_agent_that_says_a_thing_again_and_again_in_a_hush_is_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    line = "2026-01-01 00:00:0{},000 I control.daemon.pool: the pool is looked at\n"
+    line = "2026-01-01 00:00:0{},000 I control.agent.allocation.pool: the pool is looked at\n"
     log.write_text("".join(line.format(n) for n in range(resources.SAME_LINES)))
     gauge = _gauge(log)
     assert list(gauge.chatter()) == []

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from control.agent.state.faults import FaultPoint
 from control.aliyun.settings import CloudSettings
-from control.daemon.faults import FaultPoint
 from tests.soak import plan, step
 from tests.soak.run import VERBS
 from tests.soak.step import QUIET, Step

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from datapath import namespace
-from datapath.fastpath import Unavailable, open_fast_path
+from datapath.acceleration import Unavailable, open_fast_path
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket

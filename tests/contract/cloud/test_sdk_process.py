@@ -257,7 +257,7 @@ async def test_what_is_not_needed_is_not_loaded(bench: LabBench) -> None:
     loaded = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        "import sys, control.daemon.main; print(*sys.modules)",
+        "import sys, control.agent.main; print(*sys.modules)",
         stdout=asyncio.subprocess.PIPE,
     )
     modules = (await loaded.communicate())[0].decode().split()

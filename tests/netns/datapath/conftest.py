@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from datapath import namespace, sysctl
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route.mode import PolicyRoute
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link, snapshot
 
 

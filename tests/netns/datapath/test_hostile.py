@@ -16,7 +16,7 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.endpoint import Applied, Endpoint
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route.mode import PolicyRoute
 from tests.netns.datapath.frames import (
     BROADCAST,
     ETH_ARP,

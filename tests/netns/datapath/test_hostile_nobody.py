@@ -12,8 +12,8 @@ import pytest
 
 from datapath import namespace
 from datapath.endpoint import Endpoint
-from datapath.guard.ruleset import Reason
-from datapath.modes.policy_route import PolicyRoute
+from datapath.enforcement.guard.ruleset import Reason
+from datapath.modes.policy_route.mode import PolicyRoute
 from tests.netns.datapath.frames import ETH_IPV6, ethernet, heard, raw, udp
 from tests.netns.datapath.test_node import eni_rules
 from tests.netns.datapath.traffic import PATIENCE

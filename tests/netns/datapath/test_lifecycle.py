@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from datapath import host_side, layout, pod_side
 from datapath.endpoint import Endpoint
 from datapath.errors import AddressTaken, KernelError, NameTaken
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route import host_side
+from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.pod import inside as pod_side
+from datapath.pod import names
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, Card, World, eni_link, witness
 
@@ -429,7 +431,7 @@ def test_crash_leaves_doomed_links_for_the_next_start(world: World) -> None:
     made = crashed.setup(endpoint, world.namespace())
     with witness(world.node) as reader:
         reader.link("set", index=made.host_ifindex, state="down")
-        reader.link("set", index=made.host_ifindex, ifname="doomed1", group=layout.GROUP_DOOMED)
+        reader.link("set", index=made.host_ifindex, ifname="doomed1", group=names.GROUP_DOOMED)
     assert [one.name for one in crashed.observe().doomed] == ["doomed1"]
     crashed.close()
     started = PolicyRoute(world.node)

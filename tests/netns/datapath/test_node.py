@@ -10,7 +10,7 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.errors import KernelError
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.netlink.monitor import Event, LinkMonitor
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, OUTSIDE, World, eni_link, witness

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from ipaddress import ip_network
 
-from datapath import layout, namespace, sysctl
-from datapath.modes.policy_route import PolicyRoute
+from datapath import namespace, sysctl
+from datapath.modes.policy_route import layout
+from datapath.modes.policy_route.mode import PolicyRoute
 from tests.netns.datapath.world import ENI1, World, witness
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from datapath import namespace, reaper, sysctl
+from datapath import namespace, sysctl
+from datapath.acceleration.shortcut import NoShortcut, Present
 from datapath.endpoint import Difference, Endpoint
-from datapath.modes.policy_route import PolicyRoute
-from datapath.shortcut import NoShortcut, Present
+from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.pod import reaper
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import (
     ENI1,

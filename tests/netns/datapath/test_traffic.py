@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datapath.endpoint import Endpoint
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route.mode import PolicyRoute
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, OUTSIDE, OUTSIDE_V6, Address, Card, World
 

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from datapath import namespace, node, sysctl
-from datapath.endpoint import Endpoint, EniLink, host_link_name
+from datapath import namespace, sysctl
+from datapath.endpoint import Endpoint, EniLink
 from datapath.errors import KernelError
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route import node
+from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.netlink import address, neighbour, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.neighbour import Neighbour
@@ -31,6 +32,7 @@ from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind, Message, Request
+from datapath.pod.names import host_link_name
 from tests.netns.datapath.traffic import exchange
 
 HOST, OUTSIDE = IPv4Address("10.0.0.10"), IPv4Address("203.0.113.10")
@@ -83,7 +85,7 @@ class Answering(Socket):
 def _without_ipv6(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if REAL:
         return
-    for module in ("datapath.netlink.socket", "datapath.pod_side", "datapath.reaper"):
+    for module in ("datapath.netlink.socket", "datapath.pod.inside", "datapath.pod.reaper"):
         monkeypatch.setattr(f"{module}.Socket", Answering)
     (tmp_path / "ipv4").symlink_to("/proc/sys/net/ipv4")
     monkeypatch.setattr(sysctl, "_net", f"{tmp_path}/")

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from pyroute2 import IPRoute
 
 from datapath import namespace, sysctl
-from datapath.endpoint import Endpoint, EniLink, host_link_name
+from datapath.endpoint import Endpoint, EniLink
+from datapath.pod.names import host_link_name
 from tests.pace import patience
 
 Address = IPv4Address | IPv6Address

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from datapath.fastpath.layout import OBJECTS
+from datapath.acceleration.layout import OBJECTS
 
 _BPF = Path(__file__).resolve().parents[3] / "bpf"
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from datapath import namespace, sysctl
+from datapath.acceleration.load import Options
+from datapath.acceleration.path import FastPath
+from datapath.acceleration.rows import Eni, Pod
 from datapath.endpoint import Applied, Endpoint
-from datapath.fastpath.load import Options
-from datapath.fastpath.path import FastPath
-from datapath.fastpath.rows import Eni, Pod
-from datapath.modes.policy_route import PolicyRoute
+from datapath.modes.policy_route.mode import PolicyRoute
 from tests.bpf.bpffs import mounted
 from tests.linux import ASKS_CONNTRACK
 from tests.netns.datapath.world import (

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from datapath import namespace
-from datapath.fastpath import bpf_call
-from datapath.fastpath.bpf_call import TcxHook
+from datapath.acceleration import bpf_call
+from datapath.acceleration.bpf_call import TcxHook
 from tests.linux import ENI_HOOK
 from tests.netns.datapath.world import ENI1
 from tests.netns.fastpath.node import FastNode, until

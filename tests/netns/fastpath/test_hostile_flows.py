@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from datapath import namespace, sysctl
+from datapath.acceleration import flows as flows_module
+from datapath.acceleration.load import Options
 from datapath.ebpf.libbpf import Direction, Object, TcHook
-from datapath.fastpath import flows as flows_module
-from datapath.fastpath.load import Options
 from datapath.netlink.wire import Network
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, Address

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from datapath.fastpath.carriers import CarrierWatch
+from datapath.acceleration.carriers import CarrierWatch
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, witness
 from tests.netns.fastpath.node import FastNode, Tenant, until

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from datapath.acceleration.load import copy_rows, open_table
+from datapath.acceleration.rows import address_bytes
 from datapath.ebpf import libbpf
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import Object
 from datapath.ebpf.table import Table
-from datapath.fastpath.load import copy_rows, open_table
-from datapath.fastpath.rows import address_bytes
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, Address
 from tests.netns.fastpath.calls import call, serving, speaks

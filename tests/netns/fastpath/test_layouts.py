@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from datapath import namespace
-from datapath.fastpath.load import Options
-from datapath.fastpath.path import FastPath
+from datapath.acceleration.load import Options
+from datapath.acceleration.path import FastPath
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2
 from tests.netns.fastpath.builds import LAYOUT_3, LAYOUT_4, LAYOUT_5, Find, build

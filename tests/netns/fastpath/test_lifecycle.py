@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from datapath.fastpath import Unavailable, open_fast_path, tc
-from datapath.fastpath.load import Options
-from datapath.fastpath.path import FastPath
-from datapath.fastpath.tc import Place, Side
-from datapath.fastpath.trace import TraceEvent
+from datapath.acceleration import Unavailable, open_fast_path, tc
+from datapath.acceleration.load import Options
+from datapath.acceleration.path import FastPath
+from datapath.acceleration.tc import Place, Side
+from datapath.acceleration.trace import TraceEvent
 from datapath.netlink.socket import Socket
 from tests.linux import ENI_HOOK
 from tests.netns.datapath.traffic import exchange
@@ -104,8 +104,8 @@ def test_a_hundred_swaps_lose_nothing(node: FastNode, version: int, other_build:
 _HOLDER = """
 import os, sys, time
 from pathlib import Path
-from datapath.fastpath.load import Options
-from datapath.fastpath.path import FastPath
+from datapath.acceleration.load import Options
+from datapath.acceleration.path import FastPath
 options = Options(conntrack=sys.argv[5] == "True")
 fast = FastPath.open(Path(sys.argv[1]), netns=int(sys.argv[2]), options=options)
 fast.attach_pod(int(sys.argv[3]))

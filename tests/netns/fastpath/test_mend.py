@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from datapath import namespace
+from datapath.acceleration.companion import Companion, Prefixes
+from datapath.acceleration.shortcut import Present
 from datapath.endpoint import EniLink
-from datapath.fastpath.companion import Companion, Prefixes
-from datapath.shortcut import Present
 from tests.netns.datapath.world import ENI1, eni_link, witness
 from tests.netns.fastpath.node import FastNode, Tenant
 

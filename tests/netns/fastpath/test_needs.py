@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 
-from datapath.fastpath import Unavailable, load, open_fast_path
-from datapath.fastpath.load import Options
-from datapath.fastpath.needs import HELPERS, Need, lacking
-from datapath.fastpath.path import FastPath
+from datapath.acceleration import Unavailable, load, open_fast_path
+from datapath.acceleration.load import Options
+from datapath.acceleration.needs import HELPERS, Need, lacking
+from datapath.acceleration.path import FastPath
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2
 from tests.netns.fastpath.builds import Find, build

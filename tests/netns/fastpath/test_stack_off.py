@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from datapath.endpoint import host_link_name
+from datapath.pod.names import host_link_name
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, OUTSIDE_V6, Address, Card, witness
 from tests.netns.fastpath.conversation import Place, converse

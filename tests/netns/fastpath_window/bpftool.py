@@ -11,7 +11,7 @@ import subprocess
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from datapath.fastpath.layout import Names
+from datapath.acceleration.layout import Names
 
 Plain = Any
 

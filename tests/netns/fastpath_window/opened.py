@@ -14,13 +14,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from control.agent.introspection.bpf_window import BpfWindow
 from control.cli import main as cli
 from control.cli.client import Daemon
-from control.daemon.bpf_window import BpfWindow
-from control.daemon.http_api import HttpApi
 from control.model.errors import RequestError
 from control.model.ids import Address
-from datapath.fastpath.path import FastPath
+from control.process.http_api import HttpApi
+from datapath.acceleration.path import FastPath
 from tests.netns.fastpath.node import FastNode
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from control.cli.client import CliError
+from datapath.acceleration import tc
+from datapath.acceleration.tc import Place, Side
 from datapath.ebpf.libbpf import Object
-from datapath.fastpath import tc
-from datapath.fastpath.tc import Place, Side
 from datapath.netlink.socket import Socket
 from tests.linux import COUNTS_INSTRUCTIONS, ENI_HOOK
 from tests.netns.datapath.traffic import exchange

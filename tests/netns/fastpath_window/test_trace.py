@@ -169,7 +169,7 @@ def test_a_fast_path_that_closes_ends_the_trace(node: FastNode, window: Opened) 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from datapath.fastpath import open_fast_path
+from datapath.acceleration import open_fast_path
 fast = open_fast_path(Path(sys.argv[1]), netns=int(sys.argv[2]))
 reader = fast.trace()
 os.kill(os.getpid(), signal.SIGKILL)

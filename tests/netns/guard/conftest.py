@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from datapath import namespace
-from datapath.guard import Guard
+from datapath.enforcement.guard import Guard
 from tests.netns.datapath.conftest import machine_untouched
 
 __all__ = ["machine_untouched"]

@@ -10,9 +10,9 @@ from ipaddress import ip_network
 import pytest
 
 from datapath import namespace
+from datapath.enforcement.guard import Guard
+from datapath.enforcement.guard.ruleset import MEANINGS, Reason, ruleset
 from datapath.firewall import Firewall
-from datapath.guard import Guard
-from datapath.guard.ruleset import MEANINGS, Reason, ruleset
 from tests.netns.guard.conftest import Node
 
 ENIS = ("eni1", "eni2")
@@ -111,7 +111,7 @@ def test_it_is_no_filter_that_the_fast_path_would_pass_by(node: Node) -> None:
 
 
 REFUSED = """
-from datapath.guard import Guard
+from datapath.enforcement.guard import Guard
 guard = Guard()
 assert guard.stand(["eni1"]) == ()
 assert guard.drops() == []

@@ -46,7 +46,7 @@ def test_configuration_is_on_the_node_and_in_kubernetes(lab: Lab, node: LabNode)
 def test_it_serves_and_is_found_by_any_client(lab: Lab, node: LabNode) -> None:
     process = node.start_agent()
     assert node.agent_pid == process.pid
-    assert b"control.daemon.main" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    assert b"control.agent.main" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
     assert node.agent_get("/healthz") == (200, "ok\n")
     with pytest.raises(LabError, match="terwayd runs already"):
         node.start_agent()

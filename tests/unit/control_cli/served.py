@@ -15,8 +15,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from control.cli import main as cli
-from control.daemon.http_api import HttpApi, Query, Stream
 from control.model.errors import RequestError
+from control.process.http_api import HttpApi, Query, Stream
 
 
 class Lines:

@@ -7,9 +7,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 
-from datapath import layout
 from datapath.endpoint import Endpoint, EniLink
-from datapath.plan import Place, plan, proofs, upstream_rule
+from datapath.modes.policy_route import layout
+from datapath.modes.policy_route.plan import Place, plan, proofs, upstream_rule
+from datapath.pod import names
 
 ENI = EniLink("00:16:3e:00:00:11", IPv4Address("10.0.0.253"), IPv6Address("2001:db8::fffd"))
 DUAL = Endpoint(
@@ -107,16 +108,16 @@ def test_upstream_rule() -> None:
 
 
 def test_macs_are_local_unicast_and_told_apart() -> None:
-    macs = [layout.host_mac("c1", "eth0"), layout.pod_mac("c1", "eth0"), layout.host_mac("c2", "eth0")]
-    macs += [layout.host_mac("c1", "net1")]
+    macs = [names.host_mac("c1", "eth0"), names.pod_mac("c1", "eth0"), names.host_mac("c2", "eth0")]
+    macs += [names.host_mac("c1", "net1")]
     assert len(set(macs)) == len(macs)
-    assert layout.host_mac("c1", "eth0") == macs[0]
+    assert names.host_mac("c1", "eth0") == macs[0]
     for mac in macs:
         assert int(mac[:2], 16) & 3 == 2, mac
 
 
 def test_names_and_tables() -> None:
-    assert len(layout.doomed_name(2**31 - 1)) <= 15
+    assert len(names.doomed_name(2**31 - 1)) <= 15
     assert layout.eni_table(3) == 1003
     taken = {100, 253, 254, 255, *range(1000, 70000)}
     assert layout.TABLE_PODS not in taken

@@ -8,29 +8,30 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from socket import AF_INET
 
-from datapath import layout
 from datapath.endpoint import Carrier, Endpoint, EniLink
+from datapath.modes.policy_route import layout
+from datapath.modes.policy_route.node import EniState, PreparedEni
+from datapath.modes.policy_route.observed import Observed, carriers, is_pod_rule, owns, paired
+from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS, no_pod_rule
+from datapath.modes.policy_route.repair import Step, back_in_place, eni_steps, node_steps, steps
 from datapath.netlink import wire
 from datapath.netlink.link import Devconf, Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Kind
-from datapath.node import EniState, PreparedEni
-from datapath.observed import Observed, carriers, is_pod_rule, owns, paired
-from datapath.plan import HOST_LINK_SETTINGS, no_pod_rule
-from datapath.repair import Step, back_in_place, eni_steps, node_steps, steps
+from datapath.pod import names
 
 MAC = "00:16:3e:00:00:11"
 ENI = EniLink(MAC, IPv4Address("10.0.0.253"))
 POD = Endpoint(host_link="cali0", ifname="eth0", container_id="c1", eni=ENI, ipv4=IPv4Address("10.0.0.5"))
 SINGLE = ip_network("10.0.0.5/32")
 LINK = Link(
-    7, "cali0", layout.host_mac("c1", "eth0"), 1500, True, True, "veth", "c1", 0, 2, lower_elsewhere=True
+    7, "cali0", names.host_mac("c1", "eth0"), 1500, True, True, "veth", "c1", 0, 2, lower_elsewhere=True
 )
 ROUTE = Route(SINGLE, 7, layout.TABLE_PODS)
 RULE = Rule(AF_INET, 2048, 1003, source=SINGLE)
-NEIGHBOUR = Neighbour(IPv4Address("10.0.0.5"), layout.pod_mac("c1", "eth0"), 7)
+NEIGHBOUR = Neighbour(IPv4Address("10.0.0.5"), names.pod_mac("c1", "eth0"), 7)
 GOOD = Observed((LINK,), (), (ROUTE,), (), (RULE,), (NEIGHBOUR,))
 ENIS = {MAC: 3}
 
@@ -103,8 +104,8 @@ def test_carriers() -> None:
 
 
 def test_link_left_aside_comes_back() -> None:
-    aside = replace(GOOD, links=(replace(LINK, name=layout.aside_name(7)),))
-    assert words(list(back_in_place(aside, [POD]))) == [("link cali0", f"named {layout.aside_name(7)}")]
+    aside = replace(GOOD, links=(replace(LINK, name=names.aside_name(7)),))
+    assert words(list(back_in_place(aside, [POD]))) == [("link cali0", f"named {names.aside_name(7)}")]
     taken = replace(GOOD, links=(*aside.links, replace(LINK, index=8, alias="c2")))
     assert list(back_in_place(taken, [POD])) == []
 
@@ -179,7 +180,7 @@ def test_owning() -> None:
     assert owns(POD, replace(LINK, alias=""))
     assert owns(POD, replace(LINK, alias="somebody's")), "its MAC tells"
     assert owns(POD, replace(LINK, mac="ca:fe:00:00:00:01")), "its alias tells"
-    assert not owns(POD, replace(LINK, alias="c2", mac=layout.host_mac("c2", "eth0")))
+    assert not owns(POD, replace(LINK, alias="c2", mac=names.host_mac("c2", "eth0")))
     assert not owns(POD, replace(LINK, alias="", mac="ca:fe:00:00:00:01"))
 
 

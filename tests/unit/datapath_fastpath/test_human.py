@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datapath.acceleration.human import Json, Reader
+from datapath.acceleration.layout import names_of
+from datapath.acceleration.rows import address_bytes, prefix_bytes
 from datapath.ebpf import objects
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import Object
-from datapath.fastpath.human import Json, Reader
-from datapath.fastpath.layout import names_of
-from datapath.fastpath.rows import address_bytes, prefix_bytes
 
 NAMES = names_of(objects.path("pod_egress"))
 

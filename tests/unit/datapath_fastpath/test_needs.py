@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from datapath.acceleration.layout import PROGRAMS
+from datapath.acceleration.needs import HELPERS, OPTIONAL, lacking
 from datapath.ebpf import objects
-from datapath.fastpath.layout import PROGRAMS
-from datapath.fastpath.needs import HELPERS, OPTIONAL, lacking
 
 pytest.importorskip("datapath.ebpf._libbpf")
 

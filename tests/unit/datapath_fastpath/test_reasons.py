@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from datapath.acceleration import reasons
+from datapath.acceleration.layout import names_of
+from datapath.acceleration.reasons import Meaning, ReasonClass, ReasonText
 from datapath.ebpf import objects
-from datapath.fastpath import reasons
-from datapath.fastpath.layout import names_of
-from datapath.fastpath.reasons import Meaning, ReasonClass, ReasonText
 
 HEADER = """
 enum hook {

@@ -9,10 +9,10 @@ from ipaddress import ip_address
 
 import pytest
 
+from datapath.acceleration.rows import Pod
+from datapath.acceleration.trace import TraceEvent
+from datapath.acceleration.trace_readers import PENDING_MAX, TraceReader, TraceReaders
 from datapath.errors import KernelError
-from datapath.fastpath.rows import Pod
-from datapath.fastpath.trace import TraceEvent
-from datapath.fastpath.trace_readers import PENDING_MAX, TraceReader, TraceReaders
 from datapath.netlink.wire import Address
 
 ONE, TWO, SIX = ip_address("10.0.0.1"), ip_address("10.0.0.2"), ip_address("2001:db8::1")

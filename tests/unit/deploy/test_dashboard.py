@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from control.daemon import fastpath_metrics
-from control.daemon.metrics import Metrics
+from control.agent.introspection import fastpath_metrics
+from control.agent.introspection.metrics import Metrics
 from control.ipam.stock import PoolStats
 from deploy.render import HERE
 

@@ -40,8 +40,8 @@ def test_the_product_is_there_and_nothing_else(product: Path) -> None:
 
 def test_the_agent_starts_from_it_alone(product: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(product)!r}); import control.daemon.main, control.cli.main; "
-        "import control.daemon.main as m, datapath.ebpf.objects as o; "
+        f"import sys; sys.path.insert(0, {str(product)!r}); import control.agent.main, control.cli.main; "
+        "import control.agent.main as m, datapath.ebpf.objects as o; "
         "print(m.__cached__, o.path('pod_egress'), any(n.startswith('lab') for n in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-Ic", code], cwd="/", capture_output=True, text=True, check=True)
@@ -52,8 +52,8 @@ def test_the_agent_starts_from_it_alone(product: Path) -> None:
 
 
 def test_byte_code_names_the_place_in_the_image(product: Path) -> None:
-    compiled = next((product / "control/daemon/__pycache__").glob("main.*.pyc")).read_bytes()
-    assert b"/opt/terway/control/daemon/main.py" in compiled
+    compiled = next((product / "control/agent/__pycache__").glob("main.*.pyc")).read_bytes()
+    assert b"/opt/terway/control/agent/main.py" in compiled
     assert str(product).encode() not in compiled
 
 

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from datapath.acceleration.attach import BLOCKS
+from datapath.acceleration.layout import MAPS, PROGRAMS, names_of
 from datapath.ebpf import objects
 from datapath.ebpf.libbpf import MapShape, Object
-from datapath.fastpath.attach import BLOCKS
-from datapath.fastpath.layout import MAPS, PROGRAMS, names_of
 from docs import generate, tables
 
 PAGE = generate.PAGE.read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datapath.guard.ruleset import MEANINGS
+from datapath.enforcement.guard.ruleset import MEANINGS
 
 _PAGE = Path(__file__).resolve().parents[3] / "docs" / "datapath.md"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from control.agent.allocation.blocks import FIRST, MOST
 from control.aliyun.errors import Refusal, cause_of
-from control.daemon.blocks import FIRST, MOST
 from control.model.errors import TEMPORARY, Cause
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"

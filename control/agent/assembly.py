@@ -1,0 +1,188 @@
+"""The use cases of one node over its ports: who is handed what. No decision is taken here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.operations import CloudWork, WorkSettings
+from control.agent.allocation.orphans import Orphans
+from control.agent.allocation.pool import Pool, PoolSettings
+from control.agent.allocation.vswitches import VSwitches
+from control.agent.cni.attach import Attachments
+from control.agent.cni.service import CniService
+from control.agent.dataplane.holds import Holds
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel
+from control.agent.dataplane.shaping import Shaping
+from control.agent.introspection.metrics import Metrics
+from control.agent.node_config import NodeConfig
+from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.recovery import Recovery
+from control.agent.reconcile.upkeep import Upkeep
+from control.agent.state.faults import Faults
+from control.agent.state.journal import Journal
+from control.ipam.sizing import PoolSizes, ReclaimSettings
+from control.model.clock import Clock
+from control.model.cloud import Cloud, Metadata, NodeIdentity
+from control.model.errors import TerwayError
+from control.model.ids import SecurityGroupId, VSwitchId
+from control.model.pod import EventType, Kubernetes
+from control.process.timers import Timers
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside, and the clock."""
+
+    journal: Journal
+    cloud: Cloud
+    metadata: Metadata
+    kernel: NodeKernel
+    holds: Holds
+    kubernetes: Kubernetes
+    clock: Clock
+    timers: Timers
+    metrics: Metrics
+    shaping: Shaping
+    faults: Faults
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and how large: what the cloud said of this node."""
+
+    identity: NodeIdentity
+    sizes: PoolSizes
+    groups: tuple[SecurityGroupId, ...]
+    vswitches: tuple[VSwitchId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    pool: Pool
+    attachments: Attachments
+    service: CniService
+    recovery: Recovery
+    upkeep: Upkeep
+
+    async def close(self) -> None:
+        """No more calls to the cloud; who waits for an address is told."""
+        await self.recovery.close()
+        await self.pool.close()
+
+
+def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
+    conf, faults = config.eni, ports.faults
+    instance_id, dual = place.identity.instance_id, place.sizes.dual
+    endpoint_settings = EndpointSettings(mtu=config.mtu, extra_routes=conf.extra_routes)
+    work = CloudWork(
+        cloud=ports.cloud,
+        metadata=ports.metadata,
+        kernel=ports.kernel,
+        holds=ports.holds,
+        journal=ports.journal,
+        faults=faults,
+        settings=WorkSettings(instance_id, config.mtu, dual, config.tags, conf.resource_group_id),
+        cluster=ClusterId(ports.journal, ports.kubernetes, told=config.settings.cluster_id),
+    )
+    orphans = Orphans(journal=ports.journal, work=work)
+    pool = _pool(config, ports, place, work)
+    attachments = Attachments(
+        journal=ports.journal,
+        pool=pool,
+        kernel=ports.kernel,
+        holds=ports.holds,
+        kubernetes=ports.kubernetes,
+        faults=faults,
+        settings=endpoint_settings,
+        dual=dual,
+        annotate=conf.enable_patch_pod_ips,
+        shaping=ports.shaping,
+    )
+    reconciler = Reconciler(
+        journal=ports.journal,
+        cloud=ports.cloud,
+        metadata=ports.metadata,
+        kernel=ports.kernel,
+        holds=ports.holds,
+        kubernetes=ports.kubernetes,
+        work=work,
+        instance_id=instance_id,
+        tags=config.tags,
+        mtu=config.mtu,
+        dual=dual,
+    )
+    recovery = Recovery(
+        journal=ports.journal,
+        attachments=attachments,
+        kernel=ports.kernel,
+        holds=ports.holds,
+        reconciler=reconciler,
+        pool=pool,
+        orphans=orphans,
+        settings=endpoint_settings,
+    )
+    recovery.on_repair = ports.metrics.repaired
+    upkeep = Upkeep(
+        journal=ports.journal,
+        pool=pool,
+        attachments=attachments,
+        kernel=ports.kernel,
+        kubernetes=ports.kubernetes,
+        reconciler=reconciler,
+        recovery=recovery,
+        orphans=orphans,
+        timers=ports.timers,
+        sync_period=conf.pool.sync_period,
+    )
+    service = CniService(
+        attachments=attachments,
+        journal=ports.journal,
+        kernel=ports.kernel,
+        holds=ports.holds,
+        mtu=config.mtu,
+    )
+    service.observe = ports.metrics.request
+    return Assembly(pool, attachments, service, recovery, upkeep)
+
+
+def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Pool:
+    vswitches = VSwitches(
+        ports.cloud,
+        ports.clock,
+        place.vswitches,
+        zone=place.identity.zone,
+        policy=config.eni.vswitch_policy,
+    )
+    pool = Pool(
+        journal=ports.journal,
+        work=work,
+        cloud=ports.cloud,
+        vswitches=vswitches,
+        settings=PoolSettings(
+            place.sizes,
+            place.groups,
+            config.eni.eni_policy,
+            reclaim_settings(config),
+            place.identity.instance_type,
+            config.eni.pool.max_eni,
+        ),
+    )
+
+    def failed(error: TerwayError) -> None:
+        ports.metrics.allocation(ok=False)
+        told = f"{error.cause}: {error}"
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
+
+    pool.on_failure = failed
+    pool.on_success = partial(ports.metrics.allocation, ok=True)
+    return pool
+
+
+def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:
+    """None: idle addresses stay, which is what a duration or a batch of nothing asks for."""
+    pool = config.eni.pool
+    if pool.reclaim_after is None or not pool.reclaim_batch_size:
+        return None
+    return ReclaimSettings(pool.reclaim_after, pool.reclaim_interval, pool.reclaim_batch_size)

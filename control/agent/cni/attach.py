@@ -1,0 +1,370 @@
+"""ADD, DEL and CHECK of one interface of one pod: the use cases, without a word of CNI's wire format.
+
+ADD: pod lookup -> address (now, or after a cloud call) with the intent in the ledger -> kernel objects,
+verified -> ledger commits -> answer. Any failure unwinds to nothing; a cancelled ADD (the runtime hung up)
+does too. DEL needs neither the namespace nor the pod nor a disk (``detach``): it is keyed on what the runtime
+calls the sandbox, so the late DEL of an old sandbox finds nothing of the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from control.agent.allocation.pool import Pool
+from control.agent.cni.detach import Detachments
+from control.agent.dataplane.holds import Holds
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.agent.dataplane.shaping import Shaping
+from control.agent.dataplane.shaping import told as shaping_told
+from control.agent.state.faults import FaultPoint, Faults
+from control.agent.state.journal import Journal
+from control.ipam import transitions
+from control.ipam.choose import Choice, Wants
+from control.model.errors import (
+    AddressInUse,
+    Cause,
+    KernelError,
+    PoolExhausted,
+    RequestError,
+    TerwayError,
+)
+from control.model.ids import Address, AttachmentKey, PodKey
+from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
+from datapath.endpoint import Applied, Carrier, Difference
+from datapath.pod.names import host_link_name
+
+log = logging.getLogger(__name__)
+
+ADDRESS_TRIES = 3
+"""Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
+
+_UNSHAPED = Shaping()
+POD_IPS = "k8s.aliyun.com/pod-ips"
+"""Annotation with the pod's addresses, comma separated, IPv4 first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    key: AttachmentKey
+    pod: PodKey
+    uid: str
+    """What the runtime says the pod's uid is; "" if it does not say."""
+    netns_path: str
+    netns: int
+    """Open file descriptor of the namespace; the caller closes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    record: AttachmentRecord
+    eni: EniRecord
+    applied: Applied
+
+
+def _called_off() -> bool:
+    """The task that runs this has been cancelled itself."""
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+def _host_prefix(address: Address) -> str:
+    return f"{address}/{address.max_prefixlen}"
+
+
+class Attachments:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        pool: Pool,
+        kernel: NodeKernel,
+        holds: Holds,
+        kubernetes: Kubernetes,
+        faults: Faults,
+        settings: EndpointSettings,
+        dual: bool = False,
+        annotate: bool = False,
+        shaping: Shaping = _UNSHAPED,
+    ) -> None:
+        self._journal = journal
+        self._pool = pool
+        self._kernel = kernel
+        self._holds = holds
+        self._kubernetes = kubernetes
+        self._faults = faults
+        self._settings = settings
+        self._dual = dual
+        self._annotate = annotate
+        self._shaping = shaping
+        self._detachments = Detachments(
+            journal=journal, kernel=kernel, holds=holds, faults=faults, settings=settings
+        )
+        self._adding: dict[AttachmentKey, asyncio.Task[Attached]] = {}
+        self._pods_busy: set[PodKey] = set()
+
+    @property
+    def pending(self) -> int:
+        return len(self._pods_busy)
+
+    async def add(self, request: AddRequest) -> Attached:
+        """Raises a TerwayError; then nothing of the request is left in ledger, kernel or memory."""
+        if request.pod in self._pods_busy:
+            raise RequestError(
+                f"Pod {request.pod} request is processing",
+                cause=Cause.BUSY,
+                remedy="the runtime tries again when the first request has ended",
+            )
+        self._pods_busy.add(request.pod)
+        task = asyncio.ensure_future(self._add(request))
+        self._adding[request.key] = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if task.cancelled() and not _called_off():
+                raise RequestError(
+                    f"the ADD of pod {request.pod} was called off by a DEL of its sandbox {request.key}",
+                    cause=Cause.BUSY,
+                    remedy="nothing to do: the runtime has given the sandbox up",
+                ) from None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        finally:
+            self._adding.pop(request.key, None)
+            self._pods_busy.discard(request.pod)
+
+    async def _add(self, request: AddRequest) -> Attached:
+        pod = await self._kubernetes.pod(request.pod, request.uid or None)
+        try:
+            attached = await self._attach(request, pod)
+        except TerwayError as exc:
+            told = f"{exc.cause}: {exc}"
+            self._kubernetes.event(pod, EventType.WARNING, "AllocIPFailed", told, topic=exc.cause)
+            raise
+        self._announce(pod, attached.record)
+        return attached
+
+    async def _attach(self, request: AddRequest, pod: Pod) -> Attached:
+        self.pay()
+        known = self._journal.book.attachments.get(request.key)
+        owed = request.key in self._journal.owed
+        if known is not None and known.state is AttachmentState.READY and not owed:
+            return self._apply(request, known, pod)
+        if known is not None:
+            self.finish(known)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._attach_new(request, pod)
+            except AddressInUse as exc:
+                if tries == ADDRESS_TRIES:
+                    raise
+                log.warning("pod %s gets another address: %s", request.pod, exc)
+                self._holds.look()
+
+    async def _attach_new(self, request: AddRequest, pod: Pod) -> Attached:
+        """Reserve, set up, commit. A sandbox that runs without a record keeps all it has.
+
+        Its record says so from the start: the next start takes half-done ADDs to their end.
+        """
+        wants = Wants(uid=pod.uid, ipv6=self._dual)
+        running = self._holds.running(request.key)
+        reserved: list[AttachmentRecord] = []
+        cool: set[Address] = set()
+
+        def take(choice: Choice) -> None:
+            cool.update(self._warm(choice))
+            state = AttachmentState.ADDING if running is None else AttachmentState.READY
+            reserved.append(self._reserve(request, pod, choice, state))
+
+        try:
+            keeps = (
+                self._takes_over(pod, request.key.ifname) if running is None else self._as_it_runs(running)
+            )
+            if keeps is not None:
+                take(keeps)
+            else:
+                await self._pool.acquire(wants, take)
+            self._faults.reach(FaultPoint.ADD_RESERVED)
+            attached = self._apply(request, reserved[0], pod)
+            self._faults.reach(FaultPoint.ADD_APPLIED)
+            self._commit(reserved[0])
+        except BaseException:  # a cancellation too, also in the moment between reservation and wake-up
+            if reserved:
+                self._unwind(request, reserved[0], cool, made=running is None)
+            raise
+        self._faults.reach(FaultPoint.ADD_COMMITTED)
+        if running is not None:
+            self._holds.look()
+        return attached
+
+    def _commit(self, record: AttachmentRecord) -> None:
+        """The sandbox is served; now, and not before, older ones of the pod end."""
+        book = self._journal.book
+        older = [
+            a for a in book.of_pod(record.pod) if a.key.ifname == record.key.ifname and a.key != record.key
+        ]
+        for old in older:
+            self._teardown(old, None)
+        self._journal.record(transitions.commit(book, record, self._journal.now(), replaces=older))
+
+    def _as_it_runs(self, running: Carrier) -> Choice:
+        """The addresses of a sandbox that the ledger has lost. PoolExhausted while they are not known."""
+        book = self._journal.book
+        records = [r for a in running.addresses if (r := book.addresses.get(a)) is not None]
+        enis = {r.eni_id for r in records}
+        ipv4 = [a for a in running.addresses if isinstance(a, IPv4Address)]
+        ipv6 = [a for a in running.addresses if isinstance(a, IPv6Address)]
+        free = all(r.state is AddressState.FREE for r in records)
+        known = free and len(records) == len(running.addresses) > 0 and len(enis) == 1
+        if not known or len(ipv4) > 1 or len(ipv6) > 1:
+            told = (
+                ", ".join(sorted(map(str, running.addresses))) or "addresses that nothing on the node tells"
+            )
+            raise PoolExhausted(
+                f"sandbox {running.container_id[:13]} runs by link {running.link} with {told}, "
+                "which the ledger does not have on one ENI",
+                cause=Cause.BUSY,
+                remedy="it runs on; the ADD succeeds once cloud and metadata have shown its ENI's addresses",
+            )
+        return Choice(enis.pop(), ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
+
+    def _takes_over(self, pod: Pod, ifname: str) -> Choice | None:
+        """The address of this interface in this very pod's previous sandbox, if that is not deleted yet.
+
+        One that the cloud has lost is of no use to a new sandbox: it gets another.
+        """
+        book = self._journal.book
+        for old in book.of_pod(pod.key):
+            same = old.uid == pod.uid and old.key.ifname == ifname
+            same = same and old.state in (AttachmentState.READY, AttachmentState.LOST)
+            records = [book.addresses.get(a) for a in old.addresses()]
+            sound = all(r is not None and r.state is AddressState.ASSIGNED for r in records)
+            if same and sound and old.eni_id in book.enis and (old.ipv6 is not None) == self._dual:
+                return Choice(old.eni_id, old.ipv4, old.ipv6)
+        return None
+
+    def _reserve(
+        self, request: AddRequest, pod: Pod, choice: Choice, state: AttachmentState
+    ) -> AttachmentRecord:
+        record = AttachmentRecord(
+            key=request.key,
+            pod=request.pod,
+            uid=pod.uid,
+            netns=request.netns_path,
+            host_link=self._host_link(request),
+            eni_id=choice.eni_id,
+            ipv4=choice.ipv4,
+            ipv6=choice.ipv6,
+            state=state,
+            since=self._journal.now(),
+        )
+        self._journal.record(transitions.reserve(self._journal.book, record))
+        return record
+
+    def _host_link(self, request: AddRequest) -> str:
+        """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
+        pod, ifname = request.pod, request.key.ifname
+        name = host_link_name(pod.namespace, pod.name, ifname)
+        for other in self._journal.book.attachments.values():
+            if other.host_link == name and (other.pod, other.key.ifname) != (pod, ifname):
+                return host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
+        return name
+
+    def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
+        eni = self._journal.book.enis[record.eni_id]
+        found = self._shaping.limits(pod)
+        fast = may_be_fast(pod) and not found.any
+        endpoint = endpoint_of(record, eni, self._settings, fast=fast, hooked=not found.egress)
+        applied = self._kernel.setup(endpoint, request.netns)
+        return Attached(record, eni, applied)
+
+    def _warm(self, choice: Choice) -> list[Address]:
+        """Addresses that the pod's previous sandbox has, or had a moment ago: not everybody's yet."""
+        book, now = self._journal.book, self._journal.now()
+        records = [book.addresses[a] for a in choice.addresses()]
+        return [r.address for r in records if r.owner is not None or book.usable_at(r) > now]
+
+    def _unwind(
+        self, request: AddRequest, record: AttachmentRecord, cool: Collection[Address], *, made: bool
+    ) -> None:
+        """``setup`` left nothing; this covers what it could not, e.g. a cancelled call.
+
+        ``made``: the link is the ADD's own. One that ran before it stays.
+        If even this fails the intent stays, and ``Upkeep.collect`` or the pod's DEL takes it to its end.
+        """
+        try:
+            if made:
+                self._teardown(record, request.netns)
+            now = self._journal.now()
+            self._journal.record(transitions.unreserve(self._journal.book, record, now, cool=cool))
+        except TerwayError as exc:
+            log.error("the failed ADD of %s (%s) could not be unwound yet: %s", record.pod, record.key, exc)
+        self._pool.kick()
+
+    def _announce(self, pod: Pod, record: AttachmentRecord) -> None:
+        addresses = [str(a) for a in record.addresses()]
+        took = self._journal.now() - record.since
+        self._kubernetes.event(
+            pod,
+            EventType.NORMAL,
+            "AllocIPSucceed",
+            f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
+        )
+        found = self._shaping.limits(pod)
+        if told := shaping_told(found):
+            kind = EventType.NORMAL if found.any else EventType.WARNING
+            self._kubernetes.event(pod, kind, "Bandwidth", told)
+        if self._annotate:
+            self._kubernetes.annotate(pod, {POD_IPS: ",".join(addresses)})
+
+    async def delete(self, key: AttachmentKey, netns: int | None) -> None:
+        """Succeeds for the unknown, twice, and without a namespace. An ADD still under way is called off."""
+        adding = self._adding.get(key)
+        if adding is not None:
+            adding.cancel()
+            await asyncio.gather(adding, return_exceptions=True)
+        self._detachments.delete(key, netns)
+        self.pay()
+        self._pool.kick()
+
+    def pay(self) -> None:
+        """Remove the rows of DELs that came while the ledger could not be written, if it can be now."""
+        if self._journal.owed and self._detachments.pay():
+            self._pool.kick()
+
+    def is_under_way(self, key: AttachmentKey) -> bool:
+        """An ADD of it is being worked on."""
+        return key in self._adding
+
+    def finish(self, record: AttachmentRecord) -> None:
+        """Take an unfinished or superseded attachment to its end."""
+        self._teardown(record, None)
+        self._detachments.forget(record)
+
+    def end(self, record: AttachmentRecord) -> None:
+        """As a DEL of it: the network goes now, its row when the ledger can be written."""
+        self._detachments.end(record)
+
+    def _teardown(self, record: AttachmentRecord, netns: int | None) -> None:
+        self._detachments.teardown(record, netns)
+
+    def check(self, key: AttachmentKey, netns: int | None) -> tuple[Difference, ...]:
+        """What of it is not as ADD left it. Raises RequestError if there is no such attachment."""
+        record = self._journal.book.attachments.get(key)
+        if record is None or record.state is not AttachmentState.READY or key in self._journal.owed:
+            raise RequestError(
+                f"no attachment {key} on this node",
+                cause=Cause.POD_UNKNOWN,
+                remedy="the runtime should make the sandbox anew",
+            )
+        eni = self._journal.book.enis.get(record.eni_id)
+        if eni is None:
+            raise KernelError(f"the ENI {record.eni_id} of {record.pod} is gone")
+        return self._kernel.check(endpoint_of(record, eni, self._settings), netns)

@@ -1,0 +1,206 @@
+"""What the kernel shows in use, whatever the ledger says: the witness that no address is taken from a pod by.
+
+The absence of a record is no proof that something is free. A ledger can be lost with its directory, be as old
+as its last checkpoint, or be a copy of another day; the pods run on. So whoever hands out an address, gives
+one back or detaches an ENI asks here, and this asks the kernel: which links live, and which addresses do
+routes, neighbours and the fast path lead to them.
+
+What is held ends with its link: by the pod's DEL or the runtime's GC, by an ADD that makes the pod's sandbox
+anew, or with the pod's namespace. No time and no silence of anybody ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+
+from control.agent.dataplane.ports import NodeKernel
+from control.agent.state.journal import Journal
+from control.ipam import transitions
+from control.model.errors import LedgerError
+from control.model.ids import Address, AttachmentKey, EniId
+from control.model.pod import EventType, Kubernetes
+from control.model.records import AddressState, AttachmentRecord, AttachmentState
+from datapath.endpoint import Carrier
+from datapath.pod.names import host_link_name
+
+log = logging.getLogger(__name__)
+
+TOLD_AT_MOST = 5
+"""Links named in an event; ``terway-cli mapping`` shows all."""
+
+
+class Holds:
+    """``look`` asks the kernel; ``unrecorded`` and ``Book.held`` are what it said last."""
+
+    def __init__(self, *, journal: Journal, kernel: NodeKernel, kubernetes: Kubernetes) -> None:
+        self._journal = journal
+        self._kernel = kernel
+        self._kubernetes = kubernetes
+        self._told: frozenset[str] = frozenset()
+        self._warm: frozenset[Address] = frozenset()
+        self.unrecorded: tuple[Carrier, ...] = ()
+        """Live links that the ledger does not know, or knows with other addresses."""
+        self.cut_off: tuple[AttachmentRecord, ...] = ()
+        """Pods of the ledger whose link is gone, at two looks of ``miss`` in a row."""
+        self._missed: frozenset[AttachmentKey] = frozenset()
+
+    def look(self) -> tuple[Carrier, ...]:
+        """All live links of pods. What runs without a record is held from now on."""
+        carriers = self._kernel.carriers()
+        unknown = {c: c.addresses - self._recorded(c) for c in carriers if not self._is_recorded(c)}
+        self.unrecorded = tuple(unknown)
+        book = self._journal.book
+        held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
+        self._cool(book.held - held)
+        book.hold(held | self._warm)
+        self._tell()
+        return carriers
+
+    def _cool(self, let_go: Collection[Address]) -> None:
+        """What a pod has just let go of cools, and stays held as long as that cannot be written."""
+        book = self._journal.book
+        free = [r for a in let_go if (r := book.addresses.get(a)) and r.state is AddressState.FREE]
+        self._warm = frozenset(r.address for r in free)
+        try:
+            if free:
+                self._journal.record(transitions.cool(free, self._journal.now()))
+            self._warm = frozenset()
+        except LedgerError as exc:
+            log.warning("addresses of pods that are gone stay held: %s", exc)
+
+    def _is_recorded(self, carrier: Carrier) -> bool:
+        recorded = self._recorded(carrier)
+        return bool(recorded) and carrier.addresses <= recorded
+
+    def _recorded(self, carrier: Carrier) -> frozenset[Address]:
+        """By the sandbox that the link names; upstream's links name none, and go by their own name."""
+        return frozenset(
+            address
+            for record in self._journal.book.attachments.values()
+            if carrier.container_id == record.key.container_id
+            or (not carrier.container_id and carrier.link == record.host_link)
+            for address in record.addresses()
+        )
+
+    def miss(self, carriers: Collection[Carrier]) -> None:
+        """Tell of recorded pods that no link leads to: nobody but a new sandbox gives them one again.
+
+        At the second look, as a link goes with its namespace a moment before the runtime says DEL.
+        """
+        there = {c.link for c in carriers}
+        gone = {
+            record.key: record
+            for record in self._journal.book.attachments.values()
+            if record.state is AttachmentState.READY
+            and record.key not in self._journal.owed
+            and record.host_link not in there
+        }
+        told = {record.key for record in self.cut_off}
+        self.cut_off = tuple(record for key, record in gone.items() if key in self._missed)
+        self._missed = frozenset(gone)
+        pods = self._kubernetes.pods()
+        for record in self.cut_off:
+            if record.key not in told:
+                log.warning("%s: %s", record.pod, without_link(record))
+                pod = pods.get(record.pod)
+                self._kubernetes.event(pod, EventType.WARNING, "LinkGone", without_link(record))
+
+    # For whoever gives something back.
+
+    def in_use(self, addresses: Collection[Address]) -> frozenset[Address]:
+        """Those of ``addresses`` that a live link carries at this moment."""
+        return frozenset(addresses) & _all(self.look())
+
+    def eni_in_use(self, eni_id: EniId, shown: Collection[Address]) -> bool:
+        """A live link leans on the ENI. ``shown``: its addresses as the cloud has them."""
+        carriers = self.look()
+        book = self._journal.book
+        record = book.enis.get(eni_id)
+        on_it = {r.address for r in book.of_eni(eni_id)} | set(shown)
+        leaning = record is not None and any(record.mac in c.enis for c in carriers)
+        return leaning or bool(on_it & _all(carriers))
+
+    # For ADD, DEL and GC of sandboxes without a record.
+
+    def running(self, key: AttachmentKey) -> Carrier | None:
+        """The unrecorded link of this very sandbox, as of the last look."""
+        return next((c for c in self.unrecorded if c.is_of(key.container_id, key.ifname)), None)
+
+    def take_down(self, key: AttachmentKey) -> None:
+        """The DEL of a sandbox that the ledger does not know: its link goes, its addresses cool."""
+        self.look()
+        carrier = self.running(key)
+        if carrier is not None:
+            log.warning("%s of sandbox %s is not in the ledger: taken down", carrier.link, key)
+            self._end(carrier)
+
+    def collect(self, listed: Collection[AttachmentKey]) -> None:
+        """End links that neither the runtime lists nor Kubernetes has a pod for: two witnesses.
+
+        ``listed`` are the attachments that the runtime calls valid. A link without an alias was not made for
+        any sandbox that a runtime could list, so it stays.
+        """
+        if not self._kubernetes.synced():
+            return
+        self.look()
+        sandboxes = {key.container_id for key in listed}
+        alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
+        for carrier in self.unrecorded:
+            if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
+                log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)
+                self._end(carrier)
+
+    def _names_of_pods(self, ifnames: Iterable[str]) -> Iterable[str]:
+        """What the links of this node's pods are called: nothing else of a link says whose it is."""
+        for pod in self._kubernetes.pods().values():
+            if not pod.sandbox_exited:
+                for ifname in ifnames:
+                    yield host_link_name(pod.key.namespace, pod.key.name, ifname)
+                    # Upstream's name, and that of earlier releases, for what is not eth0.
+                    yield host_link_name(pod.key.namespace, f"{pod.key.name}{ifname}", "eth0")
+
+    def _end(self, carrier: Carrier) -> None:
+        self._kernel.take_down(carrier.link, carrier.container_id)
+        self.look()
+
+    # What is said.
+
+    def _tell(self) -> None:
+        """Once per change; ``terway-cli mapping`` goes on showing it."""
+        links = frozenset(c.link for c in self.unrecorded)
+        if links == self._told:
+            return
+        self._told = links
+        text = describe(self.unrecorded) if links else "every running pod is in the ledger again"
+        kind = EventType.WARNING if links else EventType.NORMAL
+        log.log(logging.WARNING if links else logging.INFO, "%s", text)
+        self._kubernetes.event(
+            None, kind, "PodsNotInLedger" if links else "PodsInLedger", text, topic="ledger"
+        )
+
+
+def describe(unrecorded: Collection[Carrier]) -> str:
+    """For an operator: what runs without a record, what that means, and what ends it."""
+    named = [
+        f"{c.link} ({', '.join(sorted(map(str, c.addresses))) or 'address unknown'})"
+        for c in sorted(unrecorded, key=lambda c: c.link)[:TOLD_AT_MOST]
+    ]
+    if len(unrecorded) > TOLD_AT_MOST:
+        named.append(f"{len(unrecorded) - TOLD_AT_MOST} more")
+    return (
+        f"the ledger does not know {len(unrecorded)} running pods, by their links: {', '.join(named)}; they "
+        "keep their network, and their addresses and ENIs are neither handed out nor given back. Deleting "
+        "such a pod ends it; a link whose pod is gone for good is removed with `ip link delete NAME`"
+    )
+
+
+def without_link(record: AttachmentRecord) -> str:
+    return (
+        f"link {record.host_link} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
+        "pod has no network until its sandbox is made anew; delete the pod"
+    )
+
+
+def _all(carriers: Iterable[Carrier]) -> frozenset[Address]:
+    return frozenset(address for carrier in carriers for address in carrier.addresses)

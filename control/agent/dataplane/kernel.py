@@ -1,0 +1,166 @@
+"""The kernel port over ``datapath``: host addresses, waiting for devices, and errors in the brain's terms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from control.model.errors import AddressInUse, Cause, KernelError, RequestError
+from control.model.ids import Address, Mac
+from datapath import errors as kernel_errors
+from datapath.acceleration.shortcut import Shortcut
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
+from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.netlink import address, link
+from datapath.netlink.link import Link
+from datapath.netlink.monitor import LinkMonitor
+from datapath.netlink.socket import Socket
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _in_our_terms() -> Iterator[None]:
+    try:
+        yield
+    except kernel_errors.NameTaken as exc:
+        raise RequestError(
+            str(exc),
+            cause=Cause.REQUEST,
+            remedy="the runtime must give a name that is free in the pod's namespace",
+        ) from exc
+    except kernel_errors.AddressTaken as exc:
+        raise AddressInUse(str(exc)) from exc
+    except kernel_errors.KernelError as exc:
+        raise KernelError(str(exc)) from exc
+
+
+class PolicyRouteKernel:
+    """Implements ``control.agent.dataplane.ports.NodeKernel`` in the calling process's network namespace."""
+
+    def __init__(self, shortcut: Shortcut) -> None:
+        with _in_our_terms():
+            self._mode = PolicyRoute(shortcut=shortcut)
+            self._socket = Socket()
+        self._host: tuple[Address, ...] = ()
+        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
+
+    def has_ipv6(self) -> bool:
+        """Whether the kernel knows IPv6 at all."""
+        return self._mode.has_ipv6()
+
+    def unguarded(self) -> str:
+        """Why nf_tables checks nothing of what pods send; "" if it does."""
+        return self._mode.guard.lacking
+
+    def guard_counts(self) -> dict[str, tuple[int, str]]:
+        """Packets by reason, with the reason's meaning; empty while nf_tables checks nothing."""
+        with _in_our_terms():
+            return {one.reason.value: (one.packets, one.meaning) for one in self._mode.guard.drops()}
+
+    def watch_settings(self, restored: Callable[[Difference], None]) -> None:
+        """From now on put back at once what others set otherwise; ``restored`` hears of each."""
+        loop = asyncio.get_running_loop()
+
+        def changed() -> None:
+            try:
+                for one in self._mode.restore_settings():
+                    restored(one)
+            except kernel_errors.KernelError as exc:
+                log.warning("settings that others have changed stay so until the next repair: %s", exc)
+
+        self._watched = loop, self._mode.settings_fileno()
+        loop.add_reader(self._mode.settings_fileno(), changed)
+
+    def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
+        """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
+        with _in_our_terms():
+            home = link.find_by_mac(self._socket, primary_mac)
+            if home is None:
+                raise KernelError(f"the node has no device with the primary ENI's MAC {primary_mac}")
+            self._host = self._addresses_of(home, dual=dual)
+            self._mode.prepare_node(self._host, home=home.index)
+        return self._host
+
+    def _addresses_of(self, home: Link, *, dual: bool) -> tuple[Address, ...]:
+        assigned = address.of_link(self._socket, home.index)
+        found = [a.address for a in assigned if not a.address.is_link_local]
+        if not any(a.version == 4 for a in found):
+            raise KernelError(f"the primary ENI {home.name} ({home.mac}) has no IPv4 address")
+        return tuple(a for a in found if dual or a.version == 4)
+
+    async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
+        """Woken by netlink; the event is only a hint to look. Nobody listens while nobody waits."""
+        loop = asyncio.get_running_loop()
+        with _in_our_terms(), closing(LinkMonitor()) as monitor:
+            changed = asyncio.Event()
+
+            def drain() -> None:
+                monitor.read()
+                changed.set()
+
+            loop.add_reader(monitor.fileno(), drain)
+            try:
+                async with asyncio.timeout(timeout):
+                    while monitor.find_by_mac(mac) is None:
+                        await changed.wait()
+                        changed.clear()
+                return True
+            except TimeoutError:
+                return False
+            finally:
+                loop.remove_reader(monitor.fileno())
+
+    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
+        with _in_our_terms():
+            return self._mode.setup(endpoint, netns)
+
+    def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
+        with _in_our_terms():
+            return self._mode.check(endpoint, netns)
+
+    def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
+        with _in_our_terms():
+            self._mode.teardown(endpoint, netns)
+
+    def close_to_pods(self, destinations: Sequence[Network]) -> None:
+        """Where pods may not send to; told before the first ENI is prepared."""
+        self._mode.closed = tuple(destinations)
+
+    def prepare_eni(self, eni: EniLink) -> None:
+        with _in_our_terms():
+            self._mode.prepare_eni(eni, self._host)
+
+    def forget_eni(self, mac: Mac) -> None:
+        with _in_our_terms():
+            self._mode.forget_eni(mac)
+
+    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+        with _in_our_terms():
+            return self._mode.repair(endpoints)
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        with _in_our_terms():
+            return self._mode.carriers()
+
+    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+        with _in_our_terms():
+            return self._mode.take_down(link, container_id)
+
+    def pod_links(self) -> dict[str, str]:
+        with _in_our_terms():
+            return {link.name: link.alias for link in self._mode.observe().links}
+
+    def device_of(self, mac: Mac) -> str:
+        """Name of the device with this MAC, "" if there is none."""
+        found = link.find_by_mac(self._socket, mac)
+        return found.name if found else ""
+
+    def close(self) -> None:
+        if self._watched is not None:
+            loop, descriptor = self._watched
+            loop.remove_reader(descriptor)
+        self._socket.close()
+        self._mode.close()

@@ -1,0 +1,125 @@
+"""The mode that was asked for and the one in force, with the reason for each difference. Pure.
+
+A fallback is never silent: the reasons go to the log, to a node event and to ``terway-cli mode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cni.plugin import IpStack, VirtualType
+from control.agent.assembly import Place
+from control.agent.dataplane.fastpath import State, Status
+from control.agent.node_config import NodeConfig
+from control.ipam.sizing import PoolSizes
+from control.model.cloud import InstanceLimits
+from control.model.ids import Address
+
+POLICY = (
+    "NetworkPolicy is wanted (eni-config does not set disable_network_policy), and this agent enforces none "
+    'by itself: set it to "true" if you need none or another engine does the work'
+)
+
+
+def fallbacks(
+    config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes, *, ipv6: bool = True
+) -> list[str]:
+    """One sentence for each thing that was asked for and is not in force. ``ipv6``: the kernel has it."""
+    asked, reasons = config.cni.plugin.virtual_type, []
+    if asked is not VirtualType.POLICY_ROUTE:
+        reasons.append(f"{asked} is asked for and not built yet: pods are routed (PolicyRoute)")
+    if config.wants_dual and not ipv6:
+        reasons.append(
+            "ip_stack dual is asked for, but this node's kernel has no IPv6 (started with ipv6.disable=1, or "
+            "built without): IPv4 only"
+        )
+    elif config.wants_dual and not sizes.dual:
+        why = "has no IPv6" if not limits.ipv6_per_eni else "has fewer IPv6 than IPv4 addresses per ENI"
+        reasons.append(f"ip_stack dual is asked for, but {limits.instance_type} {why}: IPv4 only")
+    if config.wants_trunk and not limits.trunk_supported:
+        reasons.append(f"Trunking not supported on instance type {limits.instance_type}")
+    elif config.wants_trunk:
+        reasons.append("trunking is asked for and not built yet: pods share ENIs")
+    return reasons
+
+
+def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) -> list[str]:
+    """One sentence for each size of the pool that eni-config has otherwise."""
+    pool, reasons = config.eni.pool, []
+    enis = "1 ENI" if sizes.max_enis == 1 else f"{sizes.max_enis} ENIs"
+    node = f"instance type {limits.instance_type}" + (f" with max_eni {pool.max_eni}" if pool.max_eni else "")
+    if pool.min_eni > sizes.max_enis:
+        reasons.append(
+            f"min_eni {pool.min_eni} is more than the {enis} for pods of {node}, and counts as that"
+        )
+    if sizes.max_pool > pool.max_pool_size >= pool.min_pool_size:
+        reasons.append(
+            f"min_eni {pool.min_eni} holds {sizes.min_pool} idle addresses on {node}, more than "
+            f"max_pool_size {pool.max_pool_size}, which counts as {sizes.max_pool}: "
+            "raise max_pool_size or lower min_eni"
+        )
+    if pool.min_pool_size > sizes.capacity:
+        reasons.append(
+            f"min_pool_size {pool.min_pool_size} is more than the {sizes.capacity} addresses that {node} "
+            "gives pods, and counts as that"
+        )
+    return reasons
+
+
+def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
+    """Who refuses what a pod may not send, per kind of lie; an empty list: nobody does.
+
+    ``unguarded`` as ``PolicyRouteKernel.unguarded``. eBPF and the other two are not alternatives: the second
+    lock holds while the first is not yet on a veth, or is being changed.
+    """
+    ebpf = [] if path.state is State.UNAVAILABLE else ["eBPF"]
+    nft = [] if unguarded else ["nftables"]
+    return {
+        "source_ipv4": [*ebpf, *nft, "rp_filter"],
+        "source_ipv6": [*ebpf, *nft],
+        "neighbour_arp": [*ebpf, "rp_filter"],
+        "neighbour_nd": [*ebpf, *nft],
+        "router_advertisement": [*ebpf, *nft],
+        "tunnel_to_the_node": [*ebpf, *nft],
+    }
+
+
+def unchecked(unguarded: str, path: Status) -> list[str]:
+    """A sentence for what nobody refuses; none if somebody refuses everything."""
+    lies = [kind for kind, who in checks(unguarded, path).items() if not who]
+    if not lies:
+        return []
+    return [f"not checked of what pods send: {', '.join(lies)}, because {unguarded}"]
+
+
+def describe(
+    config: NodeConfig, place: Place, host: Sequence[Address], because: Sequence[str], path: Status
+) -> dict[str, Any]:
+    """``terway-cli mode`` as JSON."""
+    identity, fast = place.identity, path.state is State.ON
+    return {
+        "daemon_mode": "ENIMultiIP",
+        "asked": {
+            "eniip_virtual_type": str(config.cni.plugin.virtual_type),
+            "ip_stack": str(config.eni.ip_stack),
+            "trunk_on": config.wants_trunk,
+        },
+        "in_force": {
+            "eniip_virtual_type": str(VirtualType.POLICY_ROUTE),
+            "ip_stack": str(IpStack.DUAL if place.sizes.dual else IpStack.IPV4),
+            "datapath": "eBPF" if fast else "kernel routing",
+            "bpf": fast,
+            "mtu": config.mtu,
+            "pod_metadata": "closed" if config.closed_to_pods else "open",
+        },
+        "because": [*because, *path.because],
+        "node": {
+            "name": config.settings.node_name,
+            "terway": config.settings.version or "from its source",
+            "instance_id": identity.instance_id,
+            "instance_type": identity.instance_type,
+            "zone": identity.zone,
+            "addresses": [str(a) for a in host],
+        },
+    }

@@ -1,0 +1,1 @@
+"""Recovery at the start, and the periodic rounds that hold ledger, cloud, metadata and kernel together."""

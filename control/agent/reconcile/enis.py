@@ -1,0 +1,207 @@
+"""One ENI held against its witnesses: what the ledger says, what cloud, metadata and kernel show."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+
+from control.agent.allocation.operations import CloudWork
+from control.agent.dataplane.holds import Holds
+from control.agent.dataplane.ports import NodeKernel, eni_link
+from control.agent.state.journal import Journal
+from control.ipam import transitions
+from control.ipam.witness import Verdict, differs, judge
+from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
+from control.model.errors import KernelError, MetadataError, TerwayError
+from control.model.ids import Address, EniId, InstanceId, Mac
+from control.model.pod import EventType, Kubernetes
+from control.model.records import Changes, EniRecord, EniState
+
+log = logging.getLogger(__name__)
+
+DEVICE_TIMEOUT = 5.0
+"""Seconds for the device of an ENI that the others show: a node that has booted plugs in one by one."""
+
+
+class Reconciler:
+    """``mtu`` in bytes. ``tags`` mark the ENIs that are ours: ownership is by tag, never by being there."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        cloud: Cloud,
+        metadata: Metadata,
+        kernel: NodeKernel,
+        holds: Holds,
+        kubernetes: Kubernetes,
+        work: CloudWork,
+        instance_id: InstanceId,
+        tags: tuple[tuple[str, str], ...],
+        mtu: int,
+        dual: bool,
+    ) -> None:
+        self._journal = journal
+        self._cloud = cloud
+        self._metadata = metadata
+        self._kernel = kernel
+        self._holds = holds
+        self._kubernetes = kubernetes
+        self._work = work
+        self._instance_id = instance_id
+        self._tags = frozenset(tags)
+        self._mtu = mtu
+        self._dual = dual
+        self._orphans: dict[EniId, frozenset[Address]] = {}
+
+    async def all(self, *, ask_cloud: bool) -> None:
+        """Every ENI of the ledger, and ENIs of ours that the ledger does not know.
+
+        ``ask_cloud`` False asks the cloud only if metadata differs from the ledger. One cloud call at most.
+        """
+        journal = self._journal
+        before, enis, idle = frozenset(journal.book.addresses), dict(journal.book.enis), self._idle_enis()
+        macs = await self._metadata.macs()
+        shown = await self._shown(enis.values(), macs)
+        idle = [e for e in idle if e.eni_id in shown]
+        suspicious = [e for e in idle if self._differs(e, shown[e.eni_id])]
+        known = {e.mac for e in enis.values()}
+        strangers = len(macs - known) > 1  # the primary ENI is always one
+        if not (suspicious or (ask_cloud and (strangers or enis))):
+            self._orphans.clear()
+            return
+        in_cloud = {e.eni_id: e for e in await self._cloud.enis_of_instance(self._instance_id)}
+        for eni in idle:
+            if self._unmoved(eni):
+                await self._one(eni, in_cloud.get(eni.eni_id), shown[eni.eni_id], before)
+        await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
+
+    async def _shown(
+        self, enis: Iterable[EniRecord], macs: frozenset[Mac]
+    ) -> dict[EniId, MetadataEni | None]:
+        """What metadata has of each. One that it fails to answer for is left out, and is not judged.
+
+        Raises MetadataError if that is all of them.
+        """
+        shown: dict[EniId, MetadataEni | None] = {}
+        failure: MetadataError | None = None
+        for eni in enis:
+            try:
+                shown[eni.eni_id] = (
+                    await self._metadata.eni(eni.mac, ipv6=self._dual) if eni.mac in macs else None
+                )
+            except MetadataError as exc:
+                log.warning("ENI %s is looked at the next time: %s", eni.eni_id, exc)
+                failure = exc
+        if failure is not None and not shown:
+            raise failure
+        return shown
+
+    def _idle_enis(self) -> list[EniRecord]:
+        """Those that no operation is working on."""
+        busy = {o.eni_id for o in self._journal.book.operations.values()}
+        return [
+            e
+            for e in self._journal.book.enis.values()
+            if e.eni_id not in busy and e.state is not EniState.RELEASING
+        ]
+
+    def _unmoved(self, eni: EniRecord) -> bool:
+        """Still as it was when the witnesses were asked, so that their answers are about this state of it."""
+        busy = any(o.eni_id == eni.eni_id for o in self._journal.book.operations.values())
+        return not busy and self._journal.book.enis.get(eni.eni_id) is eni
+
+    def _differs(self, eni: EniRecord, seen: MetadataEni | None) -> bool:
+        if seen is None or eni.state is not EniState.SERVING:
+            return True
+        return differs(list(self._journal.book.of_eni(eni.eni_id)), seen.ipv4 | seen.ipv6)
+
+    async def _one(
+        self, eni: EniRecord, cloud: Eni | None, seen: MetadataEni | None, before: frozenset[Address]
+    ) -> None:
+        """``before``: addresses that were known when the witnesses were asked; newer ones are not judged."""
+        if cloud is None and seen is None:
+            self._gone(eni)
+        elif cloud is None or seen is None:
+            missing = "the cloud" if cloud is None else "metadata"
+            self._freeze(eni, f"{missing} does not show it on this instance")
+        elif not await self._kernel.link_appears(eni.mac, timeout=DEVICE_TIMEOUT):
+            if self._unmoved(eni):
+                self._freeze(eni, "the kernel has no device with its MAC")
+        elif self._unmoved(eni):
+            try:
+                self._seen(eni, cloud, seen, before)
+            except KernelError as exc:
+                self._freeze(eni, str(exc))
+
+    def _gone(self, eni: EniRecord) -> None:
+        """Neither witness has it. Without pods on it it is forgotten; with pods it is kept and said."""
+        book = self._journal.book
+        recorded = any(a.eni_id == eni.eni_id for a in book.attachments.values())
+        if recorded or self._holds.eni_in_use(eni.eni_id, ()):
+            self._freeze(eni, "cloud and metadata no longer show it, but pods hold its addresses")
+            return
+        log.warning("ENI %s (%s) is gone from cloud and metadata: forgotten", eni.eni_id, eni.mac)
+        self._kernel.forget_eni(eni.mac)
+        addresses = tuple(r.address for r in book.of_eni(eni.eni_id))
+        self._journal.record(Changes(gone_enis=(eni.eni_id,), gone_addresses=addresses))
+
+    def _freeze(self, eni: EniRecord, reason: str) -> None:
+        if eni.state is EniState.FROZEN and eni.reason == reason:
+            return
+        self._journal.record(transitions.freeze_eni(eni, reason, self._journal.now()))
+        self._say(f"ENI {eni.eni_id} ({eni.mac}) is frozen: {reason}; its free addresses are not handed out")
+
+    def _seen(self, eni: EniRecord, cloud: Eni, seen: MetadataEni, before: frozenset[Address]) -> None:
+        served = transitions.eni_serves(self._journal.book, eni, seen, self._journal.now(), operation=None)
+        self._kernel.prepare_eni(eni_link(served.enis[0], self._mtu))
+        gateways = (served.enis[0].gateway, served.enis[0].gateway_v6)
+        if eni.state is not EniState.SERVING or gateways != (eni.gateway, eni.gateway_v6):
+            self._journal.record(Changes(enis=served.enis))
+        cloud_shows: frozenset[Address] = frozenset(cloud.ipv4) | frozenset(cloud.ipv6)
+        metadata_shows: frozenset[Address] = seen.ipv4 | seen.ipv6
+        if not self._dual:
+            cloud_shows = frozenset(cloud.ipv4)
+            metadata_shows = frozenset(seen.ipv4)
+        records = list(self._journal.book.of_eni(eni.eni_id))
+        verdict = judge(records, cloud_shows, metadata_shows)
+        self._carry_out(eni, replace(verdict, freeze=tuple(r for r in verdict.freeze if r.address in before)))
+
+    def _carry_out(self, eni: EniRecord, verdict: Verdict) -> None:
+        journal = self._journal
+        if verdict.freeze:
+            journal.record(transitions.freeze_addresses(verdict.freeze, journal.now()))
+            told = ", ".join(str(r.address) for r in verdict.freeze)
+            self._say(f"Mark as invalid, ip: {told}: neither cloud nor metadata shows it on {eni.eni_id}")
+        if verdict.thaw:
+            journal.record(transitions.thaw_addresses(verdict.thaw, journal.now()))
+        adopt = frozenset(verdict.adopt)
+        twice = adopt & self._orphans.get(eni.eni_id, frozenset())
+        self._orphans[eni.eni_id] = adopt
+        if twice:
+            log.warning(
+                "adopting %s on %s, seen by cloud and metadata twice", sorted(map(str, twice)), eni.eni_id
+            )
+            journal.record(transitions.adopt_addresses(journal.book, eni.eni_id, twice))
+
+    async def _adopt(self, strangers: Iterable[Eni]) -> None:
+        pending = {o.eni_id for o in self._journal.book.operations.values()}
+        for eni in strangers:
+            ours = self._tags <= set(eni.tags) and eni.eni_type is EniType.SECONDARY
+            if not ours or eni.eni_id in pending:
+                continue
+            log.warning("ENI %s has our tags and the ledger does not know it: adopted", eni.eni_id)
+            self._journal.record(transitions.adopt_eni(eni, self._journal.now()))
+            record = self._journal.book.enis[eni.eni_id]
+            try:
+                await self._work.serve_adopted(record)
+            except MetadataError as exc:  # its silence says nothing of the ENI: the next round looks again
+                log.warning("ENI %s is served once metadata shows it: %s", eni.eni_id, exc)
+            except TerwayError as exc:
+                if self._unmoved(record):
+                    self._freeze(record, str(exc))
+
+    def _say(self, message: str) -> None:
+        log.warning("%s", message)
+        self._kubernetes.event(None, EventType.WARNING, "ResourceInvalid", message)

@@ -1,0 +1,153 @@
+"""The start: ledger, kernel and cloud are three witnesses, put together before the first ADD is served.
+
+Order: the boot id tells whether any kernel object can exist; half-done attachments are taken to their end;
+the kernel is asked which addresses run, whatever the ledger says (``holds``), before any is handed out;
+ENIs are held against cloud and metadata (one cloud call, and none on a node that never had an ENI); what
+running pods need in the kernel is repaired; half-done cloud operations go on in the background. A cloud or
+metadata that is away does not stop the start: running pods and addresses in the ledger need neither. Who does
+not answer soon is waited for in the background: addresses that the ledger has are handed out meanwhile, and
+nothing new is asked of the cloud before it is known what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from control.agent.allocation.orphans import Orphans
+from control.agent.allocation.pool import Pool
+from control.agent.cni.attach import Attachments
+from control.agent.dataplane.holds import Holds
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
+from control.agent.reconcile.enis import Reconciler
+from control.agent.state.journal import Journal
+from control.ipam import transitions
+from control.model.errors import TerwayError
+from control.model.records import AttachmentRecord, AttachmentState, EniState
+from datapath.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = "boot_id"
+WITNESSES_TIMEOUT = 2.0
+"""Seconds the first ADD waits for cloud and metadata to be held against the ledger. It takes well under a
+second if both answer; nothing fails after it, and what they say later counts as well."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        attachments: Attachments,
+        kernel: NodeKernel,
+        holds: Holds,
+        reconciler: Reconciler,
+        pool: Pool,
+        orphans: Orphans,
+        settings: EndpointSettings,
+    ) -> None:
+        self._orphans = orphans
+        self._journal = journal
+        self._attachments = attachments
+        self._kernel = kernel
+        self._holds = holds
+        self._reconciler = reconciler
+        self._pool = pool
+        self._settings = settings
+        self._witnesses: asyncio.Task[None] | None = None
+        self.on_repair: Callable[[], None] = _nothing
+
+    async def run(self, boot_id: str) -> None:
+        rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
+        if rebooted:  # with the machine the ledger's last commits may have died
+            self._orphans.suspect()
+        elif BOOT_ID not in self._journal.facts:
+            self._orphans.suspect_later()
+        if rebooted:
+            log.warning("the node was rebooted: pods' kernel objects are gone, their addresses wait for them")
+            self._lose_ready()
+        self._finish_half_done()
+        self._holds.look()
+        if self._holds.unrecorded:
+            self._orphans.suspect()
+        self._journal.remember(BOOT_ID, boot_id)
+        self._pool.hold()
+        self._witnesses = asyncio.create_task(self._ask_witnesses(), name="witnesses")
+        await asyncio.wait({self._witnesses}, timeout=WITNESSES_TIMEOUT)
+        if not self._witnesses.done():
+            log.warning("starting from the ledger: cloud and metadata have not answered yet")
+        self._prepare_enis()
+        self.repair()
+        self._pool.resume()
+        self._pool.kick()
+
+    async def _ask_witnesses(self) -> None:
+        refused: TerwayError | None = None
+        try:
+            await self._reconciler.all(ask_cloud=True)
+        except TerwayError as exc:
+            refused = exc
+            log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)
+        except Exception:  # the last resort: the pool must not wait for ever
+            log.exception("asking the witnesses failed in a way nobody foresaw")
+        self._pool.go_on(refused)
+
+    async def close(self) -> None:
+        if self._witnesses is not None:
+            self._witnesses.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._witnesses
+
+    def _lose_ready(self) -> None:
+        ready = self._in_state(AttachmentState.READY)
+        if ready:
+            self._journal.record(transitions.lose(ready, self._journal.now()))
+
+    def _finish_half_done(self) -> None:
+        for record in self._in_state(AttachmentState.ADDING, AttachmentState.DELETING):
+            log.warning("%s of %s was cut off: taken to its end", record.state, record.pod)
+            try:
+                self._attachments.finish(record)
+            except TerwayError as exc:  # one pod's remains must not keep the node from serving
+                log.warning("%s (%s) stays %s for now: %s", record.pod, record.key, record.state, exc)
+
+    def _in_state(self, *states: AttachmentState) -> list[AttachmentRecord]:
+        return [a for a in self._journal.book.attachments.values() if a.state in states]
+
+    def _prepare_enis(self) -> None:
+        """The kernel side of each ENI, for when the reconciler could not be asked.
+
+        One that is frozen may carry pods, which are to keep their network whoever has doubts of it.
+        """
+        for eni in list(self._journal.book.enis.values()):
+            if eni.state not in (EniState.SERVING, EniState.FROZEN) or eni.gateway is None:
+                continue
+            try:
+                self._kernel.prepare_eni(eni_link(eni, self._settings.mtu))
+            except TerwayError as exc:
+                if eni.state is EniState.SERVING:
+                    log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
+                    self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
+
+    def repair(self) -> int:
+        """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""
+        endpoints: list[Endpoint] = []
+        for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
+            if record.key in self._journal.owed:
+                continue
+            eni = self._journal.book.enis.get(record.eni_id)
+            if eni is not None and eni.gateway is not None:
+                endpoints.append(endpoint_of(record, eni, self._settings))
+        done = self._kernel.repair(endpoints)
+        for difference in done:
+            log.warning("repaired %s: %s", difference.what, difference.found)
+            self.on_repair()
+        self._holds.miss(self._holds.look())
+        return len(done)

@@ -1,0 +1,154 @@
+"""What the daemon does between requests: five loops, none of which the ADD's path waits for.
+
+======== ============ =========================================================================
+loop     every        does
+======== ============ =========================================================================
+sync     pool period  gives back idle addresses beyond the maximum, resumes cut-off operations
+watch    60 s         metadata against the ledger; the cloud only if they differ
+repair   60 s         what pods lack in the kernel, whether or not metadata answers
+collect  300 s        frees addresses of pods that are gone, on two witnesses; first soon after the start
+ledger   5 s          looks whether one that could not be written can be, and removes rows it owes
+======== ============ =========================================================================
+
+Release and collection share no queue, lock or retry budget with allocation: a full vSwitch stops neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from control.agent.allocation.orphans import Orphans
+from control.agent.allocation.pool import Pool
+from control.agent.cni.attach import Attachments
+from control.agent.dataplane.ports import NodeKernel
+from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.recovery import Recovery
+from control.agent.state.journal import Journal
+from control.model.errors import TerwayError
+from control.model.pod import Kubernetes
+from control.model.records import AttachmentRecord, AttachmentState
+from control.process.timers import Timers
+
+log = logging.getLogger(__name__)
+
+WATCH_PERIOD = 60.0
+SWEEP_CHECK = 60.0
+COLLECT_PERIOD = 300.0
+FIRST_COLLECT = 15.0
+"""A daemon that died between a DEL's answer and the ledger left rows of pods that are gone."""
+LEDGER_PERIOD = 5.0
+GRACE = 120.0
+"""Seconds an attachment is left alone after its last change: the API server may lag behind the runtime."""
+
+
+class Upkeep:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        pool: Pool,
+        attachments: Attachments,
+        kernel: NodeKernel,
+        kubernetes: Kubernetes,
+        reconciler: Reconciler,
+        recovery: Recovery,
+        orphans: Orphans,
+        timers: Timers,
+        sync_period: float,
+    ) -> None:
+        self._journal = journal
+        self._pool = pool
+        self._attachments = attachments
+        self._kernel = kernel
+        self._kubernetes = kubernetes
+        self._reconciler = reconciler
+        self._recovery = recovery
+        self._orphans = orphans
+        self._timers = timers
+        self._sync_period = sync_period
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._sync_period, self._sync))
+            group.create_task(self._every(WATCH_PERIOD, self._watch))
+            group.create_task(self._every(WATCH_PERIOD, self._repair))
+            group.create_task(self._every(COLLECT_PERIOD, self.collect, first=FIRST_COLLECT))
+            group.create_task(self._every(LEDGER_PERIOD, self.mend_ledger))
+            group.create_task(self._every(SWEEP_CHECK, self.sweep, first=FIRST_COLLECT))
+
+    async def _every(
+        self, seconds: float, work: Callable[[], Awaitable[None]], *, first: float | None = None
+    ) -> None:
+        await self._timers.sleep(seconds if first is None else first)
+        while True:
+            try:
+                await work()
+            except TerwayError as exc:
+                log.warning("%s: %s", work.__name__.strip("_"), exc)
+            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+                log.exception("%s failed in a way nobody foresaw", work.__name__.strip("_"))
+            await self._timers.sleep(seconds)
+
+    async def mend_ledger(self) -> None:
+        """Nothing is written while the ledger is well: a node at rest stays at rest."""
+        if self._journal.trouble is not None:
+            if not self._journal.probe():
+                return
+            self._finish_half_done()
+        self._attachments.pay()
+
+    async def _sync(self) -> None:
+        self._pool.resume()
+        self._pool.sync()
+
+    async def _watch(self) -> None:
+        await self._reconciler.all(ask_cloud=False)
+        self._pool.kick()
+
+    async def _repair(self) -> None:
+        self._recovery.repair()
+
+    async def sweep(self) -> None:
+        """ENIs that nobody remembers; mostly it is not time to ask for them."""
+        if await self._orphans.sweep():
+            self._pool.resume()
+
+    async def collect(self) -> None:
+        """Free what belongs to pods that are gone. Two witnesses: the API server by a GET, and the kernel.
+
+        An ADD or a DEL whose end failed is taken to it first: no pod was told of the one, and the runtime
+        has given up the other.
+        """
+        self._finish_half_done()
+        if not self._kubernetes.synced():
+            return
+        live = self._kernel.pod_links()
+        for record in list(self._journal.book.attachments.values()):
+            gone = await self._is_gone(record, live)
+            if gone and self._journal.book.attachments.get(record.key) is record:
+                log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
+                self._attachments.finish(record)
+        self._pool.kick()
+
+    def _finish_half_done(self) -> None:
+        for record in list(self._journal.book.attachments.values()):
+            half_done = record.state in (AttachmentState.ADDING, AttachmentState.DELETING)
+            if not half_done or self._attachments.is_under_way(record.key):
+                continue
+            try:
+                self._attachments.finish(record)
+            except TerwayError as exc:
+                log.warning("%s (%s) stays %s: %s", record.pod, record.key, record.state, exc)
+
+    async def _is_gone(self, record: AttachmentRecord, live: dict[str, str]) -> bool:
+        settled = record.state in (AttachmentState.READY, AttachmentState.LOST)
+        if not settled or self._journal.now() - record.since < GRACE:
+            return False
+        if live.get(record.host_link) == record.key.container_id:
+            return False
+        pod = self._kubernetes.pods().get(record.pod)
+        if pod is not None and pod.uid == record.uid:
+            return pod.sandbox_exited
+        return not await self._kubernetes.exists(record.pod, record.uid)

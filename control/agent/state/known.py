@@ -1,0 +1,106 @@
+"""What the start must know of the node: asked of metadata and cloud, and remembered in the ledger.
+
+A daemon that is started again needs none of them to answer: what they said before is there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from typing import TypeVar
+
+from control.agent.state.journal import Journal
+from control.model.cloud import Cloud, InstanceLimits, Metadata, NodeIdentity
+from control.model.errors import ConfigError, MetadataError
+from control.model.ids import Mac, SecurityGroupId
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LIMITS_AGE = 15 * 24 * 3600.0
+"""Seconds after which an instance type's limits are asked for again, as upstream's daemon does. Until the
+cloud answers, the old ones serve: a type's limits change next to never, and pods are waiting."""
+IDENTITY, LIMITS, GROUPS = "identity", "limits", "primary_groups"
+
+
+def _read(kind: type[T], text: str | None) -> T | None:
+    """A fact as this version knows it; one that another version wrote otherwise is asked for again."""
+    try:
+        return kind(**json.loads(text or "null"))
+    except TypeError:
+        return None
+
+
+class Known:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.disowned = ""
+        """Whose ledger it was; "" for this node's."""
+
+    async def identity(self, metadata: Metadata) -> NodeIdentity:
+        """From metadata; if that is away, from what it said before the last restart."""
+        try:
+            identity = await metadata.identity()
+        except MetadataError:
+            known = _read(NodeIdentity, self._journal.facts.get(IDENTITY))
+            if known is None:
+                raise
+            return known
+        before = _read(NodeIdentity, self._journal.facts.get(IDENTITY))
+        if before is not None and before.instance_id != identity.instance_id:
+            self._disown(before, identity)
+        self._journal.note(IDENTITY, json.dumps(asdict(identity)))
+        return identity
+
+    def _disown(self, before: NodeIdentity, identity: NodeIdentity) -> None:
+        """A disk or an image was copied: what the ledger says is about ENIs and pods of the other node."""
+        self._journal.disown()
+        self._journal.note(GROUPS, "")
+        self.disowned = (
+            f"the ledger was that of instance {before.instance_id} and this node is {identity.instance_id}: "
+            "its records are forgotten, and nothing of the other node is touched"
+        )
+        log.warning("%s", self.disowned)
+
+    def primary_mac(self) -> Mac | None:
+        known = self._journal.facts.get(IDENTITY)
+        return None if known is None else Mac(json.loads(known)["mac"])
+
+    async def limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
+        """The cloud is asked only if nothing is known of this type: old limits serve on."""
+        known, _ = self._limits()
+        if known is not None and known.instance_type == instance_type:
+            return known
+        return await self.new_limits(cloud, instance_type)
+
+    def limits_are_old(self) -> bool:
+        _, at = self._limits()
+        return self._journal.now() - at >= LIMITS_AGE
+
+    async def new_limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
+        """Raises CloudError."""
+        limits = await cloud.instance_limits(instance_type)
+        self._journal.note(LIMITS, json.dumps({"at": self._journal.now(), "limits": asdict(limits)}))
+        return limits
+
+    def _limits(self) -> tuple[InstanceLimits | None, float]:
+        """What is remembered, and when the cloud said so."""
+        fact = json.loads(self._journal.facts.get(LIMITS, "{}"))
+        return _read(InstanceLimits, json.dumps(fact.get("limits"))), fact.get("at", 0.0)
+
+    async def primary_groups(self, cloud: Cloud, identity: NodeIdentity) -> tuple[SecurityGroupId, ...]:
+        """The primary ENI's security groups, for a configuration without any. Asked for once."""
+        known = self._journal.facts.get(GROUPS)
+        if not known:
+            enis = await cloud.enis_of_instance(identity.instance_id)
+            primary = [e for e in enis if e.mac == identity.mac]
+            if not primary or not primary[0].security_groups:
+                raise ConfigError(
+                    f"the primary ENI of {identity.instance_id} shows no security group",
+                    remedy="set security_group in eni-config",
+                )
+            known = json.dumps(primary[0].security_groups)
+            self._journal.note(GROUPS, known)
+        return tuple(SecurityGroupId(g) for g in json.loads(known))

@@ -1,0 +1,358 @@
+"""The fast path beside a mode: it hears of pods and ENIs, and sees to rows, attachments and gateways' MACs.
+
+Without a fast path, or before ``open``, it hears and does nothing: the node routes. A pod that the kernel
+refuses a row or an attachment is routed as well, and the next ``mend`` tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from socket import if_indextoname
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from datapath import namespace
+from datapath.acceleration import open_fast_path
+from datapath.acceleration.carriers import CarrierWatch
+from datapath.acceleration.errors import Unavailable
+from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.shortcut import Present
+from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.errors import KernelError
+from datapath.netlink import address, neighbour
+from datapath.netlink.socket import Pool, Socket
+from datapath.netlink.wire import Address, Network
+
+if TYPE_CHECKING:
+    from datapath.acceleration.path import FastPath
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """Destinations that always take the stack, besides every address of the node."""
+
+    service: tuple[Network, ...] = ()
+    host_cidrs: tuple[Network, ...] = ()
+
+
+class Companion:
+    """Implements ``shortcut.Shortcut``. ``netns`` is the node's, None for the process's own."""
+
+    def __init__(self, netns: int | None = None) -> None:
+        self._netns = netns
+        self._sockets = Pool(netns)
+        self._fast: FastPath | None = None
+        self._prefixes = Prefixes()
+        self._why = "it has not been opened yet"
+        self._ready: dict[int, EniLink] = {}
+        self._pods: frozenset[int] = frozenset()
+        """Host links of the pods that have rows: of others a lost carrier is nobody's matter."""
+        self._carriers: CarrierWatch | None = None
+        self._following = Lock()
+        self._down: frozenset[int] = frozenset()
+        """Pods' links that are down, and may come up again."""
+        self._dark: frozenset[int] = frozenset()
+        """ENIs that have no carrier, or were taken down: the stack tells the pods."""
+        self._unhooked: frozenset[int] = frozenset()
+        """Host links whose place is another plugin's, who may not have taken it yet."""
+        self._unlearned: dict[int, EniLink] = {}
+        """Those with a gateway whose MAC is not known yet."""
+        self.own_addresses: frozenset[Address] = frozenset()
+        """The node's own, which the stack answers, as they were at the last look."""
+
+    def open(self, pin_dir: Path, prefixes: Prefixes, *, objects: Path | None = None) -> None:
+        """From now on there is a fast path. Raises Unavailable, and then there is none.
+
+        ``objects`` as for ``open_fast_path``.
+        """
+        self._prefixes = prefixes
+        try:
+            self._fast = open_fast_path(
+                pin_dir, netns=self._netns, objects=objects, prepare=self._tell_prefixes
+            )
+        except Unavailable as exc:
+            self._why = exc.reason
+            raise
+        try:
+            self._carriers = CarrierWatch(self._netns)
+        except (KernelError, OSError) as exc:
+            log.warning("packets for pods whose link is down are lost without a reason: %s", exc)
+        self._pods = frozenset(self._fast.endpoints())
+        self._follow_carriers(self._fast, anew=True)
+
+    def tell(self, prefixes: Prefixes) -> None:
+        """Other prefixes from now on. Raises KernelError if they do not all fit."""
+        if prefixes == self._prefixes:
+            return
+        before, self._prefixes = self._prefixes, prefixes
+        if self._fast is None:
+            return
+        try:
+            self._tell_prefixes(self._fast)
+        except KernelError:
+            self._prefixes = before
+            raise
+
+    def close(self) -> None:
+        """Let go of it; packets do not notice."""
+        if self._carriers is not None:
+            self._carriers.close()
+            self._carriers = None
+        if self._fast is not None:
+            self._fast.close()
+            self._fast = None
+        self._sockets.close()
+
+    @property
+    def fast(self) -> FastPath:
+        """Raises Unavailable if there is none."""
+        if self._fast is None:
+            raise Unavailable(self._why)
+        return self._fast
+
+    def devices(self) -> frozenset[str]:
+        """Names of the ENIs."""
+        with nullcontext() if self._netns is None else namespace.entered(self._netns):
+            return frozenset(filter(None, map(_name_of, self._ready)))
+
+    def learn(self) -> bool:
+        """Look again for gateways' MACs that are not known; False if some still are not."""
+        if self._fast is None:
+            return True
+        for ifindex, eni in self._unlearned.items():
+            try:
+                with self._sockets.borrowed() as socket:
+                    self._tell_eni(self._fast, socket, eni, ifindex)
+            except (KernelError, OSError) as exc:
+                log.warning("gateways' MACs of ENI %s could not be looked up: %s", eni.mac, exc)
+        return not self._unlearned
+
+    def links_fd(self) -> int:
+        """Readable when links have gone down: call ``links_changed`` then. -1 if there is no fast path."""
+        return -1 if self._carriers is None else self._carriers.fileno()
+
+    def links_changed(self) -> bool:
+        """Note which links are down, so that what is for their pods is dropped with a reason.
+
+        True if some are: nobody is told when they are up again, so call this now and then.
+        """
+        if self._fast is not None:
+            self._follow_carriers(self._fast)
+        return bool(self._down or self._dark)
+
+    # What a mode tells
+
+    def node_ready(self, home: int) -> None:
+        if self._fast is not None:
+            self._fast.set_home(home)
+
+    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+        if self._fast is None:
+            return
+        try:
+            self._pods |= {applied.host_ifindex}
+            self._join(self._fast, endpoint, applied)
+        except (KernelError, OSError) as exc:
+            log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
+
+    def pod_leaves(self, host_ifindex: int) -> None:
+        self._unhooked -= {host_ifindex}
+        self._pods -= {host_ifindex}
+        if self._fast is not None:
+            self._fast.drop_endpoint(host_ifindex)
+
+    def addresses_free(self, addresses: Iterable[Address]) -> None:
+        if self._fast is not None:
+            free = set(addresses)
+            for ifindex, pod in self._fast.endpoints().items():
+                if free.intersection(pod.addresses):
+                    self._fast.drop_endpoint(ifindex)
+
+    def eni_ready(self, eni: EniLink, ifindex: int) -> None:
+        if self._fast is None:
+            return
+        try:
+            with self._sockets.borrowed() as socket:
+                self._tell_eni(self._fast, socket, eni, ifindex)
+            self._fast.attach_eni(ifindex)
+            self._tell_prefixes(self._fast)
+        except (KernelError, OSError) as exc:
+            log.warning("ENI %s has no fast path for now: %s", eni.mac, exc)
+
+    def eni_leaves(self, ifindex: int) -> None:
+        self._ready = _without(self._ready, ifindex)
+        self._unlearned = _without(self._unlearned, ifindex)
+        if self._fast is not None:
+            self._fast.detach_eni(ifindex)
+            self._fast.drop_eni(ifindex)
+
+    def carried(self) -> Mapping[int, frozenset[Address]]:
+        if self._fast is None:
+            return {}
+        try:
+            return {index: frozenset(pod.addresses) for index, pod in self._fast.endpoints().items()}
+        except (KernelError, OSError) as exc:
+            log.warning("the fast path's pods could not be read, their routes speak for them: %s", exc)
+            return {}
+
+    def mend(self, present: Present) -> list[Difference]:
+        if self._fast is None:
+            return []
+        done: list[Difference] = []
+        try:
+            self._tell_prefixes(self._fast)
+            self._mend_enis(self._fast, present, done)
+            self._mend_pods(self._fast, present, done)
+            self._pods |= present.pods.keys()
+            self._follow_carriers(self._fast, anew=True)
+        except (KernelError, OSError) as exc:
+            log.warning("the fast path could not be mended; the next time tries again: %s", exc)
+        return done
+
+    # Steps
+
+    def _mend_enis(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
+        attached, rows = fast.attached(), fast.enis()
+        for ifindex, eni in present.enis.items():
+            try:
+                with self._sockets.borrowed() as socket:
+                    self._tell_eni(fast, socket, eni, ifindex)
+                if ifindex not in attached:
+                    fast.attach_eni(ifindex)
+                    done.append(Difference(f"fast path of ENI {eni.mac}", "not attached"))
+            except KernelError as exc:  # it was unplugged a moment ago, and the others are seen to
+                log.warning("ENI %s has no fast path until the next look: %s", eni.mac, exc)
+        for ifindex in rows.keys() - present.enis.keys():
+            self.eni_leaves(ifindex)
+            done.append(Difference(f"fast path of device {ifindex}", "no ENI of ours"))
+
+    def _mend_pods(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
+        attached, rows = fast.attached(), fast.endpoints()
+        left_alone = fast.shaped().received | self._unhooked
+        for ifindex, (endpoint, applied) in present.pods.items():
+            before = rows.get(ifindex)
+            wanted = _pod(endpoint, applied, before)
+            try:
+                if before != wanted:
+                    self._put_or_detach(fast, wanted, attached=ifindex in attached)
+                    found = "no row" if before is None else str(before)
+                    done.append(Difference(f"fast path of {endpoint.host_link}", found))
+                if ifindex in left_alone:
+                    continue
+                if ifindex not in attached:
+                    done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
+                fast.attach_pod(ifindex)
+            except KernelError as exc:  # of this pod, and the others are seen to
+                log.warning("%s is routed until the next look: %s", endpoint.host_link, exc)
+        for ifindex in rows.keys() - present.links:
+            fast.drop_endpoint(ifindex)
+            self._pods -= {ifindex}
+            done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
+
+    def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
+        fast.put_endpoint(_pod(endpoint, applied, None))
+        if endpoint.hooked:
+            self._unhooked -= {applied.host_ifindex}
+            fast.attach_pod(applied.host_ifindex)
+        else:
+            self._unhooked |= {applied.host_ifindex}
+            fast.detach_pod(applied.host_ifindex)
+
+    def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
+        """Where the program is and the row cannot be, it would drop all that the pod sends."""
+        try:
+            fast.put_endpoint(pod, earlier=True)
+        except KernelError:
+            if attached:
+                fast.detach_pod(pod.host_ifindex)
+            raise
+
+    def _follow_carriers(self, fast: FastPath, *, anew: bool = False) -> None:
+        """``anew``: of all links, whatever events said. May be called from several threads."""
+        carriers = self._carriers
+        if carriers is None:
+            return
+        try:
+            with self._following:
+                found = carriers.all() if anew else carriers.changes()
+                found = {i: up for i, up in found.items() if i in self._pods or i in self._ready}
+                # Of an ENI that was just plugged the event is of a moment ago, when its carrier was to come.
+                lost = set() if anew else {ifindex for ifindex, carrier in found.items() if not carrier}
+                again = carriers.of(lost | (self._down | self._dark) - found.keys())
+                found |= {ifindex: bool(carrier) for ifindex, carrier in again.items()}
+                self._follow_enis(fast, found)
+                for ifindex, carrier in found.items():
+                    if fast.set_pod_down(ifindex, not carrier):
+                        log.debug("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
+                        self._down = self._down - {ifindex} if carrier else self._down | {ifindex}
+                # A link that is gone does not come back: its rows wait for the DEL, or the next repair.
+                self._down -= {ifindex for ifindex, carrier in again.items() if carrier is not False}
+        except (KernelError, OSError) as exc:
+            log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
+
+    def _follow_enis(self, fast: FastPath, carriers: Mapping[int, bool]) -> None:
+        """A redirect loses packets for an ENI that is down as silently; without a row the stack gets them."""
+        dark = {ifindex for ifindex, carrier in carriers.items() if not carrier}
+        before, self._dark = self._dark, ((self._dark - carriers.keys()) | dark) & self._ready.keys()
+        changed = {one: eni for one, eni in self._ready.items() if (one in before) != (one in self._dark)}
+        if changed:
+            with self._sockets.borrowed() as socket:
+                for ifindex, eni in changed.items():
+                    self._tell_eni(fast, socket, eni, ifindex)
+
+    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
+        """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
+        gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
+        macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
+        if ifindex in self._dark:
+            fast.drop_eni(ifindex)
+        else:
+            fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+        # Built anew, as another thread may be going through them.
+        self._ready = {**self._ready, ifindex: eni}
+        others = _without(self._unlearned, ifindex)
+        self._unlearned = {**others, ifindex: eni} if None in macs else others
+
+    def _tell_prefixes(self, fast: FastPath) -> None:
+        with self._sockets.borrowed() as socket:
+            found = {one.address for one in address.list_all(socket)}
+        told = self._prefixes
+        own = frozenset(one for one in found if _needs_row(one, told.service))
+        fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
+        self.own_addresses = own
+
+
+def _name_of(ifindex: int) -> str:
+    try:
+        return if_indextoname(ifindex)
+    except OSError:  # it went a moment ago
+        return ""
+
+
+def _without(enis: dict[int, EniLink], ifindex: int) -> dict[int, EniLink]:
+    return {index: one for index, one in enis.items() if index != ifindex}
+
+
+def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
+    """Not for what never leaves a link, nor for the thousands of service addresses that IPVS gives a node."""
+    return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
+
+
+def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:
+    """``before``: its row as it is, which says whether it is fast if the endpoint does not."""
+    as_it_is = True if before is None else before.fast
+    return Pod(
+        host_ifindex=applied.host_ifindex,
+        eni_ifindex=applied.eni_ifindex,
+        pod_mac=applied.pod_mac,
+        host_mac=applied.host_mac,
+        addresses=endpoint.addresses(),
+        mtu=endpoint.mtu,
+        fast=as_it_is if endpoint.fast is None else endpoint.fast,
+    )

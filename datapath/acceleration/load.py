@@ -1,0 +1,285 @@
+"""The programs over their pinned maps: loaded once, whoever attaches them.
+
+    PIN_DIR/vN/MAP              the maps of layout N
+    PIN_DIR/vN/prog_NAME        the programs, for whoever looks
+    PIN_DIR/links/HOOK_IFINDEX  the links of ENIs, which outlive layouts
+
+Programs of the layout that is there already share its maps. For another layout the maps are made anew and
+filled from the old ones, field by field of the same name; the flows of the stack and the counts, which the
+programs write themselves, are the same maps under both names if their rows did not change, so that nothing is
+missed between filling and swapping. Flows of other rows are translated by ``inherit``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datapath.acceleration import conntrack
+from datapath.acceleration.errors import Unavailable
+from datapath.acceleration.layout import ASKING, MAPS, PROGRAMS, Names, names_of
+from datapath.acceleration.needs import lacking
+from datapath.ebpf import libbpf, objects
+from datapath.ebpf.btf import Btf
+from datapath.ebpf.libbpf import MapShape, Object
+from datapath.ebpf.objects import ObjectMissing
+from datapath.ebpf.table import Rows, Table
+from datapath.errors import KernelError
+
+FILLED = ("endpoints", "pods", "enis", "stack_prefixes", "settings")
+FLOWS = ("flows", "flow_owners", "flow_counts", "flow_kept")
+"""What belongs together: kept all or none."""
+KEPT = (*FLOWS, "reason_counts", "endpoint_counts")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the fast path is laid over a node; what is given here may differ from one process to the next."""
+
+    find: Callable[[str], Path] = objects.path
+    """Path of a compiled object, by its name."""
+    tcx: bool = True
+    """tcx links for ENIs, if the kernel has them."""
+    flows: int | None = None
+    """Room for stack-sent flows, for a map that is new; None: as the program says."""
+    conntrack: bool = True
+    """Programs that ask conntrack, if the kernel takes them."""
+
+
+class Loaded:
+    """Programs and maps of one layout. Closing leaves pins and attachments."""
+
+    def __init__(self, pin_dir: Path, options: Options) -> None:
+        """Load everything; nothing is attached, nothing that was there is changed.
+
+        Raises Unavailable if the kernel lacks what programs need, KernelError if it refuses for another
+        reason, OSError if there is no bpf file system.
+        """
+        self.names: Names = names_of(options.find(PROGRAMS[0]))
+        self.pin_dir, self.options = pin_dir, options
+        self.directory = pin_dir / f"v{self.names.version}"
+        self.older = tuple(one for one in _layouts(pin_dir) if one != self.directory)
+        self.fresh = not _is_complete(self.directory)
+        with ExitStack() as stack:
+            if self.fresh:
+                shutil.rmtree(self.directory, ignore_errors=True)
+                stack.callback(self._forget_unless_complete)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.kept = carry_kept(self.sources(), self.directory, options.find(PROGRAMS[0]))
+            self.unasked = ""
+            """Why no program asks conntrack, "" if they do."""
+            self._objects = self._load_best(stack)
+            self._btf = Btf(self._objects[PROGRAMS[0]].btf())
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """A layout that was not committed goes with it."""
+        self._stack.close()
+
+    def program_fd(self, name: str) -> int:
+        return self._objects[name].program_fd(name)
+
+    def map_fd(self, name: str) -> int:
+        return self._objects[PROGRAMS[0]].map_fd(name)
+
+    def map_shape(self, name: str) -> MapShape:
+        entries = self._objects[PROGRAMS[0]].map_shape(name).max_entries
+        return replace(self._shapes[name], max_entries=entries)
+
+    def table(self, name: str) -> Table:
+        return Table(self.map_fd(name), self.map_shape(name), self._btf)
+
+    def fill(self) -> None:
+        """Rows of an older layout into ours, if ours is new."""
+        for name in FILLED:
+            for old in self.sources():
+                with ExitStack() as stack:
+                    found = open_table(old / name, stack)
+                    if found is not None:
+                        copy_rows(found, self.table(name))
+
+    @property
+    def forgetful(self) -> bool:
+        """The flows of an older layout cannot be shared: see ``quiet`` and ``inherit``."""
+        return bool(self.sources()) and "flows" not in self.kept
+
+    def quiet(self) -> None:
+        """Leave everything to the stack until programs of our layout are in place."""
+        for old in self.sources():
+            with ExitStack() as stack:
+                settings = open_table(old / "settings", stack)
+                if settings is not None:
+                    key = settings.keys(1)
+                    settings.put(key, settings.values(1))
+
+    def commit(self) -> None:
+        """Our programs are in place: from now on this layout is the one that the next process finds."""
+        for name in PROGRAMS:
+            path = self.directory / f"prog_{name}"
+            path.unlink(missing_ok=True)
+            libbpf.pin(self.program_fd(name), str(path))
+        for old in self.older:
+            shutil.rmtree(old, ignore_errors=True)
+        self.older = ()
+
+    def remove(self) -> None:
+        """Unpin everything."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.pin_dir / "links", ignore_errors=True)
+
+    def _forget_unless_complete(self) -> None:
+        if not _is_complete(self.directory):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def sources(self) -> tuple[Path, ...]:
+        """Layouts that were in use; others are what a crash left."""
+        return tuple(one for one in self.older if _is_complete(one)) if self.fresh else ()
+
+    def _load_best(self, stack: ExitStack) -> dict[str, Object]:
+        """Programs that ask conntrack where the kernel takes them, which is found out by trying."""
+        if not self.options.conntrack:
+            self.unasked = "it is switched off"
+            return self._load_all(stack, {})
+        conntrack.load()
+        try:
+            return self._load_all(stack, ASKING)
+        except (KernelError, ObjectMissing) as exc:
+            self.unasked = _told(exc)
+        return self._load_all(stack, {})
+
+    def _load_all(self, stack: ExitStack, instead: Mapping[str, str]) -> dict[str, Object]:
+        with ExitStack() as undo:
+            found = {
+                name: undo.enter_context(Object(self.options.find(instead.get(name, name))))
+                for name in PROGRAMS
+            }
+            # Before the load: of a map that was there libbpf tells the type ids of another build's BTF.
+            first = found[PROGRAMS[0]]
+            self._shapes = {name: first.map_shape(name) for name in MAPS}
+            for opened in found.values():
+                self._load(opened)
+            stack.push(undo.pop_all())
+        return found
+
+    def _load(self, opened: Object) -> None:
+        for name in opened.map_names():
+            if name in MAPS:
+                opened.pin_at(name, str(self.directory / name))
+        pinned = self.directory / "flows"
+        room = _entries(pinned) if pinned.exists() else self.options.flows
+        if room is not None:
+            opened.resize("flows", room)
+        try:
+            opened.load()
+        except KernelError as exc:
+            if reason := lacking():
+                raise Unavailable(reason) from exc
+            raise
+
+
+def carry_kept(older: tuple[Path, ...], directory: Path, program: Path) -> frozenset[str]:
+    """Give the old maps of what the programs remember a name in the new layout, where rows are the same.
+
+    Returns the names of those that could be.
+    """
+    kept: set[str] = set()
+    with Object(program) as opened:
+        btf = Btf(opened.btf())
+        wanted = {}
+        for name in KEPT:
+            shape = opened.map_shape(name)
+            wanted[name] = (btf.dtype(shape.key_type), btf.dtype(shape.value_type))
+    for old in older:
+        for names in (FLOWS, *((name,) for name in KEPT if name not in FLOWS)):
+            if not kept.intersection(names) and all(_is_same(old / n, wanted[n]) for n in names):
+                for name in names:
+                    _carry_one(old / name, directory / name)
+                kept.update(names)
+    return frozenset(kept)
+
+
+def _is_same(old: Path, wanted: tuple[np.dtype[Any], np.dtype[Any]]) -> bool:
+    with ExitStack() as stack:
+        found = open_table(old, stack)
+        return found is not None and (found.key, found.value) == wanted
+
+
+def _carry_one(old: Path, new: Path) -> None:
+    with ExitStack() as stack:
+        found = open_table(old, stack)
+        if found is not None:
+            libbpf.pin(found.fd, str(new))
+
+
+def _told(exc: Exception) -> str:
+    """The line of a refusal that says why; libbpf's report has many."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    telling = [line for line in lines if "ksym" in line or "kfunc" in line or "BTF" in line]
+    return (telling or lines or [type(exc).__name__])[0]
+
+
+def open_table(path: Path, stack: ExitStack) -> Table | None:
+    """A pinned map, closed with ``stack``; None if nothing is pinned there."""
+    if not path.exists():
+        return None
+    fd = libbpf.open_pinned(str(path))
+    stack.callback(os.close, fd)
+    return Table(fd, libbpf.map_shape_of(fd), Btf(libbpf.map_btf_of(fd)))
+
+
+def copy_rows(old: Table, new: Table) -> int:
+    """What ``new`` has not got, field by field of the same name; fields that ``old`` lacks are zero.
+
+    Returns how many rows were copied.
+    """
+    copied = 0
+    for raw in libbpf.map_keys(old.fd, old.shape.key_size):
+        source = np.frombuffer(raw, old.key)
+        key = _converted(source, new.keys(1))
+        value = old.get(source)
+        if value is None or _has_row(new, key):
+            continue
+        new.put(key, _converted(value, new.values(1)))
+        copied += 1
+    return copied
+
+
+def _has_row(table: Table, key: Rows) -> bool:
+    """A row of an array is always there; one that is all zero was never written."""
+    found = table.get(key)
+    return found is not None and any(found.tobytes())
+
+
+def _converted(source: Rows, target: Rows) -> Rows:
+    if target.dtype.names is None or source.dtype.names is None:
+        target[:] = source
+        return target
+    for name in set(source.dtype.names) & set(target.dtype.names):
+        target[name] = _converted(source[name], target[name])
+    return target
+
+
+def _layouts(pin_dir: Path) -> tuple[Path, ...]:
+    if not pin_dir.is_dir():
+        return ()
+    return tuple(sorted(one for one in pin_dir.glob("v*") if one.name[1:].isdigit()))
+
+
+def _is_complete(layout: Path) -> bool:
+    """Programs are pinned last, when they are in place."""
+    return (layout / f"prog_{PROGRAMS[-1]}").exists()
+
+
+def _entries(path: Path) -> int:
+    fd = libbpf.open_pinned(str(path))
+    try:
+        return libbpf.map_shape_of(fd).max_entries
+    finally:
+        os.close(fd)

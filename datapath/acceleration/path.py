@@ -1,0 +1,357 @@
+"""The fast path of a node, as the agent sees it: open, say what is there, attach, count, trace.
+
+All state is the kernel's: pinned maps, filters, links. A process that opens after another was killed goes on
+where that one was, and one with other programs puts them in place of the old ones without losing a packet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock, RLock
+from types import TracebackType
+from typing import Any
+from weakref import WeakSet
+
+from datapath import namespace
+from datapath.acceleration import bpf_call
+from datapath.acceleration.attach import Attacher
+from datapath.acceleration.bpf_call import ProgramInfo
+from datapath.acceleration.errors import Unavailable
+from datapath.acceleration.flows import Refusals
+from datapath.acceleration.inherit import inherit
+from datapath.acceleration.layout import MAPS, PROGRAMS, Names
+from datapath.acceleration.load import Loaded, Options
+from datapath.acceleration.rows import Eni, Pod, keys_of
+from datapath.acceleration.tables import EndpointCounts, Tables
+from datapath.acceleration.tc import Shaped, Side
+from datapath.acceleration.trace import Trace
+from datapath.ebpf import libbpf
+from datapath.ebpf.btf import BtfError
+from datapath.ebpf.objects import ObjectMissing
+from datapath.errors import KernelError
+from datapath.netlink.wire import Address, Network
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """``entries`` is how many rows there are, None for the ring buffer."""
+
+    name: str
+    path: Path
+    key_size: int
+    value_size: int
+    max_entries: int
+    entries: int | None
+
+
+_DEFAULT = Options()
+
+
+class FastPath:
+    """Make it by ``open``. Safe from several threads. Verbs are idempotent and raise KernelError."""
+
+    def __init__(self, loaded: Loaded, netns: int | None) -> None:
+        self._lock = RLock()
+        self._turning = Lock()
+        self._loaded = loaded
+        self._netns = None if netns is None else os.dup(netns)
+        self._tables = Tables(loaded)
+        self._attacher = Attacher(loaded, netns)
+        self._traces: WeakSet[Trace] = WeakSet()
+        self._open = True
+
+    @classmethod
+    def open(
+        cls,
+        pin_dir: Path,
+        *,
+        netns: int | None = None,
+        options: Options = _DEFAULT,
+        prepare: Callable[[FastPath], None] | None = None,
+    ) -> FastPath:
+        """Load the programs, or take over what an earlier process left, and put ours in its place.
+
+        ``pin_dir`` lies in a bpf file system. ``netns`` is the node's namespace, None for the process's own.
+        ``prepare`` may write rows before the first packet meets the programs. The first time on a node the
+        fast path is off: see ``switch``. Raises Unavailable if this kernel, or this node, will not have it;
+        what was there goes on then.
+        """
+        with ExitStack() as undo:
+            try:
+                loaded = Loaded(pin_dir, options)
+                undo.callback(loaded.close)
+                made = cls(loaded, netns)
+                undo.callback(made._attacher.close)
+                made._take_over(prepare)
+            except (KernelError, ObjectMissing, BtfError, OSError, ValueError) as exc:
+                raise Unavailable(str(exc)) from exc
+            undo.pop_all()
+        return made
+
+    def _take_over(self, prepare: Callable[[FastPath], None] | None) -> None:
+        """Rows first, then what notes flows, then what reads the notes, and then the old may go."""
+        self._loaded.fill()
+        self._tell_timeouts()
+        if self._loaded.forgetful:
+            inherit(self._loaded, self._tables)
+        if self._loaded.unasked and self._tables.flag("SETTING_CONNTRACK"):
+            # Programs that ask conntrack have recorded next to nothing.
+            self._tables.forget_flows()
+            self._tables.set_flag("SETTING_CONNTRACK", False)
+        self._tables.set_flag("SETTING_ASK", False)
+        self._tables.set_flag("SETTING_TRACE", False)  # nobody reads what a killed process had asked for
+        if prepare is not None:
+            prepare(self)
+        if self._loaded.forgetful and not self._loaded.unasked:
+            self._swap_asking()
+        else:
+            self._swap_quietly()
+        if not self._loaded.unasked:
+            self._tables.set_flag("SETTING_CONNTRACK", True)
+        self._loaded.commit()
+
+    def _swap_quietly(self) -> None:
+        """What notes flows before what reads the notes; if these are others, all is the stack's between."""
+        if self._loaded.forgetful:
+            self._loaded.quiet()
+        self._attacher.swap(Side.EGRESS)
+        if self._loaded.forgetful:
+            inherit(self._loaded, self._tables)
+        self._attacher.swap(Side.INGRESS)
+
+    def _swap_asking(self) -> None:
+        """Conntrack is asked of each flow until all are noted: none changes its carrier."""
+        self._tables.set_flag("SETTING_ASK", True)
+        self._attacher.swap(Side.INGRESS)
+        self._attacher.swap(Side.EGRESS)
+        inherit(self._loaded, self._tables)
+        self._tables.set_flag("SETTING_ASK", False)
+
+    def __enter__(self) -> FastPath:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it; packets do not notice. A trace that is read is closed as well. Idempotent."""
+        with self._turning, self._lock:
+            if not self._open:
+                return
+            for trace in tuple(self._traces):
+                trace.close()
+            self._open = False
+            self._attacher.close()
+            self._tables.flows.close()
+            self._loaded.close()
+            if self._netns is not None:
+                os.close(self._netns)
+
+    def remove(self) -> None:
+        """Detach everything and unpin it: afterwards the node routes as if there had been no fast path."""
+        with self._lock:
+            self._attacher.detach_all()
+            self._loaded.remove()
+
+    @property
+    def names(self) -> Names:
+        """Reasons, verdicts and hooks of the programs."""
+        return self._loaded.names
+
+    @property
+    def directory(self) -> Path:
+        """Where maps and programs are pinned; ``links`` of the ENIs are beside it."""
+        return self._loaded.directory
+
+    # What is there
+
+    def put_endpoint(self, pod: Pod, *, earlier: bool = False) -> None:
+        """``earlier``: the pod may have sent before the fast path heard of it."""
+        with self._lock:
+            self._tables.put_pod(pod, earlier=earlier)
+
+    def drop_endpoint(self, host_ifindex: int) -> None:
+        """Succeeds for the absent."""
+        with self._lock:
+            self._tables.drop_pod(host_ifindex)
+
+    def endpoints(self) -> dict[int, Pod]:
+        """By host veth."""
+        return self._tables.pods()
+
+    def put_eni(self, eni: Eni) -> None:
+        with self._lock:
+            self._tables.put_eni(eni)
+
+    def drop_eni(self, ifindex: int) -> None:
+        with self._lock:
+            self._tables.drop_eni(ifindex)
+
+    def enis(self) -> dict[int, Eni]:
+        return self._tables.enis()
+
+    def set_stack_prefixes(
+        self, *, service: Iterable[Network] = (), host_cidrs: Iterable[Network] = (), node: Iterable[Address]
+    ) -> None:
+        """Destinations that always take the stack: exactly these. ``node``: every address of the node."""
+        with self._lock:
+            self._tables.set_prefixes(service, host_cidrs, node)
+
+    def set_home(self, ifindex: int) -> None:
+        """The node's own ENI: what has an address of the node's leaves by it, whatever it was routed to."""
+        with self._lock:
+            self._tables.set_home(ifindex)
+
+    # Switches
+
+    def switch(self, on: bool) -> None:
+        """The whole node. Flows that began by the stack stay with it, so neither way loses a packet."""
+        with self._lock:
+            self._tables.set_flag("SETTING_FAST", on)
+
+    def is_on(self) -> bool:
+        return self._tables.flag("SETTING_FAST")
+
+    def switch_pod(self, address: Address, on: bool) -> bool:
+        """One pod, both directions, both families. False if no pod of this node has the address."""
+        with self._lock:
+            return self._tables.switch_pod(address, on)
+
+    def set_pod_down(self, host_ifindex: int, down: bool) -> bool:
+        """Whether the pod's link is down: then what is for it is dropped, counted as drop_pod_down.
+
+        The first frame that comes by the link ends it as well. True if that is news; False for the absent.
+        """
+        with self._lock:
+            return self._tables.set_pod_down(host_ifindex, down)
+
+    # Devices
+
+    def attach_pod(self, host_ifindex: int) -> None:
+        with self._lock:
+            self._attacher.attach_pod(host_ifindex)
+
+    def detach_pod(self, host_ifindex: int) -> None:
+        with self._lock:
+            self._attacher.detach_pod(host_ifindex)
+
+    def attach_eni(self, ifindex: int) -> None:
+        with self._lock:
+            self._attacher.attach_eni(ifindex)
+
+    def detach_eni(self, ifindex: int) -> None:
+        with self._lock:
+            self._attacher.detach_eni(ifindex)
+
+    def attached(self) -> dict[int, str]:
+        """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
+        return self._attacher.attached()
+
+    def shaped(self) -> Shaped:
+        """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""
+        return self._attacher.shaped()
+
+    # What it does
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Packets by hook and reason, since the maps were made."""
+        return self._tables.reasons()
+
+    def endpoint_counters(self) -> dict[int, EndpointCounts]:
+        """By host veth."""
+        return self._tables.endpoint_counts()
+
+    def refusals(self) -> dict[int, Refusals]:
+        """By host veth: packets whose flow got no record. Of pods that had any."""
+        with self._lock:
+            return self._tables.refusals()
+
+    @property
+    def unasked(self) -> str:
+        """Why the programs do not ask conntrack of flows but keep records of all; "" if they do."""
+        return self._loaded.unasked
+
+    def turn_flows(self, *, at_once: bool = False) -> None:
+        """Forget flows that are over, if that is due; ``at_once``: in any case.
+
+        To be called every minute or so. Without it records are kept, until pods have used up their shares.
+        """
+        flows = self._tables.flows
+        with self._turning:  # and not the other lock: no pod waits for what may take a second
+            if not self._open or (not at_once and not flows.due):
+                return
+            with self._lock:
+                timeouts, epoch = self._tell_timeouts(), self._tables.epoch
+            if not flows.finish(epoch, timeouts):
+                return
+            flows.begin(epoch + 1)
+            with self._lock:
+                self._tables.set_epoch(epoch + 1)
+            flows.follow(epoch + 1, timeouts)
+
+    def _tell_timeouts(self) -> tuple[int, ...]:
+        with self._inside():
+            found = self._tables.flows.timeouts()
+        self._tables.set_timeouts(found)
+        return found
+
+    def _inside(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._netns is None else namespace.entered(self._netns)
+
+    def trace(self, address: Address | None = None) -> Trace:
+        """Events of packets from or to ``address``, None for all, until it is closed."""
+        with self._lock:
+            size = self._loaded.map_shape("trace").max_entries
+            self._tables.trace_only(address)
+            reader = Trace(self._loaded.map_fd("trace"), size, self.names, self._trace_off)
+            self._traces.add(reader)
+            self._tables.set_flag("SETTING_TRACE", True)
+            return reader
+
+    def trace_only(self, address: Address | None) -> None:
+        """The same for a trace that goes on: from now on packets from or to ``address``, None for all."""
+        with self._lock:
+            if self._open:
+                self._tables.trace_only(address)
+
+    def maps(self) -> tuple[MapInfo, ...]:
+        found = []
+        for name in MAPS:
+            shape = self._loaded.map_shape(name)
+            entries = None
+            if name != "trace":
+                entries = len(libbpf.map_keys(self._loaded.map_fd(name), shape.key_size))
+            path = self._loaded.directory / name
+            found.append(MapInfo(name, path, shape.key_size, shape.value_size, shape.max_entries, entries))
+        return tuple(found)
+
+    def rows(self, name: str) -> list[tuple[Any, Any]]:
+        """A map's keys and values as numpy records; of a per-CPU map a value per CPU."""
+        table = self._loaded.table(name)
+        found = []
+        for raw in libbpf.map_keys(table.fd, table.shape.key_size):
+            key = keys_of(table, [raw])
+            value = table.get(key)
+            if value is not None:
+                found.append((key[0], value if table.shape.per_cpu else value[0]))
+        return found
+
+    def programs(self) -> tuple[ProgramInfo, ...]:
+        return tuple(bpf_call.program_info(self._loaded.program_fd(name)) for name in PROGRAMS)
+
+    def program_fd(self, name: str) -> int:
+        """For a test run; valid until ``close``."""
+        return self._loaded.program_fd(name)
+
+    def map_fd(self, name: str) -> int:
+        """For whoever reads a map by other means; valid until ``close``."""
+        return self._loaded.map_fd(name)
+
+    def _trace_off(self) -> None:
+        with self._lock:
+            if self._open:
+                self._tables.set_flag("SETTING_TRACE", False)

@@ -1,0 +1,316 @@
+"""A node without a kernel: the real use cases, ledger contract and pool over fakes of everything outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.operations import CloudWork, WorkSettings
+from control.agent.allocation.orphans import Orphans
+from control.agent.allocation.pool import Pool, PoolSettings
+from control.agent.allocation.vswitches import VSwitches
+from control.agent.cni.attach import AddRequest, Attached, Attachments
+from control.agent.dataplane.holds import Holds
+from control.agent.dataplane.ports import EndpointSettings
+from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.recovery import BOOT_ID, Recovery
+from control.agent.state.faults import Faults
+from control.agent.state.journal import Journal
+from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
+from control.ipam.sizing import pool_sizes
+from control.model.clock import SystemClock
+from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
+from control.model.errors import AddressInUse, KernelError, KubernetesError, PodNotFound
+from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.pod import EventType, Network, Pod
+from control.model.policies import VSwitchPolicy
+from control.store.memory import MemoryLedger
+from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
+from datapath.pod import names
+
+NODE = NodeIdentity(
+    InstanceId("i-node1"),
+    "ecs.g7.xlarge",
+    "cn-hangzhou",
+    "cn-hangzhou-a",
+    VSwitchId("vsw-nodes"),
+    Mac("00:16:3e:ff:00:01"),
+)
+LIMITS = InstanceLimits("ecs.g7.xlarge", 4, 15, 15, 6, True)
+PODS_VSWITCH = VSwitchId("vsw-pods")
+NODES_VSWITCH = VSwitchId("vsw-nodes")
+TAGS = (("creator", "terway"),)
+
+
+def _carrier(endpoint: Endpoint) -> Carrier:
+    mac = names.host_mac(endpoint.container_id, endpoint.ifname)
+    enis = frozenset({endpoint.eni.mac})
+    return Carrier(endpoint.host_link, mac, endpoint.container_id, frozenset(endpoint.addresses()), enis)
+
+
+class FakeKernel:
+    """Remembers what stands. ``broken`` makes the next setups fail as netlink would."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.enis: set[str] = set()
+        self.broken: str = ""
+        self.absent: set[str] = set()
+        """MACs whose device does not appear."""
+        self.foreign: dict[str, Carrier] = {}
+        """Live links that nobody has set up here."""
+
+    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
+        assert netns >= 0
+        if self.broken:
+            raise KernelError(self.broken)
+        others = [c for c in self.carriers() if c.link != endpoint.host_link]
+        if any(a in c.addresses for c in others for a in endpoint.addresses()):
+            raise AddressInUse("a running pod carries it")
+        self.endpoints[endpoint.host_link] = endpoint
+        return Applied(7, "02:00:00:00:00:01", "02:00:00:00:00:02", 3)
+
+    def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
+        del netns
+        return () if self.endpoints.get(endpoint.host_link) == endpoint else (Difference("link", "absent"),)
+
+    def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
+        del netns
+        there = self.endpoints.get(endpoint.host_link)
+        if there is not None and there.container_id == endpoint.container_id:
+            del self.endpoints[endpoint.host_link]
+
+    def prepare_eni(self, eni: EniLink) -> None:
+        self.enis.add(eni.mac)
+
+    def forget_eni(self, mac: Mac) -> None:
+        self.enis.discard(mac)
+
+    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+        missing = [e for e in endpoints if e.host_link not in self.endpoints]
+        return tuple(Difference(e.host_link, "absent") for e in missing)
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        return (*map(_carrier, self.endpoints.values()), *self.foreign.values())
+
+    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+        self.foreign.pop(link, None)
+        there = self.endpoints.get(link)
+        if there is None or there.container_id != container_id:
+            return ()
+        del self.endpoints[link]
+        return there.addresses()
+
+    def pod_links(self) -> dict[str, str]:
+        return {name: e.container_id for name, e in self.endpoints.items()}
+
+    async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
+        del timeout
+        return mac not in self.absent
+
+
+class FakeKubernetes:
+    def __init__(self) -> None:
+        self.known: dict[PodKey, Pod] = {}
+        self.events: list[tuple[str, str, str]] = []
+        self.annotations: dict[PodKey, dict[str, str]] = {}
+        self.away = False
+        self.translated: frozenset[Address] | None = None
+        self.service_ranges: tuple[Network, ...] | None = None
+        self.services_changed: Callable[[], None] = lambda: None
+        """What a test calls after it has changed one of the two above."""
+
+    async def pod(self, key: PodKey, uid: str | None) -> Pod:
+        pod = self.known.get(key)
+        if pod is None and self.away:
+            raise KubernetesError("API server away")
+        if pod is None or (uid and pod.uid != uid):
+            raise PodNotFound(f"pod {key} (uid {uid}) is not in Kubernetes")
+        return pod
+
+    async def exists(self, key: PodKey, uid: str) -> bool:
+        if self.away:
+            raise KubernetesError("API server away")
+        return key in self.known and self.known[key].uid == uid
+
+    async def cluster_id(self) -> str:
+        if self.away:
+            raise KubernetesError("API server away")
+        return "cluster-1"
+
+    def synced(self) -> bool:
+        return not self.away
+
+    def pods(self) -> Mapping[PodKey, Pod]:
+        return self.known
+
+    def on_pods(self, call: Callable[[], None]) -> None:
+        pass
+
+    def service_addresses(self) -> frozenset[Address] | None:
+        return self.translated
+
+    def service_cidrs(self) -> tuple[Network, ...] | None:
+        return self.service_ranges
+
+    def on_services(self, call: Callable[[], None]) -> None:
+        self.services_changed = call
+
+    def event(
+        self, target: Pod | None, kind: EventType, reason: str, message: str, *, topic: str = ""
+    ) -> None:
+        del topic
+        self.events.append((str(target.key) if target else "node", reason, f"{kind}: {message}"))
+
+    def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
+        self.annotations.setdefault(pod.key, {}).update(annotations)
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Rig:
+    """One daemon over state that outlives it: ``restarted()`` is the next daemon on the same node."""
+
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    kernel: FakeKernel = field(default_factory=FakeKernel)
+    kubernetes: FakeKubernetes = field(default_factory=FakeKubernetes)
+    clock: SystemClock = field(default_factory=SystemClock)
+    min_pool: int = 0
+    max_pool: int = 5
+    dual: bool = False
+    vswitches: tuple[VSwitchId, ...] = (PODS_VSWITCH,)
+    account: FakeAccount | None = None
+    cloud: FakeCloud = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.account is None:
+            vswitches = (
+                VSwitch(VSwitchId("vsw-nodes"), NODE.zone, IPv4Network("10.0.0.0/24"), 200),
+                VSwitch(
+                    PODS_VSWITCH, NODE.zone, IPv4Network("10.0.1.0/24"), 200, IPv6Network("2001:db8::/64")
+                ),
+            )
+            self.account = FakeAccount(
+                self.clock, {v.vswitch_id: v for v in vswitches}, {LIMITS.instance_type: LIMITS}
+            )
+            self.account.add_instance(NODE)
+        if not self.ledger.load().facts:
+            self.ledger.remember(BOOT_ID, "boot-1")
+        self.cloud = FakeCloud(self.account)
+        self.metadata = FakeMetadata(self.account, NODE)
+        self.journal = Journal(self.ledger, self.clock, cooldown=30.0)
+        self.holds = Holds(journal=self.journal, kernel=self.kernel, kubernetes=self.kubernetes)
+        self.work = CloudWork(
+            cloud=self.cloud,
+            metadata=self.metadata,
+            kernel=self.kernel,
+            holds=self.holds,
+            journal=self.journal,
+            faults=Faults(),
+            settings=WorkSettings(NODE.instance_id, dual=self.dual, tags=TAGS),
+            cluster=ClusterId(self.journal, self.kubernetes),
+        )
+        self.orphans = Orphans(journal=self.journal, work=self.work)
+        sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
+        self.pool = Pool(
+            journal=self.journal,
+            work=self.work,
+            cloud=self.cloud,
+            vswitches=VSwitches(
+                self.cloud, self.clock, self.vswitches, zone=NODE.zone, policy=VSwitchPolicy.MOST
+            ),
+            settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
+        )
+        self.attachments = Attachments(
+            journal=self.journal,
+            pool=self.pool,
+            kernel=self.kernel,
+            holds=self.holds,
+            kubernetes=self.kubernetes,
+            faults=Faults(),
+            settings=EndpointSettings(),
+            dual=self.dual,
+        )
+        self.reconciler = Reconciler(
+            journal=self.journal,
+            cloud=self.cloud,
+            metadata=self.metadata,
+            kernel=self.kernel,
+            holds=self.holds,
+            kubernetes=self.kubernetes,
+            work=self.work,
+            instance_id=NODE.instance_id,
+            tags=TAGS,
+            mtu=1500,
+            dual=self.dual,
+        )
+        self.recovery = Recovery(
+            journal=self.journal,
+            attachments=self.attachments,
+            kernel=self.kernel,
+            holds=self.holds,
+            reconciler=self.reconciler,
+            pool=self.pool,
+            orphans=self.orphans,
+            settings=EndpointSettings(),
+        )
+
+    async def restarted(self, *, reboot: bool = False) -> Rig:
+        """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
+        await self.pool.close()
+        if reboot:
+            self.kernel.endpoints.clear()
+            self.kernel.enis.clear()
+        new = Rig(
+            ledger=self.ledger,
+            kernel=self.kernel,
+            kubernetes=self.kubernetes,
+            clock=self.clock,
+            min_pool=self.min_pool,
+            max_pool=self.max_pool,
+            dual=self.dual,
+            vswitches=self.vswitches,
+            account=self.account,
+        )
+        await new.recovery.run("boot-2" if reboot else "boot-1")
+        return new
+
+    def knows(self, name: str, uid: str = "") -> PodKey:
+        key = PodKey("default", name)
+        self.kubernetes.known[key] = Pod(key, uid or f"uid-{name}", "node1")
+        return key
+
+    async def add(self, name: str, *, container: str = "", uid: str = "") -> Attached:
+        pod = self.knows(name, uid)
+        key = AttachmentKey(container or f"c-{name}", "eth0")
+        return await self.attachments.add(AddRequest(key, pod, "", "/run/netns/x", 0))
+
+    async def delete(self, name: str, *, container: str = "") -> None:
+        await self.attachments.delete(AttachmentKey(container or f"c-{name}", "eth0"), None)
+
+    async def settle(self) -> None:
+        """Until nothing is under way."""
+        async with asyncio.timeout(10):
+            while not self.pool.settled:
+                await asyncio.sleep(0.001)
+
+    def in_cloud(self) -> frozenset[IPv4Address]:
+        """Every address the cloud has on secondary ENIs of this node."""
+        assert self.account is not None
+        return frozenset(a for e in self.account.enis().values() if e.mac != NODE.mac for a in e.ipv4)
+
+    def assert_agree(self) -> None:
+        """Ledger, cloud and kernel tell one story."""
+        book = self.journal.book
+        assert {a for a in book.addresses if a.version == 4} == self.in_cloud()
+        assert not book.operations
+        ready = {a.host_link: a.key.container_id for a in book.attachments.values()}
+        assert self.kernel.pod_links() == ready
+        held = {a for r in book.attachments.values() for a in r.addresses()}
+        assert {r.address for r in book.addresses.values() if r.owner} == held
+        assert self.kernel.enis == {e.mac for e in book.enis.values()}

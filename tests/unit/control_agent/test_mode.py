@@ -1,0 +1,54 @@
+"""What the mode says of fallbacks and of who checks what pods send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from control.agent.dataplane.fastpath import State, Status, Why
+from control.agent.mode import checks, fallbacks, unchecked
+from control.agent.node_config import NodeConfig
+from control.config import cni_conf, eni_conf, settings
+from control.config.credentials import Credentials
+from control.model.cloud import InstanceLimits
+
+LIMITS = InstanceLimits("ecs.g7.large", 3, 6, 6, 3, trunk_supported=False)
+ON = Status(State.ON, asked=True)
+NO_EBPF = Status(State.UNAVAILABLE, True, (Why.UNAVAILABLE,), ("no eBPF",))
+NO_FIB = "nf_tables refused the table inet terway: add rule: No such file or directory"
+
+
+def config(ip_stack: str) -> NodeConfig:
+    return NodeConfig(
+        settings=settings.parse([], {"NODE_NAME": "node1"}),
+        eni=eni_conf.parse(f'{{"version": "1", "ip_stack": "{ip_stack}"}}'.encode()),
+        cni=cni_conf.parse(Path("10-terway.conf"), b'{"name": "terway", "type": "terway"}'),
+        credentials=Credentials("", ""),
+    )
+
+
+def test_dual_stack_on_a_kernel_without_ipv6_is_refused_by_a_clear_sentence() -> None:
+    asked = config("dual")
+    sizes = asked.sizes(LIMITS, ipv6=False)
+    assert not sizes.dual
+    (sentence,) = fallbacks(asked, LIMITS, sizes, ipv6=False)
+    assert "kernel has no IPv6" in sentence
+    assert sentence.endswith("IPv4 only")
+    assert asked.sizes(LIMITS).dual
+    assert fallbacks(asked, LIMITS, asked.sizes(LIMITS)) == []
+    plain = config("ipv4")
+    assert fallbacks(plain, LIMITS, plain.sizes(LIMITS, ipv6=False), ipv6=False) == []
+
+
+def test_everything_is_checked_twice_where_everything_is_there() -> None:
+    assert checks("", ON)["source_ipv6"] == ["eBPF", "nftables"]
+    assert checks("", NO_EBPF)["source_ipv6"] == ["nftables"]
+    assert unchecked("", ON) == unchecked("", NO_EBPF) == []
+
+
+def test_what_nobody_checks_is_said_with_the_reason() -> None:
+    assert checks(NO_FIB, NO_EBPF)["source_ipv4"] == ["rp_filter"]
+    (sentence,) = unchecked(NO_FIB, NO_EBPF)
+    assert "source_ipv6" in sentence
+    assert sentence.endswith(NO_FIB)
+    assert "neighbour_nd" in sentence
+    assert unchecked(NO_FIB, ON) == []
