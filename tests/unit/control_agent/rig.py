@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -28,7 +29,7 @@ from control.ipam.rejections import Rejections
 from control.ipam.sizing import pool_sizes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
-from control.model.errors import AddressInUse, KernelError, KubernetesError, PodNotFound
+from control.model.errors import AddressInUse, KernelError, KubernetesError, PodNotFound, UplinkBroken
 from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
 from control.model.modes import UplinkKind
 from control.model.pod import EventType, Network, Pod
@@ -66,6 +67,10 @@ class FakeKernel:
         self.broken: str = ""
         self.absent: set[str] = set()
         """MACs whose device does not appear."""
+        self.unplugged: dict[str, asyncio.Event] = {}
+        """MACs whose device a hand has taken away, with what tells of its return."""
+        self.misrouted: set[str] = set()
+        """MACs of ENIs that are whole, and from which a foreign rule leads packets away."""
         self.foreign: dict[str, Carrier] = {}
         """Live links that nobody has set up here."""
 
@@ -73,6 +78,8 @@ class FakeKernel:
         assert netns >= 0
         if self.broken:
             raise KernelError(self.broken)
+        if endpoint.eni.mac in self.misrouted or endpoint.eni.mac in self.unplugged:
+            raise UplinkBroken(f"a packet of {endpoint.host_link} goes by link 2, not by the ENI's")
         others = [c for c in self.carriers() if c.link != endpoint.host_link]
         if any(a in c.addresses for c in others for a in endpoint.addresses()):
             raise AddressInUse("a running pod carries it")
@@ -89,7 +96,15 @@ class FakeKernel:
         if there is not None and there.container_id == endpoint.container_id:
             del self.endpoints[endpoint.host_link]
 
+    def unplug(self, mac: Mac) -> None:
+        self.unplugged[mac] = asyncio.Event()
+
+    def plug(self, mac: Mac) -> None:
+        self.unplugged.pop(mac).set()
+
     def prepare_eni(self, eni: EniLink) -> None:
+        if eni.mac in self.unplugged:
+            raise KernelError(f"no link has MAC {eni.mac}")
         self.enis.add(eni.mac)
 
     def forget_eni(self, mac: Mac) -> None:
@@ -114,8 +129,10 @@ class FakeKernel:
         return {name: e.container_id for name, e in self.endpoints.items()}
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
-        del timeout
-        return mac not in self.absent
+        with contextlib.suppress(TimeoutError):
+            if mac in self.unplugged:
+                await asyncio.wait_for(self.unplugged[mac].wait(), timeout)
+        return mac not in self.absent and mac not in self.unplugged
 
 
 class FakeKubernetes:
