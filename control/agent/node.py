@@ -35,7 +35,7 @@ from control.aliyun.credentials import AccessKey, CredentialSource, InstanceRole
 from control.aliyun.metadata import AliyunMetadata
 from control.aliyun.metadata_http import MetadataHttp
 from control.aliyun.settings import CloudSettings, Observers
-from control.ipam.stock import PoolStats
+from control.ipam.statistics import PoolStats
 from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
@@ -374,6 +374,7 @@ class Node:
             journal=self._journal,
             cloud=cloud,
             pool=assembly.pool,
+            rejections=assembly.rejections,
             attachments=assembly.attachments,
             holds=self._holds,
             facts=facts,

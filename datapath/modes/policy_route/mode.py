@@ -19,7 +19,7 @@ from datapath import namespace, objects
 from datapath.acceleration.shortcut import NoShortcut, Present, Shortcut
 from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
 from datapath.enforcement.guard import Guard
-from datapath.errors import KernelError
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.policy_route import host_side, inspection, node, repair, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.node import PreparedEni
@@ -406,8 +406,8 @@ def _no_ipv6(endpoint: Endpoint) -> KernelError:
     )
 
 
-def _no_eni(endpoint: Endpoint) -> KernelError:
-    return KernelError(
+def _no_eni(endpoint: Endpoint) -> UplinkUnusable:
+    return UplinkUnusable(
         "set up a pod",
         errno=errno.ENODEV,
         object=f"{endpoint.host_link} on ENI {endpoint.eni.mac}",

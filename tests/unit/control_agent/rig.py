@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
+from control.agent.allocation.allocators import Allocators
+from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
+from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.cni.attach import AddRequest, Attached, Attachments
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings
+from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.recovery import BOOT_ID, Recovery
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
+from control.ipam.rejections import Rejections
 from control.ipam.sizing import pool_sizes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
-from control.model.errors import AddressInUse, KernelError, KubernetesError, PodNotFound
+from control.model.errors import AddressInUse, KernelError, KubernetesError, PodNotFound, UplinkBroken
 from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.modes import UplinkKind
 from control.model.pod import EventType, Network, Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
@@ -60,6 +67,10 @@ class FakeKernel:
         self.broken: str = ""
         self.absent: set[str] = set()
         """MACs whose device does not appear."""
+        self.unplugged: dict[str, asyncio.Event] = {}
+        """MACs whose device a hand has taken away, with what tells of its return."""
+        self.misrouted: set[str] = set()
+        """MACs of ENIs that are whole, and from which a foreign rule leads packets away."""
         self.foreign: dict[str, Carrier] = {}
         """Live links that nobody has set up here."""
 
@@ -67,6 +78,8 @@ class FakeKernel:
         assert netns >= 0
         if self.broken:
             raise KernelError(self.broken)
+        if endpoint.eni.mac in self.misrouted or endpoint.eni.mac in self.unplugged:
+            raise UplinkBroken(f"a packet of {endpoint.host_link} goes by link 2, not by the ENI's")
         others = [c for c in self.carriers() if c.link != endpoint.host_link]
         if any(a in c.addresses for c in others for a in endpoint.addresses()):
             raise AddressInUse("a running pod carries it")
@@ -83,7 +96,15 @@ class FakeKernel:
         if there is not None and there.container_id == endpoint.container_id:
             del self.endpoints[endpoint.host_link]
 
+    def unplug(self, mac: Mac) -> None:
+        self.unplugged[mac] = asyncio.Event()
+
+    def plug(self, mac: Mac) -> None:
+        self.unplugged.pop(mac).set()
+
     def prepare_eni(self, eni: EniLink) -> None:
+        if eni.mac in self.unplugged:
+            raise KernelError(f"no link has MAC {eni.mac}")
         self.enis.add(eni.mac)
 
     def forget_eni(self, mac: Mac) -> None:
@@ -108,8 +129,10 @@ class FakeKernel:
         return {name: e.container_id for name, e in self.endpoints.items()}
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
-        del timeout
-        return mac not in self.absent
+        with contextlib.suppress(TimeoutError):
+            if mac in self.unplugged:
+                await asyncio.wait_for(self.unplugged[mac].wait(), timeout)
+        return mac not in self.absent and mac not in self.unplugged
 
 
 class FakeKubernetes:
@@ -217,18 +240,29 @@ class Rig:
         )
         self.orphans = Orphans(journal=self.journal, work=self.work)
         sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
-        self.pool = Pool(
+        self.rejections = Rejections()
+        self.runner = OperationRunner(
             journal=self.journal,
             work=self.work,
-            cloud=self.cloud,
             vswitches=VSwitches(
                 self.cloud, self.clock, self.vswitches, zone=NODE.zone, policy=VSwitchPolicy.MOST
             ),
+            rejections=self.rejections,
+        )
+        self.pool = Pool(
+            journal=self.journal,
+            runner=self.runner,
+            cloud=self.cloud,
+            rejections=self.rejections,
             settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
+        )
+        self.broken = BrokenUplinks(
+            journal=self.journal, kernel=self.kernel, rejections=self.rejections, mtu=1500
         )
         self.attachments = Attachments(
             journal=self.journal,
-            pool=self.pool,
+            allocators=Allocators({UplinkKind.SHARED_ENI: self.pool}),
+            broken=self.broken,
             kernel=self.kernel,
             holds=self.holds,
             kubernetes=self.kubernetes,
@@ -249,6 +283,14 @@ class Rig:
             mtu=1500,
             dual=self.dual,
         )
+        self.watch = BrokenWatch(
+            journal=self.journal,
+            kernel=self.kernel,
+            kubernetes=self.kubernetes,
+            reconciler=self.reconciler,
+            on_look=self.pool.kick,
+        )
+        self.broken.on_broken = self.watch.follow
         self.recovery = Recovery(
             journal=self.journal,
             attachments=self.attachments,
@@ -262,6 +304,7 @@ class Rig:
 
     async def restarted(self, *, reboot: bool = False) -> Rig:
         """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
+        await self.watch.close()
         await self.pool.close()
         if reboot:
             self.kernel.endpoints.clear()
