@@ -1,4 +1,4 @@
-"""An ENI that an ADD has shown to be broken carries no new pod, and no pod can take a sound one out of use."""
+"""An ENI that an ADD has shown to be broken carries no new pod; no pod can take a sound one out of use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from control.ipam.rejections import FIRST_HOLD_OFF, MAX_HOLD_OFF, of_uplink
 from control.model.errors import Cause, KernelError, PoolExhausted, RequestError, UplinkBroken
 from control.model.ids import EniId
 from control.model.records import EniRecord, EniState
-from datapath.endpoint import Applied, Endpoint
+from datapath.endpoint import Applied, Endpoint, EniLink
 from tests.unit.control_agent.rig import NODE, Rig
 from tests.unit.control_agent.test_use_cases import run
 
@@ -122,8 +122,8 @@ def test_an_eni_that_could_be_made_ready_again_serves_the_same_add() -> None:
         rig.kernel.misrouted.add(eni.mac)
         prepare = rig.kernel.prepare_eni
 
-        def prepare_and_mend(link: object) -> None:
-            prepare(link)  # type: ignore[arg-type]
+        def prepare_and_mend(link: EniLink) -> None:
+            prepare(link)
             rig.kernel.misrouted.clear()
 
         rig.kernel.prepare_eni = prepare_and_mend  # type: ignore[method-assign]
