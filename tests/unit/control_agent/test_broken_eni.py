@@ -126,7 +126,7 @@ def test_an_eni_that_could_be_made_ready_again_serves_the_same_add() -> None:
             prepare(link)
             rig.kernel.misrouted.clear()
 
-        rig.kernel.prepare_eni = prepare_and_mend  # type: ignore[method-assign]
+        rig.kernel.prepare_eni = prepare_and_mend  # type: ignore[method-assign, assignment]
         calls = rig.cloud.count(Action.CREATE_ENI)
         attached = await rig.add("web")
         assert _eni_of(attached) == eni.eni_id
