@@ -31,10 +31,11 @@ from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.agent.state.known import Known
 from control.aliyun.cloud import AliyunCloud
-from control.aliyun.credentials import AccessKey, CredentialSource, InstanceRole
+from control.aliyun.credentials import CredentialSource, InstanceRole, MountedKey
 from control.aliyun.metadata import AliyunMetadata
 from control.aliyun.metadata_http import MetadataHttp
 from control.aliyun.settings import CloudSettings, Observers
+from control.config.credentials import with_secret_files
 from control.ipam.stock import PoolStats
 from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
@@ -284,9 +285,12 @@ class Node:
         return self._cloud
 
     def _credentials(self) -> CredentialSource:
-        key = self._config.credentials
-        if key.has_key:
-            return AccessKey(key.access_key, key.access_secret)
+        def key() -> tuple[str, str]:
+            found = with_secret_files(self._config.eni.credentials, self._config.settings.secret_directory)
+            return found.access_key, found.access_secret
+
+        if self._config.credentials.has_key:
+            return MountedKey(key)
         return InstanceRole(self._http.text, self._clock)
 
     # What is said.
