@@ -1,4 +1,4 @@
-"""Helm, as the chart is rendered with it: the one that HELM names, or what ``lab.kubernetes.helm`` has built."""
+"""Helm, as the chart is rendered with it: what HELM names, or what ``lab.kubernetes.helm`` has built."""
 
 from __future__ import annotations
 

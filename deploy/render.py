@@ -35,7 +35,7 @@ def main() -> int:
         tool = helm.present()
         if tool is None:
             raise helm.HelmError(
-                f"Helm is not built: `python -m lab.kubernetes.helm` does that, or name one in {helm.VARIABLE}"
+                f"no Helm is built: `python -m lab.kubernetes.helm` does it, or name one in {helm.VARIABLE}"
             )
         for manifest in (*MANIFESTS, POD_IPS):
             manifest.write_text(rendered(tool, manifest))

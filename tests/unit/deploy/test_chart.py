@@ -11,8 +11,8 @@ import pytest
 
 from control.config import cni_conf
 from deploy import helm
-from deploy.render import CHART, HERE, MANIFESTS, POD_IPS, rendered
 from deploy.helm import HelmError
+from deploy.render import CHART, HERE, MANIFESTS, POD_IPS, rendered
 from tests.unit.deploy import loaded
 
 
