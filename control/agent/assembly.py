@@ -18,6 +18,7 @@ from control.agent.dataplane.shaping import Shaping
 from control.agent.introspection.metrics import Metrics
 from control.agent.node_config import NodeConfig
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.upkeep import Upkeep
 from control.agent.state.faults import Faults
@@ -113,6 +114,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         mtu=config.mtu,
         dual=dual,
     )
+    rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
     recovery = Recovery(
         journal=ports.journal,
         attachments=attachments,
@@ -121,6 +123,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
+        rebuild=rebuild,
         settings=endpoint_settings,
     )
     recovery.on_repair = ports.metrics.repaired
@@ -133,6 +136,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         reconciler=reconciler,
         recovery=recovery,
         orphans=orphans,
+        rebuild=rebuild,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )

@@ -16,6 +16,7 @@ from control.agent.cni.attach import AddRequest, Attached, Attachments
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import BOOT_ID, Recovery
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
@@ -249,6 +250,7 @@ class Rig:
             mtu=1500,
             dual=self.dual,
         )
+        self.rebuild = Rebuild(journal=self.journal, holds=self.holds, kubernetes=self.kubernetes)
         self.recovery = Recovery(
             journal=self.journal,
             attachments=self.attachments,
@@ -257,6 +259,7 @@ class Rig:
             reconciler=self.reconciler,
             pool=self.pool,
             orphans=self.orphans,
+            rebuild=self.rebuild,
             settings=EndpointSettings(),
         )
 
