@@ -71,7 +71,7 @@ class Pool:
             policy=settings.policy,
             reclaim=settings.reclaim,
         )
-        runner.on_end = self.kick
+        runner.on_end.append(self.kick)
 
     async def acquire(self, request: AllocationRequest) -> Reservation:
         """See ``Allocator.acquire``. Also raises LedgerError."""
@@ -81,7 +81,7 @@ class Pool:
                 self.kick()
                 return reservation
         if self._runner.closed:
-            raise _stopping()
+            raise stopping()
         try:
             return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
         except TimeoutError:
@@ -141,7 +141,7 @@ class Pool:
     async def close(self) -> None:
         """Stop working. What was under way stays in the ledger as an intent."""
         await self._runner.close()
-        self._queue.refuse_all(_stopping)
+        self._queue.refuse_all(stopping)
 
     def _next_pod_needs_cloud(self) -> bool:
         stats = self.stats()
@@ -165,7 +165,7 @@ class Pool:
         )
 
 
-def _stopping() -> PoolExhausted:
+def stopping() -> PoolExhausted:
     return PoolExhausted(
         "terwayd is stopping", cause=Cause.BUSY, remedy="the runtime tries again when the next one serves"
     )
