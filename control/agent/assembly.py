@@ -8,6 +8,7 @@ from functools import partial
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
@@ -74,12 +75,13 @@ class Assembly:
     upkeep: Upkeep
     rejections: Rejections
     broken_watch: BrokenWatch
+    allocators: Allocators
 
     async def close(self) -> None:
         """No more calls to the cloud; who waits for an address is told."""
         await self.recovery.close()
         await self.broken_watch.close()
-        await self.pool.close()
+        await self.allocators.close()
 
 
 def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
@@ -98,11 +100,19 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
     )
     orphans = Orphans(journal=ports.journal, work=work)
     rejections = Rejections()
-    pool = _pool(config, ports, place, work, rejections)
+    runner = _runner(config, ports, place, work, rejections)
+    pool = _pool(config, ports, place, runner, rejections)
+    exclusive = ExclusiveAllocator(
+        journal=ports.journal,
+        runner=runner,
+        rejections=rejections,
+        settings=ExclusiveSettings(place.sizes.max_enis, place.groups, dual),
+    )
+    allocators = Allocators({UplinkKind.SHARED_ENI: pool, UplinkKind.OWN_ENI: exclusive})
     broken = BrokenUplinks(journal=ports.journal, kernel=ports.kernel, rejections=rejections, mtu=config.mtu)
     attachments = Attachments(
         journal=ports.journal,
-        allocators=Allocators({UplinkKind.SHARED_ENI: pool}),
+        allocators=allocators,
         broken=broken,
         kernel=ports.kernel,
         holds=ports.holds,
@@ -131,7 +141,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
-        on_look=pool.kick,
+        on_look=allocators.kick,
     )
     broken.on_broken = watch.follow
     rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
@@ -150,6 +160,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,
+        allocators=allocators,
         attachments=attachments,
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
@@ -168,10 +179,12 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         mtu=config.mtu,
     )
     service.observe = ports.metrics.request
-    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch)
+    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch, allocators)
 
 
-def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections) -> Pool:
+def _runner(
+    config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections
+) -> OperationRunner:
     vswitches = VSwitches(
         ports.cloud,
         ports.clock,
@@ -180,7 +193,21 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejec
         policy=config.eni.vswitch_policy,
     )
     runner = OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
-    pool = Pool(
+
+    def failed(error: TerwayError) -> None:
+        ports.metrics.allocation(ok=False)
+        told = f"{error.cause}: {error}"
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
+
+    runner.on_failure = failed
+    runner.on_success = partial(ports.metrics.allocation, ok=True)
+    return runner
+
+
+def _pool(
+    config: NodeConfig, ports: Ports, place: Place, runner: OperationRunner, rejections: Rejections
+) -> Pool:
+    return Pool(
         journal=ports.journal,
         runner=runner,
         cloud=ports.cloud,
@@ -194,15 +221,6 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejec
             config.eni.pool.max_eni,
         ),
     )
-
-    def failed(error: TerwayError) -> None:
-        ports.metrics.allocation(ok=False)
-        told = f"{error.cause}: {error}"
-        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
-
-    runner.on_failure = failed
-    runner.on_success = partial(ports.metrics.allocation, ok=True)
-    return pool
 
 
 def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:

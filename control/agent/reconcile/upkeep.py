@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
@@ -52,6 +53,7 @@ class Upkeep:
         *,
         journal: Journal,
         pool: Pool,
+        allocators: Allocators,
         attachments: Attachments,
         kernel: NodeKernel,
         kubernetes: Kubernetes,
@@ -64,6 +66,7 @@ class Upkeep:
     ) -> None:
         self._journal = journal
         self._pool = pool
+        self._allocators = allocators
         self._attachments = attachments
         self._kernel = kernel
         self._kubernetes = kubernetes
@@ -113,7 +116,7 @@ class Upkeep:
 
     async def _sync(self) -> None:
         self._pool.resume()
-        self._pool.sync()
+        self._allocators.sync()
 
     async def _watch(self) -> None:
         await self._reconciler.all(ask_cloud=False)

@@ -8,10 +8,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.fake_allocator import FakeAllocator
 from control.ipam.allocator import Allocation, Allocator
-from control.model.ids import EniId, Mac, SecurityGroupId
+from control.model.ids import EniId, Mac
 from control.model.modes import NetworkMode, UplinkKind, shared_eni
 from control.model.records import AddressRecord, AddressState, Changes, EniRecord, EniState
 from tests.unit.control_agent.rig import PODS_VSWITCH, Rig
@@ -45,13 +44,7 @@ def _fake() -> Site:
 
 def _exclusive() -> Site:
     rig = Rig()
-    allocator = ExclusiveAllocator(
-        journal=rig.journal,
-        runner=rig.runner,
-        rejections=rig.rejections,
-        settings=ExclusiveSettings(max_enis=3, security_groups=(SecurityGroupId("sg-cluster"),)),
-    )
-    return Site(rig, allocator, UplinkKind.OWN_ENI, NetworkMode.MACVLAN, 3)
+    return Site(rig, rig.exclusive, UplinkKind.OWN_ENI, NetworkMode.MACVLAN, 3)
 
 
 SITES: dict[str, Callable[[], Site]] = {"shared": _shared, "exclusive": _exclusive, "fake": _fake}

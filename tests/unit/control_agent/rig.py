@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
@@ -172,12 +173,19 @@ class Rig:
             rejections=self.rejections,
             settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
         )
+        self.exclusive = ExclusiveAllocator(
+            journal=self.journal,
+            runner=self.runner,
+            rejections=self.rejections,
+            settings=ExclusiveSettings(sizes.max_enis, (SecurityGroupId("sg-cluster"),), self.dual),
+        )
+        self.allocators = Allocators({UplinkKind.SHARED_ENI: self.pool, UplinkKind.OWN_ENI: self.exclusive})
         self.broken = BrokenUplinks(
             journal=self.journal, kernel=self.kernel, rejections=self.rejections, mtu=1500
         )
         self.attachments = Attachments(
             journal=self.journal,
-            allocators=Allocators({UplinkKind.SHARED_ENI: self.pool}),
+            allocators=self.allocators,
             broken=self.broken,
             kernel=self.kernel,
             holds=self.holds,
@@ -204,7 +212,7 @@ class Rig:
             kernel=self.kernel,
             kubernetes=self.kubernetes,
             reconciler=self.reconciler,
-            on_look=self.pool.kick,
+            on_look=self.allocators.kick,
         )
         self.broken.on_broken = self.watch.follow
         self.rebuild = Rebuild(journal=self.journal, holds=self.holds, kubernetes=self.kubernetes)
@@ -223,7 +231,7 @@ class Rig:
     async def restarted(self, *, reboot: bool = False) -> Rig:
         """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
         await self.watch.close()
-        await self.pool.close()
+        await self.allocators.close()
         if reboot:
             self.kernel.endpoints.clear()
             self.kernel.enis.clear()
