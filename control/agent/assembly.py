@@ -22,6 +22,7 @@ from control.agent.introspection.metrics import Metrics
 from control.agent.node_config import NodeConfig
 from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.upkeep import Upkeep
 from control.agent.state.faults import Faults
@@ -133,6 +134,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         on_look=pool.kick,
     )
     broken.on_broken = watch.follow
+    rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
     recovery = Recovery(
         journal=ports.journal,
         attachments=attachments,
@@ -141,6 +143,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
+        rebuild=rebuild,
         settings=endpoint_settings,
     )
     recovery.on_repair = ports.metrics.repaired
@@ -153,6 +156,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         reconciler=reconciler,
         recovery=recovery,
         orphans=orphans,
+        rebuild=rebuild,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )

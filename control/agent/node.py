@@ -299,7 +299,7 @@ class Node:
         """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
         for text in (
-            f"the ledger was damaged and moved to {aside}" if aside else "",
+            aside,
             self._known.disowned,
         ):
             if text:

@@ -35,7 +35,7 @@ from control.model.errors import (
 )
 from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
-from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
 from datapath.endpoint import Applied, Carrier, Difference
 from datapath.pod.names import host_link_name
 
@@ -325,10 +325,10 @@ class Attachments:
         """An ADD of it is being worked on."""
         return key in self._adding
 
-    def finish(self, record: AttachmentRecord) -> None:
-        """Take an unfinished or superseded attachment to its end."""
+    def finish(self, record: AttachmentRecord, ended: Ended = Ended.DELETED) -> None:
+        """Take an unfinished, superseded or collected attachment to its end."""
         self._teardown(record, None)
-        self._detachments.forget(record)
+        self._detachments.forget(record, ended)
 
     def end(self, record: AttachmentRecord) -> None:
         """As a DEL of it: the network goes now, its row when the ledger can be written."""

@@ -12,7 +12,7 @@ anew, or with the pod's namespace. No time and no silence of anybody ends it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
@@ -40,6 +40,10 @@ class Holds:
         self._kubernetes = kubernetes
         self._told: frozenset[str] = frozenset()
         self._warm: frozenset[Address] = frozenset()
+        self.claimed: Callable[[], frozenset[Address]] = frozenset
+        """Addresses to be held although no link carries them (``control.agent.reconcile.rebuild``)."""
+        self.carriers: tuple[Carrier, ...] = ()
+        """All live links, as of the last look."""
         self.unrecorded: tuple[Carrier, ...] = ()
         """Live links that the ledger does not know, or knows with other addresses."""
         self.cut_off: tuple[AttachmentRecord, ...] = ()
@@ -48,11 +52,12 @@ class Holds:
 
     def look(self) -> tuple[Carrier, ...]:
         """All live links of pods. What runs without a record is held from now on."""
-        carriers = self._kernel.carriers()
+        self.carriers = carriers = self._kernel.carriers()
         unknown = {c: c.addresses - self._recorded(c) for c in carriers if not self._is_recorded(c)}
         self.unrecorded = tuple(unknown)
         book = self._journal.book
         held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
+        held |= self.claimed()
         self._cool(book.held - held)
         book.hold(held | self._warm)
         self._tell()

@@ -21,6 +21,7 @@ from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import BOOT_ID, Recovery
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
@@ -206,6 +207,7 @@ class Rig:
             on_look=self.pool.kick,
         )
         self.broken.on_broken = self.watch.follow
+        self.rebuild = Rebuild(journal=self.journal, holds=self.holds, kubernetes=self.kubernetes)
         self.recovery = Recovery(
             journal=self.journal,
             attachments=self.attachments,
@@ -214,6 +216,7 @@ class Rig:
             reconciler=self.reconciler,
             pool=self.pool,
             orphans=self.orphans,
+            rebuild=self.rebuild,
             settings=EndpointSettings(),
         )
 

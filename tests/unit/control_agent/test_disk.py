@@ -57,6 +57,7 @@ def upkeep(rig: Rig) -> Upkeep:
         reconciler=rig.reconciler,
         recovery=rig.recovery,
         orphans=rig.orphans,
+        rebuild=rig.rebuild,
         timers=Timers(rig.clock),
         sync_period=3600.0,
     )

@@ -22,6 +22,7 @@ def upkeep_of(rig: Rig, timers: Timers | None = None) -> Upkeep:
         reconciler=rig.reconciler,
         recovery=rig.recovery,
         orphans=rig.orphans,
+        rebuild=rig.rebuild,
         timers=timers or Timers(rig.clock),
         sync_period=120.0,
     )
