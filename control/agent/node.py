@@ -126,6 +126,7 @@ class Node:
             known=self._known,
             timers=self._timers,
             switch=self._switch,
+            write_schema_1=self._ledger.write_schema_1,
         )
         window.register(self._api, test_clock=config.test_clock)
         BpfWindow(self._switch.fast, self._name_of).register(self._api)

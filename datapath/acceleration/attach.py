@@ -178,7 +178,7 @@ class Attacher:
             raise
         link = self._link(side, ifindex)
         own = 0 if link is None else bpf_call.link_info(link).program_id
-        return [f"program {one} {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
+        return [f"program {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
 
     def _filter_differences(self, ifindex: int, programs: dict[Side, str]) -> list[str]:
         told = []

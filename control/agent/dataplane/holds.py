@@ -80,13 +80,18 @@ class Holds:
         return bool(recorded) and carrier.addresses <= recorded
 
     def _recorded(self, carrier: Carrier) -> frozenset[Address]:
-        """By the sandbox that the link names; upstream's links name none, and go by their own name."""
+        """By the sandbox that the link names; upstream's links name none, and go by their own name.
+
+        An address that nobody owns is no record, whatever an attachment says: it would be handed out.
+        """
+        book = self._journal.book
         return frozenset(
             address
-            for record in self._journal.book.attachments.values()
+            for record in book.attachments.values()
             if carrier.container_id == record.key.container_id
             or (not carrier.container_id and carrier.link == record.host_link)
             for address in record.addresses()
+            if address not in book.addresses or book.addresses[address].owner is not None
         )
 
     def miss(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds, describe, without_link
+from control.agent.introspection import past
 from control.agent.state.journal import Journal
 from control.ipam.rejections import Rejections, of_eni, of_uplink, of_vswitch
 from control.model.cloud import Cloud, NodeIdentity
@@ -214,6 +215,10 @@ class Inspector:
         """``execute network_service default resdb``: every record, as JSON."""
         return [_attachment(a) for a in self._sorted_attachments()]
 
+    def history(self, text: str) -> list[past.Row]:
+        """Of an address, a pod or an ENI. Raises RequestError or LedgerError."""
+        return past.history(self._journal, past.subject(text))
+
     async def audit(self) -> list[str]:
         """The cloud's ENIs against the ledger, in upstream's words."""
         enis = await self._cloud.enis_of_instance(self._facts.identity.instance_id)
@@ -290,4 +295,6 @@ def _attachment(record: AttachmentRecord) -> dict[str, Any]:
         "host_link": record.host_link,
         "state": record.state.value,
         "since": record.since,
+        "mode": record.mode.value,
+        "uplink": record.uplink.kind.value,
     }

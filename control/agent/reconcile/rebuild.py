@@ -138,8 +138,11 @@ class Rebuild:
         records = [r for a in carrier.addresses if (r := book.addresses.get(a)) is not None]
         enis = {r.eni_id for r in records}
         told = len(records) == len(carrier.addresses) and len(enis) == 1 and len(ipv4) < 2 and len(ipv6) < 2
-        if not told or key in book.attachments or not self._may_have(records):
+        if not told or not self._may_have(records):
             return None
+        known = book.attachments.get(key)
+        if known is not None:  # the addresses are told otherwise than the attachment
+            return known if carrier.addresses <= set(known.addresses()) else None
         return AttachmentRecord(
             key=key,
             pod=pod,

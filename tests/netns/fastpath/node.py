@@ -156,6 +156,16 @@ class FastNode:
         return sum(counts.get(reason, 0) for counts in self.fast.counters().values())
 
     @contextmanager
+    def counting_by(self, fast: FastPath, *reasons: str) -> Iterator[dict[str, int]]:
+        """``counting`` while another process's fast path is open."""
+        before, self.fast = self.fast, fast
+        try:
+            with self.counting(*reasons) as grown:
+                yield grown
+        finally:
+            self.fast = before
+
+    @contextmanager
     def counting(self, *reasons: str) -> Iterator[dict[str, int]]:
         """Filled at the end of the block: by how much each reason, and ``forwarded``, has grown."""
         grown: dict[str, int] = {}

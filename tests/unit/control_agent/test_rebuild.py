@@ -12,7 +12,7 @@ from control.agent.reconcile.rebuild import REBUILDING
 from control.model.ids import AttachmentKey
 from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import Pod
-from control.model.records import AttachmentRecord, AttachmentState, Ended
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes, Ended
 from control.store.memory import MemoryLedger
 from datapath.pod.names import host_link_name, host_mac
 from tests.unit.control_agent.rig import Rig
@@ -211,6 +211,25 @@ def test_an_older_ledger_is_brought_up_to_date() -> None:
         assert len(told) == 1
         assert "older than what runs" in told[0]
         assert "memory.older" in told[0]
+
+    run(scenario())
+
+
+def test_an_address_that_an_attachment_has_and_nobody_owns_is_its_own_again() -> None:
+    """Two rows of an older copy that tell two stories: an intent of that day gave the address back."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2)
+        before = story(rig)
+        book = rig.journal.book
+        freed = tuple(
+            replace(r, state=AddressState.FREE, owner=None, since=0.0) for r in book.addresses.values()
+        )
+        rig.ledger.write(Changes(addresses=freed))
+        new = await rig.restarted()
+        assert story(new) == before
+        new.assert_agree()
+        assert not new.rebuild.going_on()
 
     run(scenario())
 
