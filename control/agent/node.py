@@ -24,6 +24,7 @@ from control.agent.introspection.guard_metrics import GuardCollector
 from control.agent.introspection.inspect import Inspector, NodeFacts
 from control.agent.introspection.metrics import Metrics
 from control.agent.introspection.node_metrics import NodeCollector
+from control.agent.introspection.rejection_metrics import RejectionCollector
 from control.agent.introspection.window import Window
 from control.agent.node_config import NodeConfig
 from control.agent.node_files import NodeFiles
@@ -216,6 +217,7 @@ class Node:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._metrics.registry.register(RejectionCollector(assembly.rejections, self._clock))
         self._tell_of_the_ledger()
         self._kernel.watch_settings(self._restored)
         await self._switch.settle()

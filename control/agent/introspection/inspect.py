@@ -179,6 +179,9 @@ class Inspector:
         for scope, rejection in self._rejections.all(self._journal.now()).items():
             pairs.append([f"blocked/{scope}/until", stamp(rejection.until)])
             pairs.append([f"blocked/{scope}/reason", str(rejection.error)])
+        for scope, rejection in self._rejections.batch_limits(self._journal.now()).items():
+            pairs.append([f"limited/{scope}/addresses_per_call", str(rejection.batch_limit)])
+            pairs.append([f"limited/{scope}/until", stamp(rejection.limited_until)])
         return pairs
 
     def mapping(self) -> dict[str, Any]:

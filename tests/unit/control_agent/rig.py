@@ -33,7 +33,7 @@ from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
 from control.model.errors import KubernetesError, PodNotFound
 from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
-from control.model.modes import UplinkKind
+from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import EventType, Network, Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
@@ -125,6 +125,7 @@ class Rig:
     dual: bool = False
     vswitches: tuple[VSwitchId, ...] = (PODS_VSWITCH,)
     account: FakeAccount | None = None
+    mode: NetworkMode = NetworkMode.POLICY_ROUTE
     cloud: FakeCloud = field(init=False)
 
     def __post_init__(self) -> None:
@@ -193,6 +194,7 @@ class Rig:
             faults=Faults(),
             settings=EndpointSettings(),
             dual=self.dual,
+            mode=self.mode,
         )
         self.reconciler = Reconciler(
             journal=self.journal,
@@ -228,7 +230,7 @@ class Rig:
             settings=EndpointSettings(),
         )
 
-    async def restarted(self, *, reboot: bool = False) -> Rig:
+    async def restarted(self, *, reboot: bool = False, mode: NetworkMode | None = None) -> Rig:
         """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
         await self.watch.close()
         await self.allocators.close()
@@ -245,6 +247,7 @@ class Rig:
             dual=self.dual,
             vswitches=self.vswitches,
             account=self.account,
+            mode=self.mode if mode is None else mode,
         )
         await new.recovery.run("boot-2" if reboot else "boot-1")
         return new
