@@ -211,6 +211,22 @@ def test_a_cloud_that_refuses_is_told_to_this_pod_and_does_not_stop_the_shared_o
     run(scenario())
 
 
+def test_nothing_is_made_before_it_is_known_what_there_is() -> None:
+    """At the start: an ENI of the lost ledger may be the one."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        rig.pool.hold()
+        asking = asyncio.create_task(rig.allocators.acquire(_request("web")))
+        await asyncio.sleep(0)
+        rig.allocators.kick()
+        assert rig.cloud.count(Action.CREATE_ENI) == 0
+        rig.pool.go_on(None)
+        assert (await asking).record.uplink.kind is UplinkKind.OWN_ENI
+
+    run(scenario())
+
+
 def test_dual_stack_has_an_address_of_each_family() -> None:
     async def scenario() -> None:
         rig = Rig(dual=True)
