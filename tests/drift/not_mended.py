@@ -30,7 +30,6 @@ _SOCKETS = "bound at the start; who connects finds nothing, or somebody else"
 _EXECUTABLE = (
     "the agent's image brings it at the start; the runtime's file is not installed without it, no more"
 )
-_LEDGER = "opened at the start; an open file goes on being written after its name is gone"
 
 NOT_MENDED: Mapping[str, str] = {
     "host-link-deleted": _ONLY_SETUP,
@@ -99,8 +98,4 @@ NOT_MENDED: Mapping[str, str] = {
     "executable-deleted": _EXECUTABLE,
     "executable-mode": _EXECUTABLE,
     "executable-impostor": _EXECUTABLE,
-    "ledger-file-deleted": _LEDGER,
-    "ledger-wal-deleted": _LEDGER,
-    "ledger-mode": _LEDGER,
-    "ledger-directory-deleted": _LEDGER,
 }

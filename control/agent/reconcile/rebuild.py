@@ -17,6 +17,7 @@ on the host, is nobody else's while the ledger is being rebuilt.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
@@ -37,6 +38,8 @@ REBUILDING = "rebuilding"
 """Fact in the ledger: why it is being rebuilt. A restart goes on with it."""
 IFNAMES = ("eth0", *(f"{kind}{n}" for kind in ("net", "eth") for n in range(1, 10)))
 """Interfaces that a link is looked at for: the runtime's own, and what Multus and upstream call more."""
+_CONTAINER_ID = re.compile("[0-9a-f]{64}")
+"""What runtimes call a sandbox: an alias of this form is believed where a hand has altered the MAC."""
 _UNOWNED = (AddressState.FREE, AddressState.ASSIGNED, AddressState.FROZEN)
 
 
@@ -116,18 +119,18 @@ class Rebuild:
 
     def _pod_of(self, carrier: Carrier) -> tuple[PodKey, str, str] | None:
         """Key, uid and interface of the pod that the link is of, None if that is not known for sure."""
-        ifname = next((i for i in IFNAMES if carrier.is_of(carrier.container_id, i)), None)
-        if not carrier.container_id or ifname is None:
-            return None
+        sandbox = carrier.container_id
+        made_for = [i for i in IFNAMES if sandbox and carrier.is_of(sandbox, i)]
         for record in self._journal.book.attachments.values():  # another interface of the same sandbox
-            if record.key.container_id == carrier.container_id and record.key.ifname != ifname:
-                return record.pod, record.uid, ifname
-        pods = [
-            pod
+            if made_for and record.key.container_id == sandbox and record.key.ifname not in made_for:
+                return record.pod, record.uid, made_for[0]
+        found = [
+            (pod.key, pod.uid, ifname)
             for pod in self._running_pods()
+            for ifname in made_for or (IFNAMES if _CONTAINER_ID.fullmatch(sandbox) else ())
             if carrier.link in _link_names(pod.key, ifname) and carrier.addresses & set(pod.addresses)
         ]
-        return (pods[0].key, pods[0].uid, ifname) if len(pods) == 1 else None
+        return found[0] if len(found) == 1 else None
 
     def _attachment(self, carrier: Carrier, pod: PodKey, uid: str, ifname: str) -> AttachmentRecord | None:
         """None while cloud and metadata have not shown its addresses, or the ledger contradicts."""

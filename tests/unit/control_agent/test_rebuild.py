@@ -158,6 +158,24 @@ def test_a_link_with_a_name_and_no_sandbox_is_not_recorded() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(("alias", "recorded"), [("a" * 64, True), ("somebody", False)])
+def test_a_link_whose_mac_somebody_altered_is_known_by_an_alias_that_is_a_sandboxs(
+    alias: str, recorded: bool
+) -> None:
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        await rig.add("web-0", container=alias)
+        tell_of_addresses(rig)
+        (carrier,) = rig.kernel.carriers()
+        rig.kernel.endpoints.clear()
+        rig.kernel.foreign[carrier.link] = replace(carrier, mac="02:00:00:00:be:ef")
+        new = await lost(rig)
+        assert bool(new.journal.book.attachments) is recorded
+        assert bool(new.journal.book.held) is not recorded
+
+    run(scenario())
+
+
 def test_another_interface_goes_by_its_sandbox() -> None:
     """The status of a pod has the addresses of its first interface only."""
 
