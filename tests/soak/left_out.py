@@ -11,10 +11,6 @@ LEFT_OUT: dict[str, str] = {
         "an ENI that is detached and attached again has another ifindex, and the agent remembers the first:"
         " the quiet moment restarts the agent"
     ),
-    "broken ENI is chosen again": (
-        "ADDs go on choosing an ENI that a hand has detached, until the next look at metadata: such refusals"
-        " are no failure"
-    ),
     "altered link of a lost ledger": (
         "a link whose name or alias a hand has altered does not say any more whose it is, once the ledger is"
         " lost as well: its addresses stay held, and the quiet moment ends it"
