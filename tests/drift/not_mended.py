@@ -18,7 +18,6 @@ _SAME_KEY = (
 )
 _AT_START = "written for every link at the start; repair compares it on ENIs and host links alone"
 _BY_COMMENT = "rules of the guard are compared by their comments, and a comment can be copied"
-_LEDGER = "opened at the start; an open file goes on being written after its name is gone"
 _TOLD = "of somebody else's, at a device that is not ours alone: told by event and metric, and left"
 
 NOT_MENDED: Mapping[str, str] = {
@@ -43,8 +42,4 @@ NOT_MENDED: Mapping[str, str] = {
     "eni-qdisc-added": _TOLD,
     "eni-ingress-link-added": _TOLD,
     "eni-egress-link-added": _TOLD,
-    "ledger-file-deleted": _LEDGER,
-    "ledger-wal-deleted": _LEDGER,
-    "ledger-mode": _LEDGER,
-    "ledger-directory-deleted": _LEDGER,
 }
