@@ -23,9 +23,11 @@ IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_LINK = 5
+IFLA_STATS = 7
 IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
 IFLA_IFALIAS = 20
+IFLA_STATS64 = 23
 IFLA_AF_SPEC = 26
 IFLA_GROUP = 27
 IFLA_NET_NS_FD = 28
@@ -51,6 +53,8 @@ _ONE_QUEUE = wire.attribute_u32(IFLA_NUM_TX_QUEUES, 1) + wire.attribute_u32(IFLA
 """Since Linux 5.15 a veth gets a pair of queues per possible CPU, each with its objects in sysfs; without
 XDP or GRO on it they carry nothing."""
 _GONE = frozenset({errno.ENODEV})
+_COUNTERS = frozenset({IFLA_STATS, IFLA_STATS64})
+"""They stand one behind the other."""
 _STACKED = frozenset({"ipvlan", "macvlan", "macvtap", "ipvtap", "vlan", "bridge", "bond", "team"})
 
 
@@ -254,6 +258,18 @@ def decode(message: Message) -> Link:
         families=found.get(IFLA_AF_SPEC, b""),
         permanent_mac=wire.mac_text(found.get(IFLA_PERM_ADDRESS, b"")),
     )
+
+
+def essence(body: bytes) -> bytes:
+    """What ``decode`` reads of a message, without the counters, which change with each packet."""
+    start = end = 0
+    for kind, offset, following in wire.places(body, _IFINFOMSG.size):
+        if kind in _COUNTERS:
+            start = start or offset
+            end = following
+        elif start:
+            return body[:start] + body[end:]
+    return body[:start] if start else body
 
 
 def carrier_of(message: Message) -> tuple[int, bool]:

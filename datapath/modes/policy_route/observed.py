@@ -117,7 +117,7 @@ def observing(socket: Socket, memory: Memory, tables: Iterable[int] = ()) -> Pau
     yield
     addresses = memory.read("addresses", address.dump(socket), address.decode, essence=address.essence)
     yield
-    everything = memory.read("links", link.dump(socket), link.decode)
+    everything = memory.read("links", link.dump(socket), link.decode, essence=link.essence)
     yield
     doomed = [one for one in everything if one.group == names.GROUP_DOOMED]
     pods = [
