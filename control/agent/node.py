@@ -16,7 +16,7 @@ from control.agent.cni.detach import Detachments
 from control.agent.cni.service import CniService
 from control.agent.dataplane.fastpath import FastPathSwitch
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.kernel import PolicyRouteKernel
+from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.dataplane.shaping import Shaping
 from control.agent.introspection.bpf_window import BpfWindow
@@ -68,7 +68,7 @@ class Node:
         self._ledger = open_ledger(config.settings.state_directory / LEDGER_FILE)
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
-        self._kernel = PolicyRouteKernel(self._companion)
+        self._kernel = LinuxKernel(self._companion)
         self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
         self._kubernetes = KubernetesAdapter(

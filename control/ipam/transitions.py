@@ -19,8 +19,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from control.ipam.book import Book
-from control.model.cloud import Eni, MetadataEni
+from control.model.cloud import Eni, EniType, MetadataEni
 from control.model.ids import Address, EniId
+from control.model.modes import EniKind
 from control.model.records import (
     AddressRecord,
     AddressState,
@@ -32,6 +33,14 @@ from control.model.records import (
     Operation,
     OperationKind,
 )
+
+KIND_OF_TYPE = {
+    EniType.PRIMARY: EniKind.PRIMARY,
+    EniType.SECONDARY: EniKind.SECONDARY,
+    EniType.TRUNK: EniKind.TRUNK,
+    EniType.MEMBER: EniKind.MEMBER,
+}
+"""What the cloud calls it says what it is for; whether a secondary one is exclusive only its maker knows."""
 
 
 def reserve(book: Book, attachment: AttachmentRecord) -> Changes:
@@ -140,6 +149,7 @@ def eni_created(operation: Operation, eni: Eni, now: float) -> Changes:
                 primary_ip=eni.primary_ip,
                 state=EniState.ATTACHING,
                 since=now,
+                security_groups=eni.security_groups or operation.security_groups,
             ),
         ),
     )
@@ -287,5 +297,16 @@ def adopt_addresses(book: Book, eni_id: EniId, addresses: Iterable[Address]) -> 
 def adopt_eni(eni: Eni, now: float) -> Changes:
     """An ENI with our tag that the ledger does not know: it becomes ours, to be seen by all witnesses."""
     return Changes(
-        enis=(EniRecord(eni.eni_id, eni.mac, eni.vswitch_id, eni.primary_ip, EniState.ATTACHING, now),)
+        enis=(
+            EniRecord(
+                eni_id=eni.eni_id,
+                mac=eni.mac,
+                vswitch_id=eni.vswitch_id,
+                primary_ip=eni.primary_ip,
+                state=EniState.ATTACHING,
+                since=now,
+                kind=KIND_OF_TYPE[eni.eni_type],
+                security_groups=eni.security_groups,
+            ),
+        )
     )

@@ -21,6 +21,7 @@ from control.model.ids import (
     SecurityGroupId,
     VSwitchId,
 )
+from control.model.modes import EniKind, NetworkMode, Uplink
 
 
 class EniState(StrEnum):
@@ -77,6 +78,13 @@ class EniRecord:
     gateway_v6: IPv6Address | None = None
     reason: str = ""
     """Why it is frozen."""
+    kind: EniKind = EniKind.SECONDARY
+    parent: EniId | None = None
+    """The trunk of a member; None for what hangs on the instance itself."""
+    vlan: int = 0
+    """VLAN of a member on its trunk; 0 for what has none."""
+    security_groups: tuple[SecurityGroupId, ...] = ()
+    """As it was made or adopted; empty if nobody has said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class AddressRecord:
     owner: AttachmentKey | None = None
     last_uid: str = ""
     """Uid of the last pod that had it: that pod may have it back before the cooldown is over."""
+    prefix: IPv4Network | IPv6Network | None = None
+    """The block that the cloud has given the ENI and that the address lies in; None for a single address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +109,18 @@ class AttachmentRecord:
     netns: str
     """Path the runtime gave; "" if it gave none."""
     host_link: str
-    eni_id: EniId
+    """Name of its link on the host; "" in a mode that has none."""
+    uplink: Uplink
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None
     state: AttachmentState
     since: float
+    mode: NetworkMode = NetworkMode.POLICY_ROUTE
+    """The mode that made it, whatever the node's configuration says by now."""
+
+    @property
+    def eni_id(self) -> EniId:
+        return self.uplink.id
 
     def addresses(self) -> tuple[Address, ...]:
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)

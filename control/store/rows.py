@@ -16,6 +16,7 @@ from control.model.ids import (
     SecurityGroupId,
     VSwitchId,
 )
+from control.model.modes import shared_eni
 from control.model.records import (
     AddressRecord,
     AddressState,
@@ -124,7 +125,7 @@ def attachment_record(r: Row) -> AttachmentRecord:
         uid=r[4],
         netns=r[5],
         host_link=r[6],
-        eni_id=EniId(r[7]),
+        uplink=shared_eni(EniId(r[7])),
         ipv4=_v4(r[8]),
         ipv6=_v6(r[9]),
         state=AttachmentState(r[10]),

@@ -21,7 +21,7 @@ from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.rows import Eni, Pod
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
 from datapath.netlink.socket import Pool, Socket
@@ -152,7 +152,7 @@ class Companion:
         if self._fast is not None:
             self._fast.set_home(home)
 
-    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
         if self._fast is None:
             return
         try:
@@ -255,7 +255,7 @@ class Companion:
             self._pods -= {ifindex}
             done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
 
-    def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
+    def _join(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
         if endpoint.hooked:
             self._unhooked -= {applied.host_ifindex}
@@ -344,7 +344,7 @@ def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
     return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
 
 
-def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:
+def _pod(endpoint: Endpoint, applied: AppliedVeth, before: Pod | None) -> Pod:
     """``before``: its row as it is, which says whether it is fast if the endpoint does not."""
     as_it_is = True if before is None else before.fast
     return Pod(

@@ -33,6 +33,7 @@ from control.model.errors import (
     TerwayError,
 )
 from control.model.ids import Address, AttachmentKey, PodKey
+from control.model.modes import shared_eni
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
 from datapath.endpoint import Applied, Carrier, Difference
@@ -259,7 +260,7 @@ class Attachments:
             uid=pod.uid,
             netns=request.netns_path,
             host_link=self._host_link(request),
-            eni_id=choice.eni_id,
+            uplink=shared_eni(choice.eni_id),
             ipv4=choice.ipv4,
             ipv6=choice.ipv6,
             state=state,

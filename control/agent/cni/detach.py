@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, id_of
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam import transitions
@@ -74,8 +74,8 @@ class Detachments:
         eni = self._journal.book.enis.get(record.eni_id)
         if eni is not None and eni.gateway is not None:
             self._kernel.teardown(endpoint_of(record, eni, self._settings), netns)
-        else:  # the ledger has lost its ENI: the link goes by its name and alias alone
-            self._kernel.take_down(record.host_link, record.key.container_id)
+        else:  # the ledger has lost its ENI: the link goes by what the kernel says of it
+            self._kernel.take_down(id_of(record, eni))
 
     def forget(self, record: AttachmentRecord) -> None:
         """Raises LedgerError."""

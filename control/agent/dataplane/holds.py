@@ -14,18 +14,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 
-from control.agent.dataplane.ports import NodeKernel
+from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressState, AttachmentRecord, AttachmentState
-from datapath.endpoint import Carrier
+from datapath.endpoint import Carrier, Mode, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
+_NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -83,19 +84,17 @@ class Holds:
             for address in record.addresses()
         )
 
-    def miss(self, carriers: Collection[Carrier]) -> None:
-        """Tell of recorded pods that no link leads to: nobody but a new sandbox gives them one again.
+    def miss(self) -> None:
+        """Tell of recorded pods that the kernel has lost: nobody but a new sandbox gives them a link again.
 
         At the second look, as a link goes with its namespace a moment before the runtime says DEL.
         """
-        there = {c.link for c in carriers}
-        gone = {
-            record.key: record
-            for record in self._journal.book.attachments.values()
-            if record.state is AttachmentState.READY
-            and record.key not in self._journal.owed
-            and record.host_link not in there
-        }
+        book, owed = self._journal.book, self._journal.owed
+        ready = [
+            r for r in book.attachments.values() if r.state is AttachmentState.READY and r.key not in owed
+        ]
+        seen = sightings(self._kernel, ready, book.enis)
+        gone = {r.key: r for r in ready if seen[r.key].presence is Presence.GONE}
         told = {record.key for record in self.cut_off}
         self.cut_off = tuple(record for key, record in gone.items() if key in self._missed)
         self._missed = frozenset(gone)
@@ -139,7 +138,8 @@ class Holds:
         """End links that neither the runtime lists nor Kubernetes has a pod for: two witnesses.
 
         ``listed`` are the attachments that the runtime calls valid. A link without an alias was not made for
-        any sandbox that a runtime could list, so it stays.
+        any sandbox that a runtime could list, so it stays. So does a pod without a host link: nothing on the
+        node says which pod it is, so the second witness cannot be asked.
         """
         if not self._kubernetes.synced():
             return
@@ -147,6 +147,8 @@ class Holds:
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
         for carrier in self.unrecorded:
+            if carrier.mode not in _NAMED_AFTER_PODS:
+                continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)
                 self._end(carrier)
@@ -161,7 +163,7 @@ class Holds:
                     yield host_link_name(pod.key.namespace, f"{pod.key.name}{ifname}", "eth0")
 
     def _end(self, carrier: Carrier) -> None:
-        self._kernel.take_down(carrier.link, carrier.container_id)
+        self._kernel.take_down(carrier.id)
         self.look()
 
     # What is said.
@@ -196,8 +198,9 @@ def describe(unrecorded: Collection[Carrier]) -> str:
 
 
 def without_link(record: AttachmentRecord) -> str:
+    name = record.host_link or f"{record.key.ifname}, the {record.mode} link"
     return (
-        f"link {record.host_link} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
+        f"link {name} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
         "pod has no network until its sandbox is made anew; delete the pod"
     )
 

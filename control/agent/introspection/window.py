@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from control.agent.dataplane.fastpath import FastPathSwitch
-from control.agent.dataplane.kernel import PolicyRouteKernel
+from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.introspection.inspect import FACTORY, SERVICE, Inspector
 from control.agent.state.known import Known
 from control.model.cloud import Metadata, MetadataEni
@@ -26,7 +26,7 @@ class Window:
         inspector: Callable[[], Inspector],
         *,
         metadata: Metadata,
-        kernel: PolicyRouteKernel,
+        kernel: LinuxKernel,
         known: Known,
         timers: Timers,
         switch: FastPathSwitch,

@@ -24,7 +24,7 @@ from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint
 from control.agent.reconcile.enis import Reconciler
 from control.agent.state.journal import Journal
 from control.ipam import transitions
-from control.model.errors import TerwayError
+from control.model.errors import KernelError, TerwayError
 from control.model.records import AttachmentRecord, AttachmentState, EniState
 from datapath.endpoint import Endpoint
 
@@ -144,10 +144,14 @@ class Recovery:
                 continue
             eni = self._journal.book.enis.get(record.eni_id)
             if eni is not None and eni.gateway is not None:
-                endpoints.append(endpoint_of(record, eni, self._settings))
+                try:
+                    endpoints.append(endpoint_of(record, eni, self._settings))
+                except KernelError as exc:  # of another release's mode, and the others are seen to
+                    log.warning("not repaired: %s", exc)
         done = self._kernel.repair(endpoints)
         for difference in done:
             log.warning("repaired %s: %s", difference.what, difference.found)
             self.on_repair()
-        self._holds.miss(self._holds.look())
+        self._holds.look()
+        self._holds.miss()
         return len(done)

@@ -22,14 +22,16 @@ from collections.abc import Awaitable, Callable
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
-from control.agent.dataplane.ports import NodeKernel
+from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.recovery import Recovery
 from control.agent.state.journal import Journal
 from control.model.errors import TerwayError
+from control.model.ids import AttachmentKey
 from control.model.pod import Kubernetes
 from control.model.records import AttachmentRecord, AttachmentState
 from control.process.timers import Timers
+from datapath.endpoint import Presence, Sighting
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class Upkeep:
         self._orphans = orphans
         self._timers = timers
         self._sync_period = sync_period
+        self._told: dict[AttachmentKey, str] = {}
+        """Of whom the kernel cannot be asked, and why."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -124,10 +128,12 @@ class Upkeep:
         self._finish_half_done()
         if not self._kubernetes.synced():
             return
-        live = self._kernel.pod_links()
-        for record in list(self._journal.book.attachments.values()):
-            gone = await self._is_gone(record, live)
-            if gone and self._journal.book.attachments.get(record.key) is record:
+        book = self._journal.book
+        settled = [a for a in book.attachments.values() if self._is_settled(a)]
+        seen = sightings(self._kernel, settled, book.enis)
+        for record in settled:
+            gone = self._is_lost(record, seen[record.key]) and await self._is_gone(record)
+            if gone and book.attachments.get(record.key) is record:
                 log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
                 self._attachments.finish(record)
         self._pool.kick()
@@ -142,12 +148,23 @@ class Upkeep:
             except TerwayError as exc:
                 log.warning("%s (%s) stays %s: %s", record.pod, record.key, record.state, exc)
 
-    async def _is_gone(self, record: AttachmentRecord, live: dict[str, str]) -> bool:
+    def _is_settled(self, record: AttachmentRecord) -> bool:
         settled = record.state in (AttachmentState.READY, AttachmentState.LOST)
-        if not settled or self._journal.now() - record.since < GRACE:
-            return False
-        if live.get(record.host_link) == record.key.container_id:
-            return False
+        return settled and self._journal.now() - record.since >= GRACE
+
+    def _is_lost(self, record: AttachmentRecord, sighting: Sighting) -> bool:
+        """To the kernel. What it cannot be asked about is there for all we know, and that is told once."""
+        unknown = sighting.presence is Presence.UNKNOWN
+        if unknown and self._told.get(record.key) != sighting.why:
+            log.warning("whether %s (%s) is there is not known: %s", record.pod, record.key, sighting.why)
+        if unknown:
+            self._told[record.key] = sighting.why
+        else:
+            self._told.pop(record.key, None)
+        return sighting.presence is Presence.GONE
+
+    async def _is_gone(self, record: AttachmentRecord) -> bool:
+        """From Kubernetes."""
         pod = self._kubernetes.pods().get(record.pod)
         if pod is not None and pod.uid == record.uid:
             return pod.sandbox_exited

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from datapath import namespace
-from datapath.acceleration.shortcut import Shortcut
 from datapath.endpoint import Endpoint
-from datapath.enforcement.guard import Guard
 from datapath.modes.policy_route.node import PreparedEni
-from datapath.netlink.socket import Pool
+from datapath.modes.port import ModeContext
 from datapath.netlink.wire import Address, Network
-from datapath.pod.reaper import Reaper
 
 
 @dataclass(slots=True)
 class NodeHold:
-    """One per mode and namespace. ``netns`` as for ``PolicyRoute``."""
+    """One per mode and namespace."""
 
-    netns: int | None
-    sockets: Pool
-    shortcut: Shortcut
-    guard: Guard
-    reaper: Reaper
+    context: ModeContext
     removing: threading.Lock = field(default_factory=threading.Lock)
     """Held by whatever takes away, and by each step of a repair."""
     enis: dict[str, PreparedEni] = field(default_factory=dict)
@@ -42,10 +33,6 @@ class NodeHold:
     """Pods that were set up since the last round of repair began, by host link."""
     retired: set[int] = field(default_factory=set)
     """Host links that were taken out of use since then."""
-
-    def inside(self) -> AbstractContextManager[None]:
-        """The node's namespace for this thread, for sysctls. Without a pause or a hand-over in it."""
-        return nullcontext() if self.netns is None else namespace.entered(self.netns)
 
     def prepared(self) -> tuple[PreparedEni, ...]:
         return tuple(self.enis.values())

@@ -9,69 +9,65 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from socket import AF_INET, AF_INET6
 
 from datapath import objects
-from datapath.acceleration.shortcut import NoShortcut, Shortcut
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
-from datapath.enforcement.guard import Guard
+from datapath.endpoint import (
+    AppliedVeth,
+    Carrier,
+    Difference,
+    Endpoint,
+    EndpointId,
+    EndpointKey,
+    EniLink,
+    Sighting,
+)
 from datapath.errors import KernelError
 from datapath.modes.policy_route import host_side, inspection, node, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeHold
 from datapath.modes.policy_route.node import PreparedEni
-from datapath.modes.policy_route.observed import Observed, Pausing
+from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.pair import Pair, PairMaker
 from datapath.modes.policy_route.plan import Place, plan
+from datapath.modes.policy_route.presence import sightings
 from datapath.modes.policy_route.rounds import Rounds
 from datapath.modes.policy_route.watch import NodeWatch, Reaction
+from datapath.modes.port import ModeContext
 from datapath.netlink import link
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
 from datapath.netlink.rule import Rule
-from datapath.netlink.socket import Pool, Socket
+from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Network
+from datapath.pausing import Pausing, at_once
 from datapath.pod import inside as pod_side
-from datapath.pod.reaper import Reaper, doom
+from datapath.pod.reaper import doom
 
 log = logging.getLogger(__name__)
 
-_NO_SHORTCUT = NoShortcut()
-
 
 class PolicyRoute:
-    """Implements ``datapath.endpoint.Mode`` and the verbs of node and ENI.
+    """Implements ``modes.port.ModePort`` and the verbs of node and ENI.
 
-    ``netns`` is the node's namespace, None for the process's own; it is duplicated. Safe from several
-    threads, though not for two verbs on one endpoint at once. Raises KernelError on any refusal.
-    ``shortcut`` is told of what comes and goes.
+    Safe from several threads, though not for two verbs on one endpoint at once. Raises KernelError on any
+    refusal. ``close`` gives back what is the mode's own, and nothing of ``context``.
     """
 
-    def __init__(self, netns: int | None = None, *, shortcut: Shortcut = _NO_SHORTCUT) -> None:
-        self._netns = None if netns is None else os.dup(netns)
-        self._shortcut = shortcut
-        self._sockets = Pool(self._netns)
-        self.guard = Guard(self._netns)
-        """What refuses that pods send as somebody else; it says itself whether it is in force."""
-        self._reaper = Reaper(self._netns)
+    def __init__(self, context: ModeContext) -> None:
+        self._context = context
+        self._inside = context.inside
+        self._shortcut, self._sockets = context.shortcut, context.sockets
+        self._guard, self._reaper = context.guard, context.reaper
         self._pairs = PairMaker(self._reaper)
-        self._hold = NodeHold(self._netns, self._sockets, shortcut, self.guard, self._reaper)
+        self._hold = NodeHold(context)
         self._rounds = Rounds(self._hold)
         self._watch = NodeWatch(self._hold, self._rounds)
 
     def close(self) -> None:
-        """Wait for the reaper and give all descriptors back. What was set up stays."""
-        self._reaper.close()
-        self._sockets.close()
-        self.guard.close()
         self._watch.close()
-        if self._netns is not None:
-            os.close(self._netns)
-            self._netns = None
 
     # Node and ENIs
 
@@ -101,7 +97,7 @@ class PolicyRoute:
             own = link.find(socket, home) if home else None
             node.prepare(socket, hold.families, home="" if own is None else own.name)
             hold.own_gateway = node.answers_by_link()
-        self.guard.stand(hold.eni_names())
+        self._guard.stand(hold.eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
@@ -131,7 +127,7 @@ class PolicyRoute:
             if ifindex is not None:
                 self._shortcut.eni_leaves(ifindex)
                 node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
-        self.guard.stand(self._hold.eni_names())
+        self._guard.stand(self._hold.eni_names())
 
     def events_fileno(self) -> int:
         """Readable when somebody has changed something that may be ours: it is time for ``react``."""
@@ -143,8 +139,8 @@ class PolicyRoute:
 
     # Endpoints
 
-    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
-        """See ``Mode.setup``. The ENI must have been prepared."""
+    def setup(self, endpoint: Endpoint, netns: int) -> AppliedVeth:
+        """See ``ModePort.setup``. The ENI must have been prepared."""
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
         with self._sockets.borrowed() as socket:
@@ -158,20 +154,20 @@ class PolicyRoute:
                 if now is None:
                     raise
                 place = self._set_up(socket, endpoint, netns, now)
-        applied = Applied(place.host, place.host_mac, place.pod_mac, place.eni)
+        applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
         self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         self._shortcut.pod_joined(endpoint, applied)
         return applied
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
-        """See ``Mode.check``."""
+        """See ``ModePort.check``."""
         endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             return inspection.check(socket, endpoint, netns, eni, own_gateway=self._hold.own_gateway)
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
-        """See ``Mode.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
+        """See ``ModePort.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
 
         The link is out of use and out of the way on return; the reaper deletes it soon after.
         """
@@ -184,11 +180,12 @@ class PolicyRoute:
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
                 self._retire(socket, host, endpoint.addresses(), eni)
 
-    def take_down(self, name: str, container_id: str) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
         """Remove a link by what the kernel says of it alone: its name and its alias. What it carried.
 
         For a pod that nobody has a record of any more. Nothing happens if the link is another container's.
         """
+        name, container_id = who.host_link, who.key.container_id
         with self._sockets.borrowed() as socket, self._hold.removing:
             observed = seen.observe(socket)
             found = [one for one in (*observed.links, *observed.others) if one.name == name]
@@ -199,15 +196,15 @@ class PolicyRoute:
             self._retire(socket, found[0], addresses, None)
             return addresses
 
-    def flush(self) -> None:
-        """Wait until the links of all earlier teardowns are deleted."""
-        self._reaper.flush()
-
     # Recovery
 
     def observe(self) -> Observed:
         with self._sockets.borrowed() as socket:
             return seen.observe(socket)
+
+    def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
+        """By the host links: see ``presence``."""
+        return sightings(self._sockets, asked)
 
     def carriers(self) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, with the addresses it carries."""
@@ -219,7 +216,7 @@ class PolicyRoute:
         A host link that no endpoint owns stays, with all that leads to it: ``take_down`` is for those. One
         that is missing is not made here: compare ``observe().links`` and call ``setup``.
         """
-        return seen.at_once(self.repairing(endpoints))
+        return at_once(self.repairing(endpoints))
 
     def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``repair`` in steps of some milliseconds, between which pods may come and go. One at a time."""
@@ -231,9 +228,6 @@ class PolicyRoute:
         return self._rounds.left
 
     # Steps
-
-    def _inside(self) -> AbstractContextManager[None]:
-        return self._hold.inside()
 
     def _of_families_here(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """Without IPv6 if the kernel has none: the ledger may know of it from an earlier boot."""
@@ -284,11 +278,11 @@ class PolicyRoute:
         with pod_side.enter(netns, endpoint) as inside:
             had = [] if fresh else pod_side.addresses(inside, place.pod)
             try:
-                pod_side.write(inside, place.pod, wanted)
+                pod_side.write(inside, place.pod, wanted.inside)
                 host_side.write(socket, endpoint, place, wanted)
-                pod_side.await_ready(inside, wanted)
+                pod_side.await_ready(inside, wanted.inside)
                 if not fresh:
-                    pod_side.drop_other_addresses(inside, place.pod, wanted)
+                    pod_side.drop_other_addresses(inside, place.pod, wanted.inside)
             except BaseException:
                 if not fresh:
                     pod_side.drop_addresses(inside, (o for o in wanted.pod_addresses if o not in had))

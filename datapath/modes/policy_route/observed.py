@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
 
 from datapath.endpoint import Carrier, Endpoint
 from datapath.modes.policy_route import layout
@@ -20,22 +19,9 @@ from datapath.netlink.route import MAIN, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Network
+from datapath.pausing import Pausing, at_once
 from datapath.pod import names
 from datapath.pod.names import HOST_LINK_PREFIX
-
-T = TypeVar("T")
-
-Pausing = Generator[None, None, T]
-"""Work in steps of some milliseconds: whoever has other things to do does them where it yields."""
-
-
-def at_once(work: Pausing[T]) -> T:
-    """Without a pause."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return cast(T, end.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from socket import AF_INET
 from datapath.endpoint import Endpoint
 from datapath.modes.policy_route import layout
 from datapath.netlink.address import SCOPE_HOST, SCOPE_LINK, Assigned
-from datapath.netlink.link import Devconf
+from datapath.netlink.link import LOOPBACK, Devconf
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Path, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, everywhere, family_of, host_network
+from datapath.pod.inside import PodObjects
 
 HOST_LINK_SETTINGS = {
     Devconf.RP_FILTER: 1,
@@ -32,9 +33,6 @@ HOST_LINK_SETTINGS = {
 """What a pod may not do to the node through its host link. The reverse path filter is strict: the only way
 back to a pod's address is its own link. The kernel asks it about ARP as well, so that a sender who is
 made up, or is another pod, makes no neighbour entry; a claim that nobody asked for makes none either."""
-
-LOOPBACK = 1
-"""The loopback is the first link of every namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,10 @@ class Plan:
     pod_addresses: tuple[Assigned, ...]
     pod_neighbours: tuple[Neighbour, ...]
     pod_routes: tuple[Route, ...]
+
+    @property
+    def inside(self) -> PodObjects:
+        return PodObjects(self.pod_addresses, self.pod_neighbours, self.pod_routes)
 
 
 @dataclass(frozen=True, slots=True)

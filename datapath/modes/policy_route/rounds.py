@@ -15,13 +15,13 @@ from socket import AF_INET6
 
 from datapath import sysctl
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import Applied, Difference, Endpoint
+from datapath.endpoint import AppliedVeth, Difference, Endpoint
 from datapath.errors import KernelError
 from datapath.modes.policy_route import foreign, layout, node, repair, settings
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
-from datapath.modes.policy_route.observed import Observed, Pausing
+from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.patience import Patience
 from datapath.modes.policy_route.plan import Place, plan
 from datapath.modes.policy_route.repair import Step
@@ -29,6 +29,7 @@ from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
+from datapath.pausing import Pausing
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,9 @@ class Rounds:
         hold = self._hold
         hold.joined.clear()
         hold.retired.clear()
-        with hold.sockets.borrowed() as socket:
+        with hold.context.sockets.borrowed() as socket:
             done = self.mend_node_settings()
-            going = hold.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
+            going = hold.context.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
             observed = yield from self._observe(socket)
             followed = self._follow_enis(socket, observed)
             named = list(repair.back_in_place(observed, endpoints))
@@ -83,7 +84,7 @@ class Rounds:
             yield
             done += self._mend_beside(observed, endpoints)
         if observed.doomed:
-            hold.reaper.wake()
+            hold.context.reaper.wake()
         return tuple(map(self.patience.done, done))
 
     def _observe(self, socket: Socket) -> Pausing[Observed]:
@@ -130,7 +131,7 @@ class Rounds:
         for prepared, state in states:
             yield from repair.eni_steps(prepared, state)
             yield None
-        rows = hold.shortcut.carried()
+        rows = hold.context.shortcut.carried()
         yield None
         yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
         yield None
@@ -172,7 +173,7 @@ class Rounds:
         hold = self._hold
         done: list[Difference] = []
         try:
-            with hold.inside():
+            with hold.context.inside():
                 hold.own_gateway = node.answers_by_link()
                 for name in settings.FOR_EVERY_LINK:
                     ipv6 = AF_INET6 in hold.families
@@ -203,7 +204,7 @@ class Rounds:
             if step.host in hold.retired or (step.about is not None and step.about in hold.new_addresses()):
                 return False
             if step.sysctls:
-                with hold.inside():
+                with hold.context.inside():
                     for name, value in step.sysctls.items():
                         sysctl.write(name, value)
             socket.transact(*step.requests)
@@ -241,18 +242,18 @@ class Rounds:
     def prepare_anew(self, socket: Socket, prepared: PreparedEni) -> PreparedEni:
         """The ENI by its MAC, whatever its link is now; what led to the link before goes."""
         hold = self._hold
-        with hold.inside():
+        with hold.context.inside():
             moved = node.prepare_eni(socket, prepared.eni, prepared.host_addresses, closed=prepared.closed)
         if moved.ifindex != prepared.ifindex:
             # What is unreachable does not go with a link, as the other routes did.
             with hold.removing:
-                hold.shortcut.eni_leaves(prepared.ifindex)
+                hold.context.shortcut.eni_leaves(prepared.ifindex)
                 node.forget_eni(
                     socket, prepared.ifindex, prepared.name if prepared.name != moved.name else ""
                 )
         hold.enis[prepared.eni.mac.lower()] = moved
-        hold.guard.stand(hold.eni_names())
-        hold.shortcut.eni_ready(moved.eni, moved.ifindex)
+        hold.context.guard.stand(hold.eni_names())
+        hold.context.shortcut.eni_ready(moved.eni, moved.ifindex)
         return moved
 
     def _with_peers(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Observed:
@@ -266,9 +267,9 @@ class Rounds:
         hold = self._hold
         there = {one.index: one for one in observed.others}
         names = [there[one.ifindex].name for one in hold.prepared() if one.ifindex in there]
-        done = list(hold.guard.stand(names))
+        done = list(hold.context.guard.stand(names))
         with hold.removing:
-            done += hold.shortcut.mend(self._present(observed, endpoints))
+            done += hold.context.shortcut.mend(self._present(observed, endpoints))
         return done
 
     def _present(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Present:
@@ -282,7 +283,7 @@ class Rounds:
                 continue
             known[host.index] = endpoint
             if eni is not None and mac:
-                pods[host.index] = endpoint, Applied(host.index, host.mac, mac, eni.ifindex)
+                pods[host.index] = endpoint, AppliedVeth(host.index, host.mac, mac, eni.ifindex)
         hold.pods = known
         enis = {one.ifindex: one.eni for one in hold.prepared()}
         links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()

@@ -19,13 +19,13 @@ from datapath.modes.policy_route import layout, repair, settings
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeHold
 from datapath.modes.policy_route.node import may_be_eni
-from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS, LOOPBACK
+from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS
 from datapath.modes.policy_route.repair import Step
 from datapath.modes.policy_route.rounds import Rounds
 from datapath.netlink import link
 from datapath.netlink.address import Assigned
 from datapath.netlink.changes import ALL, Change, ChangeMonitor, LinkHead, Lost, Setting, Subject
-from datapath.netlink.link import Link
+from datapath.netlink.link import LOOPBACK, Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
@@ -52,7 +52,7 @@ class NodeWatch:
     def __init__(self, hold: NodeHold, rounds: Rounds) -> None:
         self._hold = hold
         self._rounds = rounds
-        self._monitor = ChangeMonitor(hold.netns)
+        self._monitor = ChangeMonitor(hold.context.netns)
 
     def fileno(self) -> int:
         return self._monitor.fileno()
@@ -61,7 +61,7 @@ class NodeWatch:
         self._monitor.close()
 
     def react(self) -> Reaction:
-        changes = self._monitor.read(self._hold.sockets.ports)
+        changes = self._monitor.read(self._hold.context.sockets.ports)
         written = {one.subject.index for one in changes if isinstance(one.subject, Setting)}
         heads = {one.subject.index: one for one in changes if isinstance(one.subject, LinkHead)}
         others = (one for one in changes if not isinstance(one.subject, Setting | LinkHead))
@@ -73,7 +73,7 @@ class NodeWatch:
         if len(links) > AT_ONCE:
             due = True
         elif links:
-            with self._hold.sockets.borrowed() as socket:
+            with self._hold.context.sockets.borrowed() as socket:
                 mended += [done for index in links for done in self._mend_link(socket, index)]
         return Reaction(tuple(map(self._rounds.patience.done, mended)), due)
 

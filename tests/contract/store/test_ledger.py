@@ -24,6 +24,7 @@ from control.model.ids import (
     SecurityGroupId,
     VSwitchId,
 )
+from control.model.modes import shared_eni
 from control.model.records import (
     AddressRecord,
     AddressState,
@@ -61,7 +62,7 @@ ATTACHMENT = AttachmentRecord(
     "uid",
     "/run/netns/x",
     "cali1",
-    ENI.eni_id,
+    shared_eni(ENI.eni_id),
     IPv4Address("10.0.16.5"),
     None,
     AttachmentState.READY,

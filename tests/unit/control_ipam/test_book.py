@@ -10,6 +10,7 @@ from control.ipam.book import Book
 from control.ipam.choose import Choice, Wants, choose
 from control.ipam.witness import differs, judge
 from control.model.ids import Address, AttachmentKey, EniId, Mac, PodKey, VSwitchId
+from control.model.modes import shared_eni
 from control.model.policies import EniPolicy
 from control.model.records import (
     AddressRecord,
@@ -53,7 +54,7 @@ def _take(book: Book, text: str, *, container: str, uid: str = "u", now: float =
         uid,
         "/run/netns/x",
         "cali0",
-        ONE,
+        shared_eni(ONE),
         IPv4Address(text),
         None,
         AttachmentState.ADDING,
