@@ -12,7 +12,6 @@ _ONLY_SETUP = (
     "only an ADD can make a pod's link; repair tells it, and the pod is silent until its sandbox is new"
 )
 _TOO_MUCH = "what nobody of ours has made is not looked for, neither on our links nor beside our objects"
-_BY_COMMENT = "rules of the guard are compared by their comments, and a comment can be copied"
 _ATTACHED = "repair asks whether something of a name is attached, not which program"
 _CLSACT = (
     "another's clsact is taken for what it is: the pod is fast by filters of its own, and in no shared block"
@@ -29,9 +28,6 @@ _LEDGER = "opened at the start; an open file goes on being written after its nam
 
 NOT_MENDED: Mapping[str, str] = {
     "host-link-deleted": _ONLY_SETUP,
-    "guard-table-impostor": _TOO_MUCH,
-    "guard-chain-added": _TOO_MUCH,
-    "guard-rule-impostor": _BY_COMMENT,
     "pod-clsact-impostor": _CLSACT,
     "eni-qdisc-added": _TOO_MUCH,
     "block-ingress-filter-impostor": _ATTACHED,

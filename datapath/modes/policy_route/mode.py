@@ -175,6 +175,9 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._hold.removing:
             host = link.find(socket, endpoint.host_link)
             if host is None:
+                # Its link went with the namespace: a repair that goes on has it still.
+                known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
+                self._hold.retired.update(known)
                 self._forget_addresses(socket, endpoint)
             elif seen.owns(endpoint, host):
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
@@ -199,8 +202,7 @@ class PolicyRoute:
     # Recovery
 
     def observe(self) -> Observed:
-        with self._sockets.borrowed() as socket:
-            return seen.observe(socket)
+        return self._rounds.look()
 
     def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
         """By the host links: see ``presence``."""
@@ -208,7 +210,7 @@ class PolicyRoute:
 
     def carriers(self) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, with the addresses it carries."""
-        return seen.carriers(self.observe(), self._shortcut.carried())
+        return self._rounds.carriers()
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.
