@@ -54,7 +54,14 @@ class Shortcut(Protocol):
         ...
 
     def mend(self, present: Present) -> list[Difference]:
-        """Bring everything in line; says what was not."""
+        """Bring everything in line, each object by itself; says what was not."""
+        ...
+
+    def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
+        """What it holds of this pod and should not, or should and does not. Changes nothing.
+
+        Empty as well for a node that has no fast path: it is routed by right.
+        """
         ...
 
 
@@ -85,3 +92,7 @@ class NoShortcut:
     def mend(self, present: Present) -> list[Difference]:
         del present
         return []
+
+    def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
+        del endpoint, applied
+        return ()

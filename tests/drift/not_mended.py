@@ -20,10 +20,6 @@ _HALF = "attached() asks for the ingress link alone"
 _ROWS = "endpoints() reads pods' rows, and of their addresses' rows one is enough"
 _ONCE = "the number of the node's own ENI is written at the start"
 _PINS = "pins are made at the start; a map without a pin serves on until the next start, which begins anew"
-_SOCKETS = "bound at the start; who connects finds nothing, or somebody else"
-_EXECUTABLE = (
-    "the agent's image brings it at the start; the runtime's file is not installed without it, no more"
-)
 _LEDGER = "opened at the start; an open file goes on being written after its name is gone"
 
 NOT_MENDED: Mapping[str, str] = {
@@ -66,16 +62,6 @@ NOT_MENDED: Mapping[str, str] = {
     "pins-layout-deleted": _PINS,
     "pins-links-deleted": _PINS,
     "pins-directory-deleted": _PINS,
-    "cni-socket-deleted": _SOCKETS,
-    "cni-socket-altered": _SOCKETS,
-    "cni-socket-impostor": _SOCKETS,
-    "window-deleted": _SOCKETS,
-    "window-altered": _SOCKETS,
-    "window-impostor": _SOCKETS,
-    "run-directory-deleted": _SOCKETS,
-    "executable-deleted": _EXECUTABLE,
-    "executable-mode": _EXECUTABLE,
-    "executable-impostor": _EXECUTABLE,
     "ledger-file-deleted": _LEDGER,
     "ledger-wal-deleted": _LEDGER,
     "ledger-mode": _LEDGER,

@@ -6,9 +6,11 @@ For whoever tries the use cases, or shows them, on a machine where nothing may b
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from control.model.errors import AddressInUse, KernelError
+from control.model.errors import AddressInUse, KernelError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath.endpoint import (
     Applied,
@@ -41,6 +43,10 @@ class FakeKernel:
         """Makes the next setups fail as netlink would."""
         self.absent: set[str] = set()
         """MACs whose device does not appear."""
+        self.unplugged: dict[str, asyncio.Event] = {}
+        """MACs whose device a hand has taken away, with what tells of its return."""
+        self.misrouted: set[str] = set()
+        """MACs of ENIs that are whole, and from which a foreign rule leads packets away."""
         self.foreign: dict[str, Carrier] = {}
         """Live links that nobody has set up here."""
         self.unseen: dict[EndpointKey, str] = {}
@@ -50,6 +56,8 @@ class FakeKernel:
         assert netns >= 0
         if self.broken:
             raise KernelError(self.broken)
+        if endpoint.eni.mac in self.misrouted or endpoint.eni.mac in self.unplugged:
+            raise UplinkBroken(f"a packet of {endpoint.host_link} goes by link 2, not by the ENI's")
         self._refuse(endpoint)
         name = _name(endpoint)
         self.endpoints[name] = endpoint
@@ -93,7 +101,15 @@ class FakeKernel:
                 return there.addresses()
         return ()
 
+    def unplug(self, mac: Mac) -> None:
+        self.unplugged[mac] = asyncio.Event()
+
+    def plug(self, mac: Mac) -> None:
+        self.unplugged.pop(mac).set()
+
     def prepare_eni(self, eni: EniLink) -> None:
+        if eni.mac in self.unplugged:
+            raise KernelError(f"no link has MAC {eni.mac}")
         self.enis.add(eni.mac)
 
     def forget_eni(self, mac: Mac) -> None:
@@ -120,8 +136,10 @@ class FakeKernel:
         return Sighting(Presence.THERE if key in there else Presence.GONE)
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
-        del timeout
-        return mac not in self.absent
+        with contextlib.suppress(TimeoutError):
+            if mac in self.unplugged:
+                await asyncio.wait_for(self.unplugged[mac].wait(), timeout)
+        return mac not in self.absent and mac not in self.unplugged
 
     def pod_links(self) -> dict[str, str]:
         """Container ids by link, for a test to compare with."""

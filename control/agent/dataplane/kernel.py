@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 from control.agent.dataplane.pace import paced
-from control.model.errors import AddressInUse, Cause, KernelError, RequestError
+from control.model.errors import AddressInUse, Cause, KernelError, RequestError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
 from datapath.acceleration.shortcut import Shortcut
@@ -46,6 +46,8 @@ def _in_our_terms() -> Iterator[None]:
         ) from exc
     except kernel_errors.AddressTaken as exc:
         raise AddressInUse(str(exc)) from exc
+    except kernel_errors.UplinkUnusable as exc:
+        raise UplinkBroken(str(exc)) from exc
     except kernel_errors.KernelError as exc:
         raise KernelError(str(exc)) from exc
 

@@ -24,7 +24,7 @@ from datapath.endpoint import (
     EniLink,
     Sighting,
 )
-from datapath.errors import KernelError
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.policy_route import host_side, inspection, node, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeHold
@@ -44,6 +44,7 @@ from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Network
 from datapath.pausing import Pausing, at_once
 from datapath.pod import inside as pod_side
+from datapath.pod.names import pod_mac
 from datapath.pod.reaper import doom
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,18 @@ class PolicyRoute:
         endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
-            return inspection.check(socket, endpoint, netns, eni, own_gateway=self._hold.own_gateway)
+            found = inspection.check(socket, endpoint, netns, eni, own_gateway=self._hold.own_gateway)
+            return (*found, *self._check_shortcut(socket, endpoint, eni))
+
+    def _check_shortcut(self, socket: Socket, endpoint: Endpoint, eni: int | None) -> tuple[Difference, ...]:
+        """Nothing of a pod of upstream's, whose MAC is not known, nor of one that has lost its link."""
+        host = link.find(socket, endpoint.host_link)
+        if host is None or eni is None or not seen.owns(endpoint, host):
+            return ()
+        if not seen.is_made_for(endpoint, host):
+            return ()
+        mac = pod_mac(endpoint.container_id, endpoint.ifname)
+        return self._shortcut.check(endpoint, AppliedVeth(host.index, host.mac, mac, eni))
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         """See ``ModePort.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
@@ -355,8 +367,8 @@ def _no_ipv6(endpoint: Endpoint) -> KernelError:
     )
 
 
-def _no_eni(endpoint: Endpoint) -> KernelError:
-    return KernelError(
+def _no_eni(endpoint: Endpoint) -> UplinkUnusable:
+    return UplinkUnusable(
         "set up a pod",
         errno=errno.ENODEV,
         object=f"{endpoint.host_link} on ENI {endpoint.eni.mac}",

@@ -7,25 +7,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
+from control.agent.allocation.allocators import Allocators
+from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
+from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.cni.attach import AddRequest, Attached, Attachments
 from control.agent.dataplane.fake_kernel import FakeKernel
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings
+from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.recovery import BOOT_ID, Recovery
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
+from control.ipam.rejections import Rejections
 from control.ipam.sizing import pool_sizes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
 from control.model.errors import KubernetesError, PodNotFound
 from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.modes import UplinkKind
 from control.model.pod import EventType, Network, Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
@@ -149,18 +155,29 @@ class Rig:
         )
         self.orphans = Orphans(journal=self.journal, work=self.work)
         sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
-        self.pool = Pool(
+        self.rejections = Rejections()
+        self.runner = OperationRunner(
             journal=self.journal,
             work=self.work,
-            cloud=self.cloud,
             vswitches=VSwitches(
                 self.cloud, self.clock, self.vswitches, zone=NODE.zone, policy=VSwitchPolicy.MOST
             ),
+            rejections=self.rejections,
+        )
+        self.pool = Pool(
+            journal=self.journal,
+            runner=self.runner,
+            cloud=self.cloud,
+            rejections=self.rejections,
             settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
+        )
+        self.broken = BrokenUplinks(
+            journal=self.journal, kernel=self.kernel, rejections=self.rejections, mtu=1500
         )
         self.attachments = Attachments(
             journal=self.journal,
-            pool=self.pool,
+            allocators=Allocators({UplinkKind.SHARED_ENI: self.pool}),
+            broken=self.broken,
             kernel=self.kernel,
             holds=self.holds,
             kubernetes=self.kubernetes,
@@ -181,6 +198,14 @@ class Rig:
             mtu=1500,
             dual=self.dual,
         )
+        self.watch = BrokenWatch(
+            journal=self.journal,
+            kernel=self.kernel,
+            kubernetes=self.kubernetes,
+            reconciler=self.reconciler,
+            on_look=self.pool.kick,
+        )
+        self.broken.on_broken = self.watch.follow
         self.recovery = Recovery(
             journal=self.journal,
             attachments=self.attachments,
@@ -195,6 +220,7 @@ class Rig:
 
     async def restarted(self, *, reboot: bool = False) -> Rig:
         """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
+        await self.watch.close()
         await self.pool.close()
         if reboot:
             self.kernel.endpoints.clear()

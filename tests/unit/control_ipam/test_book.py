@@ -6,8 +6,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from control.ipam import transitions
+from control.ipam.allocator import Allocation, AllocationRequest, allocation
 from control.ipam.book import Book
-from control.ipam.choose import Choice, Wants, choose
+from control.ipam.choose import choose
 from control.ipam.witness import differs, judge
 from control.model.ids import Address, AttachmentKey, EniId, Mac, PodKey, VSwitchId
 from control.model.modes import shared_eni
@@ -43,8 +44,16 @@ def _book(*records: AddressRecord) -> Book:
 def _pick(
     book: Book, *, now: float = 100.0, uid: str = "u", policy: EniPolicy = EniPolicy.MOST_IPS
 ) -> str | None:
-    choice = choose(book, Wants(uid), now=now, policy=policy)
-    return str(choice.ipv4) if choice else None
+    chosen = _choose(book, now=now, uid=uid, policy=policy)
+    return str(chosen.ipv4) if chosen else None
+
+
+def _choose(
+    book: Book, *, now: float, uid: str = "u", ipv6: bool = False, policy: EniPolicy = EniPolicy.MOST_IPS
+) -> Allocation | None:
+    key, pod = AttachmentKey("container", "eth0"), PodKey("default", "web")
+    request = AllocationRequest(key, pod, uid, ipv6=ipv6)
+    return choose(book, request, book.serving(), now=now, policy=policy)
 
 
 def _take(book: Book, text: str, *, container: str, uid: str = "u", now: float = 100.0) -> AttachmentRecord:
@@ -79,8 +88,8 @@ def test_an_eni_that_does_not_serve_gives_nothing() -> None:
 
 def test_both_families_come_from_one_eni() -> None:
     book = _book(_free("10.0.0.2"), _free("10.0.0.3"), _free("10.0.1.2", TWO), _free("2001:db8::2", TWO))
-    choice = choose(book, Wants("u", ipv6=True), now=1.0, policy=EniPolicy.MOST_IPS)
-    assert choice == Choice(TWO, IPv4Address("10.0.1.2"), IPv6Address("2001:db8::2"))
+    chosen = _choose(book, now=1.0, ipv6=True)
+    assert chosen == allocation(TWO, IPv4Address("10.0.1.2"), IPv6Address("2001:db8::2"))
 
 
 def test_released_address_cools_before_another_pod_gets_it() -> None:
