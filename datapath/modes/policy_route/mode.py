@@ -144,19 +144,19 @@ class PolicyRoute:
         """See ``ModePort.setup``. The ENI must have been prepared."""
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
-        with self._sockets.borrowed() as socket:
+        with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
                 raise _no_eni(endpoint)
             try:
                 place = self._set_up(socket, endpoint, netns, eni)
-            except KernelError:
+            except UplinkUnusable:
                 now = self._plugged_anew(socket, endpoint.eni.mac, eni)
                 if now is None:
                     raise
                 place = self._set_up(socket, endpoint, netns, now)
+            self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
-        self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         self._shortcut.pod_joined(endpoint, applied)
         return applied
 

@@ -218,7 +218,7 @@ class Rounds:
         if not self.patience.allows(step.difference.what):
             return False
         with hold.removing:
-            if step.host in hold.retired or (step.about is not None and step.about in hold.new_addresses()):
+            if step.host in hold.retired or (step.about is not None and hold.is_new(step.about)):
                 return False
             if step.sysctls:
                 with hold.context.inside():
