@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Pod, Uplink, UplinkName
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket
@@ -69,7 +69,7 @@ def _bench(*, dual: bool) -> Iterator[tuple[FastPath, Sequence[Pod]]]:
             eni = _veth(netlink, beyond, End("eni1", ENI_MAC), End("port", GATEWAY_MAC))
             pods = [_pod(netlink, beyond, number, dual=dual) for number in range(max(POPULATION) + 1)]
         fast = stack.enter_context(fast_path(scratch / "bpf", node))
-        fast.put_uplink(Uplink(eni, ENI_MAC, GATEWAY_MAC))
+        fast.put_uplink(UplinkRow(eni, ENI_MAC, GATEWAY_MAC))
         fast.attach_eni(eni)
         fast.set_stack_prefixes(node=())
         yield fast, pods

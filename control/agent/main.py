@@ -44,8 +44,6 @@ PATIENCE = 60.0
 machine that starts everything at once; the executable waits 120 s for the answer."""
 RETRY = 1.0
 """Seconds between two tries of a start that somebody else holds up."""
-CONF_PERIOD = 30.0
-"""Seconds between two looks at the runtime's directory: others write there as well."""
 MOST = 30.0
 """``RETRY`` at most, while the OpenAPI refuses: many nodes share its quota."""
 
@@ -77,40 +75,43 @@ class Daemon:
             self._opened = node
             socket = CniSocket(self._config.settings.socket, self.handle)
             socket.listen()
-            serving = asyncio.create_task(self._serve(node))
+            node.files.keeper.add(socket)
+            work = {asyncio.create_task(self._serve(node)), asyncio.create_task(node.keep_files())}
             ended = asyncio.create_task(stop.wait())
             try:
-                await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if serving.done():
-                    serving.result()
+                await asyncio.wait({*work, ended}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (one for one in work if one.done()):
+                    task.result()
             finally:
                 self._node = None
                 self._why = RequestError("terwayd is stopping", cause=Cause.BUSY)
                 self._decided.set()
-                await _cancelled(serving, ended)
+                await _cancelled(*work, ended)
                 await node.stop_working()
                 await socket.close()
 
     async def _serve(self, node: Node) -> None:
-        """The start, then the runtime's file for as long as the daemon lives."""
+        """The start, then the runtime's file, which is kept from then on. Ends by being cancelled."""
         await self._start(node)
-        serves = False
         while True:
             try:
-                node.install_cni_conf()
-                self._why = None  # read by the readiness probe's thread: a runtime finds everything now
+                node.files.install()
+                break
             except TerwayError as exc:
                 full = getattr(exc.__cause__, "errno", None) in _DISK
-                if isinstance(exc, ConfigError) and not serves and not full:
+                if isinstance(exc, ConfigError) and not full:
                     raise
                 if str(exc) != self.why():
                     log.warning("no pod is served: %s", exc)
                 self._why = exc
             self._decided.set()
-            if self._why is None and not serves:
-                serves, told = True, self._config.settings
-                log.info("terwayd %s serves on %s", told.version or "from its source", told.socket)
-            await node.pause(RETRY if self._why is not None else CONF_PERIOD)
+            await node.pause(RETRY)
+        node.files.keep_conf()
+        self._why = None  # read by the readiness probe's thread: a runtime finds everything now
+        self._decided.set()
+        told = self._config.settings
+        log.info("terwayd %s serves on %s", told.version or "from its source", told.socket)
+        await asyncio.Event().wait()
 
     async def _start(self, node: Node) -> None:
         refused = RETRY
@@ -145,11 +146,21 @@ class Daemon:
         if not self._decided.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._decided.wait(), PATIENCE)
-        # A chain that cannot work keeps new pods away; those that are there are taken care of.
-        new = frame.env.get("CNI_COMMAND") in ("ADD", "STATUS")
-        if self._node is not None and (self._why is None or not new):
+        refusal = self._refusal(str(frame.env.get("CNI_COMMAND", "")))
+        if self._node is not None and refusal is None:
             return await self._node.service.handle(frame, netns)
-        return 1, self._not_ready(frame).encode(named_version(frame.stdin))
+        return 1, _not_ready(frame, refusal or self._why).encode(named_version(frame.stdin))
+
+    def _refusal(self, command: str) -> TerwayError | None:
+        """A chain that cannot work keeps new pods away; those that are there are taken care of."""
+        if command not in ("ADD", "STATUS"):
+            return None
+        if self._why is not None or self._node is None:
+            return self._why
+        files = self._node.files
+        if command == "STATUS" and (trouble := files.keeper.trouble()):
+            return RequestError(trouble, cause=Cause.BUSY)
+        return files.no_new_pods()
 
     async def _delete(self, frame: Frame, netns: int | None) -> tuple[int, bytes]:
         """A runtime that may not clean up never ends asking, and an eviction frees nothing."""
@@ -167,11 +178,12 @@ class Daemon:
         log.warning("DEL %s failed: %s", frame.env.get("CNI_ARGS", ""), error)
         return 1, error.encode(named_version(frame.stdin))
 
-    def _not_ready(self, frame: Frame) -> CniError:
-        assert self._why is not None
-        error = failure(self._why.cause, str(self._why))
-        code = Code.NOT_READY if frame.env.get("CNI_COMMAND") == "STATUS" else error.code
-        return CniError(code, f"terwayd is not ready yet: {error.msg}", error.details)
+
+def _not_ready(frame: Frame, why: TerwayError | None) -> CniError:
+    assert why is not None
+    error = failure(why.cause, str(why))
+    code = Code.NOT_READY if frame.env.get("CNI_COMMAND") == "STATUS" else error.code
+    return CniError(code, f"terwayd is not ready yet: {error.msg}", error.details)
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 
 from control.agent import mode
 from control.agent.assembly import Assembly, Place, Ports, assemble
-from control.agent.cni.conf_file import CniConfFile, remembered, to_remember
 from control.agent.cni.detach import Detachments
 from control.agent.cni.service import CniService
 from control.agent.dataplane.fastpath import FastPathSwitch
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.kernel import PolicyRouteKernel
+from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.dataplane.shaping import Shaping
 from control.agent.introspection.bpf_window import BpfWindow
@@ -27,20 +26,22 @@ from control.agent.introspection.metrics import Metrics
 from control.agent.introspection.node_metrics import NodeCollector
 from control.agent.introspection.window import Window
 from control.agent.node_config import NodeConfig
+from control.agent.node_files import NodeFiles
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.agent.state.known import Known
 from control.aliyun.cloud import AliyunCloud
-from control.aliyun.credentials import AccessKey, CredentialSource, InstanceRole
+from control.aliyun.credentials import CredentialSource, InstanceRole, MountedKey
 from control.aliyun.metadata import AliyunMetadata
 from control.aliyun.metadata_http import MetadataHttp
 from control.aliyun.settings import CloudSettings, Observers
-from control.ipam.stock import PoolStats
+from control.config.credentials import with_secret_files
+from control.ipam.statistics import PoolStats
 from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity
-from control.model.errors import Cause, LedgerError, RequestError, TerwayError
+from control.model.errors import Cause, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
 from control.process.http_api import HttpApi
@@ -52,8 +53,6 @@ from datapath.endpoint import Difference
 log = logging.getLogger(__name__)
 
 LEDGER_FILE = "terway.db"
-CHAIN = "cni_plugins"
-"""Fact in the ledger: the plugins that the runtime's file has from us."""
 LIMITS_RETRY = 600.0
 """Seconds between two tries to learn an instance type's limits anew, while old ones serve."""
 
@@ -68,7 +67,7 @@ class Node:
         self._ledger = open_ledger(config.settings.state_directory / LEDGER_FILE)
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
-        self._kernel = PolicyRouteKernel(self._companion)
+        self._kernel = LinuxKernel(self._companion)
         self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
         self._kubernetes = KubernetesAdapter(
@@ -87,10 +86,8 @@ class Node:
             faults=self._faults,
             settings=EndpointSettings(mtu=config.mtu, extra_routes=config.eni.extra_routes),
         )
-        told = config.settings
-        self._conf_file = CniConfFile(config.cni, told.cni_conf_target, told.cni_bin)
-        self._shaping = Shaping(lambda: self._conf_file.plugins)
-        self._conf_notices: tuple[str, ...] = ()
+        self.files = NodeFiles(config, self._journal, self._kubernetes)
+        self._shaping = Shaping(lambda: self.files.conf_file.plugins)
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
             companion=self._companion,
@@ -105,7 +102,7 @@ class Node:
         self._inspector: Inspector | None = None
         self._metrics = Metrics(self._stats, self._eni_sizes, dual=config.wants_dual)
         self._metrics.registry.register(
-            NodeCollector(self._journal, lambda: asdict(self._kubernetes.counts().outbox))
+            NodeCollector(self._journal, lambda: asdict(self._kubernetes.counts().outbox), self.files.keeper)
         )
         self._metrics.registry.register(FastPathCollector(self._switch, self._journal.book.pod_of))
         self._metrics.registry.register(GuardCollector(self._kernel.guard_counts))
@@ -119,6 +116,7 @@ class Node:
             f"unix://{config.settings.debug_socket}", asyncio.get_running_loop(), self._metrics.registry
         )
         self._api.ready = why
+        self.files.keeper.add(self._api)
         self._health = self._health_api(config.settings.health_listen, why)
         self._why = why
         window = Window(
@@ -128,6 +126,7 @@ class Node:
             known=self._known,
             timers=self._timers,
             switch=self._switch,
+            write_schema_1=self._ledger.write_schema_1,
         )
         window.register(self._api, test_clock=config.test_clock)
         BpfWindow(self._switch.fast, self._name_of).register(self._api)
@@ -181,29 +180,15 @@ class Node:
         self._detachments.delete(key, netns)
 
     def trouble(self) -> str:
-        """Why every ADD fails although the node serves, "" if it does not."""
-        return str(self._journal.trouble or "")
+        """Why ADDs fail, or do not come, although the node serves; "" if all is well."""
+        return str(self._journal.trouble or "") or self.files.keeper.trouble()
 
     async def pause(self, seconds: float) -> None:
         await self._timers.sleep(seconds)
 
-    def install_cni_conf(self) -> None:
-        """Bring the runtime's file in line; others' doings there are told once each.
-
-        Raises ConfigError or RequestError, as ``CniConfFile.install``.
-        """
-        before = self._journal.facts.get(CHAIN)
-        try:
-            wrote = to_remember(self._conf_file.install(remembered(before)))
-            if wrote != before:
-                with contextlib.suppress(LedgerError):  # a full disk is told by whoever needs the ledger
-                    self._journal.remember(CHAIN, wrote)
-        finally:
-            for notice in self._conf_file.notices:
-                if notice not in self._conf_notices:
-                    log.warning("%s", notice)
-                    self._kubernetes.event(None, EventType.WARNING, "CniConfiguration", notice)
-            self._conf_notices = self._conf_file.notices
+    async def keep_files(self) -> None:
+        """For as long as the node lives. Raises MustRestart."""
+        await self.files.keeper.run(self._timers)
 
     # The start, in steps that may be tried again.
 
@@ -301,9 +286,12 @@ class Node:
         return self._cloud
 
     def _credentials(self) -> CredentialSource:
-        key = self._config.credentials
-        if key.has_key:
-            return AccessKey(key.access_key, key.access_secret)
+        def key() -> tuple[str, str]:
+            found = with_secret_files(self._config.eni.credentials, self._config.settings.secret_directory)
+            return found.access_key, found.access_secret
+
+        if self._config.credentials.has_key:
+            return MountedKey(key)
         return InstanceRole(self._http.text, self._clock)
 
     # What is said.
@@ -312,7 +300,7 @@ class Node:
         """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
         for text in (
-            f"the ledger was damaged and moved to {aside}" if aside else "",
+            aside,
             self._known.disowned,
         ):
             if text:
@@ -364,7 +352,7 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: self._mode(place, host, (*because, *self._conf_notices)),
+            mode=lambda: self._mode(place, host, (*because, *self.files.notices)),
             warnings=(
                 *self._config.warnings,
                 *mode.sizes_changed(self._config, limits, sizes),
@@ -374,6 +362,7 @@ class Node:
             journal=self._journal,
             cloud=cloud,
             pool=assembly.pool,
+            rejections=assembly.rejections,
             attachments=assembly.attachments,
             holds=self._holds,
             facts=facts,

@@ -62,6 +62,31 @@ class AccessKey:
         return False
 
 
+class MountedKey:
+    """A key in files of a mounted Secret, which somebody may exchange: read anew for each use.
+
+    ``read`` gives id and secret. What cannot be read, or is a half, leaves the key that was read before.
+    """
+
+    def __init__(self, read: Callable[[], tuple[str, str]]) -> None:
+        self._read = read
+        self._key = AccessKey(*read())
+
+    async def get(self) -> Credentials:
+        try:
+            found = AccessKey(*self._read())
+        except ConfigError as exc:
+            log.warning("the access key is as it was read before: %s", exc)
+            return await self._key.get()
+        if await found.get() != await self._key.get():
+            log.info("the access key is another one from now on")
+            self._key = found
+        return await self._key.get()
+
+    def expired(self, _credentials: Credentials) -> bool:
+        return False
+
+
 class InstanceRole:
     """Credentials of the RAM role bound to the instance, read again shortly before they expire."""
 

@@ -53,6 +53,9 @@ class Settings:
     cni_bin: Path | None = Path("/opt/cni/bin")
     """``-cni-bin``: directory of the runtime's CNI executables, in which those of the chain are looked for;
     "", or one that is not there: they are not."""
+    cni_executable: Path | None = None
+    """``-cni-executable``: what is put into ``cni_bin`` as ``terway`` and kept there; None: that of this
+    installation. An empty file: nothing is."""
     secret_directory: Path = Path("/var/alibaba-addon-secret")
     """``-secret-directory``: a mounted access key, which goes before the one in eni_conf."""
     socket: Path = Path("/var/run/eni/eni.socket")
@@ -119,6 +122,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         cni_conf_source=told.cni_conf_source,
         cni_conf_target=told.cni_conf_target,
         cni_bin=Path(told.cni_bin) if told.cni_bin else None,
+        cni_executable=Path(told.cni_executable) if told.cni_executable else None,
         secret_directory=told.secret_directory,
         socket=told.socket,
         debug_socket=_unix_path(told.readonly_listen),
@@ -176,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("cni-conf-source", _USUAL.cni_conf_source, "directory with 10-terway.conf or .conflist")
     flag("cni-conf-target", _USUAL.cni_conf_target, "directory the container runtime reads")
     flag("cni-bin", str(_USUAL.cni_bin), "directory of the runtime's CNI executables; empty: not looked at")
+    flag("cni-executable", "", "executable to keep there as terway; empty: that of this installation")
     flag("secret-directory", _USUAL.secret_directory, "a mounted access key")
     flag("socket", _USUAL.socket, "where the CNI executable connects")
     flag("health-listen", "", "HOST:PORT for health and metrics over TCP, else nowhere")

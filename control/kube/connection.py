@@ -8,6 +8,10 @@ models and, with 110 pods, decode every watch event into a hundred objects.
 from __future__ import annotations
 
 import json
+import logging
+import ssl
+import threading
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +27,13 @@ from kubernetes.config.kube_config import load_kube_config
 from control.model.errors import ConfigError, KubernetesError
 from control.model.pod import Network
 
+log = logging.getLogger(__name__)
+
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 _RETRYABLE_STATUS = frozenset({408, 429})
+RENEW_INTERVAL = 5.0
+"""Seconds between two readings of credentials that the server does not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +101,37 @@ class Refused(KubernetesError):
         return 400 <= self.status < 500 and self.status not in _RETRYABLE_STATUS
 
 
+class Untrusted(KubernetesError):
+    """One end of the connection does not take the other's certificate, or ours cannot be read."""
+
+
 class Connection:
-    """Requests to one API server, from any thread. Every failure is a KubernetesError."""
+    """Requests to one API server, from any thread. Every failure is a KubernetesError.
+
+    Credentials live in files that others exchange: a token and a kubeconfig are rotated, the files into which
+    the client writes a kubeconfig's certificates are cleaned away with /tmp. A refusal with 401 or a failure
+    of TLS has them read anew, and what was asked is asked again.
+    """
 
     def __init__(self, config: KubernetesConfig) -> None:
         """Reads the credentials but sends nothing. Raises ConfigError if there are none."""
-        configuration = _configure(config)
-        self.server: str = configuration.host
-        self._client = ApiClient(configuration)
-        self._client.user_agent = "terway-daemon"
+        self._config = config
+        self._renewing = threading.Lock()
+        self._renewed = float("-inf")
+        self._client = _client(config)
+        self.server: str = self._client.configuration.host
 
     def call(self, request: Request, *, timeout: float) -> Any:
         """The decoded body of the answer. A GET on a connection that had died idle is sent again, once."""
+        client = self._client
+        try:
+            return self._called(request, timeout)
+        except (Refused, Untrusted) as exc:
+            if not self._renew(client, exc):
+                raise
+        return self._called(request, timeout)
+
+    def _called(self, request: Request, timeout: float) -> Any:
         try:
             return self._call(request, timeout)
         except _Broken as broken:
@@ -115,13 +142,42 @@ class Connection:
         except _Broken as broken:
             raise self.unreachable(request, broken.cause) from broken.cause
 
+    def _renew(self, used: ApiClient, why: KubernetesError) -> bool:
+        """Whether there are other credentials than those that ``used`` was refused with."""
+        if isinstance(why, Refused) and why.status != 401:
+            return False
+        with self._renewing:
+            if self._client is not used:
+                return True  # another thread has
+            now = time.monotonic()
+            if now - self._renewed < RENEW_INTERVAL:
+                return False
+            self._renewed = now
+            try:
+                self._client = _client(self._config)
+                self.server = self._client.configuration.host
+            except ConfigError as exc:
+                log.warning("the credentials for the API server are as they were: %s", exc)
+                return False
+        log.info("the credentials for the API server are read anew: %s", why)
+        return True
+
     def stream(self, request: Request, *, connect: float, idle: float) -> Stream:
         """A GET whose answer is read as it comes: a watch, or a list of any length.
 
         ``idle`` is the longest silence, in seconds, before it counts as dead.
         """
+        client = self._client
         try:
-            response = self._opened(request, (connect, idle))
+            return self._streamed(request, (connect, idle))
+        except (Refused, Untrusted) as exc:
+            if not self._renew(client, exc):
+                raise
+        return self._streamed(request, (connect, idle))
+
+    def _streamed(self, request: Request, timeouts: tuple[float, float]) -> Stream:
+        try:
+            response = self._opened(request, timeouts)
             if response.status >= 300:
                 raise self._refusal(request, response.status, response.read())
         except (urllib3.exceptions.HTTPError, ApiException, ConfigException, OSError) as exc:
@@ -153,7 +209,8 @@ class Connection:
             return self._send(request, timeouts)
 
     def _send(self, request: Request, timeout: float | tuple[float, float]) -> Any:
-        arguments = self._client.param_serialize(
+        client = self._client
+        arguments = client.param_serialize(
             request.method,
             request.path,
             query_params=list(request.query.items()),
@@ -161,10 +218,11 @@ class Connection:
             body=request.body,
             auth_settings=["BearerToken"],
         )
-        return self._client.call_api(*arguments, _request_timeout=timeout)
+        return client.call_api(*arguments, _request_timeout=timeout)
 
     def unreachable(self, request: Request, exc: BaseException) -> KubernetesError:
-        return KubernetesError(
+        kind = Untrusted if _is_of_tls(exc) else KubernetesError
+        return kind(
             f"{request} at {self.server} failed: {exc}",
             remedy="check that the API server runs and that this node reaches it; the agent keeps trying",
         )
@@ -240,9 +298,26 @@ class _Broken(Exception):
         super().__init__(str(cause))
 
 
+def _is_of_tls(exc: BaseException) -> bool:
+    """The client makes an ApiException of it, which keeps it as its context."""
+    found: BaseException | None = exc
+    while found is not None:
+        if isinstance(found, urllib3.exceptions.SSLError | ssl.SSLError):
+            return True
+        found = found.__context__
+    return False
+
+
 def quote(name: str) -> str:
     """A namespace or name as one segment of a path, whatever the caller was given."""
     return urllib.parse.quote(name, safe="")
+
+
+def _client(config: KubernetesConfig) -> ApiClient:
+    """Raises ConfigError."""
+    made = ApiClient(_configure(config))
+    made.user_agent = "terway-daemon"
+    return made
 
 
 def _configure(config: KubernetesConfig) -> Any:

@@ -30,6 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from prometheus_client import CollectorRegistry, generate_latest
 
 from control.model.errors import ConfigError, TerwayError
+from control.process.private_socket import PrivateSocket
 from control.process.quiet_log import QuietLog
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,10 @@ class HttpApi:
         self._registry = registry
         self._routes: dict[tuple[str, str], Route] = {}
         self._streams: dict[str, StreamRoute] = {}
-        self._server = _bind(listen)
+        self._place = _place(listen)
+        self._server = _bind(listen, self._place)
         self._server.api = self
+        self._started = False
         self.ready: Callable[[], str] = lambda: "starting"
         """"" if pods can be served, else why not."""
 
@@ -89,11 +92,35 @@ class HttpApi:
         self._streams[name] = handler
 
     def start(self) -> None:
+        self._started = True
         self._server.start()
 
     def stop(self) -> None:
         """Stop answering. Connections that are open go on until they end."""
+        self._started = False
         self._server.stop()
+
+    # As a thing that is kept (control.process.keeper.Kept); a TCP address cannot be spoiled.
+
+    name = "debug-socket"
+    pods_need_it = False
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return () if self._place is None else (self._place.path,)
+
+    def wrong(self) -> str:
+        return self._place.wrong() if self._place is not None and self._started else ""
+
+    def mend(self) -> str:
+        """A new listener at the path. Connections that are open go on until they end."""
+        assert self._place is not None
+        fresh, before = _UnixServer(self._place), self._server
+        fresh.api = self
+        self._server = fresh
+        fresh.start()
+        before.stop()
+        return "bound anew"
 
     def answer(self, method: str, target: str) -> tuple[int, str, bytes | Stream]:
         """Status, content type, body."""
@@ -221,10 +248,18 @@ class _Server(ThreadingHTTPServer):
 class _UnixServer(_Server):
     address_family = socket.AF_UNIX
 
+    def __init__(self, place: PrivateSocket) -> None:
+        self._place = place
+        super().__init__(str(place.path))
+
     def server_bind(self) -> None:
-        self.socket.bind(self.server_address)  # HTTPServer's own asks for a host name and port
-        Path(str(self.server_address)).chmod(0o600)  # nobody can connect before it listens
-        self.server_name, self.server_port = "terwayd", 0
+        self.socket.close()
+        self.socket = self._place.bind(self.request_queue_size)
+        self.socket.setblocking(True)
+        self.server_name, self.server_port = "terwayd", 0  # HTTPServer's own asks for a host name
+
+    def server_activate(self) -> None:
+        """It listens already."""
 
 
 class _Incoming(io.RawIOBase):
@@ -335,14 +370,15 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug(format, *args)
 
 
-def _bind(listen: str) -> _Server:
+def _place(listen: str) -> PrivateSocket | None:
+    return PrivateSocket(Path(listen.removeprefix("unix://"))) if listen.startswith("unix://") else None
+
+
+def _bind(listen: str, place: PrivateSocket | None) -> _Server:
     """``unix:///path`` or ``host:port``. Raises ConfigError naming the flag."""
     try:
-        if listen.startswith("unix://"):
-            path = Path(listen.removeprefix("unix://"))
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            return _UnixServer(str(path))
+        if place is not None:
+            return _UnixServer(place)
         host, _, port = listen.rpartition(":")
         return _Server((host.strip("[]"), int(port)))
     except (OSError, ValueError) as exc:

@@ -21,9 +21,9 @@ from datapath.acceleration import open_fast_path
 from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
-from datapath.acceleration.rows import Pod, Uplink, UplinkName
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
 from datapath.netlink.socket import Pool, Socket
@@ -162,7 +162,7 @@ class Companion:
         if self._fast is not None:
             self._fast.set_home(home)
 
-    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
         if self._fast is None:
             return
         try:
@@ -228,7 +228,7 @@ class Companion:
         self.last = round
         return round.done
 
-    def check(self, endpoint: Endpoint, applied: Applied) -> tuple[Difference, ...]:
+    def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
         if self._fast is None:
             return ()
         fast, index = self._fast, applied.host_ifindex
@@ -241,9 +241,9 @@ class Companion:
         told += [f"ENI {endpoint.eni.mac}: {one}" for one in self._check_eni(fast, endpoint, applied, hooks)]
         return tuple(Difference(f"fast path of {endpoint.host_link}", one) for one in told)
 
-    def _check_eni(self, fast: FastPath, endpoint: Endpoint, applied: Applied, hooks: Hooks) -> list[str]:
+    def _check_eni(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks) -> list[str]:
         index = applied.eni_ifindex
-        name = UplinkName(endpoint.eni.mac.lower())
+        name = _uplink_of(endpoint)
         wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
         told = ["map uplinks has no such row"] if wrong and index not in self._dark else []
         return told + fast.hook_differences(index, hooks, eni=True)
@@ -272,7 +272,7 @@ class Companion:
         return []
 
     def _mend_eni_row(
-        self, fast: FastPath, eni: EniLink, ifindex: int, before: Uplink | None
+        self, fast: FastPath, eni: EniLink, ifindex: int, before: UplinkRow | None
     ) -> list[Difference]:
         known = ifindex in self._ready
         with self._sockets.borrowed() as socket:
@@ -333,7 +333,7 @@ class Companion:
         self._pods -= {ifindex}
         return [Difference(f"fast path of device {ifindex}", "left behind: its pod is gone")]
 
-    def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
+    def _join(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
         if endpoint.hooked:
             self._unhooked -= {applied.host_ifindex}
@@ -383,14 +383,14 @@ class Companion:
                 for ifindex, eni in changed.items():
                     self._tell_eni(fast, socket, eni, ifindex)
 
-    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> Uplink | None:
+    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> UplinkRow | None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time.
 
         Returns the row as it is now, None if there is to be none.
         """
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        row = Uplink(ifindex, eni.mac.lower(), macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
+        row = UplinkRow(ifindex, eni.mac.lower(), macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
         if ifindex in self._dark:
             fast.drop_uplink(row.name)
         else:
@@ -437,7 +437,7 @@ def _remove_strays(fast: FastPath) -> list[Difference]:
     return [Difference("maps of the fast path", one) for one in fast.remove_strays()]
 
 
-def _is_learned(before: Uplink, now: Uplink) -> bool:
+def _is_learned(before: UplinkRow, now: UplinkRow) -> bool:
     """Whether nothing is new but a gateway's MAC that was not known."""
     known = replace(
         before,
@@ -463,12 +463,17 @@ def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
     return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
 
 
-def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:
+def _uplink_of(endpoint: Endpoint) -> UplinkName:
+    vlan = endpoint.uplink.vlan if isinstance(endpoint.uplink, TrunkMember) else 0
+    return UplinkName(endpoint.eni.mac.lower(), vlan)
+
+
+def _pod(endpoint: Endpoint, applied: AppliedVeth, before: Pod | None) -> Pod:
     """``before``: its row as it is, which says whether it is fast if the endpoint does not."""
     as_it_is = True if before is None else before.fast
     return Pod(
         host_ifindex=applied.host_ifindex,
-        uplink=UplinkName(endpoint.eni.mac.lower()),
+        uplink=_uplink_of(endpoint),
         pod_mac=applied.pod_mac,
         host_mac=applied.host_mac,
         addresses=endpoint.addresses(),

@@ -26,7 +26,7 @@ from datapath.acceleration.inherit import inherit
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
-from datapath.acceleration.rows import Pod, Uplink, UplinkName, keys_of
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
 from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.tc import Shaped, Side
 from datapath.acceleration.trace import Trace
@@ -205,7 +205,7 @@ class FastPath:
         with self._lock:
             return self._tables.remove_strays()
 
-    def put_uplink(self, uplink: Uplink) -> None:
+    def put_uplink(self, uplink: UplinkRow) -> None:
         with self._lock:
             self._tables.put_uplink(uplink)
 
@@ -214,7 +214,7 @@ class FastPath:
         with self._lock:
             self._tables.drop_uplink(name)
 
-    def uplinks(self) -> dict[int, Uplink]:
+    def uplinks(self) -> dict[int, UplinkRow]:
         """By id, those that can be used."""
         return self._tables.uplinks()
 

@@ -63,7 +63,7 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
-class Uplink:
+class UplinkRow:
     """A way out of the node. A gateway's MAC that is not known yet is None: the kernel finds it then.
 
     ``ifindex`` 0: its device cannot be used now, and what its pods send goes by the stack.

@@ -14,8 +14,8 @@ from datapath.acceleration.pod_table import PodTable, Snapshot, differing, flagg
 from datapath.acceleration.rows import (
     Pod,
     StackKind,
-    Uplink,
     UplinkName,
+    UplinkRow,
     address_bytes,
     host_prefix_bytes,
     index_key,
@@ -94,14 +94,14 @@ class Tables:
 
     # Uplinks, prefixes, settings
 
-    def put_uplink(self, uplink: Uplink) -> None:
+    def put_uplink(self, uplink: UplinkRow) -> None:
         self._uplinks.put(uplink)
 
     def drop_uplink(self, name: UplinkName) -> None:
         """As ``UplinkTable.drop``."""
         self._uplinks.drop(name)
 
-    def uplinks(self) -> dict[int, Uplink]:
+    def uplinks(self) -> dict[int, UplinkRow]:
         """By id, those that can be used."""
         return self._uplinks.all()
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from datapath.acceleration.rows import Uplink, UplinkName, index_key, mac_of, mac_row
+from datapath.acceleration.rows import UplinkName, UplinkRow, index_key, mac_of, mac_row
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
 
@@ -31,11 +31,11 @@ class UplinkTable:
         ids = self._read()
         if name not in ids:
             ids[name] = found if found is not None and found not in ids.values() else self._free(ids)
-            self._write(ids[name], Uplink(0, name.mac, None, vlan=name.vlan))
+            self._write(ids[name], UplinkRow(0, name.mac, None, vlan=name.vlan))
         self._ids = ids
         return ids[name]
 
-    def put(self, uplink: Uplink) -> None:
+    def put(self, uplink: UplinkRow) -> None:
         self._write(self.id_of(uplink.name), uplink)
 
     def drop(self, name: UplinkName) -> None:
@@ -46,7 +46,7 @@ class UplinkTable:
             row["ifindex"] = 0
             self._table.put(index_key(self._table, number), row)
 
-    def all(self) -> dict[int, Uplink]:
+    def all(self) -> dict[int, UplinkRow]:
         """By id, those that can be used."""
         keys, values = self._table.dump()
         used = values["ifindex"] != 0
@@ -99,7 +99,7 @@ class UplinkTable:
         row = self._table.get(index_key(self._table, number))
         return self._table.values(1) if row is None else row
 
-    def _write(self, number: int, uplink: Uplink) -> None:
+    def _write(self, number: int, uplink: UplinkRow) -> None:
         row = self._table.values(1)
         row["ifindex"], row["mtu"], row["vlan"] = uplink.ifindex, uplink.mtu, uplink.vlan
         for field, gateway in (("v4", uplink.gateway_mac), ("v6", uplink.gateway_mac_v6)):
@@ -113,7 +113,7 @@ def name_of(row: Rows) -> UplinkName | None:
     return None if mac is None else UplinkName(mac, int(row["vlan"][0]))
 
 
-def _uplink(row: Rows) -> Uplink:
+def _uplink(row: Rows) -> UplinkRow:
     gateways = mac_of(row["v4"]["to"]), mac_of(row["v6"]["to"])
-    made = Uplink(int(row["ifindex"][0]), mac_of(row["v4"]["from"]) or "", *gateways, int(row["mtu"][0]))
+    made = UplinkRow(int(row["ifindex"][0]), mac_of(row["v4"]["from"]) or "", *gateways, int(row["mtu"][0]))
     return replace(made, vlan=int(row["vlan"][0]))

@@ -21,7 +21,7 @@ import numpy as np
 from datapath import namespace
 from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Pod, Uplink, UplinkName
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.ebpf import libbpf
 from datapath.netlink import link
 from datapath.netlink.link import End
@@ -67,12 +67,12 @@ class Bench:
     def __init__(self, fast: FastPath, netns: int, devices: Mapping[str, int]) -> None:
         self.fast, self.netns, self.devices = fast, netns, devices
         self.pods: dict[str, Pod] = {}
-        self.enis: dict[str, Uplink] = {}
+        self.enis: dict[str, UplinkRow] = {}
 
     def fill(self) -> None:
         for name, gateways in (("eni1", (GATEWAY_MAC, GATEWAY_MAC_V6)), ("eni2", (None, None))):
             index = self.devices[name]
-            self.enis[name] = Uplink(index, device_mac(name), gateways[0], gateways[1])
+            self.enis[name] = UplinkRow(index, device_mac(name), gateways[0], gateways[1])
             self.fast.put_uplink(self.enis[name])
         for number, (name, eni) in enumerate(
             (("a", "eni1"), ("b", "eni1"), ("c", "eni2"), ("d", "eni1"), ("lost", "stray"), ("solo", "eni1")),

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from datapath.acceleration.rows import Pod, Uplink
+from datapath.acceleration.rows import Pod, UplinkRow
 from datapath.netlink.wire import Address, Network, mac_bytes
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
@@ -102,7 +102,7 @@ class Model:
     """A node. ``macs`` are those of its devices."""
 
     pods: dict[int, Pod]
-    enis: dict[int, Uplink]
+    enis: dict[int, UplinkRow]
     macs: dict[int, str]
     service: tuple[Network, ...]
     host_cidrs: tuple[Network, ...]

@@ -38,9 +38,6 @@ CNI_CONF = Beacon(
     Shown("stat -c %a {root}/etc/cni/net.d/10-terway.conf"),
 )
 
-HOLDS_UP_CNI_CONF = ("executable-deleted",)
-"""The runtime's file is not touched while a program that it names is missing."""
-
 
 def put_to_the_test(stage: Stage, item: Item) -> None:
     """Raises AssertionError; a scene that is not whole afterwards is dropped."""
@@ -89,7 +86,7 @@ def assert_told_and_left(scene: Scene, item: Item, before: str, haste: Haste) ->
 
 def round_goes_by(scene: Scene, haste: Haste, item: Item) -> None:
     """Every loop of the agent has had its turn since this was called."""
-    beacons = [NEIGHBOUR] if item.name in HOLDS_UP_CNI_CONF else [NEIGHBOUR, CNI_CONF]
+    beacons = [NEIGHBOUR, CNI_CONF]
     before = [beacon.seen(scene) for beacon in beacons]
     for beacon in beacons:
         beacon.hurt(scene)

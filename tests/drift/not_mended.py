@@ -16,14 +16,10 @@ _TOO_MUCH = "what nobody of ours has made is not looked for, neither on our link
 _SAME_KEY = (
     "an address is compared by what it is and where, and the kernel does not take another scope for it"
 )
-_TOLD = "of somebody else's, at a device that is not ours alone: told by event and metric, and left"
 _AT_START = "written for every link at the start; repair compares it on ENIs and host links alone"
 _BY_COMMENT = "rules of the guard are compared by their comments, and a comment can be copied"
-_SOCKETS = "bound at the start; who connects finds nothing, or somebody else"
-_EXECUTABLE = (
-    "the agent's image brings it at the start; the runtime's file is not installed without it, no more"
-)
 _LEDGER = "opened at the start; an open file goes on being written after its name is gone"
+_TOLD = "of somebody else's, at a device that is not ours alone: told by event and metric, and left"
 
 NOT_MENDED: Mapping[str, str] = {
     "host-link-deleted": _ONLY_SETUP,
@@ -47,16 +43,6 @@ NOT_MENDED: Mapping[str, str] = {
     "eni-qdisc-added": _TOLD,
     "eni-ingress-link-added": _TOLD,
     "eni-egress-link-added": _TOLD,
-    "cni-socket-deleted": _SOCKETS,
-    "cni-socket-altered": _SOCKETS,
-    "cni-socket-impostor": _SOCKETS,
-    "window-deleted": _SOCKETS,
-    "window-altered": _SOCKETS,
-    "window-impostor": _SOCKETS,
-    "run-directory-deleted": _SOCKETS,
-    "executable-deleted": _EXECUTABLE,
-    "executable-mode": _EXECUTABLE,
-    "executable-impostor": _EXECUTABLE,
     "ledger-file-deleted": _LEDGER,
     "ledger-wal-deleted": _LEDGER,
     "ledger-mode": _LEDGER,

@@ -17,6 +17,8 @@ from cni.conf import PLUGIN_TYPE
 from cni.fields import load
 from control.config.cni_conf import FILES, NEEDS_CILIUM, NodeCniConf, content, plugins_of
 from control.model.errors import Cause, ConfigError, RequestError
+from control.process.private_socket import require_on_disk
+from control.process.watch_files import ANY
 
 _DELEGATES = frozenset({"multus", "multus-shim", "multus-cni"})
 """Plugins that come first on purpose, and call the next network themselves."""
@@ -43,15 +45,40 @@ class CniConfFile:
         another's then. A runtime that reads the directory sees the old file or the new one, never a part.
         Raises ConfigError if the directory cannot be written, RequestError for a chain that cannot work yet.
         """
+        name, text = self._look(wrote)
+        self._require_programs()
+        self._write(name, text)
+        return tuple(map(type_of, self._conf.plugins))
+
+    def wrong(self, wrote: Sequence[str] | None) -> str:
+        """What ``install`` would change, "" if nothing. Raises RequestError as it does."""
+        name, text = self._look(wrote)
+        self._require_programs()
+        destination = self._target / name
+        if self._conf.complete and _same(destination, self._conf.path):
+            return ""
+        if not os.path.lexists(destination):
+            return f"{destination} was removed"
+        if not _holds(destination, text):
+            return f"{destination} is not as the agent wrote it"
+        others = [self._target / other for other in FILES if other != name]
+        return "".join(f"{other} stands beside it" for other in others if os.path.lexists(other))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Whose changes matter: whatever is in the runtime's directory, and the executables of the chain."""
+        kinds = () if self._programs is None else (PLUGIN_TYPE, *self._conf.chained)
+        return (self._target / ANY, *(self._programs / kind for kind in kinds if self._programs is not None))
+
+    def _look(self, wrote: Sequence[str] | None) -> tuple[str, bytes]:
+        """Name and text of the file as it should be. Takes what others have put there into account."""
         notices: list[str] = []
         before, behind = self._others(wrote, notices)
         name, text = self._conf.encoded(before, behind)
         self.plugins = (*before, *self._conf.plugins, *behind)
         notices += self._earlier(name)
         self.notices = tuple(notices)
-        self._require_programs()
-        self._write(name, text)
-        return tuple(map(type_of, self._conf.plugins))
+        return name, text
 
     def _others(self, wrote: Sequence[str] | None, notices: list[str]) -> tuple[list[Plugin], list[Plugin]]:
         """Plugins that somebody else has put before and behind ours."""
@@ -129,6 +156,7 @@ class CniConfFile:
         destination = self._target / name
         if self._conf.complete and _same(destination, self._conf.path):
             return
+        require_on_disk(self._target)
         try:
             self._target.mkdir(parents=True, exist_ok=True)
             if not _holds(destination, text):

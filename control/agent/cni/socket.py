@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -22,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from cni.wire import ACK, Frame, RequestParser, WireError, encode_answer
+from control.process.private_socket import PrivateSocket
 from control.process.quiet_log import QuietLog
 
 log = logging.getLogger(__name__)
@@ -41,16 +41,17 @@ SILENCE_TIMEOUT = 30.0
 """Seconds for a request to be complete. The executable sends it at once, even on a machine that crawls."""
 ANSWER_TIMEOUT = 30.0
 """Seconds for an answer to be taken."""
+_BACKLOG = 512
 REST = 0.5
 """Seconds without accepting when the process has no descriptor left; requests wait in the kernel's queue."""
 _NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class CniSocket:
-    """Mode 0600 in a directory of mode 0700: whoever may write to it is root on the node already."""
+    """Mode 0600 in a directory of root's: whoever may write to it is root on the node already."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
-        self._path = path
+        self._place = PrivateSocket(path)
         self._handler = handler
         self._listener: socket.socket | None = None
         self._connections: dict[_Connection, None] = {}
@@ -62,18 +63,32 @@ class CniSocket:
 
     def listen(self) -> None:
         """Takes the path over by rename, so that there is no moment without a socket on it."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-        listener.bind(str(fresh))
-        fresh.chmod(0o600)
-        listener.listen(512)
-        fresh.rename(self._path)
-        self._listener = listener
+        self._listener = self._place.bind(_BACKLOG)
         self._listen_on()
+
+    # As a thing that is kept (control.process.keeper.Kept).
+
+    name = "cni-socket"
+    pods_need_it = True
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self._place.path,)
+
+    def wrong(self) -> str:
+        return "" if self._listener is None else self._place.wrong()
+
+    def mend(self) -> str:
+        """A new listener at the path; who had connected to the old one is still answered."""
+        fresh, before = self._place.bind(_BACKLOG), self._listener
+        self._rest()
+        self._listener = fresh
+        if before is not None:
+            self._accept(before)
+            before.close()
+        if self._resting is None:
+            self._listen_on()
+        return "bound anew"
 
     def _listen_on(self) -> None:
         self._resting = None
@@ -87,13 +102,14 @@ class CniSocket:
             self._listening = False
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
 
-    def _accept(self) -> None:
-        while self._listener is not None:
+    def _accept(self, listener: socket.socket | None = None) -> None:
+        """Everybody who waits at ``listener``, by default the present one."""
+        while (at := listener or self._listener) is not None:
             if len(self._connections) >= MAX_CONNECTIONS:
                 self._rest()  # until one has ended
                 return
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = at.accept()
             except BlockingIOError:
                 return
             except OSError as exc:
@@ -121,16 +137,15 @@ class CniSocket:
             self._listen_on()
 
     async def close(self) -> None:
-        """Stop accepting, let what is under way end, remove the path."""
+        """Stop accepting, let what is under way end, remove the path unless a successor has it already."""
         if self._listener is None:
             return
         self._rest()
         if self._resting is not None:
             self._resting.cancel()
+        self._place.unlink()  # while the listener holds the inode's number
         self._listener.close()
         self._listener = None
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
         await asyncio.gather(*(c.done() for c in list(self._connections)), return_exceptions=True)
 
 

@@ -19,9 +19,9 @@ import pytest
 from datapath import namespace, sysctl
 from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Pod, Uplink, UplinkName
-from datapath.endpoint import Applied, Endpoint
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
+from datapath.endpoint import AppliedVeth, Endpoint
+from datapath.node_datapath import NodeDatapath
 from tests.bpf.bpffs import mounted
 from tests.linux import ASKS_CONNTRACK
 from tests.netns.datapath.world import (
@@ -34,6 +34,8 @@ from tests.netns.datapath.world import (
     Card,
     World,
     eni_link,
+    shared,
+    veth,
     witness,
 )
 from tests.netns.fastpath.builds import Find
@@ -63,7 +65,7 @@ class Tenant:
 
     netns: int
     endpoint: Endpoint
-    applied: Applied
+    applied: AppliedVeth
 
     def address(self, version: int) -> Address:
         found = self.endpoint.ipv4 if version == 4 else self.endpoint.ipv6
@@ -74,7 +76,7 @@ class Tenant:
 class FastNode:
     """Made by ``fast_node``. ``fast`` may be replaced by a test that opens it anew."""
 
-    def __init__(self, world: World, mode: PolicyRoute, pins: Path, conntrack: bool) -> None:
+    def __init__(self, world: World, mode: NodeDatapath, pins: Path, conntrack: bool) -> None:
         self.conntrack = conntrack
         self.world, self.mode, self.pins = world, mode, pins / "terway"
         self.far = world.namespace()
@@ -101,9 +103,9 @@ class FastNode:
     def prepare(self) -> None:
         with namespace.entered(self.world.node):
             subprocess.run(["nft", "-f", "-"], input=TRACKED, text=True, check=True)
-        self.mode.prepare_node((HOST, HOST_V6))
+        self.mode.prepare((HOST, HOST_V6))
         for card in (ENI1, ENI2):
-            self.enis[card.name] = self.mode.prepare_eni(eni_link(card), (HOST, HOST_V6))
+            self.enis[card.name] = self.mode.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
             self.put_eni(card)
             self.fast.attach_eni(self.enis[card.name])
         self.fast.set_stack_prefixes(node=(HOST, HOST_V6))
@@ -111,14 +113,14 @@ class FastNode:
 
     def put_eni(self, card: Card, *, mtu: int = 1500, known: bool = True) -> None:
         gateway = f"ee:ff:ff:ff:ff:f{card.port[-1]}" if known else None
-        self.fast.put_uplink(Uplink(self.enis[card.name], card.mac, gateway, gateway, mtu))
+        self.fast.put_uplink(UplinkRow(self.enis[card.name], card.mac, gateway, gateway, mtu))
 
     def pod(self, card: Card = ENI1, **changes: Any) -> Tenant:
         """A new pod, set up by routing and then known to the fast path."""
         return self.adopt(self.world.namespace(), self.world.endpoint(card, **changes))
 
     def adopt(self, netns: int, endpoint: Endpoint) -> Tenant:
-        tenant = Tenant(netns, endpoint, self.mode.setup(endpoint, netns))
+        tenant = Tenant(netns, endpoint, veth(self.mode.setup(endpoint, netns)))
         self.put(tenant)
         self.fast.attach_pod(tenant.applied.host_ifindex)
         with namespace.entered(netns), witness(netns) as inside:
@@ -181,7 +183,7 @@ def fast_node(scratch: Path, *, conntrack: bool = True) -> Iterator[FastNode]:
         pins = stack.enter_context(mounted(scratch))
         world = World()
         stack.callback(world.close)
-        mode = PolicyRoute(world.node)
+        mode = NodeDatapath(world.node)
         stack.callback(mode.close)
         node = FastNode(world, mode, pins, conntrack)
         node.open()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -440,24 +441,24 @@ def test_the_windows_socket_is_roots_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "w").stat().st_mode) == 0o600
 
 
-def test_the_windows_socket_cannot_be_reached_before_it_is_roots_alone(
+def test_the_windows_socket_is_roots_alone_from_its_first_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    chmod = Path.chmod
+    """Whatever the umask: nobody can connect before it listens, and it has its mode with its name."""
+    seen: list[int] = []
+    bind = socket.socket.bind
 
-    def watched(path: Path, mode: int, **options: bool) -> None:
-        with closing(socket.socket(socket.AF_UNIX)) as early:
-            try:
-                early.connect(str(path))
-                seen.append("accepted")
-            except ConnectionRefusedError:
-                seen.append("refused")
-        chmod(path, mode, **options)
+    def watched(made: socket.socket, address: Any) -> None:
+        bind(made, address)
+        seen.append(stat.S_IMODE(os.lstat(address).st_mode))
 
-    monkeypatch.setattr(Path, "chmod", watched)
-    with window(f"unix://{tmp_path}/w"):
-        assert seen == ["refused"]
+    monkeypatch.setattr(socket.socket, "bind", watched)
+    before = os.umask(0)
+    try:
+        with window(f"unix://{tmp_path}/w"):
+            assert seen == [0o600]
+    finally:
+        os.umask(before)
 
 
 def test_no_descriptor_left_for_http_is_one_line_and_no_spinning(

@@ -64,6 +64,13 @@ def test_the_agent_understands_its_arguments() -> None:
     assert told.bpf
 
 
+def test_what_the_agent_keeps_on_the_node_it_may_write() -> None:
+    told = settings.parse(container()["args"], {"NODE_NAME": "node-1"})
+    mounts = {mount["mountPath"]: mount for mount in container()["volumeMounts"]}
+    for path in (told.cni_conf_target, told.socket.parent, told.state_directory, told.cni_bin):
+        assert not mounts[str(path)].get("readOnly"), path
+
+
 def test_nothing_is_privileged() -> None:
     spec = pod()["spec"]
     for each in (*spec["initContainers"], *spec["containers"]):
