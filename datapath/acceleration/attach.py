@@ -29,8 +29,8 @@ from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Request
 
 BLOCKS = Blocks(ingress=0x7465, egress=0x7466)
-_POD = {Side.INGRESS: "pod_egress", Side.EGRESS: "stack_egress"}
-_ENI = {Side.INGRESS: "eni_ingress", Side.EGRESS: "stack_egress"}
+_POD = {Side.INGRESS: "pod_egress", Side.EGRESS: "pod_ingress"}
+_ENI = {Side.INGRESS: "eni_ingress", Side.EGRESS: "eni_egress"}
 _TCX = {Side.INGRESS: TcxHook.INGRESS, Side.EGRESS: TcxHook.EGRESS}
 _NO_TCX = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 

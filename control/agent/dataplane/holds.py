@@ -26,7 +26,8 @@ from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
-_NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
+NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
+"""Modes in which a pod's host link has a name that is made of the pod's."""
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -157,7 +158,7 @@ class Holds:
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
         for carrier in self.unrecorded:
-            if carrier.mode not in _NAMED_AFTER_PODS:
+            if carrier.mode not in NAMED_AFTER_PODS:
                 continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)

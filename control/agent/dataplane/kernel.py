@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
+from control.agent.dataplane.pace import paced
 from control.model.errors import AddressInUse, Cause, KernelError, RequestError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
@@ -23,6 +24,7 @@ from datapath.endpoint import (
     SharedEni,
     Sighting,
 )
+from datapath.modes.policy_route.watch import Reaction
 from datapath.netlink import address, link
 from datapath.netlink.link import Link
 from datapath.netlink.monitor import LinkMonitor
@@ -62,7 +64,7 @@ class LinuxKernel:
             self._datapath = NodeDatapath(netns, shortcut=shortcut)
             self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
-        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._watched: list[tuple[asyncio.AbstractEventLoop, int]] = []
 
     def has_ipv6(self) -> bool:
         """Whether the kernel knows IPv6 at all."""
@@ -77,19 +79,20 @@ class LinuxKernel:
         with _in_our_terms():
             return {one.reason.value: (one.packets, one.meaning) for one in self._datapath.guard.drops()}
 
-    def watch_settings(self, restored: Callable[[Difference], None]) -> None:
-        """From now on put back at once what others set otherwise; ``restored`` hears of each."""
+    def watch(self, reacted: Callable[[Reaction], None]) -> None:
+        """From now on the kernel's word of changes is followed; ``reacted`` hears what came of it."""
         loop = asyncio.get_running_loop()
 
         def changed() -> None:
             try:
-                for one in self._datapath.restore_settings():
-                    restored(one)
+                reacted(self._datapath.react())
             except kernel_errors.KernelError as exc:
-                log.warning("settings that others have changed stay so until the next repair: %s", exc)
+                log.warning("what others have changed stays so until the next repair: %s", exc)
+                reacted(Reaction(repair=True))
 
-        self._watched = loop, self._datapath.settings_fileno()
-        loop.add_reader(self._datapath.settings_fileno(), changed)
+        for descriptor in self._datapath.events_filenos():
+            self._watched.append((loop, descriptor))
+            loop.add_reader(descriptor, changed)
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
@@ -154,9 +157,12 @@ class LinuxKernel:
         with _in_our_terms():
             self._datapath.forget_uplink(mac)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+    async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         with _in_our_terms():
-            return self._datapath.repair(endpoints)
+            return await paced(self._datapath.repairing(endpoints))
+
+    def foreign_hands(self) -> tuple[Difference, ...]:
+        return self._datapath.foreign
 
     def carriers(self) -> tuple[Carrier, ...]:
         with _in_our_terms():
@@ -175,8 +181,7 @@ class LinuxKernel:
         return found.name if found else ""
 
     def close(self) -> None:
-        if self._watched is not None:
-            loop, descriptor = self._watched
+        for loop, descriptor in self._watched:
             loop.remove_reader(descriptor)
         self._socket.close()
         self._datapath.close()
