@@ -33,12 +33,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+FEW_PREFIXES = 1024
+"""Read within ``mend``: 1 ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixes:
     """Destinations that always take the stack, besides every address of the node."""
 
     service: tuple[Network, ...] = ()
+    """Ranges of Services."""
     host_cidrs: tuple[Network, ...] = ()
+    addresses: frozenset[Address] = frozenset()
+    """Addresses of Services outside these ranges: tens of thousands where no range is known."""
 
 
 class Companion:
@@ -63,6 +70,8 @@ class Companion:
         """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
+        self._compared: list[Difference] = []
+        """What comparing the prefixes has found since the last ``mend``."""
         self.own_addresses: frozenset[Address] = frozenset()
         """The node's own, which the stack answers, as they were at the last look."""
 
@@ -98,6 +107,15 @@ class Companion:
         except KernelError:
             self._prefixes = before
             raise
+
+    def compare_prefixes(self) -> None:
+        """Read all rows of prefixes and put them right; the next ``mend`` tells. For a thread if many."""
+        if self._fast is None:
+            return
+        found = self._fast.compare_stack_prefixes()
+        if found:
+            log.warning("prefixes of the fast path were put right: %s", found)
+            self._compared = [*self._compared, Difference("prefixes of the fast path", str(found))]
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
@@ -207,6 +225,10 @@ class Companion:
         done: list[Difference] = []
         try:
             self._tell_prefixes(self._fast)
+            if self._fast.stack_prefix_count <= FEW_PREFIXES:
+                self.compare_prefixes()
+            done += self._compared
+            self._compared = []
             self._mend_enis(self._fast, present, done)
             self._mend_pods(self._fast, present, done)
             self._pods |= present.pods.keys()
@@ -323,8 +345,10 @@ class Companion:
         with self._sockets.borrowed() as socket:
             found = {one.address for one in address.list_all(socket)}
         told = self._prefixes
-        own = frozenset(one for one in found if _needs_row(one, told.service))
-        fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
+        own = frozenset(one for one in found if _needs_row(one, told))
+        fast.set_stack_prefixes(
+            service=told.service, host_cidrs=told.host_cidrs, node=own, hosts=told.addresses
+        )
         self.own_addresses = own
 
 
@@ -339,9 +363,11 @@ def _without(enis: dict[int, EniLink], ifindex: int) -> dict[int, EniLink]:
     return {index: one for index, one in enis.items() if index != ifindex}
 
 
-def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
+def _needs_row(own: Address, told: Prefixes) -> bool:
     """Not for what never leaves a link, nor for the thousands of service addresses that IPVS gives a node."""
-    return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
+    if own.is_link_local or own.is_loopback or own in told.addresses:
+        return False
+    return not any(own in one for one in told.service)
 
 
 def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from datapath.acceleration.flows import Flows, Refusals
@@ -21,6 +23,7 @@ from datapath.acceleration.rows import (
     mac_row,
     stack_rows,
 )
+from datapath.acceleration.stack_prefixes import Compared, StackPrefixes, Wanted
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
@@ -42,7 +45,8 @@ class EndpointCounts:
 class Tables:
     """What the programs look up. Every verb leaves the maps as if it had been called once."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, writing: AbstractContextManager[object]) -> None:
+        """``writing`` is held by whoever calls a verb that writes; ``stack_prefixes`` takes it by itself."""
         self.names: Names = loaded.names
         self.flows = Flows(loaded)
         self._endpoints = loaded.table("endpoints")
@@ -52,6 +56,8 @@ class Tables:
         self._settings = loaded.table("settings")
         self._reasons = loaded.table("reason_counts")
         self._counts = loaded.table("endpoint_counts")
+        self._writing = writing
+        self.stack_prefixes = StackPrefixes(self._prefixes, loaded.names.kinds, writing)
         self._slots: set[int] | None = None
         """Those in use; read from the map when first asked for, as it may be filled after this is made."""
 
@@ -178,18 +184,25 @@ class Tables:
         return found
 
     def set_prefixes(
-        self, service: Iterable[Network], host_cidrs: Iterable[Network], node: Iterable[Address]
+        self,
+        service: Iterable[Network],
+        host_cidrs: Iterable[Network],
+        node: Iterable[Address],
+        hosts: AbstractSet[Address],
     ) -> None:
-        """Exactly these; what is new comes before what is old goes."""
-        wanted = stack_rows(service, host_cidrs, node)
-        values = self._prefixes.values(len(wanted))
-        values["kind"] = [self.names.kinds[kind] for kind in wanted.values()]
-        for key, value in zip(wanted, values, strict=True):  # a trie takes no batches before Linux 5.14
-            libbpf.map_update(self._prefixes.fd, key, value.tobytes())
-        for key in libbpf.map_keys(self._prefixes.fd, self._prefixes.shape.key_size):
-            if key not in wanted:
-                libbpf.map_delete(self._prefixes.fd, key)
-        self._mark_prefixed()
+        """Exactly these. Not with ``writing`` held: others need not wait for many rows."""
+        before = self.stack_prefixes.written
+        self.stack_prefixes.set(Wanted(stack_rows(service, host_cidrs, node), hosts))
+        if self.stack_prefixes.written != before:
+            with self._writing:
+                self._mark_prefixed()
+
+    def compare_prefixes(self) -> Compared:
+        """What was not as ``set_prefixes`` said, and is now."""
+        found = self.stack_prefixes.compare()
+        with self._writing:
+            self._mark_prefixed()
+        return found
 
     def prefixes(self) -> Mapping[bytes, StackKind]:
         """As ``rows.stack_rows`` makes them."""
