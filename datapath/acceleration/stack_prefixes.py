@@ -5,8 +5,8 @@ single addresses of Services (``hosts``). A change writes the rows that it chang
 reads the whole map, in one batch from Linux 5.14 and key by key before, and puts right what somebody else has
 altered.
 
-Both may take a while with many rows, and may then be called in a thread: the writers' lock is held for a slice
-at a time, so that an ADD's rows need not wait; who comes while another is at it leaves his wish and goes.
+Both may take a while with many rows, and may then be called in a thread: the writers' lock is held for a
+slice at a time, so that an ADD's rows need not wait. Who comes while another is at it leaves a wish and goes.
 """
 
 from __future__ import annotations

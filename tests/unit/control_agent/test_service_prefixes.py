@@ -11,10 +11,10 @@ import pytest
 from control.agent.dataplane import service_prefixes
 from control.agent.dataplane.service_prefixes import FACT, SINCE, Destinations, ServicePrefixes
 from control.agent.state.journal import Journal
+from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.model.ids import Address
 from control.store.memory import MemoryLedger
-from tests.unit.control_agent.rig import FakeKubernetes
 
 RANGE = ip_network("172.21.0.0/20")
 
@@ -29,8 +29,8 @@ class Site:
         self.prefixes = ServicePrefixes(self.journal, self.kubernetes)
 
     def told(self, *addresses: str, ranges: tuple[str, ...] = ()) -> Destinations | None:
-        self.kubernetes.translated = frozenset(map(ip_address, addresses))
-        self.kubernetes.service_ranges = tuple(map(ip_network, ranges)) or None
+        self.kubernetes.on_services(lambda: None)
+        self.kubernetes.put_services(map(ip_address, addresses), tuple(map(ip_network, ranges)) or None)
         asyncio.run(self.prefixes.refresh())
         return self.prefixes.known()
 
