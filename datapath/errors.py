@@ -2,7 +2,8 @@
 
     KernelError
     ├── NameTaken       the interface name is in use, and not by us
-    └── AddressTaken    a link of another pod carries the address
+    ├── AddressTaken    a link of another pod carries the address
+    └── UplinkUnusable  the pod's packets would not leave by its uplink
 
 Each carries what was tried, the errno (0 if the refusal had none) and the object it was tried on, so that a
 caller can decide by value and never by text.
@@ -31,6 +32,13 @@ class KernelError(Exception):
 
 class NameTaken(KernelError):
     """The name that was asked for belongs to an object that is not ours."""
+
+
+class UplinkUnusable(KernelError):
+    """The uplink's device is gone, or packets proven to reach the pod would not leave by it.
+
+    Nothing that a pod does in its own namespace is told so.
+    """
 
 
 class AddressTaken(KernelError):

@@ -1,6 +1,6 @@
 """The kernel's part of ADD and DEL: ``python -m perf.kernel_add [--dual] [--samples N]``.
 
-Sets up and tears down endpoints of PolicyRoute in namespaces of their own, in order with 0 and with 110
+Sets up and tears down endpoints of NodeDatapath in namespaces of their own, in order with 0 and with 110
 others present, and as a burst. One row per figure; times are of wall clock and include all of Python's part.
 """
 
@@ -17,17 +17,18 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 from datapath import namespace
-from datapath.endpoint import Endpoint, EniLink
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.endpoint import Endpoint, EniLink, Mode, SharedEni
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket
+from datapath.node_datapath import NodeDatapath
 from datapath.pod.names import host_link_name
 from perf.machine import commit, cpu
 
 MAC = "00:16:3e:00:00:11"
 HOST, HOST_V6 = IPv4Address("10.0.0.10"), IPv6Address("2001:db8::10")
 ENI = EniLink(MAC, IPv4Address("10.0.255.253"), IPv6Address("2001:db8::fffd"))
+UPLINK = SharedEni("eni-1", ENI)
 POPULATION = (0, 110)
 BURST = 110
 IDLE = 0.05
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def bench() -> Iterator[tuple[PolicyRoute, list[int]]]:
+def bench() -> Iterator[tuple[NodeDatapath, list[int]]]:
     """A node with one ENI, and namespaces for as many pods as are ever there at once."""
     with ExitStack() as stack:
         node, beyond = namespace.new(), namespace.new()
@@ -75,10 +76,10 @@ def bench() -> Iterator[tuple[PolicyRoute, list[int]]]:
             port = link.find(other, "port")
             assert port is not None
             other.one(link.change(port.index, up=True))
-        mode = PolicyRoute(node)
+        mode = NodeDatapath(node)
         stack.callback(mode.close)
-        mode.prepare_node((HOST, HOST_V6))
-        mode.prepare_eni(ENI, (HOST, HOST_V6))
+        mode.prepare((HOST, HOST_V6))
+        mode.prepare_uplink(UPLINK, (HOST, HOST_V6))
         yield mode, pods
 
 
@@ -87,14 +88,15 @@ def endpoint(number: int, *, dual: bool) -> Endpoint:
         host_link=host_link_name("default", f"pod-{number}", "eth0"),
         ifname="eth0",
         container_id=f"{number:064x}",
-        eni=ENI,
+        mode=Mode.POLICY_ROUTE,
+        uplink=UPLINK,
         ipv4=IPv4Address("10.0.1.0") + number,
         ipv6=IPv6Address("2001:db8::1:0") + number if dual else None,
     )
 
 
 def sequential(
-    mode: PolicyRoute, pods: Sequence[int], population: int, options: argparse.Namespace
+    mode: NodeDatapath, pods: Sequence[int], population: int, options: argparse.Namespace
 ) -> Iterator[Row]:
     """ADD and DEL of one more pod, time after time, with ``population`` others there: busy, then cold.
 
@@ -121,7 +123,7 @@ def sequential(
     mode.flush()
 
 
-def burst(mode: PolicyRoute, pods: Sequence[int], *, dual: bool) -> Iterator[Row]:
+def burst(mode: NodeDatapath, pods: Sequence[int], *, dual: bool) -> Iterator[Row]:
     """Many in a row from one thread, and until the last link is deleted."""
     many = [(endpoint(n, dual=dual), pods[n]) for n in range(BURST)]
     start = time.perf_counter()

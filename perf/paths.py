@@ -13,8 +13,7 @@ from pathlib import Path
 from datapath import namespace
 from datapath.acceleration.path import FastPath
 from datapath.acceleration.rows import Eni, Pod
-from datapath.endpoint import Endpoint, EniLink
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.endpoint import Endpoint, EniLink, Mode, SharedEni
 from datapath.netlink import address, link, neighbour, route
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import End
@@ -22,11 +21,13 @@ from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import host_network
+from datapath.node_datapath import NodeDatapath
 from datapath.pod.names import host_link_name
 
 HOST, AWAY = IPv4Address("10.0.1.10"), IPv4Address("203.0.113.10")
 ENI_MAC, GATEWAY_MAC = "00:16:3e:00:00:11", "ee:ff:ff:ff:ff:ff"
 ENI = EniLink(ENI_MAC, IPv4Address("10.0.1.253"))
+UPLINK = SharedEni("eni-1", ENI)
 LOOPBACK, ROUTED = "loopback", "routed"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -95,12 +96,12 @@ def _node(bpffs: Path | None) -> Iterator[_Node]:
     with ExitStack() as stack:
         node, away, *pods = (new_namespace(stack) for _ in range(4))
         _cable(node, away)
-        mode = PolicyRoute(node)
+        mode = NodeDatapath(node)
         stack.callback(mode.close)
-        mode.prepare_node((HOST,))
-        eni = mode.prepare_eni(ENI, (HOST,))
+        mode.prepare((HOST,))
+        eni = mode.prepare_uplink(UPLINK, (HOST,))
         endpoints = [_endpoint(number) for number in (1, 2)]
-        applied = [mode.setup(one, netns) for one, netns in zip(endpoints, pods, strict=True)]
+        applied = [mode.policy_route.setup(one, netns) for one, netns in zip(endpoints, pods, strict=True)]
         addresses = (HOST + 1, HOST + 2)
         if bpffs is not None:
             fast = stack.enter_context(fast_path(bpffs, node))
@@ -117,7 +118,7 @@ def _node(bpffs: Path | None) -> Iterator[_Node]:
 
 def _endpoint(number: int) -> Endpoint:
     name = host_link_name("perf", f"pod-{number}", "eth0")
-    return Endpoint(name, "eth0", f"{number:064x}", ENI, HOST + number)
+    return Endpoint(name, "eth0", f"{number:064x}", Mode.POLICY_ROUTE, UPLINK, HOST + number)
 
 
 def _cable(node: int, away: int) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from control.agent.allocation.allocators import Allocators
+from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
+from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.cni.attach import Attachments
 from control.agent.cni.service import CniService
@@ -17,16 +21,20 @@ from control.agent.dataplane.ports import EndpointSettings, NodeKernel
 from control.agent.dataplane.shaping import Shaping
 from control.agent.introspection.metrics import Metrics
 from control.agent.node_config import NodeConfig
+from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.upkeep import Upkeep
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
+from control.ipam.rejections import Rejections
 from control.ipam.sizing import PoolSizes, ReclaimSettings
 from control.model.clock import Clock
 from control.model.cloud import Cloud, Metadata, NodeIdentity
 from control.model.errors import TerwayError
 from control.model.ids import SecurityGroupId, VSwitchId
+from control.model.modes import UplinkKind
 from control.model.pod import EventType, Kubernetes
 from control.process.timers import Timers
 
@@ -65,11 +73,15 @@ class Assembly:
     service: CniService
     recovery: Recovery
     upkeep: Upkeep
+    rejections: Rejections
+    broken_watch: BrokenWatch
+    allocators: Allocators
 
     async def close(self) -> None:
         """No more calls to the cloud; who waits for an address is told."""
         await self.recovery.close()
-        await self.pool.close()
+        await self.broken_watch.close()
+        await self.allocators.close()
 
 
 def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
@@ -87,10 +99,21 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         cluster=ClusterId(ports.journal, ports.kubernetes, told=config.settings.cluster_id),
     )
     orphans = Orphans(journal=ports.journal, work=work)
-    pool = _pool(config, ports, place, work)
+    rejections = Rejections()
+    runner = _runner(config, ports, place, work, rejections)
+    pool = _pool(config, ports, place, runner, rejections)
+    exclusive = ExclusiveAllocator(
+        journal=ports.journal,
+        runner=runner,
+        rejections=rejections,
+        settings=ExclusiveSettings(place.sizes.max_enis, place.groups, dual),
+    )
+    allocators = Allocators({UplinkKind.SHARED_ENI: pool, UplinkKind.OWN_ENI: exclusive})
+    broken = BrokenUplinks(journal=ports.journal, kernel=ports.kernel, rejections=rejections, mtu=config.mtu)
     attachments = Attachments(
         journal=ports.journal,
-        pool=pool,
+        allocators=allocators,
+        broken=broken,
         kernel=ports.kernel,
         holds=ports.holds,
         kubernetes=ports.kubernetes,
@@ -113,6 +136,15 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         mtu=config.mtu,
         dual=dual,
     )
+    watch = BrokenWatch(
+        journal=ports.journal,
+        kernel=ports.kernel,
+        kubernetes=ports.kubernetes,
+        reconciler=reconciler,
+        on_look=allocators.kick,
+    )
+    broken.on_broken = watch.follow
+    rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
     recovery = Recovery(
         journal=ports.journal,
         attachments=attachments,
@@ -121,18 +153,21 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
+        rebuild=rebuild,
         settings=endpoint_settings,
     )
     recovery.on_repair = ports.metrics.repaired
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,
+        allocators=allocators,
         attachments=attachments,
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
         recovery=recovery,
         orphans=orphans,
+        rebuild=rebuild,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )
@@ -144,10 +179,12 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         mtu=config.mtu,
     )
     service.observe = ports.metrics.request
-    return Assembly(pool, attachments, service, recovery, upkeep)
+    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch, allocators)
 
 
-def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Pool:
+def _runner(
+    config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections
+) -> OperationRunner:
     vswitches = VSwitches(
         ports.cloud,
         ports.clock,
@@ -155,11 +192,26 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
         zone=place.identity.zone,
         policy=config.eni.vswitch_policy,
     )
-    pool = Pool(
+    runner = OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
+
+    def failed(error: TerwayError) -> None:
+        ports.metrics.allocation(ok=False)
+        told = f"{error.cause}: {error}"
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
+
+    runner.on_failure = failed
+    runner.on_success = partial(ports.metrics.allocation, ok=True)
+    return runner
+
+
+def _pool(
+    config: NodeConfig, ports: Ports, place: Place, runner: OperationRunner, rejections: Rejections
+) -> Pool:
+    return Pool(
         journal=ports.journal,
-        work=work,
+        runner=runner,
         cloud=ports.cloud,
-        vswitches=vswitches,
+        rejections=rejections,
         settings=PoolSettings(
             place.sizes,
             place.groups,
@@ -169,15 +221,6 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork) -> Po
             config.eni.pool.max_eni,
         ),
     )
-
-    def failed(error: TerwayError) -> None:
-        ports.metrics.allocation(ok=False)
-        told = f"{error.cause}: {error}"
-        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
-
-    pool.on_failure = failed
-    pool.on_success = partial(ports.metrics.allocation, ok=True)
-    return pool
 
 
 def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:

@@ -70,7 +70,7 @@ def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) 
 def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
     """Who refuses what a pod may not send, per kind of lie; an empty list: nobody does.
 
-    ``unguarded`` as ``PolicyRouteKernel.unguarded``. eBPF and the other two are not alternatives: the second
+    ``unguarded`` as ``LinuxKernel.unguarded``. eBPF and the other two are not alternatives: the second
     lock holds while the first is not yet on a veth, or is being changed.
     """
     ebpf = [] if path.state is State.UNAVAILABLE else ["eBPF"]

@@ -15,7 +15,7 @@ from control.agent.cni.detach import Detachments
 from control.agent.cni.service import CniService
 from control.agent.dataplane.fastpath import FastPathSwitch
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.kernel import PolicyRouteKernel
+from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.dataplane.shaping import Shaping
 from control.agent.introspection.bpf_window import BpfWindow
@@ -36,7 +36,7 @@ from control.aliyun.metadata import AliyunMetadata
 from control.aliyun.metadata_http import MetadataHttp
 from control.aliyun.settings import CloudSettings, Observers
 from control.config.credentials import with_secret_files
-from control.ipam.stock import PoolStats
+from control.ipam.statistics import PoolStats
 from control.kube.adapter import KubernetesAdapter
 from control.kube.connection import KubernetesConfig
 from control.model.clock import SystemClock
@@ -67,7 +67,7 @@ class Node:
         self._ledger = open_ledger(config.settings.state_directory / LEDGER_FILE)
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
         self._companion = Companion()
-        self._kernel = PolicyRouteKernel(self._companion)
+        self._kernel = LinuxKernel(self._companion)
         self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
         self._kubernetes = KubernetesAdapter(
@@ -126,6 +126,7 @@ class Node:
             known=self._known,
             timers=self._timers,
             switch=self._switch,
+            write_schema_1=self._ledger.write_schema_1,
         )
         window.register(self._api, test_clock=config.test_clock)
         BpfWindow(self._switch.fast, self._name_of).register(self._api)
@@ -299,7 +300,7 @@ class Node:
         """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
         for text in (
-            f"the ledger was damaged and moved to {aside}" if aside else "",
+            aside,
             self._known.disowned,
         ):
             if text:
@@ -361,6 +362,7 @@ class Node:
             journal=self._journal,
             cloud=cloud,
             pool=assembly.pool,
+            rejections=assembly.rejections,
             attachments=assembly.attachments,
             holds=self._holds,
             facts=facts,

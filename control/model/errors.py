@@ -9,7 +9,8 @@
     ├── PodNotFound       Kubernetes says there is no such pod
     ├── PoolExhausted     no address can be had now; says why and when the next try is
     ├── KernelError       a netlink call or a sysctl failed; says on which object
-    │   └── AddressInUse  a running pod carries the address that another was to get
+    │   ├── AddressInUse  a running pod carries the address that another was to get
+    │   └── UplinkBroken  the kernel would not send a pod's packets by its ENI
     ├── LedgerError       the ledger on disk cannot be read or written
     ├── ConfigError       a setting is wrong: names key, value and what is allowed
     └── RequestError      the runtime asked for something impossible (bad netns, name taken)
@@ -139,6 +140,10 @@ class KernelError(TerwayError):
 
 class AddressInUse(KernelError):
     """Nothing of that pod was touched: another address is to be chosen when the kernel was asked anew."""
+
+
+class UplinkBroken(KernelError):
+    """Nothing of the ADD is left. Says nothing against the pod: another ENI is to be chosen."""
 
 
 class LedgerError(TerwayError):

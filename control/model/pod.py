@@ -23,6 +23,8 @@ class Pod:
     host_network: bool = False
     owner_kind: str = ""
     """Kind of the controlling owner in lower case, "" if none."""
+    addresses: tuple[Address, ...] = ()
+    """``status.podIPs``: what its kubelet says it has or had. It lags, and a finished pod keeps it."""
     sandbox_exited: bool = False
     """Phase Succeeded or Failed: the pod object is still there, its sandbox need not be."""
 

@@ -21,6 +21,7 @@ from control.model.ids import (
     SecurityGroupId,
     VSwitchId,
 )
+from control.model.modes import EniKind, NetworkMode, Uplink
 
 
 class EniState(StrEnum):
@@ -77,6 +78,13 @@ class EniRecord:
     gateway_v6: IPv6Address | None = None
     reason: str = ""
     """Why it is frozen."""
+    kind: EniKind = EniKind.SECONDARY
+    parent: EniId | None = None
+    """The trunk of a member; None for what hangs on the instance itself."""
+    vlan: int = 0
+    """VLAN of a member on its trunk; 0 for what has none."""
+    security_groups: tuple[SecurityGroupId, ...] = ()
+    """As it was made or adopted; empty if nobody has said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class AddressRecord:
     owner: AttachmentKey | None = None
     last_uid: str = ""
     """Uid of the last pod that had it: that pod may have it back before the cooldown is over."""
+    prefix: IPv4Network | IPv6Network | None = None
+    """The block that the cloud has given the ENI and that the address lies in; None for a single address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +109,65 @@ class AttachmentRecord:
     netns: str
     """Path the runtime gave; "" if it gave none."""
     host_link: str
-    eni_id: EniId
+    """Name of its link on the host; "" in a mode that has none."""
+    uplink: Uplink
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None
     state: AttachmentState
     since: float
+    mode: NetworkMode = NetworkMode.POLICY_ROUTE
+    """The mode that made it, whatever the node's configuration says by now."""
+    made: float = 0.0
+    """When its ADD began: from then on its addresses were its own. 0 if no ledger has it: it was rebuilt."""
+
+    @property
+    def eni_id(self) -> EniId:
+        return self.uplink.id
 
     def addresses(self) -> tuple[Address, ...]:
         return tuple(a for a in (self.ipv4, self.ipv6) if a is not None)
+
+
+class Ended(StrEnum):
+    """Why somebody no longer has an address."""
+
+    DELETED = "deleted"
+    """The runtime's DEL."""
+    REPLACED = "replaced"
+    """A newer sandbox of the same pod took its place."""
+    FAILED = "failed"
+    """Its ADD did not end well, or was cut off: no runtime was told of it."""
+    COLLECTED = "collected"
+    """Runtime or Kubernetes, and the kernel, no longer had it."""
+    OUTDATED = "outdated"
+    """The ledger was older than the node: the kernel showed the address at another sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRecord:
+    """Who had an address, from when until when. One of each address of an attachment that has ended."""
+
+    address: Address
+    pod: PodKey
+    uid: str
+    key: AttachmentKey
+    mode: NetworkMode
+    eni_id: EniId
+    since: float
+    """0: before the ledger was rebuilt."""
+    until: float
+    ended: Ended
+
+
+HISTORY_OF_POD = 8
+"""Rows of one pod's name on one address: a pod whose sandboxes crash pushes out its own past alone."""
+HISTORY_OF_ADDRESS = 32
+"""Rows of one address: an address that is used often pushes out no other one's past."""
+HISTORY_AT_MOST = 8192
+"""Rows in all, 2 MB: ``HISTORY_OF_ADDRESS`` for each address of a node that has 256, as most types have."""
+
+Subject = Address | PodKey | EniId
+"""Whose history is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +183,8 @@ class Operation:
     ipv4_count: int = 0
     ipv6_count: int = 0
     addresses: tuple[Address, ...] = ()
+    eni_kind: EniKind = EniKind.SECONDARY
+    """What a new ENI is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +195,8 @@ class Changes:
     addresses: tuple[AddressRecord, ...] = ()
     attachments: tuple[AttachmentRecord, ...] = ()
     operations: tuple[Operation, ...] = ()
+    history: tuple[HistoryRecord, ...] = ()
+    """Added to what there is, oldest first; the bounds let go of old ones."""
     gone_enis: tuple[EniId, ...] = ()
     gone_addresses: tuple[Address, ...] = ()
     gone_attachments: tuple[AttachmentKey, ...] = ()
@@ -159,6 +224,34 @@ class Ledger(Protocol):
 
     def remember(self, fact: str, value: str) -> None:
         """A single named value, e.g. the boot id or the instance's limits."""
+        ...
+
+    def history(self, of: Subject) -> tuple[HistoryRecord, ...]:
+        """What has ended, oldest first; empty for who is not known. Raises LedgerError."""
+        ...
+
+    def missing(self) -> str:
+        """What is wrong with where it is kept, so that a later start would not find it; "" if nothing is.
+
+        Cheap: it is asked every few seconds.
+        """
+        ...
+
+    def make_private(self) -> tuple[str, ...]:
+        """Take back what others may do with it; what that was, one line each."""
+        ...
+
+    def begin_anew(self, snapshot: Snapshot, *, aside: str = "") -> str:
+        """Write ``snapshot`` as a new ledger, with the history that can still be read.
+
+        What is where it is kept is set aside and not read again; ``aside`` names why, and if it is given the
+        history stays there as well. Where that is, "" if there was nothing. A failure raises LedgerError; the
+        ledger is then as it was, or cannot be written until this is called again.
+        """
+        ...
+
+    def keep_copy(self, why: str) -> str:
+        """Set a copy of it aside, as it is now; where that is. Raises LedgerError."""
         ...
 
     def close(self) -> None: ...

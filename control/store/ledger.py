@@ -4,187 +4,101 @@ NORMAL is enough: a commit outlives the death of the process at once, and the de
 next checkpoint on. After a machine's death the kernel objects are gone as well, and the cloud is asked what
 it has (``control.agent.reconcile``), so a lost tail costs no address. A commit takes 0.02 to 0.05 ms.
 
-The schema carries a version in ``PRAGMA user_version``. An older one is migrated in place, a newer one is
-refused with what to do, since a downgrade could misread intents.
+Whatever a start finds instead of a ledger it sets aside, and begins a new one: what runs is asked of kernel,
+cloud and Kubernetes (``control.agent.reconcile.rebuild``). What is lost under a running agent is written anew
+from what it knows.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable
-from itertools import count
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 from control.model.errors import LedgerError
-from control.model.records import Changes, Snapshot
-from control.store import rows
+from control.model.records import Changes, HistoryRecord, Snapshot, Subject
+from control.store import schema
+from control.store.memory import as_changes
+from control.store.place import BESIDE, Place
+from control.store.remedies import DAMAGED, Damaged, code, remedy
+from control.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 MEMORY = "/dev/shm"
 """Where a file goes that no disk is needed for."""
-
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE eni (
-    eni_id TEXT PRIMARY KEY, mac TEXT NOT NULL, vswitch_id TEXT NOT NULL, primary_ip TEXT NOT NULL,
-    state TEXT NOT NULL, since REAL NOT NULL, cidr TEXT, gateway TEXT, cidr_v6 TEXT, gateway_v6 TEXT,
-    reason TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE address (
-    address TEXT PRIMARY KEY, eni_id TEXT NOT NULL, state TEXT NOT NULL, since REAL NOT NULL,
-    container_id TEXT, ifname TEXT, last_uid TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE attachment (
-    container_id TEXT NOT NULL, ifname TEXT NOT NULL, namespace TEXT NOT NULL, pod TEXT NOT NULL,
-    uid TEXT NOT NULL, netns TEXT NOT NULL, host_link TEXT NOT NULL, eni_id TEXT NOT NULL,
-    ipv4 TEXT, ipv6 TEXT, state TEXT NOT NULL, since REAL NOT NULL,
-    PRIMARY KEY (container_id, ifname)) WITHOUT ROWID;
-CREATE TABLE operation (
-    token TEXT PRIMARY KEY, kind TEXT NOT NULL, since REAL NOT NULL, eni_id TEXT, vswitch_id TEXT,
-    security_groups TEXT NOT NULL, ipv4_count INTEGER NOT NULL, ipv6_count INTEGER NOT NULL,
-    addresses TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-_PUT_ENI = f"INSERT OR REPLACE INTO eni VALUES ({','.join('?' * 11)})"
-_PUT_ADDRESS = f"INSERT OR REPLACE INTO address VALUES ({','.join('?' * 7)})"
-_PUT_ATTACHMENT = f"INSERT OR REPLACE INTO attachment VALUES ({','.join('?' * 12)})"
-_PUT_OPERATION = f"INSERT OR REPLACE INTO operation VALUES ({','.join('?' * 9)})"
-
-
-_PRIMARY = 0xFF
-"""The part of an extended result code that is the primary one (sqlite.org/rescode.html)."""
-_REMEDIES = {
-    sqlite3.SQLITE_FULL: (
-        "the filesystem of {directory} is full: free space there (see `df {directory}`); until then pods "
-        "run on and can be deleted, and none can be added"
-    ),
-    sqlite3.SQLITE_READONLY: (
-        "the file or the filesystem of {directory} is read-only: mount it writable, and see the kernel's log "
-        "if it turned read-only by itself"
-    ),
-    sqlite3.SQLITE_IOERR: (
-        "the disk under {directory} failed, or a quota or size limit of it is used up: see the kernel's log "
-        "and the quota"
-    ),
-    sqlite3.SQLITE_BUSY: "another terwayd may hold it: end that one first",
-    sqlite3.SQLITE_LOCKED: "another terwayd may hold it: end that one first",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: restart terwayd, which moves it aside and begins a new one",
-    **dict.fromkeys(
-        (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR),
-        "the file is no ledger: move it away, with its -wal and -shm. Pods run on: the kernel is asked which "
-        "addresses are in use, and these are neither handed out nor given back",
-    ),
-}
-_MAGIC = b"SQLite format 3\0"
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_OF_ERRNO = {
-    errno.ENOSPC: sqlite3.SQLITE_FULL,
-    errno.EDQUOT: sqlite3.SQLITE_IOERR,
-    errno.EROFS: sqlite3.SQLITE_READONLY,
-    errno.EIO: sqlite3.SQLITE_IOERR,
-    errno.EAGAIN: sqlite3.SQLITE_BUSY,
-}
-_SOME_REMEDY = (
-    "check that {directory} is a directory that terwayd may write, and that the process has descriptors left"
-)
+_UNREADABLE = (sqlite3.Error, ValueError, KeyError, TypeError)
+"""What reading a row raises that nobody wrote so."""
 
 
 class LedgerTaken(LedgerError):
     """Another process holds it."""
 
 
-class _Damaged(sqlite3.DatabaseError):
-    """What ``quick_check`` has found."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-
-
-def _code(exc: Exception) -> int:
-    """The primary result code, of an error of the operating system the one that is nearest."""
-    if isinstance(exc, sqlite3.Error):
-        return int(getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & _PRIMARY
-    if isinstance(exc, ValueError):  # a row that nobody wrote so
-        return sqlite3.SQLITE_NOTADB
-    return _OF_ERRNO.get(getattr(exc, "errno", None) or 0, sqlite3.SQLITE_CANTOPEN)
-
-
-def _free_name(path: Path) -> Path:
-    return next(p for n in count(1) if not (p := path.with_name(f"{path.name}.damaged-{n}")).exists())
-
-
 class SqliteLedger:
-    """One file, one writer: a second daemon on the same file is refused at once. Used from one thread.
-
-    A file that is damaged is moved aside and a new one begun: without a ledger a node can serve, as the
-    kernel says which addresses are in use, and waiting for somebody mends no file.
-    """
+    """One file, one writer: a second daemon on the same file is refused at once. Used from one thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._place = Place(path)
         self.moved_aside = ""
-        """Where the damaged file is, and what was wrong with it; "" if it was sound."""
+        """Why a file was set aside at the start and where it is; "" if the ledger was sound."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         """Where a ledger that cannot be written where it is has been read; writes go nowhere then."""
-        self._lock = -1
-        """Of the directory: a disk that cannot be written has no other lock."""
+        self._for_schema_1 = False
+        """It was written back for the release before, which is about to be installed."""
         try:
             self._lock_and_open()
         except BaseException:
-            self._unlock()
+            self._place.unlock()
             raise
 
     def _lock_and_open(self) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _make_private(self._path)
+            self._place.lock()
+            self._place.make()
             self._open(self._path)
-        except (OSError, sqlite3.Error) as exc:
+        except (OSError, *_UNREADABLE) as exc:
             self._open_otherwise(exc)
 
     def _open_otherwise(self, exc: Exception) -> None:
-        taken = isinstance(exc, BlockingIOError)
-        if not taken and self._is_read_only() and self._path.exists():
+        unwritable = self._place.is_read_only() or code(exc) == sqlite3.SQLITE_FULL
+        if isinstance(exc, BlockingIOError):
+            raise self._error("open", exc) from exc
+        if unwritable and self._path.exists():
             log.error("pods cannot be added: %s", self._error("open", exc))
             self._read_copy()
-        elif _code(exc) in _DAMAGED and self._was_a_database():
-            self._begin_anew(exc)
+        elif code(exc) in DAMAGED:
+            self._set_aside(exc)
         else:
             raise self._error("open", exc) from exc
 
-    def _was_a_database(self) -> bool:
-        """What has never been one is somebody's file, put there by mistake: it is left alone."""
-        with self._path.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-
     def _open(self, path: Path) -> None:
+        """Opened, brought up to date, checked, and each of its rows understood."""
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0, cached_statements=64)
         try:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._prepare()
+            schema.bring_up_to_date(self._db)
             (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
-                raise _Damaged(found)
+                raise Damaged(found)
+            self._tables = Tables(self._db)
+            self._tables.read()
         except BaseException:
             self._db.close()
             raise
+        if path == self._path:
+            self._place.remember()
 
     def _read_copy(self) -> None:
-        """A disk that turned read-only: what is on it is still known, and pods can be deleted."""
+        """A disk that takes no more: what is on it is still known, and pods can be deleted."""
         try:
             memory = MEMORY if os.access(MEMORY, os.W_OK) else None
             self._copy = tempfile.TemporaryDirectory(prefix="terway-ledger-", dir=memory)
@@ -192,151 +106,180 @@ class SqliteLedger:
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copy(f"{self._path}{suffix}", self._copy.name)
             self._open(Path(self._copy.name) / self._path.name)
-        except (OSError, sqlite3.Error) as exc:
+        except (OSError, *_UNREADABLE) as exc:
             raise self._error("read", exc) from exc
 
     def _leave_copy(self) -> None:
         """Go on in the file itself, if it can be written by now. Raises LedgerError."""
         if self._copy is None:
             return
-        copy = self._db
+        copy, tables = self._db, self._tables
         try:
             self._open(self._path)
-        except (OSError, sqlite3.Error) as exc:
-            self._db = copy
+        except (OSError, *_UNREADABLE) as exc:
+            self._db, self._tables = copy, tables
             raise self._error("write", exc) from exc
         copy.close()
         self._copy.cleanup()
         self._copy = None
 
-    def _begin_anew(self, damage: Exception) -> None:
-        aside = _free_name(self._path)
+    def _set_aside(self, found: Exception) -> None:
+        newer = isinstance(found, schema.NewerSchema)
         try:
-            for suffix in ("", "-wal", "-shm"):
-                file = self._path.with_name(self._path.name + suffix)
-                if file.exists():
-                    file.rename(f"{aside}{suffix}")
-            _make_private(self._path)
+            aside = self._place.set_aside("newer" if newer else "damaged")
+            self._place.make()
             self._open(self._path)
-        except (OSError, sqlite3.Error) as exc:
+        except (OSError, *_UNREADABLE) as exc:
             raise self._error("begin anew", exc) from exc
-        self.moved_aside = f"{aside}: {damage}"
+        told = f"cannot be used here ({found})" if newer else f"was damaged ({found})"
+        self.moved_aside = f"the ledger {told} and was moved to {aside}"
 
     def _error(self, verb: str, exc: Exception) -> LedgerError:
-        number = _code(exc)
-        if number != sqlite3.SQLITE_BUSY and self._is_read_only():  # which SQLite may call an I/O error
+        number = code(exc)
+        if number != sqlite3.SQLITE_BUSY and self._place.is_read_only():  # which SQLite may call an I/O error
             number = sqlite3.SQLITE_READONLY
-        remedy = _REMEDIES.get(number, _SOME_REMEDY).format(directory=self._path.parent)
         kind = LedgerTaken if number == sqlite3.SQLITE_BUSY and verb == "open" else LedgerError
-        return kind(f"could not {verb} the ledger {self._path}: {exc}", remedy=remedy)
+        told = f"could not {verb} the ledger {self._path}: {exc}"
+        return kind(told, remedy=remedy(number, self._path.parent))
 
-    def _is_read_only(self) -> bool:
-        with contextlib.suppress(OSError):
-            return bool(os.statvfs(self._path.parent).f_flag & os.ST_RDONLY)
-        return False
-
-    def _prepare(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            self._db.execute("ROLLBACK")
-            raise LedgerError(
-                f"the ledger {self._path} has schema {version}, this terwayd knows up to {SCHEMA_VERSION}",
-                remedy="run the newer terwayd again, or drain the node and remove the file",
-            )
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                if statement.strip():
-                    self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
+    # What is in it.
 
     def load(self) -> Snapshot:
-        def read(table: str, make: Callable[[rows.Row], _T]) -> tuple[_T, ...]:
-            return tuple(make(r) for r in self._db.execute(f"SELECT * FROM {table}"))
-
         try:
-            return Snapshot(
-                enis=read("eni", rows.eni_record),
-                addresses=read("address", rows.address_record),
-                attachments=read("attachment", rows.attachment_record),
-                operations=read("operation", rows.operation_record),
-                facts=dict(self._db.execute("SELECT name, value FROM fact")),
-            )
-        except (sqlite3.Error, ValueError) as exc:
+            return self._tables.read()
+        except _UNREADABLE as exc:
             raise self._error("read", exc) from exc
+
+    def history(self, of: Subject) -> tuple[HistoryRecord, ...]:
+        try:
+            return self._tables.history.of(of)
+        except _UNREADABLE as exc:
+            raise self._error("read the history in", exc) from exc
 
     def write(self, changes: Changes) -> None:
         self._leave_copy()
+        if unsayable := self._tables.unsayable(changes):
+            raise LedgerError(
+                f"the ledger {self._path} was written back to schema 1, which has no word for {unsayable}",
+                remedy="install the release before now, or restart terwayd to stay with this one",
+            )
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._put(changes)
-                self._drop(changes)
+                self._tables.put(changes)
+                self._tables.drop(changes)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
+            self._place.grown()
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
 
     def _roll_back(self) -> None:
         """On a full disk SQLite has ended the transaction itself; what failed first is the cause."""
-        if self._db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-
-    def _put(self, c: Changes) -> None:
-        self._many(_PUT_ENI, map(rows.eni_row, c.enis))
-        self._many(_PUT_ADDRESS, map(rows.address_row, c.addresses))
-        self._many(_PUT_ATTACHMENT, map(rows.attachment_row, c.attachments))
-        self._many(_PUT_OPERATION, map(rows.operation_row, c.operations))
-
-    def _drop(self, c: Changes) -> None:
-        self._many("DELETE FROM eni WHERE eni_id=?", ((e,) for e in c.gone_enis))
-        self._many("DELETE FROM address WHERE address=?", ((str(a),) for a in c.gone_addresses))
-        self._many(
-            "DELETE FROM attachment WHERE container_id=? AND ifname=?",
-            ((k.container_id, k.ifname) for k in c.gone_attachments),
-        )
-        self._many("DELETE FROM operation WHERE token=?", ((t,) for t in c.gone_operations))
-
-    def _many(self, statement: str, values: Iterable[rows.Row]) -> None:
-        for row in values:
-            self._db.execute(statement, row)
+            self._tables.history.count()
 
     def remember(self, fact: str, value: str) -> None:
         self._leave_copy()
         try:
-            self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (fact, value))
+            self._tables.remember(fact, value)
+            self._place.grown()
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
+
+    # Where it is.
+
+    def missing(self) -> str:
+        try:
+            return "" if self._copy is not None else self._place.missing()
+        except OSError as exc:
+            return f"{self._path} cannot be looked at: {exc}"
+
+    def make_private(self) -> tuple[str, ...]:
+        return () if self._place.is_read_only() else self._place.make_private()
+
+    def begin_anew(self, snapshot: Snapshot, *, aside: str = "") -> str:
+        """The new file is complete before the old one is touched: a full disk changes nothing."""
+        intact = not self._place.missing()
+        moved = ""
+        try:
+            self._place.lock()
+            made = self._made(snapshot, () if aside else self._readable_history())
+            if intact:  # SQLite deletes what is beside a name when it closes it: first, if that is its own
+                self._db.close()
+            moved = self._place.set_aside(aside or "foreign")
+            self._db.close()
+            made.rename(self._path)
+            self._open(self._path)
+            if self._for_schema_1:
+                self._to_schema_1()
+        except (OSError, *_UNREADABLE) as exc:
+            raise self._error("begin anew", exc) from exc
+        return moved
+
+    def _made(self, snapshot: Snapshot, history: Iterable[HistoryRecord]) -> Path:
+        """A ledger under another name, on disk and closed."""
+        made = self._path.with_name(f"{self._path.name}.new")
+        for suffix in BESIDE:
+            made.with_name(made.name + suffix).unlink(missing_ok=True)
+        Place(made).make()
+        with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as db:
+            schema.bring_up_to_date(db)
+            tables = Tables(db)
+            db.execute("BEGIN IMMEDIATE")
+            tables.put(as_changes(snapshot))
+            tables.history.add(history)
+            for fact, value in snapshot.facts.items():
+                tables.remember(fact, value)
+            db.execute("COMMIT")
+        return made
+
+    def _readable_history(self) -> tuple[HistoryRecord, ...]:
+        """A file that is deleted can be read as long as it is open; one that was cut perhaps not."""
+        try:
+            return self._tables.history.all()
+        except _UNREADABLE as exc:
+            log.warning("the history of the addresses is lost with the ledger: %s", exc)
+            return ()
+
+    def keep_copy(self, why: str) -> str:
+        copy = self._place.free_name(why)
+        try:
+            self._db.execute("VACUUM INTO ?", (str(copy),))
+            copy.chmod(0o600)
+        except (OSError, sqlite3.Error) as exc:
+            raise self._error("copy", exc) from exc
+        return str(copy)
+
+    def write_schema_1(self) -> None:
+        """From now on it is as the release before knows it, until a terwayd of this release is started.
+
+        Raises LedgerError if there is something in it that schema 1 has no word for.
+        """
+        self._leave_copy()
+        try:
+            if schema.version_of(self._db) != 1:
+                self._to_schema_1()
+        except sqlite3.Error as exc:
+            raise self._error("write", exc) from exc
+
+    def _to_schema_1(self) -> None:
+        strange = schema.unknown_to_schema_1(self._db)
+        if strange:
+            raise LedgerError(
+                f"the ledger {self._path} cannot be written in schema 1, which has no word for {strange}",
+                remedy="delete these pods, or drain the node, before the release before is installed",
+            )
+        schema.to_schema_1(self._db)
+        self._for_schema_1 = True
+        self._tables = Tables(self._db)
 
     def close(self) -> None:
         self._db.close()
         if self._copy is not None:
             self._copy.cleanup()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-
-def _make_private(path: Path) -> None:
-    """The directory and the file of the owner alone, those of an earlier release as well.
-
-    SQLite gives the files beside it the mode of the file. A file system without modes keeps its own.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    beside = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
-    for each, mode in ((path.parent, 0o700), (path, 0o600), *((one, 0o600) for one in beside)):
-        try:
-            if each.stat().st_mode & 0o777 & ~mode:
-                each.chmod(mode)
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            log.warning("others may read %s: its mode cannot be changed to %o: %s", each, mode, exc.strerror)
+        self._place.unlock()

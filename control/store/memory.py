@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from control.model.ids import Address, AttachmentKey, ClientToken, EniId
-from control.model.records import AddressRecord, AttachmentRecord, Changes, EniRecord, Operation, Snapshot
+from control.model.records import (
+    AddressRecord,
+    AttachmentRecord,
+    Changes,
+    EniRecord,
+    HistoryRecord,
+    Operation,
+    Snapshot,
+    Subject,
+)
+from control.store.history import MemoryHistory
 
 
 class MemoryLedger:
@@ -13,6 +23,7 @@ class MemoryLedger:
         self._attachments: dict[AttachmentKey, AttachmentRecord] = {}
         self._operations: dict[ClientToken, Operation] = {}
         self._facts: dict[str, str] = {}
+        self._history = MemoryHistory()
 
     def load(self) -> Snapshot:
         return Snapshot(
@@ -28,6 +39,7 @@ class MemoryLedger:
         self._addresses.update((a.address, a) for a in changes.addresses)
         self._attachments.update((a.key, a) for a in changes.attachments)
         self._operations.update((o.token, o) for o in changes.operations)
+        self._history.add(changes.history)
         for eni in changes.gone_enis:
             self._enis.pop(eni, None)
         for address in changes.gone_addresses:
@@ -40,5 +52,38 @@ class MemoryLedger:
     def remember(self, fact: str, value: str) -> None:
         self._facts[fact] = value
 
+    def history(self, of: Subject) -> tuple[HistoryRecord, ...]:
+        return self._history.of(of)
+
+    def missing(self) -> str:
+        return ""
+
+    def make_private(self) -> tuple[str, ...]:
+        return ()
+
+    def begin_anew(self, snapshot: Snapshot, *, aside: str = "") -> str:
+        self._enis.clear()
+        self._addresses.clear()
+        self._attachments.clear()
+        self._operations.clear()
+        if aside:
+            self._history = MemoryHistory()
+        self._facts = dict(snapshot.facts)
+        self.write(as_changes(snapshot))
+        return f"memory.{aside}" if aside else ""
+
+    def keep_copy(self, why: str) -> str:
+        return f"memory.{why}"
+
     def close(self) -> None:
         pass
+
+
+def as_changes(snapshot: Snapshot) -> Changes:
+    """All its rows, put."""
+    return Changes(
+        enis=snapshot.enis,
+        addresses=snapshot.addresses,
+        attachments=snapshot.attachments,
+        operations=snapshot.operations,
+    )

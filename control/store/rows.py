@@ -1,8 +1,13 @@
-"""How a record becomes a row and a row a record. One pair of functions per table, in column order."""
+"""How a record becomes a row and a row a record: by the columns' names, one pair of functions per table.
+
+A column that a row does not have is as its record's default has it: an earlier schema did not know it. One
+that a record does not name is a later release's, and left alone.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -16,18 +21,21 @@ from control.model.ids import (
     SecurityGroupId,
     VSwitchId,
 )
+from control.model.modes import EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.records import (
     AddressRecord,
     AddressState,
     AttachmentRecord,
     AttachmentState,
+    Ended,
     EniRecord,
     EniState,
+    HistoryRecord,
     Operation,
     OperationKind,
 )
 
-Row = tuple[Any, ...]
+Row = Mapping[str, Any]
 
 
 def _text(value: object | None) -> str | None:
@@ -46,115 +54,176 @@ def _network(text: str | None) -> Any:
     return None if text is None else ip_network(text)
 
 
+def _groups(text: str) -> tuple[SecurityGroupId, ...]:
+    return tuple(SecurityGroupId(g) for g in json.loads(text))
+
+
 def address(text: str) -> Address:
     return ip_address(text)
 
 
 def eni_row(e: EniRecord) -> Row:
-    return (
-        e.eni_id,
-        e.mac,
-        e.vswitch_id,
-        str(e.primary_ip),
-        e.state.value,
-        e.since,
-        _text(e.cidr),
-        _text(e.gateway),
-        _text(e.cidr_v6),
-        _text(e.gateway_v6),
-        e.reason,
-    )
+    return {
+        "eni_id": e.eni_id,
+        "mac": e.mac,
+        "vswitch_id": e.vswitch_id,
+        "primary_ip": str(e.primary_ip),
+        "state": e.state.value,
+        "since": e.since,
+        "cidr": _text(e.cidr),
+        "gateway": _text(e.gateway),
+        "cidr_v6": _text(e.cidr_v6),
+        "gateway_v6": _text(e.gateway_v6),
+        "reason": e.reason,
+        "kind": e.kind.value,
+        "parent": e.parent,
+        "vlan": e.vlan,
+        "security_groups": json.dumps(e.security_groups),
+    }
 
 
 def eni_record(r: Row) -> EniRecord:
+    parent = r.get("parent")
     return EniRecord(
-        eni_id=EniId(r[0]),
-        mac=Mac(r[1]),
-        vswitch_id=VSwitchId(r[2]),
-        primary_ip=IPv4Address(r[3]),
-        state=EniState(r[4]),
-        since=r[5],
-        cidr=_network(r[6]),
-        gateway=_v4(r[7]),
-        cidr_v6=_network(r[8]),
-        gateway_v6=_v6(r[9]),
-        reason=r[10],
+        eni_id=EniId(r["eni_id"]),
+        mac=Mac(r["mac"]),
+        vswitch_id=VSwitchId(r["vswitch_id"]),
+        primary_ip=IPv4Address(r["primary_ip"]),
+        state=EniState(r["state"]),
+        since=r["since"],
+        cidr=_network(r["cidr"]),
+        gateway=_v4(r["gateway"]),
+        cidr_v6=_network(r["cidr_v6"]),
+        gateway_v6=_v6(r["gateway_v6"]),
+        reason=r["reason"],
+        kind=EniKind(r.get("kind", EniKind.SECONDARY)),
+        parent=None if parent is None else EniId(parent),
+        vlan=r.get("vlan", 0),
+        security_groups=_groups(r.get("security_groups", "[]")),
     )
 
 
 def address_row(a: AddressRecord) -> Row:
     owner = a.owner
-    return (
-        str(a.address),
-        a.eni_id,
-        a.state.value,
-        a.since,
-        owner.container_id if owner else None,
-        owner.ifname if owner else None,
-        a.last_uid,
-    )
+    return {
+        "address": str(a.address),
+        "eni_id": a.eni_id,
+        "state": a.state.value,
+        "since": a.since,
+        "container_id": owner.container_id if owner else None,
+        "ifname": owner.ifname if owner else None,
+        "last_uid": a.last_uid,
+        "prefix": _text(a.prefix),
+    }
 
 
 def address_record(r: Row) -> AddressRecord:
-    owner = None if r[4] is None else AttachmentKey(r[4], r[5])
-    return AddressRecord(address(r[0]), EniId(r[1]), AddressState(r[2]), r[3], owner, r[6])
-
-
-def attachment_row(a: AttachmentRecord) -> Row:
-    return (
-        a.key.container_id,
-        a.key.ifname,
-        a.pod.namespace,
-        a.pod.name,
-        a.uid,
-        a.netns,
-        a.host_link,
-        a.eni_id,
-        _text(a.ipv4),
-        _text(a.ipv6),
-        a.state.value,
-        a.since,
+    container_id = r["container_id"]
+    return AddressRecord(
+        address=address(r["address"]),
+        eni_id=EniId(r["eni_id"]),
+        state=AddressState(r["state"]),
+        since=r["since"],
+        owner=None if container_id is None else AttachmentKey(container_id, r["ifname"]),
+        last_uid=r["last_uid"],
+        prefix=_network(r.get("prefix")),
     )
 
 
+def attachment_row(a: AttachmentRecord) -> Row:
+    return {
+        "container_id": a.key.container_id,
+        "ifname": a.key.ifname,
+        "namespace": a.pod.namespace,
+        "pod": a.pod.name,
+        "uid": a.uid,
+        "netns": a.netns,
+        "host_link": a.host_link,
+        "eni_id": a.uplink.id,
+        "ipv4": _text(a.ipv4),
+        "ipv6": _text(a.ipv6),
+        "state": a.state.value,
+        "since": a.since,
+        "mode": a.mode.value,
+        "uplink_kind": a.uplink.kind.value,
+        "uplink_vlan": a.uplink.vlan,
+        "made": a.made,
+    }
+
+
 def attachment_record(r: Row) -> AttachmentRecord:
+    kind = UplinkKind(r.get("uplink_kind", UplinkKind.SHARED_ENI))
     return AttachmentRecord(
-        key=AttachmentKey(r[0], r[1]),
-        pod=PodKey(r[2], r[3]),
-        uid=r[4],
-        netns=r[5],
-        host_link=r[6],
-        eni_id=EniId(r[7]),
-        ipv4=_v4(r[8]),
-        ipv6=_v6(r[9]),
-        state=AttachmentState(r[10]),
-        since=r[11],
+        key=AttachmentKey(r["container_id"], r["ifname"]),
+        pod=PodKey(r["namespace"], r["pod"]),
+        uid=r["uid"],
+        netns=r["netns"],
+        host_link=r["host_link"],
+        uplink=Uplink(kind, EniId(r["eni_id"]), r.get("uplink_vlan", 0)),
+        ipv4=_v4(r["ipv4"]),
+        ipv6=_v6(r["ipv6"]),
+        state=AttachmentState(r["state"]),
+        since=r["since"],
+        mode=NetworkMode(r.get("mode", NetworkMode.POLICY_ROUTE)),
+        made=r.get("made", 0.0),
     )
 
 
 def operation_row(o: Operation) -> Row:
-    return (
-        o.token,
-        o.kind.value,
-        o.since,
-        o.eni_id,
-        o.vswitch_id,
-        json.dumps(o.security_groups),
-        o.ipv4_count,
-        o.ipv6_count,
-        json.dumps([str(a) for a in o.addresses]),
-    )
+    return {
+        "token": o.token,
+        "kind": o.kind.value,
+        "since": o.since,
+        "eni_id": o.eni_id,
+        "vswitch_id": o.vswitch_id,
+        "security_groups": json.dumps(o.security_groups),
+        "ipv4_count": o.ipv4_count,
+        "ipv6_count": o.ipv6_count,
+        "addresses": json.dumps([str(a) for a in o.addresses]),
+        "eni_kind": o.eni_kind.value,
+    }
 
 
 def operation_record(r: Row) -> Operation:
     return Operation(
-        token=ClientToken(r[0]),
-        kind=OperationKind(r[1]),
-        since=r[2],
-        eni_id=None if r[3] is None else EniId(r[3]),
-        vswitch_id=None if r[4] is None else VSwitchId(r[4]),
-        security_groups=tuple(SecurityGroupId(g) for g in json.loads(r[5])),
-        ipv4_count=r[6],
-        ipv6_count=r[7],
-        addresses=tuple(address(a) for a in json.loads(r[8])),
+        token=ClientToken(r["token"]),
+        kind=OperationKind(r["kind"]),
+        since=r["since"],
+        eni_id=None if r["eni_id"] is None else EniId(r["eni_id"]),
+        vswitch_id=None if r["vswitch_id"] is None else VSwitchId(r["vswitch_id"]),
+        security_groups=_groups(r["security_groups"]),
+        ipv4_count=r["ipv4_count"],
+        ipv6_count=r["ipv6_count"],
+        addresses=tuple(address(a) for a in json.loads(r["addresses"])),
+        eni_kind=EniKind(r.get("eni_kind", EniKind.SECONDARY)),
+    )
+
+
+def history_row(h: HistoryRecord) -> Row:
+    return {
+        "address": str(h.address),
+        "namespace": h.pod.namespace,
+        "pod": h.pod.name,
+        "uid": h.uid,
+        "container_id": h.key.container_id,
+        "ifname": h.key.ifname,
+        "mode": h.mode.value,
+        "eni_id": h.eni_id,
+        "since": h.since,
+        "until": h.until,
+        "ended": h.ended.value,
+    }
+
+
+def history_record(r: Row) -> HistoryRecord:
+    return HistoryRecord(
+        address=address(r["address"]),
+        pod=PodKey(r["namespace"], r["pod"]),
+        uid=r["uid"],
+        key=AttachmentKey(r["container_id"], r["ifname"]),
+        mode=NetworkMode(r["mode"]),
+        eni_id=EniId(r["eni_id"]),
+        since=r["since"],
+        until=r["until"],
+        ended=Ended(r["ended"]),
     )

@@ -1,8 +1,8 @@
 """The ledger that is there, or what stands in for one that cannot be opened.
 
 DEL needs no ledger, and an agent that ended would take DEL along: an eviction could then free neither the
-disk nor the node. So a file where the directory should be, a ledger of a newer release, or permissions that
-somebody changed hold up the start, as a cloud does that is away, and end no agent.
+disk nor the node. So a file where the directory should be, or a disk that fails, holds up the start, as a
+cloud does that is away, and ends no agent. A file that is no ledger is set aside by ``SqliteLedger`` itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.model.errors import LedgerError
-from control.model.records import Changes, Snapshot
+from control.model.records import Changes, HistoryRecord, Snapshot, Subject
 from control.store.ledger import LedgerTaken, SqliteLedger
 
 
@@ -30,7 +30,7 @@ class UnreadLedger:
     def look_again(self) -> None:
         """Always raises: why it still cannot be opened, or LedgerFound."""
         try:
-            _read(self._path).close()
+            SqliteLedger(self._path).close()
         except LedgerError as exc:
             self._reason = exc
             raise
@@ -50,6 +50,27 @@ class UnreadLedger:
         del fact, value
         raise self._reason
 
+    def history(self, of: Subject) -> tuple[HistoryRecord, ...]:
+        del of
+        raise self._reason
+
+    def missing(self) -> str:
+        return ""
+
+    def make_private(self) -> tuple[str, ...]:
+        return ()
+
+    def begin_anew(self, snapshot: Snapshot, *, aside: str = "") -> str:
+        del snapshot, aside
+        raise self._reason
+
+    def keep_copy(self, why: str) -> str:
+        del why
+        raise self._reason
+
+    def write_schema_1(self) -> None:
+        raise self._reason
+
     def close(self) -> None:
         pass
 
@@ -57,19 +78,8 @@ class UnreadLedger:
 def open_ledger(path: Path) -> SqliteLedger | UnreadLedger:
     """Raises LedgerTaken: a node has one terwayd."""
     try:
-        return _read(path)
+        return SqliteLedger(path)
     except LedgerTaken:
         raise
     except LedgerError as exc:
         return UnreadLedger(path, exc)
-
-
-def _read(path: Path) -> SqliteLedger:
-    """Opened, and each of its rows understood."""
-    ledger = SqliteLedger(path)
-    try:
-        ledger.load()
-    except LedgerError:
-        ledger.close()
-        raise
-    return ledger

@@ -38,7 +38,7 @@ def open_fast_path(
     *,
     netns: int | None = None,
     objects: Path | None = None,
-    prepare: Callable[[FastPath], None] | None = None,
+    prepare: Callable[[FastPath], object] | None = None,
 ) -> FastPath:
     """``FastPath.open``, also where libbpf's binding is missing. Raises Unavailable, and nothing else.
 

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from datapath import namespace
-from datapath.acceleration import bpf_call, tc
+from datapath.acceleration import bpf_call, pins, tc
 from datapath.acceleration.bpf_call import TcxHook
 from datapath.acceleration.load import Loaded
 from datapath.acceleration.tc import Blocks, Place, Shaped, Side
 from datapath.ebpf import libbpf
+from datapath.endpoint import Difference
 from datapath.errors import KernelError
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Request
@@ -33,6 +35,19 @@ _TCX = {Side.INGRESS: TcxHook.INGRESS, Side.EGRESS: TcxHook.EGRESS}
 _NO_TCX = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The devices that have clsact, with its blocks; that others shape; and whose root somebody has set."""
+
+    clsact: Mapping[int, Blocks]
+    shaped: Shaped
+    roots: Mapping[int, str]
+
+    def is_anothers(self, ifindex: int) -> bool:
+        """Whether the device has a clsact that is in no block of ours."""
+        return self.clsact.get(ifindex, BLOCKS) != BLOCKS
+
+
 class Attacher:
     """All verbs are idempotent. ``netns`` is the node's namespace, None for the process's own; kept open."""
 
@@ -42,11 +57,15 @@ class Attacher:
         self._sockets = Pool(self._netns)
         self._links = loaded.pin_dir / "links"
         self._links.mkdir(exist_ok=True)
+        self._held: dict[tuple[Side, int], int] = {}
+        """Links of ENIs by side and device, so that one whose pin goes does not go with it."""
         self.tcx = loaded.options.tcx
         """Whether ENIs get tcx links; off once the kernel has refused one."""
 
     def close(self) -> None:
         self._sockets.close()
+        for key in tuple(self._held):
+            self._let_go(key)
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
@@ -73,6 +92,113 @@ class Attacher:
                 self.tcx = False
         self._attach_filters(ifindex, _ENI)
 
+    # Compared
+
+    def mend_blocks(self) -> list[Difference]:
+        """Both blocks: exactly our programs. What else is in them was put there by others, and goes."""
+        done: list[Difference] = []
+        with self._sockets.borrowed() as netlink:
+            if BLOCKS not in tc.list_clsact(netlink).values():
+                return done
+            for side in Side:
+                place = Place.block(_number(side))
+                there = tc.list_filters(netlink, place)
+                wrong = self._wrong(there, _POD[side])
+                if wrong:
+                    netlink.one(self._block_filter(tc.put_filter, side))
+                    done.append(Difference(f"{_POD[side]} of pods ({place})", wrong))
+                for other in (one for one in there if not one.is_ours):
+                    netlink.one(tc.delete_other(other))
+                    done.append(Difference(f"{place} of pods", f"{other}, somebody else's"))
+        return done
+
+    def look(self) -> Hooks:
+        """Where pods and ENIs may have programs, as it is now."""
+        with self._sockets.borrowed() as netlink:
+            clsact = tc.list_clsact(netlink)
+            return Hooks(clsact, tc.list_shaped(netlink), tc.list_roots(netlink))
+
+    def pod_differences(self, ifindex: int, hooks: Hooks) -> list[str]:
+        """What is otherwise at a pod's host link than ``attach_pod`` leaves it."""
+        blocks = hooks.clsact.get(ifindex)
+        if blocks is None:
+            return ["not attached"]
+        return [] if blocks == BLOCKS else self._filter_differences(ifindex, _POD)
+
+    def eni_differences(self, ifindex: int) -> list[str]:
+        """The same of an ENI and ``attach_eni``: on both sides, which program, and whether it is pinned."""
+        if not self.tcx:
+            return self._filter_differences(ifindex, _ENI)
+        told = []
+        for side in Side:
+            fd, name = self._link(side, ifindex), side.name.lower()
+            if fd is None:
+                told.append(f"{name}: not attached")
+            elif not self._is_ours(bpf_call.link_info(fd).program_id, _ENI[side]):
+                told.append(f"{name}: program {bpf_call.link_info(fd).program_id}, not {_ENI[side]}")
+            elif pins.pinned(self._pin(side, ifindex)) != bpf_call.identity(fd):
+                told.append(f"{name}: not pinned")
+        return told
+
+    def take_place(self, ifindex: int) -> bool:
+        """Put our clsact in place of one that somebody added and put nothing into. False if it is in use."""
+        with self._sockets.borrowed() as netlink:
+            others = [o for o in self._filters(netlink, ifindex) if not o.is_ours]
+            if others or tc.clsact_at(netlink, ifindex) != Blocks(0, 0):
+                return False
+            block = self._block_filters(tc.add_filter)
+            netlink.transact(tc.delete_clsact(ifindex), tc.add_clsact(ifindex, BLOCKS), *block)
+        return True
+
+    def foreign(self, ifindex: int, hooks: Hooks) -> list[str]:
+        """Programs of others at a device of ours, beside our own place."""
+        found = []
+        if ifindex in hooks.clsact and hooks.clsact[ifindex] != BLOCKS:
+            with self._sockets.borrowed() as netlink:
+                found += [
+                    f"{one} ({Side(one.place.parent).name.lower()})"
+                    for one in self._filters(netlink, ifindex)
+                    if not one.is_ours
+                ]
+        if self.tcx:
+            for side in Side:
+                found += [f"{one} (tcx {side.name.lower()})" for one in self._others_at(side, ifindex)]
+        return found
+
+    def _filters(self, netlink: Socket, ifindex: int) -> list[tc.Filter]:
+        return [one for side in Side for one in tc.list_filters(netlink, Place.device(ifindex, side))]
+
+    def _others_at(self, side: Side, ifindex: int) -> list[str]:
+        try:
+            with self._inside():
+                numbers = bpf_call.programs_at(ifindex, _TCX[side])
+        except KernelError as exc:
+            if exc.errno in _NO_TCX | {errno.ENODEV}:
+                return []
+            raise
+        link = self._link(side, ifindex)
+        own = 0 if link is None else bpf_call.link_info(link).program_id
+        return [f"program {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
+
+    def _filter_differences(self, ifindex: int, programs: dict[Side, str]) -> list[str]:
+        told = []
+        with self._sockets.borrowed() as netlink:
+            for side, name in programs.items():
+                wrong = self._wrong(tc.list_filters(netlink, Place.device(ifindex, side)), name)
+                if wrong:
+                    told.append(f"{side.name.lower()}: {wrong}")
+        return told
+
+    def _wrong(self, there: Sequence[tc.Filter], name: str) -> str:
+        """What is under our number where ``name`` should be; "" if all is well."""
+        own = next((one for one in there if one.is_ours), None)
+        if own is None:
+            return "not attached"
+        return "" if self._is_ours(own.program_id, name) else f"{own}, not {name}"
+
+    def _is_ours(self, program_id: int, name: str) -> bool:
+        return program_id == bpf_call.identity(self._loaded.program_fd(name)).id
+
     def detach_pod(self, ifindex: int) -> None:
         """Leave the blocks; succeeds for the absent. clsact of somebody else's stays."""
         with self._sockets.borrowed() as netlink:
@@ -82,6 +208,7 @@ class Attacher:
         """Succeeds for the absent."""
         for side in Side:
             self._pin(side, ifindex).unlink(missing_ok=True)
+            self._let_go((side, ifindex))
         with self._sockets.borrowed() as netlink:
             netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
 
@@ -98,6 +225,8 @@ class Attacher:
 
     def detach_all(self) -> None:
         """Everything that ``swap`` would find."""
+        for key in tuple(self._held):
+            self._let_go(key)
         with self._sockets.borrowed() as netlink:
             detach_all(netlink, self._links)
 
@@ -112,7 +241,7 @@ class Attacher:
                     found[ifindex] = "clsact"
         for path in self._links.glob("ingress_*"):
             with _opened(path) as fd:
-                if bpf_call.link_info(fd).ifindex:
+                if bpf_call.is_link(fd) and bpf_call.link_info(fd).ifindex:
                     found[bpf_call.link_info(fd).ifindex] = "tcx"
         return found
 
@@ -146,29 +275,44 @@ class Attacher:
             if not self._renew_link(side, ifindex):
                 self._new_link(side, ifindex)
 
+    def _link(self, side: Side, ifindex: int) -> int | None:
+        """Our link at the device, held open; None if there is none, or one whose device is gone."""
+        key = side, ifindex
+        if key not in self._held:
+            path = self._pin(side, ifindex)
+            fd = libbpf.open_pinned(str(path)) if path.exists() else -1
+            if fd < 0:
+                return None
+            self._held[key] = fd
+        fd = self._held[key]
+        if bpf_call.is_link(fd) and bpf_call.link_info(fd).ifindex == ifindex:
+            return fd
+        self._let_go(key)
+        return None
+
+    def _let_go(self, key: tuple[Side, int]) -> None:
+        fd = self._held.pop(key, None)
+        if fd is not None:
+            os.close(fd)
+
     def _renew_link(self, side: Side, ifindex: int) -> bool:
-        """False if there is no link, or one whose device is gone."""
-        path = self._pin(side, ifindex)
-        if not path.exists():
+        """False if there is no link of ours at the device."""
+        fd = self._link(side, ifindex)
+        if fd is None:
             return False
-        with _opened(path) as fd:
-            if bpf_call.link_info(fd).ifindex != ifindex:
-                path.unlink()
-                return False
-            bpf_call.link_update(fd, self._loaded.program_fd(_ENI[side]))
+        bpf_call.link_update(fd, self._loaded.program_fd(_ENI[side]))
+        pins.mend({self._pin(side, ifindex): fd})
         return True
 
     def _new_link(self, side: Side, ifindex: int) -> None:
         with self._inside():
             fd = bpf_call.link_create(self._loaded.program_fd(_ENI[side]), ifindex, _TCX[side])
-        try:
-            libbpf.pin(fd, str(self._pin(side, ifindex)))
-        finally:
-            os.close(fd)
+        self._held[side, ifindex] = fd
+        pins.put(fd, self._pin(side, ifindex))
 
     def _swap_link(self, path: Path, side: Side) -> None:
         with _opened(path) as fd:
-            if bpf_call.link_info(fd).ifindex:
+            if bpf_call.is_link(fd) and bpf_call.link_info(fd).ifindex:
                 bpf_call.link_update(fd, self._loaded.program_fd(_ENI[side]))
                 return
         path.unlink(missing_ok=True)
@@ -190,14 +334,17 @@ class Attacher:
         return [self._block_filter(make, side) for side in (Side.EGRESS, Side.INGRESS)]
 
     def _block_filter(self, make: tc.MakeFilter, side: Side) -> Request:
-        number = BLOCKS.ingress if side is Side.INGRESS else BLOCKS.egress
-        return make(Place.block(number), self._loaded.program_fd(_POD[side]), _POD[side])
+        return make(Place.block(_number(side)), self._loaded.program_fd(_POD[side]), _POD[side])
 
     def _pin(self, side: Side, ifindex: int) -> Path:
         return self._links / f"{side.name.lower()}_{ifindex}"
 
     def _inside(self) -> AbstractContextManager[None]:
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
+
+
+def _number(side: Side) -> int:
+    return BLOCKS.ingress if side is Side.INGRESS else BLOCKS.egress
 
 
 def detach_all(netlink: Socket, links: Path) -> None:

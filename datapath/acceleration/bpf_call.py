@@ -6,6 +6,7 @@ Source: linux/bpf.h, union bpf_attr. Devices are those of the calling thread's n
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import struct
 from dataclasses import dataclass
@@ -39,6 +40,14 @@ class LinkInfo:
 
     program_id: int
     ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a descriptor is of: ``kind`` is ``map``, ``prog`` or ``link``, "" if it is none of these."""
+
+    kind: str
+    id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,17 @@ def link_info(link_fd: int) -> LinkInfo:
     return LinkInfo(program_id, ifindex)
 
 
+def identity(fd: int) -> Identity:
+    """Two descriptors of one object have the same."""
+    text = os.readlink(f"/proc/self/fd/{fd}").removeprefix("anon_inode:").replace("-", "_")
+    kind = text.removeprefix("bpf_") if text in ("bpf_map", "bpf_prog", "bpf_link") else ""
+    return Identity(kind, struct.unpack_from("=I", _info(fd), 4)[0] if kind else 0)
+
+
+def is_link(fd: int) -> bool:
+    return identity(fd).kind == "link"
+
+
 def programs_at(ifindex: int, hook: TcxHook) -> tuple[int, ...]:
     """The ids of all programs at the hook, whoever attached them, in the order in which packets meet them."""
     ids = (ctypes.c_uint32 * _MOST_PROGRAMS)()
@@ -106,6 +126,18 @@ def program_info(program_fd: int) -> ProgramInfo:
 def program_by_id(number: int) -> int:
     """A descriptor, owned by the caller."""
     return _call(_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0), "open the program", f"id {number}")
+
+
+def program_name(number: int) -> str:
+    """By the kernel's id; "" if it is gone or has none."""
+    try:
+        fd = program_by_id(number)
+    except KernelError:
+        return ""
+    try:
+        return program_info(fd).name
+    finally:
+        os.close(fd)
 
 
 def _info(fd: int) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from socket import if_indextoname
 from threading import Lock
@@ -19,16 +20,19 @@ from datapath import namespace
 from datapath.acceleration import open_fast_path
 from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
+from datapath.acceleration.repair import Foreign, Round
 from datapath.acceleration.rows import Eni, Pod
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Address, Network
 
 if TYPE_CHECKING:
+    from datapath.acceleration.attach import Hooks
     from datapath.acceleration.path import FastPath
+    from datapath.acceleration.pod_table import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,11 @@ class Companion:
         """Those with a gateway whose MAC is not known yet."""
         self._compared: list[Difference] = []
         """What comparing the prefixes has found since the last ``mend``."""
+        self._empty: frozenset[int] = frozenset()
+        """Host links with a clsact of somebody else's that was empty at the last round."""
+        self._home = 0
+        self.last = Round()
+        """The last round of repair: what it found of others', and what it could not mend."""
         self.own_addresses: frozenset[Address] = frozenset()
         """The node's own, which the stack answers, as they were at the last look."""
 
@@ -115,7 +124,7 @@ class Companion:
         found = self._fast.compare_stack_prefixes()
         if found:
             log.warning("prefixes of the fast path were put right: %s", found)
-            self._compared = [*self._compared, Difference("prefixes of the fast path", str(found))]
+            self._compared = [*self._compared, Difference("map stack_prefixes", str(found))]
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
@@ -167,10 +176,11 @@ class Companion:
     # What a mode tells
 
     def node_ready(self, home: int) -> None:
+        self._home = home
         if self._fast is not None:
             self._fast.set_home(home)
 
-    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
         if self._fast is None:
             return
         try:
@@ -222,62 +232,124 @@ class Companion:
     def mend(self, present: Present) -> list[Difference]:
         if self._fast is None:
             return []
-        done: list[Difference] = []
-        try:
-            self._tell_prefixes(self._fast)
-            if self._fast.stack_prefix_count <= FEW_PREFIXES:
-                self.compare_prefixes()
-            done += self._compared
-            self._compared = []
-            self._mend_enis(self._fast, present, done)
-            self._mend_pods(self._fast, present, done)
-            self._pods |= present.pods.keys()
-            self._follow_carriers(self._fast, anew=True)
-        except (KernelError, OSError) as exc:
-            log.warning("the fast path could not be mended; the next time tries again: %s", exc)
-        return done
+        fast, round = self._fast, Round()
+        round.each("pins of the fast path", fast.mend_pins)
+        round.each("the fast path's settings", lambda: fast.mend_settings(self._home))
+        round.each("the fast path's prefixes", lambda: self._mend_prefixes(fast))
+        round.each("the programs of pods", fast.mend_blocks)
+        round.each("the fast path of ENIs", lambda: self._mend_enis(fast, present, round))
+        round.each("the fast path of pods", lambda: self._mend_pods(fast, present, round))
+        self._pods |= present.pods.keys()
+        self._follow_carriers(fast, anew=True)
+        self.last = round
+        return round.done
+
+    def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
+        if self._fast is None:
+            return ()
+        fast, index = self._fast, applied.host_ifindex
+        found = fast.snapshot(_pod(endpoint, applied, None))
+        pod = _pod(endpoint, applied, fast.endpoints().get(index))
+        told = fast.pod_differences(pod, found)
+        hooks = fast.hooks()
+        if endpoint.hooked and index not in hooks.shaped.received | self._unhooked:
+            told += fast.hook_differences(index, hooks, eni=False)
+        told += [f"ENI {endpoint.eni.mac}: {one}" for one in self._check_eni(fast, endpoint, applied, hooks)]
+        return tuple(Difference(f"fast path of {endpoint.host_link}", one) for one in told)
+
+    def _check_eni(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks) -> list[str]:
+        index = applied.eni_ifindex
+        row = fast.enis().get(index)
+        wrong = row is None or row.mac.lower() != endpoint.eni.mac.lower()
+        told = ["map enis has no such row"] if wrong and index not in self._dark else []
+        return told + fast.hook_differences(index, hooks, eni=True)
 
     # Steps
 
-    def _mend_enis(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
-        attached, rows = fast.attached(), fast.enis()
+    def _mend_prefixes(self, fast: FastPath) -> list[Difference]:
+        """Many are compared elsewhere, in a thread (``compare_prefixes``), and told of here."""
+        self._tell_prefixes(fast)
+        if fast.stack_prefix_count <= FEW_PREFIXES:
+            self.compare_prefixes()
+        found, self._compared = self._compared, []
+        return found
+
+    def _mend_enis(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+        rows, hooks = fast.enis(), fast.hooks()
         for ifindex, eni in present.enis.items():
-            try:
-                with self._sockets.borrowed() as socket:
-                    self._tell_eni(fast, socket, eni, ifindex)
-                if ifindex not in attached:
-                    fast.attach_eni(ifindex)
-                    done.append(Difference(f"fast path of ENI {eni.mac}", "not attached"))
-            except KernelError as exc:  # it was unplugged a moment ago, and the others are seen to
-                log.warning("ENI %s has no fast path until the next look: %s", eni.mac, exc)
+            name = f"fast path of ENI {eni.mac}"
+            round.each(name, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
+            round.each(name, partial(_mend_eni_hook, fast, eni, ifindex, hooks))
+            round.each(
+                f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
+            )
         for ifindex in rows.keys() - present.enis.keys():
-            self.eni_leaves(ifindex)
-            done.append(Difference(f"fast path of device {ifindex}", "no ENI of ours"))
+            round.each(f"fast path of device {ifindex}", partial(self._end_eni, ifindex))
+        return []
 
-    def _mend_pods(self, fast: FastPath, present: Present, done: list[Difference]) -> None:
-        attached, rows = fast.attached(), fast.endpoints()
-        left_alone = fast.shaped().received | self._unhooked
+    def _mend_eni_row(
+        self, fast: FastPath, eni: EniLink, ifindex: int, before: Eni | None
+    ) -> list[Difference]:
+        known = ifindex in self._ready
+        with self._sockets.borrowed() as socket:
+            wanted = self._tell_eni(fast, socket, eni, ifindex)
+        if before == wanted or not known:
+            return []
+        found = "no row" if before is None else str(before)
+        if wanted is not None and before is not None and _is_learned(before, wanted):
+            return []
+        return [Difference(f"fast path of ENI {eni.mac}", found)]
+
+    def _end_eni(self, ifindex: int) -> list[Difference]:
+        self.eni_leaves(ifindex)
+        return [Difference(f"fast path of device {ifindex}", "no ENI of ours")]
+
+    def _mend_pods(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+        round.each("addresses of the fast path", lambda: _remove_strays(fast))
+        hooks, found, rows = fast.hooks(), fast.snapshot(), fast.endpoints()
+        left_alone = hooks.shaped.received | self._unhooked
         for ifindex, (endpoint, applied) in present.pods.items():
-            before = rows.get(ifindex)
-            wanted = _pod(endpoint, applied, before)
-            try:
-                if before != wanted:
-                    self._put_or_detach(fast, wanted, attached=ifindex in attached)
-                    found = "no row" if before is None else str(before)
-                    done.append(Difference(f"fast path of {endpoint.host_link}", found))
-                if ifindex in left_alone:
-                    continue
-                if ifindex not in attached:
-                    done.append(Difference(f"fast path of {endpoint.host_link}", "not attached"))
-                fast.attach_pod(ifindex)
-            except KernelError as exc:  # of this pod, and the others are seen to
-                log.warning("%s is routed until the next look: %s", endpoint.host_link, exc)
+            name, pod = endpoint.host_link, _pod(endpoint, applied, rows.get(ifindex))
+            at_hook = ifindex not in left_alone
+            round.each(f"fast path of {name}", partial(self._mend_pod, fast, name, pod, found))
+            if at_hook:
+                round.each(f"program of {name}", partial(self._mend_pod_hook, fast, name, ifindex, hooks))
+            round.each(f"what others have at {name}", partial(_tell_pod, fast, name, ifindex, hooks, round))
+        self._empty &= present.pods.keys()
         for ifindex in rows.keys() - present.links:
-            fast.drop_endpoint(ifindex)
-            self._pods -= {ifindex}
-            done.append(Difference(f"fast path of device {ifindex}", "left behind: its pod is gone"))
+            round.each(f"fast path of device {ifindex}", partial(self._end_pod, fast, ifindex))
+        return []
 
-    def _join(self, fast: FastPath, endpoint: Endpoint, applied: Applied) -> None:
+    def _mend_pod(self, fast: FastPath, name: str, pod: Pod, found: Snapshot) -> list[Difference]:
+        told = fast.pod_differences(pod, found)
+        if told:
+            self._put_or_detach(fast, pod, found)
+        return [Difference(f"fast path of {name}", one) for one in told]
+
+    def _mend_pod_hook(self, fast: FastPath, name: str, ifindex: int, hooks: Hooks) -> list[Difference]:
+        told = fast.hook_differences(ifindex, hooks, eni=False)
+        if told:
+            fast.attach_pod(ifindex)
+        told += self._mend_place(fast, ifindex, hooks)
+        return [Difference(f"fast path of {name}", one) for one in told]
+
+    def _mend_place(self, fast: FastPath, ifindex: int, hooks: Hooks) -> list[str]:
+        """Another's clsact is left a round for whoever added it to put something into it."""
+        if not hooks.is_anothers(ifindex):
+            self._empty -= {ifindex}
+        elif ifindex not in self._empty:
+            self._empty |= {ifindex}
+        elif fast.take_place(ifindex):
+            self._empty -= {ifindex}
+            return ["a clsact of somebody else's, with nothing of his in it"]
+        return []
+
+    def _end_pod(self, fast: FastPath, ifindex: int) -> list[Difference]:
+        fast.drop_endpoint(ifindex)
+        self._pods -= {ifindex}
+        return [Difference(f"fast path of device {ifindex}", "left behind: its pod is gone")]
+
+    def _join(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
         if endpoint.hooked:
             self._unhooked -= {applied.host_ifindex}
@@ -286,13 +358,12 @@ class Companion:
             self._unhooked |= {applied.host_ifindex}
             fast.detach_pod(applied.host_ifindex)
 
-    def _put_or_detach(self, fast: FastPath, pod: Pod, *, attached: bool) -> None:
+    def _put_or_detach(self, fast: FastPath, pod: Pod, found: Snapshot) -> None:
         """Where the program is and the row cannot be, it would drop all that the pod sends."""
         try:
-            fast.put_endpoint(pod, earlier=True)
+            fast.mend_endpoint(pod, found)
         except KernelError:
-            if attached:
-                fast.detach_pod(pod.host_ifindex)
+            fast.detach_pod(pod.host_ifindex)
             raise
 
     def _follow_carriers(self, fast: FastPath, *, anew: bool = False) -> None:
@@ -328,18 +399,23 @@ class Companion:
                 for ifindex, eni in changed.items():
                     self._tell_eni(fast, socket, eni, ifindex)
 
-    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> None:
-        """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time."""
+    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> Eni | None:
+        """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time.
+
+        Returns the row as it is now, None if there is to be none.
+        """
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
+        row = Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
         if ifindex in self._dark:
             fast.drop_eni(ifindex)
         else:
-            fast.put_eni(Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu))
+            fast.put_eni(row)
         # Built anew, as another thread may be going through them.
         self._ready = {**self._ready, ifindex: eni}
         others = _without(self._unlearned, ifindex)
         self._unlearned = {**others, ifindex: eni} if None in macs else others
+        return None if ifindex in self._dark else row
 
     def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
@@ -350,6 +426,42 @@ class Companion:
             service=told.service, host_cidrs=told.host_cidrs, node=own, hosts=told.addresses
         )
         self.own_addresses = own
+
+
+def _mend_eni_hook(fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks) -> list[Difference]:
+    told = fast.hook_differences(ifindex, hooks, eni=True)
+    if told:
+        fast.attach_eni(ifindex)
+    return [Difference(f"fast path of ENI {eni.mac}", one) for one in told]
+
+
+def _tell_eni(
+    fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks, round: Round
+) -> tuple[Difference, ...]:
+    where = f"ENI {eni.mac}"
+    round.foreign += [Foreign(where, one) for one in fast.foreign(ifindex, hooks)]
+    if ifindex in hooks.roots:
+        round.foreign.append(Foreign(where, f"qdisc {hooks.roots[ifindex]} at the root"))
+    return ()
+
+
+def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Round) -> tuple[Difference, ...]:
+    round.foreign += [Foreign(f"host link {name}", one) for one in fast.foreign(ifindex, hooks)]
+    return ()
+
+
+def _remove_strays(fast: FastPath) -> list[Difference]:
+    return [Difference("map endpoints", one) for one in fast.remove_strays()]
+
+
+def _is_learned(before: Eni, now: Eni) -> bool:
+    """Whether nothing is new but a gateway's MAC that was not known."""
+    known = replace(
+        before,
+        gateway_mac=before.gateway_mac or now.gateway_mac,
+        gateway_mac_v6=before.gateway_mac_v6 or now.gateway_mac_v6,
+    )
+    return known == now
 
 
 def _name_of(ifindex: int) -> str:
@@ -370,7 +482,7 @@ def _needs_row(own: Address, told: Prefixes) -> bool:
     return not any(own in one for one in told.service)
 
 
-def _pod(endpoint: Endpoint, applied: Applied, before: Pod | None) -> Pod:
+def _pod(endpoint: Endpoint, applied: AppliedVeth, before: Pod | None) -> Pod:
     """``before``: its row as it is, which says whether it is fast if the endpoint does not."""
     as_it_is = True if before is None else before.fast
     return Pod(

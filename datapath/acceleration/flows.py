@@ -109,6 +109,11 @@ class Flows:
     def generation(self, slot: int) -> int:
         return int(self._owners[slot]["generation"])
 
+    def restore(self, slot: int, generation: int) -> None:
+        """The slot is the pod's that had it, and nothing is known of what it has sent or received."""
+        self._owners[slot]["generation"] = generation
+        self.blind([slot])
+
     def note(self, slot: int, peers: Rows) -> None:
         """Peers by hash."""
         self._owners["noted"][slot, peers] = 1

@@ -18,14 +18,15 @@ from typing import Any
 from weakref import WeakSet
 
 from datapath import namespace
-from datapath.acceleration import bpf_call
-from datapath.acceleration.attach import Attacher
+from datapath.acceleration import bpf_call, pins
+from datapath.acceleration.attach import Attacher, Hooks
 from datapath.acceleration.bpf_call import ProgramInfo
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.flows import Refusals
 from datapath.acceleration.inherit import inherit
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
+from datapath.acceleration.pod_table import Snapshot
 from datapath.acceleration.rows import Eni, Pod, keys_of
 from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tables import EndpointCounts, Tables
@@ -34,6 +35,7 @@ from datapath.acceleration.trace import Trace
 from datapath.ebpf import libbpf
 from datapath.ebpf.btf import BtfError
 from datapath.ebpf.objects import ObjectMissing
+from datapath.endpoint import Difference
 from datapath.errors import KernelError
 from datapath.netlink.wire import Address, Network
 
@@ -73,7 +75,7 @@ class FastPath:
         *,
         netns: int | None = None,
         options: Options = _DEFAULT,
-        prepare: Callable[[FastPath], None] | None = None,
+        prepare: Callable[[FastPath], object] | None = None,
     ) -> FastPath:
         """Load the programs, or take over what an earlier process left, and put ours in its place.
 
@@ -94,7 +96,7 @@ class FastPath:
             undo.pop_all()
         return made
 
-    def _take_over(self, prepare: Callable[[FastPath], None] | None) -> None:
+    def _take_over(self, prepare: Callable[[FastPath], object] | None) -> None:
         """Rows first, then what notes flows, then what reads the notes, and then the old may go."""
         self._loaded.fill()
         self._tell_timeouts()
@@ -186,6 +188,26 @@ class FastPath:
         """By host veth."""
         return self._tables.pods()
 
+    def snapshot(self, pod: Pod | None = None) -> Snapshot:
+        """The rows of ``pod``, of all of them if None, as they are now."""
+        with self._lock:
+            return self._tables.snapshot(pod)
+
+    def pod_differences(self, pod: Pod, found: Snapshot) -> list[str]:
+        """What rows of ``found`` are otherwise than ``put_endpoint`` leaves them."""
+        with self._lock:
+            return self._tables.pod_differences(pod, found)
+
+    def mend_endpoint(self, pod: Pod, found: Snapshot) -> None:
+        """``put_endpoint`` for a pod whose rows somebody may have altered, its slot among them."""
+        with self._lock:
+            self._tables.put_pod(pod, earlier=True, taken=found.sharing(pod.host_ifindex))
+
+    def remove_strays(self) -> list[str]:
+        """Rows of addresses that belong to no pod's; what they were."""
+        with self._lock:
+            return self._tables.remove_strays()
+
     def put_eni(self, eni: Eni) -> None:
         with self._lock:
             self._tables.put_eni(eni)
@@ -225,6 +247,23 @@ class FastPath:
         """The node's own ENI: what has an address of the node's leaves by it, whatever it was routed to."""
         with self._lock:
             self._tables.set_home(ifindex)
+
+    def mend_settings(self, home: int) -> list[Difference]:
+        """``home`` as for ``set_home``, 0 if it is not known yet. Whether it is on is the switch's matter."""
+        flags = {"SETTING_CONNTRACK": not self.unasked, "SETTING_ASK": False}
+        with self._lock:
+            with self._inside():
+                timeouts = self._tables.flows.timeouts()
+            told = self._tables.mend_settings(flags, home, timeouts)
+        return [Difference("map settings", f"{field} set otherwise by somebody") for field in told]
+
+    def mend_pins(self) -> list[Difference]:
+        """Of maps and programs; those of ENIs' links are part of their attachment."""
+        loaded = self._loaded
+        wanted = {loaded.directory / name: loaded.map_fd(name) for name in MAPS}
+        wanted |= {loaded.directory / f"prog_{name}": loaded.program_fd(name) for name in PROGRAMS}
+        with self._lock:
+            return pins.mend(wanted)
 
     # Switches
 
@@ -270,6 +309,31 @@ class FastPath:
     def attached(self) -> dict[int, str]:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
         return self._attacher.attached()
+
+    def mend_blocks(self) -> list[Difference]:
+        """The programs of all pods that share blocks, and none beside them."""
+        with self._lock:
+            return self._attacher.mend_blocks()
+
+    def hooks(self) -> Hooks:
+        return self._attacher.look()
+
+    def hook_differences(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
+        """What is otherwise at the device than ``attach_pod`` or ``attach_eni`` leaves it."""
+        with self._lock:
+            if eni:
+                return self._attacher.eni_differences(ifindex)
+            return self._attacher.pod_differences(ifindex, hooks)
+
+    def take_place(self, host_ifindex: int) -> bool:
+        """Into the blocks with a pod whose clsact somebody added and left empty. False if it is in use."""
+        with self._lock:
+            return self._attacher.take_place(host_ifindex)
+
+    def foreign(self, ifindex: int, hooks: Hooks) -> list[str]:
+        """Programs of others at a device of ours."""
+        with self._lock:
+            return self._attacher.foreign(ifindex, hooks)
 
     def shaped(self) -> Shaped:
         """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""

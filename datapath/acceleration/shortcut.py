@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from datapath.endpoint import Applied, Difference, Endpoint, EniLink
+from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
 from datapath.netlink.wire import Address
 
 
@@ -21,7 +21,7 @@ class Present:
     ``links``: the host links of all pods, also of those that nobody knows any more.
     """
 
-    pods: Mapping[int, tuple[Endpoint, Applied]]
+    pods: Mapping[int, tuple[Endpoint, AppliedVeth]]
     enis: Mapping[int, EniLink]
     links: frozenset[int]
 
@@ -33,7 +33,7 @@ class Shortcut(Protocol):
         """``home`` is the device of the node's own ENI."""
         ...
 
-    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
         """Its routes are in place."""
         ...
 
@@ -54,7 +54,14 @@ class Shortcut(Protocol):
         ...
 
     def mend(self, present: Present) -> list[Difference]:
-        """Bring everything in line; says what was not."""
+        """Bring everything in line, each object by itself; says what was not."""
+        ...
+
+    def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
+        """What it holds of this pod and should not, or should and does not. Changes nothing.
+
+        Empty as well for a node that has no fast path: it is routed by right.
+        """
         ...
 
 
@@ -64,7 +71,7 @@ class NoShortcut:
     def node_ready(self, home: int) -> None:
         pass
 
-    def pod_joined(self, endpoint: Endpoint, applied: Applied) -> None:
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
         pass
 
     def pod_leaves(self, host_ifindex: int) -> None:
@@ -85,3 +92,7 @@ class NoShortcut:
     def mend(self, present: Present) -> list[Difference]:
         del present
         return []
+
+    def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
+        del endpoint, applied
+        return ()

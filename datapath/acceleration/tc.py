@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from datapath.errors import KernelError
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Message, Request
 
 _TCMSG = struct.Struct("=BxxxiIII")
-_TCA_KIND, _TCA_OPTIONS, _TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK = 1, 2, 13, 14
+_TCA_KIND, _TCA_OPTIONS, _TCA_CHAIN, _TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK = 1, 2, 11, 13, 14
 _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID = 6, 7, 8, 11
 _DIRECT_ACTION = 1
 _CLSACT = 0xFFFFFFF1
@@ -36,6 +37,7 @@ _ECHO = 0x8
 PRIORITY = 64
 HANDLE = 0x7465
 """Ours among the filters of a device; others may come before and after."""
+_INFO = PRIORITY << 16 | socket.htons(_ETH_P_ALL)
 
 
 class _Tc(IntEnum):
@@ -97,6 +99,28 @@ class Shaped:
     received: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One that is there, whoever's. ``program_id`` is 0 for what is no bpf filter."""
+
+    place: Place
+    chain: int
+    info: int
+    handle: int
+    kind: str
+    program_id: int
+    name: str
+
+    @property
+    def is_ours(self) -> bool:
+        """By its number: which program is in it is another question."""
+        return (self.chain, self.info, self.handle, self.kind) == (0, _INFO, HANDLE, "bpf")
+
+    def __str__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"filter {self.kind}{name}, priority {self.info >> 16}"
+
+
 MakeFilter = Callable[[Place, int, str], Request]
 
 
@@ -131,6 +155,45 @@ def delete_filter(place: Place) -> Request:
     body = _head(place) + wire.attribute_text(_TCA_KIND, "bpf")
     gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
     return _request(_Tc.DELTFILTER, 0, body, "detach the program", place, gone)
+
+
+def delete_other(found: Filter) -> Request:
+    """Of somebody else's."""
+    place = found.place
+    body = _TCMSG.pack(0, place.ifindex, found.handle, place.parent, found.info)
+    body += wire.attribute_text(_TCA_KIND, found.kind) + wire.attribute_u32(_TCA_CHAIN, found.chain)
+    gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    return _request(_Tc.DELTFILTER, 0, body, f"take away a {found.kind} filter", place, gone)
+
+
+def list_filters(netlink: Socket, place: Place) -> tuple[Filter, ...]:
+    """All of them, in the order in which packets meet them; none where there is no such device or block."""
+    body = _TCMSG.pack(0, place.ifindex, 0, place.parent, 0)
+    try:
+        listed = list(netlink.dump(_request(_Tc.GETTFILTER, wire.DUMP, body, "list filters", place)))
+    except KernelError as exc:
+        if exc.errno not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
+            raise
+        return ()
+    return tuple(found for one in listed if (found := _filter_of(one, place)) is not None)
+
+
+def _filter_of(message: Message, place: Place) -> Filter | None:
+    """None for the line that the kernel writes of a classifier as such, which has no handle."""
+    _, _, handle, _, info = _TCMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _TCMSG.size)
+    options = wire.attributes(found.get(_TCA_OPTIONS, b""))
+    if not handle:
+        return None
+    return Filter(
+        place=place,
+        chain=wire.u32(found[_TCA_CHAIN]) if _TCA_CHAIN in found else 0,
+        info=info,
+        handle=handle,
+        kind=(kind := wire.text(found.get(_TCA_KIND, b""))),
+        program_id=wire.u32(options[_BPF_ID]) if kind == "bpf" and _BPF_ID in options else 0,
+        name=wire.text(options[_BPF_NAME]) if kind == "bpf" and _BPF_NAME in options else "",
+    )
 
 
 def program_at(netlink: Socket, place: Place) -> int | None:
@@ -176,6 +239,16 @@ def list_shaped(netlink: Socket) -> Shaped:
     return Shaped(frozenset(sent), frozenset(received))
 
 
+def list_roots(netlink: Socket) -> dict[int, str]:
+    """Kinds of qdiscs at the root that somebody has set: what the kernel gives by itself has no number."""
+    found = {}
+    for message in netlink.dump(_list_qdiscs()):
+        _, ifindex, handle, parent, _ = _TCMSG.unpack_from(message.body)
+        if parent == _ROOT and handle:
+            found[ifindex] = wire.text(wire.attributes(message.body, _TCMSG.size).get(_TCA_KIND, b""))
+    return found
+
+
 def _list_qdiscs() -> Request:
     return _request(_Tc.GETQDISC, wire.DUMP, _TCMSG.pack(0, 0, 0, 0, 0), "list qdiscs", "all")
 
@@ -190,8 +263,7 @@ def _clsact(message: Message) -> tuple[int, Blocks] | None:
 
 
 def _head(place: Place) -> bytes:
-    info = PRIORITY << 16 | socket.htons(_ETH_P_ALL)
-    return _TCMSG.pack(0, place.ifindex, HANDLE, place.parent, info)
+    return _TCMSG.pack(0, place.ifindex, HANDLE, place.parent, _INFO)
 
 
 def _filter(place: Place, program_fd: int, name: str) -> bytes:

@@ -38,6 +38,10 @@ IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 VETH_INFO_PEER = 1
 IFLA_INET_CONF = 1
+IFLA_MACVLAN_MODE = 1
+
+LOOPBACK = 1
+"""The index of the loopback, which is the first link of every namespace."""
 
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP = 1
@@ -104,6 +108,13 @@ class Link:
         return upon or self.kind in _STACKED
 
 
+class MacvlanMode(IntEnum):
+    PRIVATE = 1
+    """A MAC of its own, and no way to its siblings."""
+    PASSTHRU = 8
+    """The MAC of the link below, all of whose packets are the slave's. There is one such slave per link."""
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """One end of a veth pair. MACs are always explicit: udev rewrites those that the kernel made up."""
@@ -138,6 +149,31 @@ def create_veth(here: End, there: End, *, netns: int, mtu: int) -> Request:
         )
     )
     subject = f"veth {here.name} with peer {there.name}"
+    return Request(Kind.NEWLINK, wire.CREATE | wire.EXCL, body, "create link", subject)
+
+
+def create_macvlan(
+    name: str, lower: int, mode: MacvlanMode, *, netns: int | None = None, mtu: int = 0, group: int = 0
+) -> Request:
+    """A slave of link ``lower``, down, born in ``netns``, None for the socket's. ``mtu`` 0: as ``lower`` has.
+
+    EEXIST if the name is in use. EINVAL if ``lower`` has a slave of PASSTHRU, which suffers no other beside
+    it (``macvlan_common_newlink``), EBUSY if it is a port of something else.
+    """
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + wire.attribute_text(IFLA_IFNAME, name)
+    body += wire.attribute_u32(IFLA_LINK, lower)
+    if mtu:
+        body += wire.attribute_u32(IFLA_MTU, mtu)
+    if group:
+        body += wire.attribute_u32(IFLA_GROUP, group)
+    if netns is not None:
+        body += wire.attribute_u32(IFLA_NET_NS_FD, netns)
+    body += wire.nested(
+        IFLA_LINKINFO,
+        wire.attribute_text(IFLA_INFO_KIND, "macvlan"),
+        wire.nested(IFLA_INFO_DATA, wire.attribute_u32(IFLA_MACVLAN_MODE, mode)),
+    )
+    subject = f"macvlan {name} of link {lower}"
     return Request(Kind.NEWLINK, wire.CREATE | wire.EXCL, body, "create link", subject)
 
 

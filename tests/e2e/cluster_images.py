@@ -48,6 +48,14 @@ def source(tree: Path, revision: str) -> None:
 
     Raises NoHistoryError.
     """
+    source_tree(tree, revision)
+    _run(["make", "-s", "-C", "cni"], tree)
+    _run(["make", "-s", "-C", "bpf"], tree)
+    _run([sys.executable, "-m", "datapath.ebpf.build_libbpf"], tree)
+
+
+def source_tree(tree: Path, revision: str) -> None:
+    """``revision`` of this tree as it is written. Raises NoHistoryError."""
     told = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if told.returncode != 0:
         raise NoHistoryError(
@@ -56,9 +64,6 @@ def source(tree: Path, revision: str) -> None:
     commit = told.stdout.strip()
     _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(tree)], tree.parent)
     _run(["git", "checkout", "--quiet", "--detach", commit], tree)
-    _run(["make", "-s", "-C", "cni"], tree)
-    _run(["make", "-s", "-C", "bpf"], tree)
-    _run([sys.executable, "-m", "datapath.ebpf.build_libbpf"], tree)
 
 
 def other(scratch: Path, tag: str) -> Image:

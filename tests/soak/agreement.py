@@ -68,8 +68,9 @@ def _of_site(site: Site, cloud: list[dict[str, Any]]) -> Iterator[Finding]:
 def _pending(site: Site, told: dict[str, Any]) -> Iterator[Finding]:
     if not told["settled"] or told["operations"]:
         yield STORY, f"{site.name}: operations never end: {told['operations']}"
-    for what, block in told["blocks"].items():
-        yield STORY, f"{site.name}: {what} is held back although nothing is wrong any more: {block['reason']}"
+    for what, rejection in told["rejections"].items():
+        reason = rejection["reason"]
+        yield STORY, f"{site.name}: {what} is held back although nothing is wrong any more: {reason}"
     for kind in ("frozen", "releasing", "coming", "waiting"):
         if told["pool"][kind]:
             yield STORY, f"{site.name}: {told['pool'][kind]} addresses stay {kind}"

@@ -156,7 +156,8 @@ def link_went_first(line: str, linkless: Collection[Sandbox]) -> bool:
     return any(found[1] in (None, *one.addresses) for one in then)
 
 
-def broken_eni_is_chosen(words: str, causes: Collection[str]) -> bool:
-    """A refusal that the repair to come will mend."""
-    named = "no link has this MAC" in words or "was the ENI detached" in words
-    return "detached" in causes and named and is_left_out("broken ENI is chosen again")
+def names_broken_eni(words: str) -> bool:
+    """An ENI that is gone. Nothing explains it to a new pod, for which another ENI is to be chosen."""
+    return (
+        re.search("no link has this MAC|was the ENI detached|still attached, and was it", words) is not None
+    )

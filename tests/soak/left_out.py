@@ -11,10 +11,6 @@ LEFT_OUT: dict[str, str] = {
         "an ENI that is detached and attached again has another ifindex, and the agent remembers the first:"
         " the quiet moment restarts the agent"
     ),
-    "broken ENI is chosen again": (
-        "ADDs go on choosing an ENI that a hand has detached, until the next look at metadata: such refusals"
-        " are no failure"
-    ),
     "pods of a lost ledger": (
         "a ledger that was lost is not rebuilt: its pods may be unrecorded, and CHECK may refuse them, until"
         " their next ADD or DEL; what was altered of one before is not mended: the quiet moment ends it"

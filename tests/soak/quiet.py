@@ -106,8 +106,9 @@ def _explain(world: World) -> None:
     for site in world.sites:
         refusals, site.refusals = site.refusals, []
         for one in refusals:
-            known = bool(one.sandbox.broken) or causes.broken_eni_is_chosen(one.words, site.causes)
-            if not known and not causes.of_refusal(one.words, site.causes):
+            badly_placed = one.command == "ADD" and causes.names_broken_eni(one.words)
+            known = causes.of_refusal(one.words, site.causes) and not badly_placed
+            if not known and not one.sandbox.broken:
                 told = f"{one.command} of {one.sandbox}: {one.words}; causes were {sorted(site.causes)}"
                 found.append((REFUSAL, told))
     if found:

@@ -41,6 +41,20 @@ def test_an_answer_that_was_lost_once_does_not_explain_an_address_that_nobody_kn
     assert causes.of_alarm(ADOPTED, {"drop", "unknown outcome"}) == "unknown outcome"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cali1 on ENI 00:16:3e:00:00:03: No such device: no link has this MAC; was the ENI detached?",
+        "prove the pod's routing: cali1: ...; is ENI 00:16:3e:00:00:03 still attached, and was it prepared?",
+    ],
+)
+def test_a_detached_eni_is_the_pods_on_it_alone(words: str) -> None:
+    """A repeated ADD of one of them may be refused for it, a new pod may not."""
+    assert causes.of_refusal(words, {"detached"}) == "detached"
+    assert causes.names_broken_eni(words)
+    assert not causes.names_broken_eni(FULL)
+
+
 def test_nothing_explains_a_traceback() -> None:
     every = {cause for rule in (*causes.ALARMS, *causes.REFUSALS) for cause in rule.causes}
     assert causes.of_alarm(CRASH, every) == ""

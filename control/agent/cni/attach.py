@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from control.agent.allocation.pool import Pool
+from control.agent.allocation.allocators import Allocators
+from control.agent.allocation.broken import BrokenUplinks
+from control.agent.allocation.reservation import reserve
 from control.agent.cni.detach import Detachments
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of
@@ -22,8 +23,7 @@ from control.agent.dataplane.shaping import Shaping
 from control.agent.dataplane.shaping import told as shaping_told
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
-from control.ipam import transitions
-from control.ipam.choose import Choice, Wants
+from control.ipam.allocator import Allocation, AllocationRequest, Reservation, allocation
 from control.model.errors import (
     AddressInUse,
     Cause,
@@ -31,10 +31,11 @@ from control.model.errors import (
     PoolExhausted,
     RequestError,
     TerwayError,
+    UplinkBroken,
 )
 from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
-from control.model.records import AddressState, AttachmentRecord, AttachmentState, EniRecord
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
 from datapath.endpoint import Applied, Carrier, Difference
 from datapath.pod.names import host_link_name
 
@@ -81,7 +82,8 @@ class Attachments:
         self,
         *,
         journal: Journal,
-        pool: Pool,
+        allocators: Allocators,
+        broken: BrokenUplinks,
         kernel: NodeKernel,
         holds: Holds,
         kubernetes: Kubernetes,
@@ -92,7 +94,8 @@ class Attachments:
         shaping: Shaping = _UNSHAPED,
     ) -> None:
         self._journal = journal
-        self._pool = pool
+        self._allocators = allocators
+        self._broken = broken
         self._kernel = kernel
         self._holds = holds
         self._kubernetes = kubernetes
@@ -157,64 +160,76 @@ class Attachments:
             return self._apply(request, known, pod)
         if known is not None:
             self.finish(known)
-        tries = 0
+        taken = broken = 0
         while True:
-            tries += 1
             try:
                 return await self._attach_new(request, pod)
             except AddressInUse as exc:
-                if tries == ADDRESS_TRIES:
+                taken += 1
+                if taken == ADDRESS_TRIES:
                     raise
                 log.warning("pod %s gets another address: %s", request.pod, exc)
                 self._holds.look()
+            except UplinkBroken as exc:
+                broken += 1  # each ENI at most twice: it may be made ready again and be tried once more
+                if broken > 2 * len(self._journal.book.enis) or self._holds.running(request.key) is not None:
+                    raise
+                log.warning("pod %s gets an address of a sound ENI: %s", request.pod, exc)
 
     async def _attach_new(self, request: AddRequest, pod: Pod) -> Attached:
         """Reserve, set up, commit. A sandbox that runs without a record keeps all it has.
 
         Its record says so from the start: the next start takes half-done ADDs to their end.
         """
-        wants = Wants(uid=pod.uid, ipv6=self._dual)
+        wanted = self._request(request, pod)
         running = self._holds.running(request.key)
-        reserved: list[AttachmentRecord] = []
-        cool: set[Address] = set()
-
-        def take(choice: Choice) -> None:
-            cool.update(self._warm(choice))
-            state = AttachmentState.ADDING if running is None else AttachmentState.READY
-            reserved.append(self._reserve(request, pod, choice, state))
-
+        reservation: Reservation | None = None
         try:
-            keeps = (
-                self._takes_over(pod, request.key.ifname) if running is None else self._as_it_runs(running)
-            )
-            if keeps is not None:
-                take(keeps)
+            if running is not None:
+                state, keeps = AttachmentState.READY, self._as_it_runs(running)
+                reservation = reserve(self._journal, wanted, keeps, state=state)
+            elif (kept := self._takes_over(pod, request.key.ifname)) is not None:
+                reservation = reserve(self._journal, wanted, kept)
             else:
-                await self._pool.acquire(wants, take)
+                reservation = await self._allocators.acquire(wanted)
             self._faults.reach(FaultPoint.ADD_RESERVED)
-            attached = self._apply(request, reserved[0], pod)
+            attached = self._apply(request, reservation.record, pod)
             self._faults.reach(FaultPoint.ADD_APPLIED)
-            self._commit(reserved[0])
-        except BaseException:  # a cancellation too, also in the moment between reservation and wake-up
-            if reserved:
-                self._unwind(request, reserved[0], cool, made=running is None)
+            self._commit(reservation)
+        except BaseException as exc:  # a cancellation too
+            if reservation is not None:
+                if isinstance(exc, UplinkBroken):
+                    self._broken.failed(reservation.record.eni_id, exc)
+                self._unwind(request, reservation, made=running is None)
             raise
         self._faults.reach(FaultPoint.ADD_COMMITTED)
         if running is not None:
             self._holds.look()
         return attached
 
-    def _commit(self, record: AttachmentRecord) -> None:
+    def _request(self, request: AddRequest, pod: Pod) -> AllocationRequest:
+        namespace, name, ifname = request.pod.namespace, request.pod.name, request.key.ifname
+        second = f"{ifname}/{request.key.container_id}"
+        return AllocationRequest(
+            key=request.key,
+            pod=request.pod,
+            uid=pod.uid,
+            ipv6=self._dual,
+            netns=request.netns_path,
+            host_links=(host_link_name(namespace, name, ifname), host_link_name(namespace, name, second)),
+        )
+
+    def _commit(self, reservation: Reservation) -> None:
         """The sandbox is served; now, and not before, older ones of the pod end."""
-        book = self._journal.book
+        book, record = self._journal.book, reservation.record
         older = [
             a for a in book.of_pod(record.pod) if a.key.ifname == record.key.ifname and a.key != record.key
         ]
         for old in older:
             self._teardown(old, None)
-        self._journal.record(transitions.commit(book, record, self._journal.now(), replaces=older))
+        reservation.commit(replaces=older)
 
-    def _as_it_runs(self, running: Carrier) -> Choice:
+    def _as_it_runs(self, running: Carrier) -> Allocation:
         """The addresses of a sandbox that the ledger has lost. PoolExhausted while they are not known."""
         book = self._journal.book
         records = [r for a in running.addresses if (r := book.addresses.get(a)) is not None]
@@ -233,12 +248,13 @@ class Attachments:
                 cause=Cause.BUSY,
                 remedy="it runs on; the ADD succeeds once cloud and metadata have shown its ENI's addresses",
             )
-        return Choice(enis.pop(), ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
+        return allocation(enis.pop(), ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
 
-    def _takes_over(self, pod: Pod, ifname: str) -> Choice | None:
+    def _takes_over(self, pod: Pod, ifname: str) -> Allocation | None:
         """The address of this interface in this very pod's previous sandbox, if that is not deleted yet.
 
-        One that the cloud has lost is of no use to a new sandbox: it gets another.
+        One that the cloud has lost is of no use to a new sandbox, nor one of an ENI that carries no new
+        pod: it gets another.
         """
         book = self._journal.book
         for old in book.of_pod(pod.key):
@@ -246,36 +262,10 @@ class Attachments:
             same = same and old.state in (AttachmentState.READY, AttachmentState.LOST)
             records = [book.addresses.get(a) for a in old.addresses()]
             sound = all(r is not None and r.state is AddressState.ASSIGNED for r in records)
-            if same and sound and old.eni_id in book.enis and (old.ipv6 is not None) == self._dual:
-                return Choice(old.eni_id, old.ipv4, old.ipv6)
+            sound = sound and self._broken.carries(old.eni_id)
+            if same and sound and (old.ipv6 is not None) == self._dual:
+                return Allocation(old.uplink, old.ipv4, old.ipv6)
         return None
-
-    def _reserve(
-        self, request: AddRequest, pod: Pod, choice: Choice, state: AttachmentState
-    ) -> AttachmentRecord:
-        record = AttachmentRecord(
-            key=request.key,
-            pod=request.pod,
-            uid=pod.uid,
-            netns=request.netns_path,
-            host_link=self._host_link(request),
-            eni_id=choice.eni_id,
-            ipv4=choice.ipv4,
-            ipv6=choice.ipv6,
-            state=state,
-            since=self._journal.now(),
-        )
-        self._journal.record(transitions.reserve(self._journal.book, record))
-        return record
-
-    def _host_link(self, request: AddRequest) -> str:
-        """A name that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
-        pod, ifname = request.pod, request.key.ifname
-        name = host_link_name(pod.namespace, pod.name, ifname)
-        for other in self._journal.book.attachments.values():
-            if other.host_link == name and (other.pod, other.key.ifname) != (pod, ifname):
-                return host_link_name(pod.namespace, pod.name, f"{ifname}/{request.key.container_id}")
-        return name
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
         eni = self._journal.book.enis[record.eni_id]
@@ -285,28 +275,20 @@ class Attachments:
         applied = self._kernel.setup(endpoint, request.netns)
         return Attached(record, eni, applied)
 
-    def _warm(self, choice: Choice) -> list[Address]:
-        """Addresses that the pod's previous sandbox has, or had a moment ago: not everybody's yet."""
-        book, now = self._journal.book, self._journal.now()
-        records = [book.addresses[a] for a in choice.addresses()]
-        return [r.address for r in records if r.owner is not None or book.usable_at(r) > now]
-
-    def _unwind(
-        self, request: AddRequest, record: AttachmentRecord, cool: Collection[Address], *, made: bool
-    ) -> None:
+    def _unwind(self, request: AddRequest, reservation: Reservation, *, made: bool) -> None:
         """``setup`` left nothing; this covers what it could not, e.g. a cancelled call.
 
         ``made``: the link is the ADD's own. One that ran before it stays.
         If even this fails the intent stays, and ``Upkeep.collect`` or the pod's DEL takes it to its end.
         """
+        record = reservation.record
         try:
             if made:
                 self._teardown(record, request.netns)
-            now = self._journal.now()
-            self._journal.record(transitions.unreserve(self._journal.book, record, now, cool=cool))
+            reservation.release()
         except TerwayError as exc:
             log.error("the failed ADD of %s (%s) could not be unwound yet: %s", record.pod, record.key, exc)
-        self._pool.kick()
+        self._allocators.kick()
 
     def _announce(self, pod: Pod, record: AttachmentRecord) -> None:
         addresses = [str(a) for a in record.addresses()]
@@ -332,21 +314,21 @@ class Attachments:
             await asyncio.gather(adding, return_exceptions=True)
         self._detachments.delete(key, netns)
         self.pay()
-        self._pool.kick()
+        self._allocators.kick()
 
     def pay(self) -> None:
         """Remove the rows of DELs that came while the ledger could not be written, if it can be now."""
         if self._journal.owed and self._detachments.pay():
-            self._pool.kick()
+            self._allocators.kick()
 
     def is_under_way(self, key: AttachmentKey) -> bool:
         """An ADD of it is being worked on."""
         return key in self._adding
 
-    def finish(self, record: AttachmentRecord) -> None:
-        """Take an unfinished or superseded attachment to its end."""
+    def finish(self, record: AttachmentRecord, ended: Ended = Ended.DELETED) -> None:
+        """Take an unfinished, superseded or collected attachment to its end."""
         self._teardown(record, None)
-        self._detachments.forget(record)
+        self._detachments.forget(record, ended)
 
     def end(self, record: AttachmentRecord) -> None:
         """As a DEL of it: the network goes now, its row when the ledger can be written."""

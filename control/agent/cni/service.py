@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_interface
 
 from cni import conf as cni_conf
@@ -18,12 +18,13 @@ from cni.result import Interface, Ip
 from cni.wire import Frame
 from control.agent.cni.attach import AddRequest, Attached, Attachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import NodeKernel
+from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
 from control.model.errors import TerwayError
 from control.model.ids import AttachmentKey, PodKey
-from control.model.records import AttachmentState
+from control.model.records import AttachmentRecord, AttachmentState
 from datapath import namespace
+from datapath.endpoint import AppliedVeth, Presence, Sighting
 from datapath.errors import KernelError
 from datapath.namespace import Identity
 
@@ -115,7 +116,9 @@ class CniService:
     def _result(self, request: Request, attached: Attached) -> cni_result.Result:
         record, eni, applied = attached.record, attached.eni, attached.applied
         pod = Interface(request.ifname, applied.pod_mac, request.netns, self._mtu)
-        host = Interface(record.host_link, applied.host_mac, mtu=self._mtu)
+        host = None
+        if isinstance(applied, AppliedVeth):
+            host = Interface(record.host_link, applied.host_mac, mtu=self._mtu)
         ips = []
         if record.ipv4 is not None and eni.cidr is not None:
             ips.append(Ip(ip_interface(f"{record.ipv4}/{eni.cidr.prefixlen}"), eni.gateway))
@@ -138,13 +141,21 @@ class CniService:
         if valid is None:
             return
         listed = {AttachmentKey(a.container_id, a.ifname) for a in valid}
-        live = self._kernel.pod_links()
-        for record in list(self._journal.book.attachments.values()):
-            gone = live.get(record.host_link) != record.key.container_id
-            if record.key not in listed and gone and record.state is not AttachmentState.ADDING:
+        book = self._journal.book
+        unlisted = [a for a in book.attachments.values() if a.key not in listed]
+        for record, sighting in zip(unlisted, self._sight(unlisted), strict=True):
+            if record.state is AttachmentState.ADDING:
+                continue
+            if sighting.presence is Presence.GONE:
                 log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
                 self._attachments.end(record)
+            elif sighting.presence is Presence.UNKNOWN:
+                log.warning("GC: %s (%s) is not listed and stays: %s", record.pod, record.key, sighting.why)
         self._holds.collect(listed)
+
+    def _sight(self, records: Sequence[AttachmentRecord]) -> list[Sighting]:
+        found = sightings(self._kernel, records, self._journal.book.enis)
+        return [found[record.key] for record in records]
 
 
 def _unforeseen(exc: Exception) -> CniError:

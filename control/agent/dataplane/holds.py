@@ -12,20 +12,21 @@ anew, or with the pod's namespace. No time and no silence of anybody ends it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from control.agent.dataplane.ports import NodeKernel
+from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressState, AttachmentRecord, AttachmentState
-from datapath.endpoint import Carrier
+from datapath.endpoint import Carrier, Mode, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
+_NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -39,6 +40,10 @@ class Holds:
         self._kubernetes = kubernetes
         self._told: frozenset[str] = frozenset()
         self._warm: frozenset[Address] = frozenset()
+        self.claimed: Callable[[], frozenset[Address]] = frozenset
+        """Addresses to be held although no link carries them (``control.agent.reconcile.rebuild``)."""
+        self.carriers: tuple[Carrier, ...] = ()
+        """All live links, as of the last look."""
         self.unrecorded: tuple[Carrier, ...] = ()
         """Live links that the ledger does not know, or knows with other addresses."""
         self.cut_off: tuple[AttachmentRecord, ...] = ()
@@ -47,11 +52,12 @@ class Holds:
 
     def look(self) -> tuple[Carrier, ...]:
         """All live links of pods. What runs without a record is held from now on."""
-        carriers = self._kernel.carriers()
+        self.carriers = carriers = self._kernel.carriers()
         unknown = {c: c.addresses - self._recorded(c) for c in carriers if not self._is_recorded(c)}
         self.unrecorded = tuple(unknown)
         book = self._journal.book
         held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
+        held |= self.claimed()
         self._cool(book.held - held)
         book.hold(held | self._warm)
         self._tell()
@@ -74,28 +80,31 @@ class Holds:
         return bool(recorded) and carrier.addresses <= recorded
 
     def _recorded(self, carrier: Carrier) -> frozenset[Address]:
-        """By the sandbox that the link names; upstream's links name none, and go by their own name."""
+        """By the sandbox that the link names; upstream's links name none, and go by their own name.
+
+        An address that nobody owns is no record, whatever an attachment says: it would be handed out.
+        """
+        book = self._journal.book
         return frozenset(
             address
-            for record in self._journal.book.attachments.values()
+            for record in book.attachments.values()
             if carrier.container_id == record.key.container_id
             or (not carrier.container_id and carrier.link == record.host_link)
             for address in record.addresses()
+            if address not in book.addresses or book.addresses[address].owner is not None
         )
 
-    def miss(self, carriers: Collection[Carrier]) -> None:
-        """Tell of recorded pods that no link leads to: nobody but a new sandbox gives them one again.
+    def miss(self) -> None:
+        """Tell of recorded pods that the kernel has lost: nobody but a new sandbox gives them a link again.
 
         At the second look, as a link goes with its namespace a moment before the runtime says DEL.
         """
-        there = {c.link for c in carriers}
-        gone = {
-            record.key: record
-            for record in self._journal.book.attachments.values()
-            if record.state is AttachmentState.READY
-            and record.key not in self._journal.owed
-            and record.host_link not in there
-        }
+        book, owed = self._journal.book, self._journal.owed
+        ready = [
+            r for r in book.attachments.values() if r.state is AttachmentState.READY and r.key not in owed
+        ]
+        seen = sightings(self._kernel, ready, book.enis)
+        gone = {r.key: r for r in ready if seen[r.key].presence is Presence.GONE}
         told = {record.key for record in self.cut_off}
         self.cut_off = tuple(record for key, record in gone.items() if key in self._missed)
         self._missed = frozenset(gone)
@@ -139,7 +148,8 @@ class Holds:
         """End links that neither the runtime lists nor Kubernetes has a pod for: two witnesses.
 
         ``listed`` are the attachments that the runtime calls valid. A link without an alias was not made for
-        any sandbox that a runtime could list, so it stays.
+        any sandbox that a runtime could list, so it stays. So does a pod without a host link: nothing on the
+        node says which pod it is, so the second witness cannot be asked.
         """
         if not self._kubernetes.synced():
             return
@@ -147,6 +157,8 @@ class Holds:
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
         for carrier in self.unrecorded:
+            if carrier.mode not in _NAMED_AFTER_PODS:
+                continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)
                 self._end(carrier)
@@ -161,7 +173,7 @@ class Holds:
                     yield host_link_name(pod.key.namespace, f"{pod.key.name}{ifname}", "eth0")
 
     def _end(self, carrier: Carrier) -> None:
-        self._kernel.take_down(carrier.link, carrier.container_id)
+        self._kernel.take_down(carrier.id)
         self.look()
 
     # What is said.
@@ -196,8 +208,9 @@ def describe(unrecorded: Collection[Carrier]) -> str:
 
 
 def without_link(record: AttachmentRecord) -> str:
+    name = record.host_link or f"{record.key.ifname}, the {record.mode} link"
     return (
-        f"link {record.host_link} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
+        f"link {name} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
         "pod has no network until its sandbox is made anew; delete the pod"
     )
 

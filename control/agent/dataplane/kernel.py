@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
-from control.model.errors import AddressInUse, Cause, KernelError, RequestError
+from control.model.errors import AddressInUse, Cause, KernelError, RequestError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
 from datapath.acceleration.shortcut import Shortcut
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.endpoint import (
+    Applied,
+    Carrier,
+    Difference,
+    Endpoint,
+    EndpointId,
+    EndpointKey,
+    EniLink,
+    Network,
+    SharedEni,
+    Sighting,
+)
 from datapath.netlink import address, link
 from datapath.netlink.link import Link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
+from datapath.node_datapath import NodeDatapath
 
 log = logging.getLogger(__name__)
 
@@ -33,32 +44,38 @@ def _in_our_terms() -> Iterator[None]:
         ) from exc
     except kernel_errors.AddressTaken as exc:
         raise AddressInUse(str(exc)) from exc
+    except kernel_errors.UplinkUnusable as exc:
+        raise UplinkBroken(str(exc)) from exc
     except kernel_errors.KernelError as exc:
         raise KernelError(str(exc)) from exc
 
 
-class PolicyRouteKernel:
-    """Implements ``control.agent.dataplane.ports.NodeKernel`` in the calling process's network namespace."""
+class LinuxKernel:
+    """Implements ``control.agent.dataplane.ports.NodeKernel``.
 
-    def __init__(self, shortcut: Shortcut) -> None:
+    ``netns`` is the node's network namespace, None for the calling process's own.
+    """
+
+    def __init__(self, shortcut: Shortcut, *, netns: int | None = None) -> None:
+        self._netns = netns
         with _in_our_terms():
-            self._mode = PolicyRoute(shortcut=shortcut)
-            self._socket = Socket()
+            self._datapath = NodeDatapath(netns, shortcut=shortcut)
+            self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
         self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
 
     def has_ipv6(self) -> bool:
         """Whether the kernel knows IPv6 at all."""
-        return self._mode.has_ipv6()
+        return self._datapath.has_ipv6()
 
     def unguarded(self) -> str:
         """Why nf_tables checks nothing of what pods send; "" if it does."""
-        return self._mode.guard.lacking
+        return self._datapath.guard.lacking
 
     def guard_counts(self) -> dict[str, tuple[int, str]]:
         """Packets by reason, with the reason's meaning; empty while nf_tables checks nothing."""
         with _in_our_terms():
-            return {one.reason.value: (one.packets, one.meaning) for one in self._mode.guard.drops()}
+            return {one.reason.value: (one.packets, one.meaning) for one in self._datapath.guard.drops()}
 
     def watch_settings(self, restored: Callable[[Difference], None]) -> None:
         """From now on put back at once what others set otherwise; ``restored`` hears of each."""
@@ -66,13 +83,13 @@ class PolicyRouteKernel:
 
         def changed() -> None:
             try:
-                for one in self._mode.restore_settings():
+                for one in self._datapath.restore_settings():
                     restored(one)
             except kernel_errors.KernelError as exc:
                 log.warning("settings that others have changed stay so until the next repair: %s", exc)
 
-        self._watched = loop, self._mode.settings_fileno()
-        loop.add_reader(self._mode.settings_fileno(), changed)
+        self._watched = loop, self._datapath.settings_fileno()
+        loop.add_reader(self._datapath.settings_fileno(), changed)
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
@@ -81,7 +98,7 @@ class PolicyRouteKernel:
             if home is None:
                 raise KernelError(f"the node has no device with the primary ENI's MAC {primary_mac}")
             self._host = self._addresses_of(home, dual=dual)
-            self._mode.prepare_node(self._host, home=home.index)
+            self._datapath.prepare(self._host, home=home.index)
         return self._host
 
     def _addresses_of(self, home: Link, *, dual: bool) -> tuple[Address, ...]:
@@ -94,7 +111,7 @@ class PolicyRouteKernel:
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
         """Woken by netlink; the event is only a hint to look. Nobody listens while nobody waits."""
         loop = asyncio.get_running_loop()
-        with _in_our_terms(), closing(LinkMonitor()) as monitor:
+        with _in_our_terms(), closing(LinkMonitor(self._netns)) as monitor:
             changed = asyncio.Event()
 
             def drain() -> None:
@@ -115,43 +132,42 @@ class PolicyRouteKernel:
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         with _in_our_terms():
-            return self._mode.setup(endpoint, netns)
+            return self._datapath.setup(endpoint, netns)
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         with _in_our_terms():
-            return self._mode.check(endpoint, netns)
+            return self._datapath.check(endpoint, netns)
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         with _in_our_terms():
-            self._mode.teardown(endpoint, netns)
+            self._datapath.teardown(endpoint, netns)
 
     def close_to_pods(self, destinations: Sequence[Network]) -> None:
         """Where pods may not send to; told before the first ENI is prepared."""
-        self._mode.closed = tuple(destinations)
+        self._datapath.close_to_pods(destinations)
 
     def prepare_eni(self, eni: EniLink) -> None:
         with _in_our_terms():
-            self._mode.prepare_eni(eni, self._host)
+            self._datapath.prepare_uplink(SharedEni(eni.mac, eni), self._host)
 
     def forget_eni(self, mac: Mac) -> None:
         with _in_our_terms():
-            self._mode.forget_eni(mac)
+            self._datapath.forget_uplink(mac)
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         with _in_our_terms():
-            return self._mode.repair(endpoints)
+            return self._datapath.repair(endpoints)
 
     def carriers(self) -> tuple[Carrier, ...]:
         with _in_our_terms():
-            return self._mode.carriers()
+            return self._datapath.carriers()
 
-    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
         with _in_our_terms():
-            return self._mode.take_down(link, container_id)
+            return self._datapath.take_down(who)
 
-    def pod_links(self) -> dict[str, str]:
-        with _in_our_terms():
-            return {link.name: link.alias for link in self._mode.observe().links}
+    def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
+        return self._datapath.live(asked)
 
     def device_of(self, mac: Mac) -> str:
         """Name of the device with this MAC, "" if there is none."""
@@ -163,4 +179,4 @@ class PolicyRouteKernel:
             loop, descriptor = self._watched
             loop.remove_reader(descriptor)
         self._socket.close()
-        self._mode.close()
+        self._datapath.close()

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from control.model.errors import KernelError
-from control.model.ids import Address, Mac
+from control.model.ids import Address, AttachmentKey, EniId, Mac
+from control.model.modes import NetworkMode, UplinkKind
 from control.model.records import AttachmentRecord, EniRecord
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink, Network
+from datapath.endpoint import (
+    Applied,
+    Carrier,
+    Difference,
+    Endpoint,
+    EndpointId,
+    EndpointKey,
+    EniLink,
+    Mode,
+    Network,
+    OwnEni,
+    Presence,
+    SharedEni,
+    Sighting,
+    Uplink,
+)
+
+HAS_HOST_LINK = frozenset({NetworkMode.POLICY_ROUTE})
+"""Modes whose pods have a link on the host: what hangs on one asks here."""
 
 
 class NodeKernel(Protocol):
@@ -27,12 +46,12 @@ class NodeKernel(Protocol):
         """Every live link that a pod may be behind, recorded or not, with what it carries."""
         ...
 
-    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
-        """Remove a pod's link by its name and alias alone; the addresses that it carried."""
+    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+        """Remove a pod of which nothing else is known; the addresses that it carried."""
         ...
 
-    def pod_links(self) -> dict[str, str]:
-        """Host link name to the container id it carries, for every live pod link."""
+    def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
+        """The kernel's word on each. Never raises: what cannot be looked at is UNKNOWN, and never GONE."""
         ...
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
@@ -65,16 +84,63 @@ def endpoint_of(
     fast: bool | None = None,
     hooked: bool = True,
 ) -> Endpoint:
-    """``fast`` and ``hooked`` as for ``Endpoint``."""
+    """``fast`` and ``hooked`` as for ``Endpoint``. Raises KernelError, also for a mode of another release."""
     return Endpoint(
         host_link=attachment.host_link,
         ifname=attachment.key.ifname,
         container_id=attachment.key.container_id,
-        eni=eni_link(eni, settings.mtu),
+        mode=mode_of(attachment),
+        uplink=_uplink(attachment, eni_link(eni, settings.mtu)),
         ipv4=attachment.ipv4,
         ipv6=attachment.ipv6,
         mtu=settings.mtu,
         extra_routes=settings.extra_routes,
+        netns=attachment.netns,
         fast=fast,
         hooked=hooked,
+    )
+
+
+def mode_of(attachment: AttachmentRecord) -> Mode:
+    """Raises KernelError if this release has no such mode: the pod was made by another."""
+    try:
+        return Mode(attachment.mode.value)
+    except ValueError:
+        raise KernelError(
+            f"pod {attachment.pod} was made in mode {attachment.mode}, which this release has not: "
+            "delete the pod, or go back to the release that made it"
+        ) from None
+
+
+def id_of(attachment: AttachmentRecord, eni: EniRecord | None) -> EndpointId:
+    """``eni`` None: the ledger has lost it. Raises KernelError as ``mode_of``."""
+    key = EndpointKey(attachment.key.container_id, attachment.key.ifname)
+    mac = "" if eni is None else eni.mac
+    return EndpointId(key, mode_of(attachment), attachment.host_link, attachment.netns, mac)
+
+
+def sightings(
+    kernel: NodeKernel, attachments: Iterable[AttachmentRecord], enis: Mapping[EniId, EniRecord]
+) -> dict[AttachmentKey, Sighting]:
+    """The kernel's word on each attachment. ``enis`` by id, as far as they are known."""
+    asked: dict[AttachmentKey, EndpointId] = {}
+    found: dict[AttachmentKey, Sighting] = {}
+    for one in attachments:
+        try:
+            asked[one.key] = id_of(one, enis.get(one.eni_id))
+        except KernelError as exc:
+            found[one.key] = Sighting(Presence.UNKNOWN, str(exc))
+    seen = kernel.live(asked.values())
+    return found | {key: seen[one.key] for key, one in asked.items()}
+
+
+def _uplink(attachment: AttachmentRecord, eni: EniLink) -> Uplink:
+    kind, name = attachment.uplink.kind, attachment.uplink.id
+    if kind is UplinkKind.SHARED_ENI:
+        return SharedEni(name, eni)
+    if kind is UplinkKind.OWN_ENI:
+        return OwnEni(name, eni)
+    raise KernelError(
+        f"pod {attachment.pod} leaves by a {kind}, which no mode of this release of terwayd uses; "
+        "delete the pod, or go back to the release that made it"
     )

@@ -14,7 +14,9 @@ from typing import Any
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds, describe, without_link
+from control.agent.introspection import past
 from control.agent.state.journal import Journal
+from control.ipam.rejections import Rejections, of_eni, of_uplink, of_vswitch
 from control.model.cloud import Cloud, NodeIdentity
 from control.model.errors import RequestError
 from control.model.records import AddressState, AttachmentRecord, EniRecord
@@ -56,6 +58,7 @@ class Inspector:
         journal: Journal,
         cloud: Cloud,
         pool: Pool,
+        rejections: Rejections,
         attachments: Attachments,
         holds: Holds,
         facts: NodeFacts,
@@ -64,6 +67,7 @@ class Inspector:
         self._journal = journal
         self._cloud = cloud
         self._pool = pool
+        self._rejections = rejections
         self._attachments = attachments
         self._facts = facts
         self._shows: dict[tuple[str, str], Callable[[], Pairs]] = {
@@ -149,7 +153,7 @@ class Inspector:
             ["eni_count", str(len(book.enis))],
             ["secondary_ip_count", str(sum(1 for a in book.addresses if a.version == 4))],
         ]
-        blocks = self._pool.blocks()
+        held_off = self._rejections.all(self._journal.now())
         for eni in sorted(book.enis.values(), key=lambda e: e.mac):
             pending = sum(o.ipv4_count for o in book.operations.values() if o.eni_id == eni.eni_id)
             pairs += [
@@ -159,10 +163,11 @@ class Inspector:
                 [f"eni/{eni.mac}/pending", str(pending)],
                 [f"eni/{eni.mac}/secondary_ips", _join(a.address for a in book.of_eni(eni.eni_id))],
             ]
-            block = blocks.get(str(eni.eni_id)) or blocks.get(str(eni.vswitch_id))
-            if block is not None:
-                pairs.append([f"eni/{eni.mac}/ip_alloc_inhibit_expire_at", stamp(block.until)])
-                pairs.append([f"eni/{eni.mac}/ip_alloc_inhibit_reason", str(block.error)])
+            scopes = (of_eni(eni.eni_id), of_vswitch(eni.vswitch_id), of_uplink(eni.eni_id))
+            rejection = next((held_off[scope] for scope in scopes if scope in held_off), None)
+            if rejection is not None:
+                pairs.append([f"eni/{eni.mac}/ip_alloc_inhibit_expire_at", stamp(rejection.until)])
+                pairs.append([f"eni/{eni.mac}/ip_alloc_inhibit_reason", str(rejection.error)])
         return pairs
 
     def _factory_eni(self) -> Pairs:
@@ -171,9 +176,9 @@ class Inspector:
             ["vswitches", ", ".join(self._facts.vswitches)],
             ["vswitch_selection_policy", self._facts.vswitch_policy],
         ]
-        for name, block in self._pool.blocks().items():
-            pairs.append([f"blocked/{name}/until", stamp(block.until)])
-            pairs.append([f"blocked/{name}/reason", str(block.error)])
+        for scope, rejection in self._rejections.all(self._journal.now()).items():
+            pairs.append([f"blocked/{scope}/until", stamp(rejection.until)])
+            pairs.append([f"blocked/{scope}/reason", str(rejection.error)])
         return pairs
 
     def mapping(self) -> dict[str, Any]:
@@ -209,6 +214,10 @@ class Inspector:
     def resources_of_pods(self) -> list[dict[str, Any]]:
         """``execute network_service default resdb``: every record, as JSON."""
         return [_attachment(a) for a in self._sorted_attachments()]
+
+    def history(self, text: str) -> list[past.Row]:
+        """Of an address, a pod or an ENI. Raises RequestError or LedgerError."""
+        return past.history(self._journal, past.subject(text))
 
     async def audit(self) -> list[str]:
         """The cloud's ENIs against the ledger, in upstream's words."""
@@ -249,7 +258,10 @@ class Inspector:
                 {"token": o.token, "kind": o.kind.value, "eni": o.eni_id, "since": o.since}
                 for o in book.operations.values()
             ],
-            "blocks": {n: {"until": b.until, "reason": str(b.error)} for n, b in self._pool.blocks().items()},
+            "rejections": {
+                str(scope): {"until": r.until, "reason": str(r.error)}
+                for scope, r in self._rejections.all(self._journal.now()).items()
+            },
         }
 
 
@@ -283,4 +295,6 @@ def _attachment(record: AttachmentRecord) -> dict[str, Any]:
         "host_link": record.host_link,
         "state": record.state.value,
         "since": record.since,
+        "mode": record.mode.value,
+        "uplink": record.uplink.kind.value,
     }

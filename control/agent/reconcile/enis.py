@@ -77,6 +77,18 @@ class Reconciler:
                 await self._one(eni, in_cloud.get(eni.eni_id), shown[eni.eni_id], before)
         await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
 
+    async def look_at(self, eni_id: EniId) -> None:
+        """One ENI of the ledger by itself, by one call to the cloud. Raises TerwayError."""
+        before, eni = frozenset(self._journal.book.addresses), self._journal.book.enis.get(eni_id)
+        if eni is None or eni not in self._idle_enis():
+            return
+        macs = await self._metadata.macs()
+        shown = await self._shown((eni,), macs)
+        described = await self._cloud.enis([eni_id])
+        here = next((e for e in described if e.instance_id == self._instance_id), None)
+        if self._unmoved(eni):
+            await self._one(eni, here, shown[eni_id], before)
+
     async def _shown(
         self, enis: Iterable[EniRecord], macs: frozenset[Mac]
     ) -> dict[EniId, MetadataEni | None]:

@@ -22,9 +22,10 @@ from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.state.journal import Journal
 from control.ipam import transitions
-from control.model.errors import TerwayError
+from control.model.errors import KernelError, TerwayError
 from control.model.records import AttachmentRecord, AttachmentState, EniState
 from datapath.endpoint import Endpoint
 
@@ -51,9 +52,11 @@ class Recovery:
         reconciler: Reconciler,
         pool: Pool,
         orphans: Orphans,
+        rebuild: Rebuild,
         settings: EndpointSettings,
     ) -> None:
         self._orphans = orphans
+        self._rebuild = rebuild
         self._journal = journal
         self._attachments = attachments
         self._kernel = kernel
@@ -75,6 +78,7 @@ class Recovery:
             self._lose_ready()
         self._finish_half_done()
         self._holds.look()
+        self._rebuild.begin(empty=BOOT_ID not in self._journal.facts)
         if self._holds.unrecorded:
             self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
@@ -83,6 +87,7 @@ class Recovery:
         await asyncio.wait({self._witnesses}, timeout=WITNESSES_TIMEOUT)
         if not self._witnesses.done():
             log.warning("starting from the ledger: cloud and metadata have not answered yet")
+        self._rebuild.run()
         self._prepare_enis()
         self.repair()
         self._pool.resume()
@@ -144,10 +149,14 @@ class Recovery:
                 continue
             eni = self._journal.book.enis.get(record.eni_id)
             if eni is not None and eni.gateway is not None:
-                endpoints.append(endpoint_of(record, eni, self._settings))
+                try:
+                    endpoints.append(endpoint_of(record, eni, self._settings))
+                except KernelError as exc:  # of another release's mode, and the others are seen to
+                    log.warning("not repaired: %s", exc)
         done = self._kernel.repair(endpoints)
         for difference in done:
             log.warning("repaired %s: %s", difference.what, difference.found)
             self.on_repair()
-        self._holds.miss(self._holds.look())
+        self._holds.look()
+        self._holds.miss()
         return len(done)

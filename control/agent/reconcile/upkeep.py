@@ -7,7 +7,7 @@ sync     pool period  gives back idle addresses beyond the maximum, resumes cut-
 watch    60 s         metadata against the ledger; the cloud only if they differ
 repair   60 s         what pods lack in the kernel, whether or not metadata answers
 collect  300 s        frees addresses of pods that are gone, on two witnesses; first soon after the start
-ledger   5 s          looks whether one that could not be written can be, and removes rows it owes
+ledger   5 s          looks whether it is where it was and can be written, and rebuilds one that was lost
 ======== ============ =========================================================================
 
 Release and collection share no queue, lock or retry budget with allocation: a full vSwitch stops neither.
@@ -19,17 +19,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
-from control.agent.dataplane.ports import NodeKernel
+from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.state.journal import Journal
 from control.model.errors import TerwayError
-from control.model.pod import Kubernetes
-from control.model.records import AttachmentRecord, AttachmentState
+from control.model.ids import AttachmentKey
+from control.model.pod import EventType, Kubernetes
+from control.model.records import AttachmentRecord, AttachmentState, Ended
 from control.process.timers import Timers
+from datapath.endpoint import Presence, Sighting
 
 log = logging.getLogger(__name__)
 
@@ -49,25 +53,31 @@ class Upkeep:
         *,
         journal: Journal,
         pool: Pool,
+        allocators: Allocators,
         attachments: Attachments,
         kernel: NodeKernel,
         kubernetes: Kubernetes,
         reconciler: Reconciler,
         recovery: Recovery,
         orphans: Orphans,
+        rebuild: Rebuild,
         timers: Timers,
         sync_period: float,
     ) -> None:
         self._journal = journal
         self._pool = pool
+        self._allocators = allocators
         self._attachments = attachments
         self._kernel = kernel
         self._kubernetes = kubernetes
         self._reconciler = reconciler
         self._recovery = recovery
         self._orphans = orphans
+        self._rebuild = rebuild
         self._timers = timers
         self._sync_period = sync_period
+        self._told: dict[AttachmentKey, str] = {}
+        """Of whom the kernel cannot be asked, and why."""
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -93,15 +103,20 @@ class Upkeep:
 
     async def mend_ledger(self) -> None:
         """Nothing is written while the ledger is well: a node at rest stays at rest."""
+        for found in self._journal.look_after():
+            log.warning("%s", found)
+            self._kubernetes.event(None, EventType.WARNING, "LedgerLost", found)
         if self._journal.trouble is not None:
             if not self._journal.probe():
                 return
             self._finish_half_done()
         self._attachments.pay()
+        if self._rebuild.run():
+            self._recovery.repair()
 
     async def _sync(self) -> None:
         self._pool.resume()
-        self._pool.sync()
+        self._allocators.sync()
 
     async def _watch(self) -> None:
         await self._reconciler.all(ask_cloud=False)
@@ -124,12 +139,14 @@ class Upkeep:
         self._finish_half_done()
         if not self._kubernetes.synced():
             return
-        live = self._kernel.pod_links()
-        for record in list(self._journal.book.attachments.values()):
-            gone = await self._is_gone(record, live)
-            if gone and self._journal.book.attachments.get(record.key) is record:
+        book = self._journal.book
+        settled = [a for a in book.attachments.values() if self._is_settled(a)]
+        seen = sightings(self._kernel, settled, book.enis)
+        for record in settled:
+            gone = self._is_lost(record, seen[record.key]) and await self._is_gone(record)
+            if gone and book.attachments.get(record.key) is record:
                 log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
-                self._attachments.finish(record)
+                self._attachments.finish(record, Ended.COLLECTED)
         self._pool.kick()
 
     def _finish_half_done(self) -> None:
@@ -142,12 +159,23 @@ class Upkeep:
             except TerwayError as exc:
                 log.warning("%s (%s) stays %s: %s", record.pod, record.key, record.state, exc)
 
-    async def _is_gone(self, record: AttachmentRecord, live: dict[str, str]) -> bool:
+    def _is_settled(self, record: AttachmentRecord) -> bool:
         settled = record.state in (AttachmentState.READY, AttachmentState.LOST)
-        if not settled or self._journal.now() - record.since < GRACE:
-            return False
-        if live.get(record.host_link) == record.key.container_id:
-            return False
+        return settled and self._journal.now() - record.since >= GRACE
+
+    def _is_lost(self, record: AttachmentRecord, sighting: Sighting) -> bool:
+        """To the kernel. What it cannot be asked about is there for all we know, and that is told once."""
+        unknown = sighting.presence is Presence.UNKNOWN
+        if unknown and self._told.get(record.key) != sighting.why:
+            log.warning("whether %s (%s) is there is not known: %s", record.pod, record.key, sighting.why)
+        if unknown:
+            self._told[record.key] = sighting.why
+        else:
+            self._told.pop(record.key, None)
+        return sighting.presence is Presence.GONE
+
+    async def _is_gone(self, record: AttachmentRecord) -> bool:
+        """From Kubernetes."""
         pod = self._kubernetes.pods().get(record.pod)
         if pod is not None and pod.uid == record.uid:
             return pod.sandbox_exited

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from datapath import objects
 from datapath.endpoint import Difference, Endpoint
-from datapath.errors import KernelError
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.node import FAMILIES
@@ -32,7 +32,8 @@ def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> Non
     """Link up and named after its container, all objects, upstream's of the same pod removed; then prove it.
 
     Rules that lead the pod elsewhere are looked for only if the proof fails, as listing rules takes longer
-    than all the rest. Raises KernelError if the kernel still would route the pod's packets otherwise.
+    than all the rest. Raises KernelError if the kernel still would route the pod's packets otherwise;
+    UplinkUnusable if it is those alone that leave by the ENI, which a pod has no part in.
     """
     questions = proofs(endpoint, place)
     answers = socket.transact(
@@ -49,15 +50,19 @@ def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> Non
         _remove_conflicts(socket, endpoint, wanted)
         wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
     if wrong:
-        detail = f"{'; '.join(wrong)}; is ENI {endpoint.eni.mac} still attached, and was it prepared?"
-        raise KernelError("prove the pod's routing", object=endpoint.host_link, detail=detail)
+        detail = (
+            f"{'; '.join(wrong.values())}; is ENI {endpoint.eni.mac} still attached, and was it prepared?"
+        )
+        by_eni_alone = all(question.oif == place.eni for question in wrong)
+        error = UplinkUnusable if by_eni_alone else KernelError
+        raise error("prove the pod's routing", object=endpoint.host_link, detail=detail)
 
 
 def misrouted(socket: Socket, endpoint: Endpoint, place: Place) -> list[Difference]:
     """Packets that the kernel would not send as planned."""
     questions = proofs(endpoint, place)
     wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
-    return [Difference(f"routing of {endpoint.host_link}", one) for one in wrong]
+    return [Difference(f"routing of {endpoint.host_link}", one) for one in wrong.values()]
 
 
 def unwind(socket: Socket, endpoint: Endpoint, place: Place) -> None:
@@ -122,14 +127,14 @@ def _ask(question: Proof) -> Request:
     return route.lookup(question.path)
 
 
-def _wrong(questions: Sequence[Proof], answers: Sequence[Message | None]) -> list[str]:
+def _wrong(questions: Sequence[Proof], answers: Sequence[Message | None]) -> dict[Proof, str]:
     """In words, the answers that are not as planned."""
-    wrong = []
+    wrong = {}
     for question, answer in zip(questions, answers, strict=True):
         way = route.way(answer)
         if way is None or way.oif != question.oif:
             instead = "nowhere" if way is None else f"by link {way.oif} of table {way.table}"
-            wrong.append(f"a packet {question.path} goes {instead}, not by link {question.oif}")
+            wrong[question] = f"a packet {question.path} goes {instead}, not by link {question.oif}"
     return wrong
 
 

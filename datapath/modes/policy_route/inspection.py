@@ -9,8 +9,6 @@ from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS, Place, Plan, plan, pods_rule
 from datapath.modes.policy_route.repair import not_shut_off
 from datapath.netlink import address, link, neighbour, route, rule
-from datapath.netlink.link import Link
-from datapath.netlink.route import MAIN
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import family_of
 from datapath.objects import ABSENT, Object
@@ -33,7 +31,7 @@ def check(
         return (Difference(f"link {host.name} of container {endpoint.container_id}", owner),)
     if eni is None:
         return (Difference(f"link of ENI {endpoint.eni.mac}", ABSENT),)
-    found = [*_link_differences(host, endpoint.mtu)]
+    found = [*pod_side.link_differences(host, endpoint.mtu)]
     if not host.has(HOST_LINK_SETTINGS):
         found.append(not_shut_off(host.name))
     inside = None if netns is None else pod_side.find(netns, endpoint.ifname)
@@ -41,26 +39,17 @@ def check(
         if inside is None or not seen.paired(host, inside):
             found.append(Difference(f"interface {endpoint.ifname} in the pod", ABSENT))
         else:
-            found.extend(_link_differences(inside, endpoint.mtu))
+            found.extend(pod_side.link_differences(inside, endpoint.mtu))
     pod_mac = inside.mac if inside is not None else names.pod_mac(endpoint.container_id, endpoint.ifname)
     place = Place(host.index, host.lower, eni, host.mac, pod_mac, own_gateway)
     wanted = plan(endpoint, place)
     found.extend(_host_differences(socket, endpoint, wanted))
     if netns is not None and inside is not None:
         with Socket(netns) as pod_socket:
-            found.extend(_pod_differences(pod_socket, place.pod, wanted))
+            found.extend(pod_side.differences(pod_socket, place.pod, wanted.inside))
     if not found:
         found.extend(host_side.misrouted(socket, endpoint, place))
     return tuple(found)
-
-
-def _link_differences(found: Link, mtu: int) -> list[Difference]:
-    differences = []
-    if not found.up:
-        differences.append(Difference(f"link {found.name}", "down"))
-    if found.mtu != mtu:
-        differences.append(Difference(f"link {found.name} mtu {mtu}", f"mtu {found.mtu}"))
-    return differences
 
 
 def _host_differences(socket: Socket, endpoint: Endpoint, wanted: Plan) -> tuple[Difference, ...]:
@@ -77,12 +66,4 @@ def _host_differences(socket: Socket, endpoint: Endpoint, wanted: Plan) -> tuple
         *wanted.host_neighbours,
         *wanted.host_rules,
     )
-    return objects.differences(planned, present)
-
-
-def _pod_differences(socket: Socket, index: int, wanted: Plan) -> tuple[Difference, ...]:
-    present: list[Object] = [*address.of_link(socket, index), *neighbour.list_permanent(socket, index)]
-    for family in sorted({family_of(one.address) for one in wanted.pod_addresses}):
-        present.extend(route.list_table(socket, family, MAIN))
-    planned: tuple[Object, ...] = (*wanted.pod_addresses, *wanted.pod_neighbours, *wanted.pod_routes)
     return objects.differences(planned, present)

@@ -9,55 +9,58 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from datapath import namespace, objects
-from datapath.acceleration.shortcut import NoShortcut, Present, Shortcut
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
-from datapath.enforcement.guard import Guard
-from datapath.errors import KernelError
+from datapath import objects
+from datapath.acceleration.shortcut import Present
+from datapath.endpoint import (
+    AppliedVeth,
+    Carrier,
+    Difference,
+    Endpoint,
+    EndpointId,
+    EndpointKey,
+    EniLink,
+    Sighting,
+)
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.policy_route import host_side, inspection, node, repair, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.node import PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.pair import Pair, PairMaker
 from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS, Place, plan
+from datapath.modes.policy_route.presence import sightings
+from datapath.modes.port import ModeContext
 from datapath.netlink import link, netconf
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
 from datapath.netlink.netconf import NetconfMonitor
 from datapath.netlink.rule import Rule
-from datapath.netlink.socket import Pool, Socket
+from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Network
 from datapath.pod import inside as pod_side
-from datapath.pod.names import HOST_LINK_PREFIX
-from datapath.pod.reaper import Reaper, doom
+from datapath.pod.names import HOST_LINK_PREFIX, pod_mac
+from datapath.pod.reaper import doom
 
 log = logging.getLogger(__name__)
 
-_NO_SHORTCUT = NoShortcut()
-
 
 class PolicyRoute:
-    """Implements ``datapath.endpoint.Mode`` and the verbs of node and ENI.
+    """Implements ``modes.port.ModePort`` and the verbs of node and ENI.
 
-    ``netns`` is the node's namespace, None for the process's own; it is duplicated. Safe from several
-    threads, though not for two verbs on one endpoint at once. Raises KernelError on any refusal.
-    ``shortcut`` is told of what comes and goes.
+    Safe from several threads, though not for two verbs on one endpoint at once. Raises KernelError on any
+    refusal. ``close`` gives back what is the mode's own, and nothing of ``context``.
     """
 
-    def __init__(self, netns: int | None = None, *, shortcut: Shortcut = _NO_SHORTCUT) -> None:
-        self._netns = None if netns is None else os.dup(netns)
-        self._shortcut = shortcut
-        self._sockets = Pool(self._netns)
-        self.guard = Guard(self._netns)
-        """What refuses that pods send as somebody else; it says itself whether it is in force."""
-        self._settings = NetconfMonitor(self._netns)
-        self._reaper = Reaper(self._netns)
+    def __init__(self, context: ModeContext) -> None:
+        self._context = context
+        self._inside = context.inside
+        self._shortcut, self._sockets = context.shortcut, context.sockets
+        self._guard, self._reaper = context.guard, context.reaper
+        self._settings = NetconfMonitor(context.netns)
         self._pairs = PairMaker(self._reaper)
         self._enis: dict[str, PreparedEni] = {}
         self.closed: tuple[Network, ...] = ()
@@ -68,14 +71,7 @@ class PolicyRoute:
         self._removing = threading.Lock()
 
     def close(self) -> None:
-        """Wait for the reaper and give all descriptors back. What was set up stays."""
-        self._reaper.close()
-        self._sockets.close()
-        self.guard.close()
         self._settings.close()
-        if self._netns is not None:
-            os.close(self._netns)
-            self._netns = None
 
     # Node and ENIs
 
@@ -93,7 +89,7 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._inside():
             self._families = node.prepare(socket, addresses)
             self._own_gateway = node.answers_by_link()
-        self.guard.stand(self._eni_names())
+        self._guard.stand(self._eni_names())
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
@@ -108,7 +104,7 @@ class PolicyRoute:
                 # Plugged anew: what is unreachable does not go with a link, as the other routes did.
                 node.forget_eni(socket, before.ifindex, before.name if before.name != prepared.name else "")
         self._enis[eni.mac.lower()] = prepared
-        self.guard.stand(self._eni_names())
+        self._guard.stand(self._eni_names())
         self._shortcut.eni_ready(eni, prepared.ifindex)
         return prepared.ifindex
 
@@ -120,7 +116,7 @@ class PolicyRoute:
             if ifindex is not None:
                 self._shortcut.eni_leaves(ifindex)
                 node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
-        self.guard.stand(self._eni_names())
+        self._guard.stand(self._eni_names())
 
     def settings_fileno(self) -> int:
         """Readable when somebody has set a reverse path filter: then it is time for ``restore_settings``."""
@@ -155,8 +151,8 @@ class PolicyRoute:
 
     # Endpoints
 
-    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
-        """See ``Mode.setup``. The ENI must have been prepared."""
+    def setup(self, endpoint: Endpoint, netns: int) -> AppliedVeth:
+        """See ``ModePort.setup``. The ENI must have been prepared."""
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
         with self._sockets.borrowed() as socket:
@@ -173,19 +169,30 @@ class PolicyRoute:
                 raise
             if pair.before is not None:
                 self._replace(socket, endpoint, place, pair)
-        applied = Applied(place.host, place.host_mac, place.pod_mac, place.eni)
+        applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
         self._shortcut.pod_joined(endpoint, applied)
         return applied
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
-        """See ``Mode.check``."""
+        """See ``ModePort.check``."""
         endpoint = next(iter(self._of_families_here([endpoint])), endpoint)
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
-            return inspection.check(socket, endpoint, netns, eni, own_gateway=self._own_gateway)
+            found = inspection.check(socket, endpoint, netns, eni, own_gateway=self._own_gateway)
+            return (*found, *self._check_shortcut(socket, endpoint, eni))
+
+    def _check_shortcut(self, socket: Socket, endpoint: Endpoint, eni: int | None) -> tuple[Difference, ...]:
+        """Nothing of a pod of upstream's, whose MAC is not known, nor of one that has lost its link."""
+        host = link.find(socket, endpoint.host_link)
+        if host is None or eni is None or not seen.owns(endpoint, host):
+            return ()
+        if not seen.is_made_for(endpoint, host):
+            return ()
+        mac = pod_mac(endpoint.container_id, endpoint.ifname)
+        return self._shortcut.check(endpoint, AppliedVeth(host.index, host.mac, mac, eni))
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
-        """See ``Mode.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
+        """See ``ModePort.teardown``. ``netns`` is not needed: a pair is removed from the node's end.
 
         The link is out of use and out of the way on return; the reaper deletes it soon after.
         """
@@ -198,11 +205,12 @@ class PolicyRoute:
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
                 self._retire(socket, host, endpoint.addresses(), eni)
 
-    def take_down(self, name: str, container_id: str) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
         """Remove a link by what the kernel says of it alone: its name and its alias. What it carried.
 
         For a pod that nobody has a record of any more. Nothing happens if the link is another container's.
         """
+        name, container_id = who.host_link, who.key.container_id
         with self._sockets.borrowed() as socket, self._removing:
             observed = seen.observe(socket)
             found = [one for one in (*observed.links, *observed.others) if one.name == name]
@@ -213,15 +221,15 @@ class PolicyRoute:
             self._retire(socket, found[0], addresses, None)
             return addresses
 
-    def flush(self) -> None:
-        """Wait until the links of all earlier teardowns are deleted."""
-        self._reaper.flush()
-
     # Recovery
 
     def observe(self) -> Observed:
         with self._sockets.borrowed() as socket:
             return seen.observe(socket)
+
+    def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
+        """By the host links: see ``presence``."""
+        return sightings(self._sockets, asked)
 
     def carriers(self) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, with the addresses it carries."""
@@ -253,7 +261,7 @@ class PolicyRoute:
             found += repair.steps(observed, endpoints, enis, rows, own_gateway=self._own_gateway)
             done += [step.difference for step in found if _attempt(socket, step)]
             done += settings
-            done += self.guard.stand(names)
+            done += self._guard.stand(names)
             done += self._shortcut.mend(self._present(observed, endpoints))
         if observed.doomed:
             self._reaper.wake()
@@ -285,13 +293,9 @@ class PolicyRoute:
         for endpoint, host in repair.owned(observed, endpoints).items():
             eni, mac = self._enis.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
             if eni is not None and mac:
-                pods[host.index] = endpoint, Applied(host.index, host.mac, mac, eni.ifindex)
+                pods[host.index] = endpoint, AppliedVeth(host.index, host.mac, mac, eni.ifindex)
         enis = {one.ifindex: one.eni for one in self._enis.values()}
         return Present(pods, enis, frozenset(one.index for one in observed.links))
-
-    def _inside(self) -> AbstractContextManager[None]:
-        """The node's namespace for this thread, for sysctls."""
-        return nullcontext() if self._netns is None else namespace.entered(self._netns)
 
     def _of_families_here(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """Without IPv6 if the kernel has none: the ledger may know of it from an earlier boot."""
@@ -336,11 +340,11 @@ class PolicyRoute:
         with pod_side.enter(netns, endpoint) as inside:
             had = [] if fresh else pod_side.addresses(inside, place.pod)
             try:
-                pod_side.write(inside, place.pod, wanted)
+                pod_side.write(inside, place.pod, wanted.inside)
                 host_side.write(socket, endpoint, place, wanted)
-                pod_side.await_ready(inside, wanted)
+                pod_side.await_ready(inside, wanted.inside)
                 if not fresh:
-                    pod_side.drop_other_addresses(inside, place.pod, wanted)
+                    pod_side.drop_other_addresses(inside, place.pod, wanted.inside)
             except BaseException:
                 if not fresh:
                     pod_side.drop_addresses(inside, (o for o in wanted.pod_addresses if o not in had))
@@ -406,8 +410,8 @@ def _no_ipv6(endpoint: Endpoint) -> KernelError:
     )
 
 
-def _no_eni(endpoint: Endpoint) -> KernelError:
-    return KernelError(
+def _no_eni(endpoint: Endpoint) -> UplinkUnusable:
+    return UplinkUnusable(
         "set up a pod",
         errno=errno.ENODEV,
         object=f"{endpoint.host_link} on ENI {endpoint.eni.mac}",

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datapath.endpoint import Carrier, Endpoint
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.node import FAMILIES
-from datapath.modes.policy_route.plan import LOOPBACK, no_pod_rule
+from datapath.modes.policy_route.plan import no_pod_rule
 from datapath.netlink import address, link, neighbour, route, rule
 from datapath.netlink.address import Assigned
-from datapath.netlink.link import Link
+from datapath.netlink.link import LOOPBACK, Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.rule import Rule

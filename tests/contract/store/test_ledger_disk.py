@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 _HEAD = """
 import os, pathlib, resource, signal, sys
 from dataclasses import replace
@@ -200,17 +198,6 @@ say(lambda: SqliteLedger(path))
     )
     assert "could not open" in said
     assert "descriptors left" in said
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"not a database at all, " * 100, "is no ledger"), (b"", "done")],
-    ids=["no ledger", "empty"],
-)
-def test_what_is_in_the_file(tmp_path: Path, content: bytes, words: str) -> None:
-    (tmp_path / "terway.db").write_bytes(content)
-    (said,) = told(tmp_path, "say(lambda: SqliteLedger(path))")
-    assert words in said
 
 
 def test_a_page_that_was_overwritten(tmp_path: Path) -> None:

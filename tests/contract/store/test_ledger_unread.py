@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,15 +37,3 @@ def test_it_knows_nothing_takes_nothing_and_finds_the_ledger_again(tmp_path: Pat
         open_ledger(path)
     found.close()
     ledger.close()
-
-
-def test_one_of_a_newer_release_is_not_held_on_to(tmp_path: Path) -> None:
-    path = tmp_path / "l.db"
-    SqliteLedger(path).close()
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 99")
-    ledger = open_ledger(path)
-    assert isinstance(ledger, UnreadLedger)
-    for _ in range(2):
-        with pytest.raises(LedgerError, match="run the newer terwayd again"):
-            ledger.look_again()

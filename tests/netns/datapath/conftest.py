@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from datapath import namespace, sysctl
-from datapath.modes.policy_route.mode import PolicyRoute
-from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link, snapshot
+from datapath.node_datapath import NodeDatapath
+from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link, shared, snapshot
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,10 +44,10 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture
-def mode(world: World) -> Iterator[PolicyRoute]:
-    made = PolicyRoute(world.node)
-    made.prepare_node((HOST, HOST_V6))
+def mode(world: World) -> Iterator[NodeDatapath]:
+    made = NodeDatapath(world.node)
+    made.prepare((HOST, HOST_V6))
     for card in (ENI1, ENI2):
-        made.prepare_eni(eni_link(card), (HOST, HOST_V6))
+        made.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
     yield made
     made.close()

@@ -15,8 +15,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 import pytest
 
 from datapath import namespace, sysctl
-from datapath.endpoint import Applied, Endpoint
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.endpoint import AppliedVeth, Endpoint
+from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.frames import (
     BROADCAST,
     ETH_ARP,
@@ -44,6 +44,7 @@ from tests.netns.datapath.world import (
     OUTSIDE_V6,
     Address,
     World,
+    veth,
     witness,
 )
 
@@ -65,7 +66,7 @@ FLOOD = 1200
 class Pod:
     netns: int
     endpoint: Endpoint
-    applied: Applied
+    applied: AppliedVeth
 
     def address(self, version: int) -> Address:
         found = self.endpoint.ipv4 if version == 4 else self.endpoint.ipv6
@@ -86,17 +87,17 @@ class Pod:
 
 
 @pytest.fixture
-def pods(world: World, mode: PolicyRoute) -> tuple[Pod, Pod, Pod]:
+def pods(world: World, mode: NodeDatapath) -> tuple[Pod, Pod, Pod]:
     """Attacker, the neighbour that is faked, and who is attacked."""
     made = []
     for card in (ENI1, ENI1, ENI2):
         endpoint, netns = world.endpoint(card), world.namespace()
-        made.append(Pod(netns, endpoint, mode.setup(endpoint, netns)))
+        made.append(Pod(netns, endpoint, veth(mode.setup(endpoint, netns))))
     return made[0], made[1], made[2]
 
 
 @pytest.fixture(params=["nft", "routes alone"])
-def checked_by(request: pytest.FixtureRequest, mode: PolicyRoute) -> str:
+def checked_by(request: pytest.FixtureRequest, mode: NodeDatapath) -> str:
     """With the guard's table, or on a kernel that does not take it."""
     assert mode.guard.lacking == ""
     if request.param == "routes alone":
@@ -120,14 +121,14 @@ def senders_seen(listener: socket.socket, version: int, last: Address) -> set[Ad
     return found
 
 
-def dropped(mode: PolicyRoute) -> dict[str, int]:
+def dropped(mode: NodeDatapath) -> dict[str, int]:
     return {str(one.reason): one.packets for one in mode.guard.drops() if one.packets}
 
 
 @VERSIONS
 @TAGS
 def test_forged_sources_reach_no_pod(
-    pods: tuple[Pod, Pod, Pod], mode: PolicyRoute, version: int, tags: int
+    pods: tuple[Pod, Pod, Pod], mode: NodeDatapath, version: int, tags: int
 ) -> None:
     attacker, neighbour, victim = pods
     own = attacker.address(version)
@@ -154,7 +155,7 @@ def test_forged_sources_do_not_leave_the_node(
         assert senders_seen(listener, version, own) == {own}
 
 
-def test_without_nft_ipv4_is_refused_by_the_routes(mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]) -> None:
+def test_without_nft_ipv4_is_refused_by_the_routes(mode: NodeDatapath, pods: tuple[Pod, Pod, Pod]) -> None:
     mode.guard.remove()
     attacker, neighbour, victim = pods
     own = attacker.address(4)
@@ -180,7 +181,7 @@ def test_asked_for_its_gateway_the_node_answers(
 
 
 def test_a_guest_is_answered_where_links_answer_for_themselves_only(
-    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+    world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod]
 ) -> None:
     """kube-proxy's IPVS sets arp_ignore for ``strictARP``. Pods that are there wait for the next repair."""
     with namespace.entered(world.node):
@@ -190,7 +191,7 @@ def test_a_guest_is_answered_where_links_answer_for_themselves_only(
         f"address {GATEWAY}/32 dev {one.host_link}" for one in endpoints
     }
     endpoint, netns = world.endpoint(ENI1), world.namespace()
-    later = Pod(netns, endpoint, mode.setup(endpoint, netns))
+    later = Pod(netns, endpoint, veth(mode.setup(endpoint, netns)))
     for guest in (pods[0], later):
         with raw(guest.netns) as wire:
             wire.send(guest.ask(guest.address(4)))
@@ -221,7 +222,7 @@ def test_a_guest_without_permanent_neighbours_talks(
 
 
 def test_the_gateways_address_takes_no_calls(
-    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+    world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod]
 ) -> None:
     """What listens at every address of the node is not to be had by one that no policy knows."""
     attacker = pods[0]
@@ -245,7 +246,7 @@ def test_the_gateways_address_takes_no_calls(
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
 def test_the_nodes_link_local_addresses_take_no_calls(
-    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], kind: socket.SocketKind
+    world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod], kind: socket.SocketKind
 ) -> None:
     """As the gateway's of IPv4: fe80::1, and the one that the kernel gave to the host link."""
     attacker = pods[0]
@@ -281,7 +282,7 @@ def test_the_nodes_link_local_addresses_take_no_calls(
 @VERSIONS
 @pytest.mark.parametrize("protocol", [4, 41, 47, 97, 137], ids=["ipip", "6in4", "gre", "etherip", "mpls"])
 def test_the_node_unpacks_no_tunnel_of_a_pods(
-    mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], version: int, protocol: int
+    mode: NodeDatapath, pods: tuple[Pod, Pod, Pod], version: int, protocol: int
 ) -> None:
     """What is inside came from anybody; without eBPF nobody else looks. To another pod it is its matter."""
     attacker, _, target = pods
@@ -298,7 +299,7 @@ def test_the_node_unpacks_no_tunnel_of_a_pods(
     assert dropped(mode) == {"tunnel": 1}
 
 
-def test_what_the_node_calls_from_the_gateways_address_is_answered(world: World, mode: PolicyRoute) -> None:
+def test_what_the_node_calls_from_the_gateways_address_is_answered(world: World, mode: NodeDatapath) -> None:
     """It does so for a pod with extra routes, whose host link has the address."""
     extra = (ip_network("192.168.0.0/16"),)
     endpoint, netns = world.endpoint(ENI1, extra_routes=extra), world.namespace()
@@ -345,7 +346,7 @@ def test_invented_arp_senders_make_no_neighbours(
 @pytest.mark.parametrize("network", ["2001:db8:10:a:1::1:0", "fe80::1:0"])
 @pytest.mark.usefixtures("neighbour_table")
 def test_invented_nd_senders_make_few_neighbours(
-    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], network: str
+    world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod], network: str
 ) -> None:
     attacker = pods[0]
     with raw(attacker.netns) as wire:
@@ -397,7 +398,7 @@ def test_loose_source_route_is_refused(world: World, pods: tuple[Pod, Pod, Pod])
     assert frame[14] == 0x45, "the first that comes has no options"
 
 
-def test_a_pod_is_nobodys_router(world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]) -> None:
+def test_a_pod_is_nobodys_router(world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod]) -> None:
     """Though the node takes routers' words on its links, as one does whose eth0 gets its route so."""
     attacker = pods[0]
     link = attacker.endpoint.host_link
@@ -416,7 +417,7 @@ def test_a_pod_is_nobodys_router(world: World, mode: PolicyRoute, pods: tuple[Po
 
 
 def test_the_nodes_loopback_is_out_of_reach(
-    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+    world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod]
 ) -> None:
     """Though kube-proxy has set route_localnet, for node ports at 127.0.0.1."""
     attacker = pods[0]
@@ -438,7 +439,7 @@ def test_the_nodes_loopback_is_out_of_reach(
 
 
 def test_a_loosened_link_is_shut_again_at_once(
-    world: World, mode: PolicyRoute, pods: tuple[Pod, Pod, Pod]
+    world: World, mode: NodeDatapath, pods: tuple[Pod, Pod, Pod]
 ) -> None:
     """systemd-udevd does it to each new link, and the reverse path filter is what holds ARP's senders."""
     link = pods[0].endpoint.host_link
@@ -460,7 +461,7 @@ def test_a_loosened_link_is_shut_again_at_once(
 
 
 @VERSIONS
-def test_duplicate_detection_goes_on(mode: PolicyRoute, pods: tuple[Pod, Pod, Pod], version: int) -> None:
+def test_duplicate_detection_goes_on(mode: NodeDatapath, pods: tuple[Pod, Pod, Pod], version: int) -> None:
     """What a guest asks before it uses its address is let through, and answered by nobody."""
     guest = pods[0]
     own = guest.address(version)

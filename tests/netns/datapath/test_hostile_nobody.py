@@ -13,7 +13,7 @@ import pytest
 from datapath import namespace
 from datapath.endpoint import Endpoint
 from datapath.enforcement.guard.ruleset import Reason
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.frames import ETH_IPV6, ethernet, heard, raw, udp
 from tests.netns.datapath.test_node import eni_rules
 from tests.netns.datapath.traffic import PATIENCE
@@ -28,6 +28,8 @@ from tests.netns.datapath.world import (
     Address,
     World,
     eni_link,
+    shared,
+    veth,
 )
 
 IDLE: dict[int, Address] = {4: IPv4Address("10.0.1.77"), 6: IPv6Address("2001:db8:10:b:1::77")}
@@ -88,7 +90,7 @@ def address(endpoint: Endpoint, version: int) -> Address:
 
 
 @VERSIONS
-def test_from_outside(world: World, mode: PolicyRoute, version: int) -> None:
+def test_from_outside(world: World, mode: NodeDatapath, version: int) -> None:
     source: Address = OUTSIDE if version == 4 else OUTSIDE_V6
     with passes(world, IDLE[version]) as grown:
         assert refusal(world.router, IDLE[version], source) in UNREACHABLE
@@ -97,7 +99,7 @@ def test_from_outside(world: World, mode: PolicyRoute, version: int) -> None:
 
 
 @VERSIONS
-def test_from_a_pod_of_the_same_node(world: World, mode: PolicyRoute, version: int) -> None:
+def test_from_a_pod_of_the_same_node(world: World, mode: NodeDatapath, version: int) -> None:
     """It goes out once, comes back by the other ENI and ends there: one pass, where there were dozens."""
     pod = world.namespace()
     mode.setup(world.endpoint(ENI1), pod)
@@ -107,14 +109,14 @@ def test_from_a_pod_of_the_same_node(world: World, mode: PolicyRoute, version: i
 
 
 @VERSIONS
-def test_from_the_node_itself(world: World, mode: PolicyRoute, version: int) -> None:
+def test_from_the_node_itself(world: World, mode: NodeDatapath, version: int) -> None:
     """The node's own source comes back by an ENI, which is martian to IPv4 unless it is let in."""
     del mode
     assert refusal(world.node, IDLE[version], HOST if version == 4 else HOST_V6) in UNREACHABLE
 
 
 @VERSIONS
-def test_just_released(world: World, mode: PolicyRoute, version: int) -> None:
+def test_just_released(world: World, mode: NodeDatapath, version: int) -> None:
     pod, endpoint = world.namespace(), world.endpoint(ENI2)
     source: Address = OUTSIDE if version == 4 else OUTSIDE_V6
     mode.setup(endpoint, pod)
@@ -124,7 +126,7 @@ def test_just_released(world: World, mode: PolicyRoute, version: int) -> None:
 
 
 @pytest.mark.parametrize("target", ["169.254.1.2", "169.254.169.254", "240.0.0.1", "0.1.2.3"])
-def test_hostile_pod_sends_beyond_the_link(world: World, mode: PolicyRoute, target: str) -> None:
+def test_hostile_pod_sends_beyond_the_link(world: World, mode: NodeDatapath, target: str) -> None:
     pod = world.namespace()
     mode.setup(world.endpoint(ENI1), pod)
     assert refusal(pod, OUTSIDE) == errno.ECONNREFUSED, "the way out works, and the gateway is known"
@@ -134,10 +136,10 @@ def test_hostile_pod_sends_beyond_the_link(world: World, mode: PolicyRoute, targ
 
 
 @pytest.mark.parametrize("target", ["::ffff:203.0.113.10", "::203.0.113.10"])
-def test_hostile_pod_sends_to_what_means_ipv4(world: World, mode: PolicyRoute, target: str) -> None:
+def test_hostile_pod_sends_to_what_means_ipv4(world: World, mode: NodeDatapath, target: str) -> None:
     """A socket would send it as IPv4, so the packet is written by hand."""
     pod, endpoint = world.namespace(), world.endpoint(ENI1)
-    made = mode.setup(endpoint, pod)
+    made = veth(mode.setup(endpoint, pod))
     assert refusal(pod, OUTSIDE_V6) == errno.ECONNREFUSED, "the way out works, and the gateway is known"
     assert endpoint.ipv6 is not None
     packet = udp(endpoint.ipv6, IPv6Address(target), 9)
@@ -147,10 +149,10 @@ def test_hostile_pod_sends_to_what_means_ipv4(world: World, mode: PolicyRoute, t
     assert grown == [0]
 
 
-def test_an_eni_of_somebody_else_is_left_alone(world: World, mode: PolicyRoute) -> None:
+def test_an_eni_of_somebody_else_is_left_alone(world: World, mode: NodeDatapath) -> None:
     """No rule is about eth0, nor about an ENI that was forgotten: its name may be another's next."""
-    mode.forget_eni(ENI2.mac)
+    mode.forget_uplink(ENI2.mac)
     assert not eni_rules(world, "eni2")
     assert not eni_rules(world, "eth0")
-    mode.prepare_eni(eni_link(ENI2), (HOST, HOST_V6))
+    mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
     assert eni_rules(world, "eni2") == {2, 10}

@@ -13,18 +13,18 @@ import pytest
 from datapath.endpoint import Endpoint
 from datapath.errors import AddressTaken, KernelError, NameTaken
 from datapath.modes.policy_route import host_side
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.node_datapath import NodeDatapath
 from datapath.pod import inside as pod_side
 from datapath.pod import names
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, Card, World, eni_link, witness
+from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, Card, World, eni_link, shared, veth, witness
 
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_setup_twice_is_once(world: World, mode: PolicyRoute) -> None:
+def test_setup_twice_is_once(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint()
     first = mode.setup(endpoint, pod)
@@ -35,11 +35,11 @@ def test_setup_twice_is_once(world: World, mode: PolicyRoute) -> None:
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
-def test_repeated_setup_does_not_believe_a_mac_that_somebody_has_set(world: World, mode: PolicyRoute) -> None:
+def test_repeated_setup_does_not_believe_a_mac_that_somebody_set(world: World, mode: NodeDatapath) -> None:
     """The pod would go on sending to it when the next repair has put back ours."""
     pod = world.namespace()
     endpoint = world.endpoint()
-    made = mode.setup(endpoint, pod)
+    made = veth(mode.setup(endpoint, pod))
     inside = world.snapshot(pod)
     with witness(world.node) as reader:
         reader.link("set", index=made.host_ifindex, address="02:00:00:00:be:ef")
@@ -50,10 +50,10 @@ def test_repeated_setup_does_not_believe_a_mac_that_somebody_has_set(world: Worl
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
-def test_repeated_setup_mends(world: World, mode: PolicyRoute) -> None:
+def test_repeated_setup_mends(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint()
-    made = mode.setup(endpoint, pod)
+    made = veth(mode.setup(endpoint, pod))
     with witness(pod) as reader:
         (index,) = reader.link_lookup(ifname="eth0")
         reader.flush_addr(index=index)
@@ -67,7 +67,7 @@ def test_repeated_setup_mends(world: World, mode: PolicyRoute) -> None:
     assert not any("10.9.9.9" in one for one in world.snapshot(pod)["addresses"])
 
 
-def test_teardown_leaves_nothing(world: World, mode: PolicyRoute) -> None:
+def test_teardown_leaves_nothing(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint()
     before, inside = world.snapshot(world.node), world.snapshot(pod)
@@ -78,7 +78,7 @@ def test_teardown_leaves_nothing(world: World, mode: PolicyRoute) -> None:
     assert world.snapshot(pod)["links"] == inside["links"]
 
 
-def test_teardown_is_in_force_on_return(world: World, mode: PolicyRoute) -> None:
+def test_teardown_is_in_force_on_return(world: World, mode: NodeDatapath) -> None:
     """Before the reaper has deleted the link, the pod is cut off already and its name is free."""
     pod = world.namespace()
     endpoint = world.endpoint()
@@ -91,7 +91,7 @@ def test_teardown_is_in_force_on_return(world: World, mode: PolicyRoute) -> None
         assert after[kind] == before[kind], kind
 
 
-def test_teardown_twice_without_namespace_and_of_the_unknown(world: World, mode: PolicyRoute) -> None:
+def test_teardown_twice_without_namespace_and_of_the_unknown(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     endpoint, unknown = world.endpoint(), world.endpoint(ENI2)
     mode.teardown(unknown, None)
@@ -102,18 +102,18 @@ def test_teardown_twice_without_namespace_and_of_the_unknown(world: World, mode:
     assert world.snapshot(world.node) == before
 
 
-def test_teardown_after_the_namespace_is_gone(world: World, mode: PolicyRoute) -> None:
+def test_teardown_after_the_namespace_is_gone(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     endpoint = world.endpoint()
     with World.passing() as pod:
-        made = mode.setup(endpoint, pod)
+        made = veth(mode.setup(endpoint, pod))
     world.await_gone(world.node, made.host_ifindex)
     assert world.snapshot(world.node)["rules"] != before["rules"]
     mode.teardown(endpoint, None)
     assert world.snapshot(world.node) == before
 
 
-def test_late_teardown_of_an_old_sandbox(world: World, mode: PolicyRoute) -> None:
+def test_late_teardown_of_an_old_sandbox(world: World, mode: NodeDatapath) -> None:
     old = world.endpoint()
     new = replace(old, container_id="new", ipv4=world.endpoint().ipv4)
     old_pod, new_pod = world.namespace(), world.namespace()
@@ -127,7 +127,7 @@ def test_late_teardown_of_an_old_sandbox(world: World, mode: PolicyRoute) -> Non
     assert not any(f"{old.ipv4}/" in one for one in rules)
 
 
-def test_new_sandbox_with_the_same_address(world: World, mode: PolicyRoute) -> None:
+def test_new_sandbox_with_the_same_address(world: World, mode: NodeDatapath) -> None:
     """As of a StatefulSet: the late DEL knows the address that the new sandbox has now."""
     old = world.endpoint()
     new = replace(old, container_id="new")
@@ -143,7 +143,7 @@ def test_new_sandbox_with_the_same_address(world: World, mode: PolicyRoute) -> N
     assert mode.check(moved, pod) == ()
 
 
-def test_same_name_and_namespace_at_once(world: World, mode: PolicyRoute) -> None:
+def test_same_name_and_namespace_at_once(world: World, mode: NodeDatapath) -> None:
     """The doomed eth0 holds the name in the pod's namespace until it is deleted."""
     pod = world.namespace()
     endpoint = world.endpoint()
@@ -154,7 +154,7 @@ def test_same_name_and_namespace_at_once(world: World, mode: PolicyRoute) -> Non
         mode.teardown(again, pod)
 
 
-def test_old_sandbox_in_the_same_namespace(world: World, mode: PolicyRoute) -> None:
+def test_old_sandbox_in_the_same_namespace(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     old = world.endpoint()
     new = replace(old, container_id="new")
@@ -163,7 +163,7 @@ def test_old_sandbox_in_the_same_namespace(world: World, mode: PolicyRoute) -> N
     assert mode.check(new, pod) == ()
 
 
-def test_own_host_link_with_its_peer_elsewhere(world: World, mode: PolicyRoute) -> None:
+def test_own_host_link_with_its_peer_elsewhere(world: World, mode: NodeDatapath) -> None:
     """The sandbox was given a new namespace under the same id."""
     endpoint = world.endpoint()
     mode.setup(endpoint, world.namespace())
@@ -172,7 +172,7 @@ def test_own_host_link_with_its_peer_elsewhere(world: World, mode: PolicyRoute) 
     assert mode.check(endpoint, pod) == ()
 
 
-def test_taken_interface_name(world: World, mode: PolicyRoute) -> None:
+def test_taken_interface_name(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     with witness(pod) as reader:
         reader.link("add", ifname="eth0", kind="veth", peer="other")
@@ -184,7 +184,7 @@ def test_taken_interface_name(world: World, mode: PolicyRoute) -> None:
     assert world.snapshot(pod) == inside
 
 
-def test_taken_name_spares_the_running_sandbox(world: World, mode: PolicyRoute) -> None:
+def test_taken_name_spares_the_running_sandbox(world: World, mode: NodeDatapath) -> None:
     running, pod = world.namespace(), world.namespace()
     old = world.endpoint()
     mode.setup(old, running)
@@ -195,16 +195,16 @@ def test_taken_name_spares_the_running_sandbox(world: World, mode: PolicyRoute) 
     assert mode.check(old, running) == ()
 
 
-def test_unknown_eni(world: World, mode: PolicyRoute) -> None:
+def test_unknown_eni(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     absent = replace(eni_link(ENI1), mac="00:16:3e:99:99:99")
     with pytest.raises(KernelError, match="00:16:3e:99:99:99") as caught:
-        mode.setup(world.endpoint(eni=absent), world.namespace())
+        mode.setup(world.endpoint(uplink=shared(absent)), world.namespace())
     assert caught.value.errno == errno.ENODEV
     assert world.snapshot(world.node) == before
 
 
-def test_vanished_eni(world: World, mode: PolicyRoute) -> None:
+def test_vanished_eni(world: World, mode: NodeDatapath) -> None:
     """Detached after it was prepared: the kernel would send the pod's packets by eth0, so the ADD fails."""
     pod = world.namespace()
     with witness(world.node) as reader:
@@ -219,7 +219,7 @@ def test_vanished_eni(world: World, mode: PolicyRoute) -> None:
 
 @pytest.mark.parametrize("where", ["pod", "host", "ready"])
 def test_failure_at_each_step(
-    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch, where: str
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     pod = world.namespace()
     before = world.snapshot(world.node)
@@ -256,7 +256,7 @@ def _refused(*_: object) -> None:
 
 
 def test_failed_repetition_takes_nothing_from_the_running_pod(
-    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = world.namespace()
     endpoint = world.endpoint()
@@ -275,7 +275,7 @@ def test_failed_repetition_takes_nothing_from_the_running_pod(
 @pytest.mark.parametrize("address", ["same", "another"])
 @pytest.mark.parametrize("namespace", ["same", "another"])
 def test_failed_second_sandbox_takes_nothing_from_the_running_one(
-    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch, namespace: str, address: str
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch, namespace: str, address: str
 ) -> None:
     """Under another container id: its ADD fails after everything was written."""
     pod = world.namespace()
@@ -304,7 +304,7 @@ def test_failed_second_sandbox_takes_nothing_from_the_running_one(
 
 
 def test_failed_repetition_in_another_namespace_spares_the_running_pod(
-    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same container id with a namespace that is not the pod's."""
     pod = world.namespace()
@@ -322,7 +322,7 @@ def test_failed_repetition_in_another_namespace_spares_the_running_pod(
 
 
 @pytest.mark.parametrize("eni", [ENI1, ENI2])
-def test_address_of_a_running_pod_is_refused(world: World, mode: PolicyRoute, eni: Card) -> None:
+def test_address_of_a_running_pod_is_refused(world: World, mode: NodeDatapath, eni: Card) -> None:
     """Whatever a ledger says: the kernel is asked in the message that makes the pair."""
     running, pod = world.namespace(), world.namespace()
     old = world.endpoint(ENI1)
@@ -337,7 +337,7 @@ def test_address_of_a_running_pod_is_refused(world: World, mode: PolicyRoute, en
     assert exchange(running, world.router, OUTSIDE) == str(old.ipv4)
 
 
-def test_leftover_rules_of_the_address(world: World, mode: PolicyRoute) -> None:
+def test_leftover_rules_of_the_address(world: World, mode: NodeDatapath) -> None:
     """Upstream's rule ahead of ours, and a rule to the wrong ENI: both would lead packets astray."""
     endpoint = world.endpoint(ENI1)
     address = f"{endpoint.ipv4}/32"
@@ -357,7 +357,7 @@ def test_leftover_rules_of_the_address(world: World, mode: PolicyRoute) -> None:
     assert f"lookup {1000 + wrong}" not in rules[0]
 
 
-def test_parallel_setups(world: World, mode: PolicyRoute) -> None:
+def test_parallel_setups(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     pods = [(world.endpoint(ENI1 if n % 2 else ENI2), world.namespace()) for n in range(50)]
     with ThreadPoolExecutor(8) as pool:
@@ -368,7 +368,7 @@ def test_parallel_setups(world: World, mode: PolicyRoute) -> None:
     assert world.snapshot(world.node) == before
 
 
-def test_setups_while_others_are_removed(world: World, mode: PolicyRoute) -> None:
+def test_setups_while_others_are_removed(world: World, mode: NodeDatapath) -> None:
     """Adds, removals and repairs at once: nobody takes another's objects."""
     before = world.snapshot(world.node)
     failures: list[BaseException] = []
@@ -405,7 +405,7 @@ def test_setups_while_others_are_removed(world: World, mode: PolicyRoute) -> Non
     assert world.snapshot(world.node) == before
 
 
-def test_many_rounds_leak_nothing(world: World, mode: PolicyRoute) -> None:
+def test_many_rounds_leak_nothing(world: World, mode: NodeDatapath) -> None:
     pods = [world.namespace() for _ in range(30)]
     warm = world.endpoint()
     mode.setup(warm, pods[0])
@@ -425,18 +425,18 @@ def test_many_rounds_leak_nothing(world: World, mode: PolicyRoute) -> None:
 
 def test_crash_leaves_doomed_links_for_the_next_start(world: World) -> None:
     endpoint = world.endpoint(version_6=False)
-    crashed = PolicyRoute(world.node)
-    crashed.prepare_node(())
-    crashed.prepare_eni(endpoint.eni, ())
-    made = crashed.setup(endpoint, world.namespace())
+    crashed = NodeDatapath(world.node)
+    crashed.prepare(())
+    crashed.prepare_uplink(shared(endpoint.eni), ())
+    made = veth(crashed.setup(endpoint, world.namespace()))
     with witness(world.node) as reader:
         reader.link("set", index=made.host_ifindex, state="down")
         reader.link("set", index=made.host_ifindex, ifname="doomed1", group=names.GROUP_DOOMED)
-    assert [one.name for one in crashed.observe().doomed] == ["doomed1"]
+    assert [one.name for one in crashed.policy_route.observe().doomed] == ["doomed1"]
     crashed.close()
-    started = PolicyRoute(world.node)
-    started.prepare_node(())
+    started = NodeDatapath(world.node)
+    started.prepare(())
     started.flush()
-    assert started.observe().doomed == ()
+    assert started.policy_route.observe().doomed == ()
     assert "doomed1" not in world.snapshot(world.node)["links"]
     started.close()

@@ -10,10 +10,10 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.errors import KernelError
-from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.netlink.monitor import Event, LinkMonitor
+from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, OUTSIDE, World, eni_link, witness
+from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, OUTSIDE, World, eni_link, shared, witness
 
 
 def index_of(world: World, name: str) -> int:
@@ -29,14 +29,14 @@ def eni_rules(world: World, name: str) -> set[int]:
     return {one["family"] for one in rules if one.get("iifname") == name and one["action"] == 7}
 
 
-def test_prepare_is_idempotent(world: World, mode: PolicyRoute) -> None:
+def test_prepare_is_idempotent(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
-    mode.prepare_node((HOST, HOST_V6))
-    assert mode.prepare_eni(eni_link(ENI1), (HOST, HOST_V6)) == index_of(world, "eni1")
+    mode.prepare((HOST, HOST_V6))
+    assert mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6)) == index_of(world, "eni1")
     assert world.snapshot(world.node) == before
 
 
-def test_sysctls(world: World, mode: PolicyRoute) -> None:
+def test_sysctls(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint()
     mode.setup(endpoint, pod)
@@ -56,8 +56,8 @@ def test_existing_links_are_relaxed(world: World) -> None:
     with namespace.entered(world.node):
         sysctl.write("net/ipv4/conf/eth0/rp_filter", "1")
         assert sysctl.read("net/ipv4/conf/eth0/forwarding") == "0"
-    mode = PolicyRoute(world.node)
-    mode.prepare_node((HOST,))
+    mode = NodeDatapath(world.node)
+    mode.prepare((HOST,))
     mode.close()
     with namespace.entered(world.node):
         assert sysctl.read("net/ipv4/conf/eth0/rp_filter") == "0"
@@ -65,7 +65,7 @@ def test_existing_links_are_relaxed(world: World) -> None:
         assert sysctl.read("net/ipv6/conf/eth0/forwarding") == "0"
 
 
-def test_eni_objects(world: World, mode: PolicyRoute) -> None:
+def test_eni_objects(world: World, mode: NodeDatapath) -> None:
     index = index_of(world, "eni2")
     found = world.snapshot(world.node)
     assert {one for one in found["routes"] if f"table {1000 + index}" in one} == {
@@ -80,31 +80,31 @@ def test_eni_objects(world: World, mode: PolicyRoute) -> None:
     del mode
 
 
-def test_eni_mtu(world: World, mode: PolicyRoute) -> None:
-    index = mode.prepare_eni(replace(eni_link(ENI1), mtu=1400), (HOST,))
+def test_eni_mtu(world: World, mode: NodeDatapath) -> None:
+    index = mode.prepare_uplink(shared(replace(eni_link(ENI1), mtu=1400)), (HOST,))
     with witness(world.node) as reader:
         (link,) = reader.get_links(index)
     assert link.get("mtu") == 1400
 
 
-def test_unknown_mac(world: World, mode: PolicyRoute) -> None:
+def test_unknown_mac(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     with pytest.raises(KernelError, match="00:16:3e:77:77:77") as caught:
-        mode.prepare_eni(replace(eni_link(ENI1), mac="00:16:3e:77:77:77"), (HOST,))
+        mode.prepare_uplink(shared(replace(eni_link(ENI1), mac="00:16:3e:77:77:77")), (HOST,))
     assert caught.value.errno == errno.ENODEV
     assert world.snapshot(world.node) == before
 
 
-def test_a_pods_link_is_no_eni(world: World, mode: PolicyRoute) -> None:
+def test_a_pods_link_is_no_eni(world: World, mode: NodeDatapath) -> None:
     """Upstream's ERDMA pods and IPvlan slaves carry an ENI's MAC."""
     mac = "00:16:3e:66:66:66"
     with witness(world.node) as reader:
         reader.link("add", ifname="cali0123456789a", kind="veth", address=mac, peer="other")
     with pytest.raises(KernelError):
-        mode.prepare_eni(replace(eni_link(ENI1), mac=mac), (HOST,))
+        mode.prepare_uplink(shared(replace(eni_link(ENI1), mac=mac)), (HOST,))
 
 
-def test_forget_eni(world: World, mode: PolicyRoute) -> None:
+def test_forget_uplink(world: World, mode: NodeDatapath) -> None:
     index = index_of(world, "eni1")
     kept = world.endpoint(ENI2)
     kept_pod = world.namespace()
@@ -112,9 +112,9 @@ def test_forget_eni(world: World, mode: PolicyRoute) -> None:
     mode.setup(world.endpoint(ENI1), world.namespace())
     with witness(world.node) as reader:
         reader.rule("add", priority=2048, src="10.0.0.200/32", fwmark=7, table=1000 + index)
-    mode.forget_eni(ENI1.mac)
-    mode.forget_eni(ENI1.mac)
-    mode.forget_eni("00:16:3e:77:77:77")
+    mode.forget_uplink(ENI1.mac)
+    mode.forget_uplink(ENI1.mac)
+    mode.forget_uplink("00:16:3e:77:77:77")
     found = world.snapshot(world.node)
     assert not any(f"table {1000 + index}" in one for one in found["routes"])
     # A rule that selects by more than the pod's address is an operator's.
@@ -123,18 +123,18 @@ def test_forget_eni(world: World, mode: PolicyRoute) -> None:
     left = {one for one in found["rules"] if one.endswith(f"lookup {1000 + index}")}
     assert left == {f"v4 2048: from 10.0.0.200/32 lookup {1000 + index}"}
     assert mode.check(kept, kept_pod) == ()
-    mode.prepare_eni(eni_link(ENI1), (HOST, HOST_V6))
+    mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
     pod, endpoint = world.namespace(), world.endpoint(ENI1)
     mode.setup(endpoint, pod)
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
-def test_an_eni_that_was_plugged_anew_leaves_nothing_of_its_old_link(world: World, mode: PolicyRoute) -> None:
+def test_an_eni_that_was_plugged_anew_leaves_nothing_of_the_old(world: World, mode: NodeDatapath) -> None:
     old = index_of(world, "eni2")
     with witness(world.node) as reader:
         reader.link("del", index=old)
         reader.link("add", ifname="ens9", kind="veth", address=ENI2.mac, peer={"ifname": "other"})
-    new = mode.prepare_eni(eni_link(ENI2), (HOST, HOST_V6))
+    new = mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
     assert new != old
     with witness(world.node) as reader:
         tables = {one.get("table") for one in reader.get_routes(type=7)}
@@ -144,7 +144,7 @@ def test_an_eni_that_was_plugged_anew_leaves_nothing_of_its_old_link(world: Worl
     assert not eni_rules(world, "eni2")
 
 
-def test_two_enis_of_one_vswitch_in_ipv6(world: World, mode: PolicyRoute) -> None:
+def test_two_enis_of_one_vswitch_in_ipv6(world: World, mode: NodeDatapath) -> None:
     """eth0's prefix covers the gateway of eni1; the table must lead out by eni1 all the same."""
     assert ENI1.gateway_v6 in {str(IPv6Address(f"{HOST_V6}".rsplit("::", 1)[0] + ":ffff:ffff:ffff:fffd"))}
     pod, endpoint = world.namespace(), world.endpoint(ENI1)

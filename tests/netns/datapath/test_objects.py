@@ -7,15 +7,15 @@ from ipaddress import ip_network
 
 from datapath import namespace, sysctl
 from datapath.modes.policy_route import layout
-from datapath.modes.policy_route.mode import PolicyRoute
-from tests.netns.datapath.world import ENI1, World, witness
+from datapath.node_datapath import NodeDatapath
+from tests.netns.datapath.world import ENI1, World, veth, witness
 
 
-def test_host_side(world: World, mode: PolicyRoute) -> None:
+def test_host_side(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint(ENI1)
     before = world.snapshot(world.node)
-    made = mode.setup(endpoint, pod)
+    made = veth(mode.setup(endpoint, pod))
     after = world.snapshot(world.node)
     table = 1000 + made.eni_ifindex
     host = made.host_ifindex
@@ -43,10 +43,10 @@ def test_host_side(world: World, mode: PolicyRoute) -> None:
     assert link.get("operstate") == "UP"
 
 
-def test_pod_side(world: World, mode: PolicyRoute) -> None:
+def test_pod_side(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint(ENI1, mtu=1400)
-    made = mode.setup(endpoint, pod)
+    made = veth(mode.setup(endpoint, pod))
     with witness(pod) as reader:
         links = {one.get("ifname"): one for one in reader.get_links()}
     assert links.keys() == {"lo", "eth0"}
@@ -71,7 +71,7 @@ def test_pod_side(world: World, mode: PolicyRoute) -> None:
         assert sysctl.read("net/ipv6/conf/eth0/accept_dad") == "0"
 
 
-def test_ipv4_only(world: World, mode: PolicyRoute) -> None:
+def test_ipv4_only(world: World, mode: NodeDatapath) -> None:
     pod = world.namespace()
     endpoint = world.endpoint(ENI1, version_6=False)
     mode.setup(endpoint, pod)
@@ -81,12 +81,12 @@ def test_ipv4_only(world: World, mode: PolicyRoute) -> None:
     assert mode.check(endpoint, pod) == ()
 
 
-def test_extra_routes_without_default(world: World, mode: PolicyRoute) -> None:
+def test_extra_routes_without_default(world: World, mode: NodeDatapath) -> None:
     """4.2 of upstream: the gateway becomes a real address of the host's end."""
     pod = world.namespace()
     extra = (ip_network("192.168.7.0/24"), ip_network("2001:db8:77::/48"))
     endpoint = world.endpoint(ENI1, default_route=False, extra_routes=extra)
-    made = mode.setup(endpoint, pod)
+    made = veth(mode.setup(endpoint, pod))
     with witness(pod) as reader:
         (index,) = reader.link_lookup(ifname="eth0")
     routes = world.snapshot(pod)["routes"]
@@ -100,7 +100,7 @@ def test_extra_routes_without_default(world: World, mode: PolicyRoute) -> None:
     assert mode.check(endpoint, pod) == ()
 
 
-def test_node_rules(world: World, mode: PolicyRoute) -> None:
+def test_node_rules(world: World, mode: NodeDatapath) -> None:
     rules = world.snapshot(world.node)["rules"]
     assert {one for one in rules if f"lookup {layout.TABLE_PODS}" in one} == {
         "v4 512: from all lookup 512",

@@ -11,8 +11,8 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Present
-from datapath.endpoint import Difference, Endpoint
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.endpoint import Difference, Endpoint, EndpointId, EndpointKey
+from datapath.node_datapath import NodeDatapath
 from datapath.pod import reaper
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import (
@@ -24,11 +24,12 @@ from tests.netns.datapath.world import (
     OUTSIDE_V6,
     World,
     eni_link,
+    shared,
     witness,
 )
 
 
-def running(world: World, mode: PolicyRoute) -> tuple[Endpoint, int]:
+def running(world: World, mode: NodeDatapath) -> tuple[Endpoint, int]:
     endpoint, pod = world.endpoint(ENI1), world.namespace()
     mode.setup(endpoint, pod)
     return endpoint, pod
@@ -56,7 +57,7 @@ def upstream_pod(world: World, endpoint: Endpoint, pod: int) -> int:
     return int(index)
 
 
-def test_nothing_to_do(world: World, mode: PolicyRoute) -> None:
+def test_nothing_to_do(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
     before = world.snapshot(world.node)
     assert mode.repair([endpoint]) == ()
@@ -64,18 +65,18 @@ def test_nothing_to_do(world: World, mode: PolicyRoute) -> None:
 
 
 def test_a_link_that_the_reaper_is_about_to_delete_is_not_left_behind(
-    world: World, mode: PolicyRoute, monkeypatch: pytest.MonkeyPatch
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reaper, "LINGER", 3600.0)
     endpoint, _ = running(world, mode)
     mode.teardown(endpoint, None)
-    assert mode.observe().doomed
+    assert mode.policy_route.observe().doomed
     assert mode.repair([]) == ()
     mode.flush()
-    assert mode.observe().doomed == ()
+    assert mode.policy_route.observe().doomed == ()
 
 
-def test_everything_deleted_comes_back(world: World, mode: PolicyRoute) -> None:
+def test_everything_deleted_comes_back(world: World, mode: NodeDatapath) -> None:
     """What systemd-networkd does to a node, and then some."""
     endpoint, pod = running(world, mode)
     before = world.snapshot(world.node)
@@ -105,7 +106,7 @@ def test_everything_deleted_comes_back(world: World, mode: PolicyRoute) -> None:
     assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6)
 
 
-def test_what_shuts_the_node_off_comes_back(world: World, mode: PolicyRoute) -> None:
+def test_what_shuts_the_node_off_comes_back(world: World, mode: NodeDatapath) -> None:
     """The pods' gateway, the end of packets for no pod, the guard's table, and settings, each taken away."""
     endpoint, pod = running(world, mode)
     before = everything(world, endpoint)
@@ -156,7 +157,7 @@ def everything(world: World, endpoint: Endpoint) -> tuple[object, ...]:
     return unreachable, addresses, about_links, settings, table
 
 
-def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: PolicyRoute) -> None:
+def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: NodeDatapath) -> None:
     """A strict filter, which systemd-udevd may set a moment after the hot-plug, would cut its pods off."""
     endpoint, pod = world.endpoint(ENI2), world.namespace()
     mode.setup(endpoint, pod)
@@ -171,7 +172,7 @@ def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: PolicyRoute)
         assert exchange(world.router, pod, endpoint.addresses()[0])
 
 
-def test_an_eni_that_went_leaves_no_rule(world: World, mode: PolicyRoute) -> None:
+def test_an_eni_that_went_leaves_no_rule(world: World, mode: NodeDatapath) -> None:
     """Its name may be the next device's, whose packets would go nowhere."""
     with witness(world.node) as reader:
         reader.link("del", index=index_of(world, "eni2"))
@@ -185,7 +186,7 @@ def test_an_eni_that_went_leaves_no_rule(world: World, mode: PolicyRoute) -> Non
     assert mode.repair([]) == ()
 
 
-def test_an_eni_that_was_renamed_is_followed(world: World, mode: PolicyRoute) -> None:
+def test_an_eni_that_was_renamed_is_followed(world: World, mode: NodeDatapath) -> None:
     with witness(world.node) as reader:
         index = index_of(world, "eni2")
         reader.link("set", index=index, state="down")
@@ -199,14 +200,14 @@ def test_an_eni_that_was_renamed_is_followed(world: World, mode: PolicyRoute) ->
     assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1", "ens6"}
 
 
-def test_a_new_pod_is_no_change_of_settings(world: World, mode: PolicyRoute) -> None:
+def test_a_new_pod_is_no_change_of_settings(world: World, mode: NodeDatapath) -> None:
     """Of a link that is made the kernel tells all its settings: an ADD is not to wake the agent by that."""
     mode.restore_settings()
     running(world, mode)
     assert select.select([mode.settings_fileno()], [], [], 0)[0] == []
 
 
-def test_foreign_rules_about_links_stay(world: World, mode: PolicyRoute) -> None:
+def test_foreign_rules_about_links_stay(world: World, mode: NodeDatapath) -> None:
     with witness(world.node) as reader:
         reader.rule("add", priority=1024, iifname="docker0", table=77)
         reader.rule("add", priority=1023, iifname="docker0", action="unreachable")
@@ -216,9 +217,9 @@ def test_foreign_rules_about_links_stay(world: World, mode: PolicyRoute) -> None
     assert world.snapshot(world.node) == before
 
 
-def test_observation(world: World, mode: PolicyRoute) -> None:
+def test_observation(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
-    found = mode.observe()
+    found = mode.policy_route.observe()
     (host,) = found.links
     assert (host.name, host.alias) == (endpoint.host_link, endpoint.container_id)
     assert set(found.addresses_of(host.index)) == set(endpoint.addresses())
@@ -227,7 +228,7 @@ def test_observation(world: World, mode: PolicyRoute) -> None:
     assert len(found.neighbours) == 2
 
 
-def test_foreign_objects_stay(world: World, mode: PolicyRoute) -> None:
+def test_foreign_objects_stay(world: World, mode: NodeDatapath) -> None:
     with witness(world.node) as reader:
         reader.rule("add", priority=512, src="10.9.9.9/32", table=254)
         reader.rule("add", priority=2048, src="10.9.0.0/16", table=1003)
@@ -238,12 +239,12 @@ def test_foreign_objects_stay(world: World, mode: PolicyRoute) -> None:
         (eth0,) = reader.link_lookup(ifname="eth0")
         reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
     before = world.snapshot(world.node)
-    assert mode.observe().upstream_routes == ()
+    assert mode.policy_route.observe().upstream_routes == ()
     assert mode.repair([]) == ()
     assert world.snapshot(world.node) == before
 
 
-def test_upstreams_leftovers_go(world: World, mode: PolicyRoute) -> None:
+def test_upstreams_leftovers_go(world: World, mode: NodeDatapath) -> None:
     """Rules of a pod whose link is gone."""
     before = world.snapshot(world.node)
     with witness(world.node) as reader:
@@ -256,7 +257,7 @@ def test_upstreams_leftovers_go(world: World, mode: PolicyRoute) -> None:
     assert world.snapshot(world.node) == before
 
 
-def test_upstreams_running_pod_is_adopted(world: World, mode: PolicyRoute) -> None:
+def test_upstreams_running_pod_is_adopted(world: World, mode: NodeDatapath) -> None:
     """A pod in the ledger that upstream's CNI made keeps its traffic and moves to our layout."""
     endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
     index = upstream_pod(world, endpoint, pod)
@@ -278,21 +279,25 @@ def test_upstreams_running_pod_is_adopted(world: World, mode: PolicyRoute) -> No
     assert endpoint.host_link not in world.snapshot(world.node)["links"]
 
 
-def test_upstreams_unrecorded_pod_stays_until_taken_down(world: World, mode: PolicyRoute) -> None:
+def named(endpoint: Endpoint, container_id: str) -> EndpointId:
+    return replace(endpoint.id, key=EndpointKey(container_id, endpoint.ifname))
+
+
+def test_upstreams_unrecorded_pod_stays_until_taken_down(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
     upstream_pod(world, endpoint, pod)
     with_pod = world.snapshot(world.node)
     assert mode.repair([]) == ()
     assert world.snapshot(world.node) == with_pod
-    assert mode.take_down(endpoint.host_link, "another container") == ()
+    assert mode.take_down(named(endpoint, "another container")) == ()
     assert world.snapshot(world.node) == with_pod
-    assert mode.take_down(endpoint.host_link, "") == (endpoint.ipv4,)
+    assert mode.take_down(named(endpoint, "")) == (endpoint.ipv4,)
     mode.flush()
     assert world.snapshot(world.node) == before
 
 
-def test_setup_over_upstreams_pod_of_that_name(world: World, mode: PolicyRoute) -> None:
+def test_setup_over_upstreams_pod_of_that_name(world: World, mode: NodeDatapath) -> None:
     """Made anew after a sandbox change: the old link goes, with rules and routes that point to it."""
     endpoint, pod = world.endpoint(ENI1, version_6=False), world.namespace()
     index = upstream_pod(world, endpoint, world.namespace())
@@ -304,7 +309,7 @@ def test_setup_over_upstreams_pod_of_that_name(world: World, mode: PolicyRoute) 
     assert mode.check(endpoint, pod) == ()
 
 
-def test_rule_to_the_wrong_eni(world: World, mode: PolicyRoute) -> None:
+def test_rule_to_the_wrong_eni(world: World, mode: NodeDatapath) -> None:
     endpoint, pod = running(world, mode)
     wrong = 1000 + index_of(world, "eni2")
     with witness(world.node) as reader:
@@ -316,12 +321,12 @@ def test_rule_to_the_wrong_eni(world: World, mode: PolicyRoute) -> None:
     assert mode.check(endpoint, pod) == ()
 
 
-def test_unrecorded_link_goes_only_when_taken_down(world: World, mode: PolicyRoute) -> None:
+def test_unrecorded_link_goes_only_when_taken_down(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
     other = world.endpoint(ENI2)
     mode.setup(other, world.namespace())
     assert mode.repair([other]) == ()
-    assert set(mode.take_down(endpoint.host_link, endpoint.container_id)) == set(endpoint.addresses())
+    assert set(mode.take_down(endpoint.id)) == set(endpoint.addresses())
     mode.flush()
     found = world.snapshot(world.node)
     assert endpoint.host_link not in found["links"]
@@ -329,7 +334,7 @@ def test_unrecorded_link_goes_only_when_taken_down(world: World, mode: PolicyRou
     assert other.host_link in found["links"]
 
 
-def test_carriers_are_told_whatever_is_done_to_them(world: World, mode: PolicyRoute) -> None:
+def test_carriers_are_told_whatever_is_done_to_them(world: World, mode: NodeDatapath) -> None:
     """Flushed, renamed, or down: the addresses are still known to be somebody's, and the rules stay."""
     endpoint, _ = running(world, mode)
     with witness(world.node) as reader:
@@ -357,7 +362,7 @@ def test_carriers_are_told_whatever_is_done_to_them(world: World, mode: PolicyRo
     assert told() == [("foreign0", *whole)]
 
 
-def test_another_sandboxes_link_is_not_adopted(world: World, mode: PolicyRoute) -> None:
+def test_another_sandboxes_link_is_not_adopted(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
     before = world.snapshot(world.node)
     assert mode.repair([replace(endpoint, container_id="other")]) == ()
@@ -369,7 +374,7 @@ def index_of(world: World, name: str) -> int:
         return int(reader.link_lookup(ifname=name)[0])
 
 
-def test_a_link_that_somebody_changed_is_as_it_was(world: World, mode: PolicyRoute) -> None:
+def test_a_link_that_somebody_changed_is_as_it_was(world: World, mode: NodeDatapath) -> None:
     """Its MAC, which the pod sends to; its alias, by which it is the pod's; its name; its MTU."""
     endpoint, pod = running(world, mode)
     before = world.snapshot(world.node)
@@ -412,9 +417,9 @@ class Told(NoShortcut):
 def test_a_link_with_another_name_is_no_pod_that_is_gone(world: World) -> None:
     """Its row in the fast path would go, and a program without a row drops what the pod sends."""
     told = Told()
-    with closing(PolicyRoute(world.node, shortcut=told)) as mode:
-        mode.prepare_node((HOST, HOST_V6))
-        mode.prepare_eni(eni_link(ENI1), (HOST, HOST_V6))
+    with closing(NodeDatapath(world.node, shortcut=told)) as mode:
+        mode.prepare((HOST, HOST_V6))
+        mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
         endpoint, pod = running(world, mode)
         index = index_of(world, endpoint.host_link)
         before = world.snapshot(world.node)
@@ -426,7 +431,7 @@ def test_a_link_with_another_name_is_no_pod_that_is_gone(world: World) -> None:
         assert mode.check(endpoint, pod) == ()
 
 
-def test_an_eni_whose_mtu_somebody_changed(world: World, mode: PolicyRoute) -> None:
+def test_an_eni_whose_mtu_somebody_changed(world: World, mode: NodeDatapath) -> None:
     endpoint, pod = running(world, mode)
     before = world.snapshot(world.node)
     for mtu in (1400, 1300):
@@ -445,7 +450,7 @@ def test_an_eni_whose_mtu_somebody_changed(world: World, mode: PolicyRoute) -> N
     ("setting", "value"), [("ipv4/forwarding", "0"), ("ipv6/forwarding", "0"), ("ipv6/disable_ipv6", "1")]
 )
 def test_forwarding_and_ipv6_come_back_link_by_link(
-    world: World, mode: PolicyRoute, link: str, setting: str, value: str
+    world: World, mode: NodeDatapath, link: str, setting: str, value: str
 ) -> None:
     """sysctl.d, a hardening guide's ``disable_ipv6``: running pods and the next one talk in both families."""
     endpoint, pod = running(world, mode)

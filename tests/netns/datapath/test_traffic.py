@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from datapath.endpoint import Endpoint
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, OUTSIDE, OUTSIDE_V6, Address, Card, World
 
@@ -19,7 +19,7 @@ def address(endpoint: Endpoint, version: int) -> Address:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_pods_of_a_node_talk(world: World, mode: PolicyRoute, version: int) -> None:
+def test_pods_of_a_node_talk(world: World, mode: NodeDatapath, version: int) -> None:
     here, there = world.namespace(), world.namespace()
     one, other = world.endpoint(ENI1), world.endpoint(ENI2)
     mode.setup(one, here)
@@ -30,7 +30,7 @@ def test_pods_of_a_node_talk(world: World, mode: PolicyRoute, version: int) -> N
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("card", [ENI1, ENI2], ids=["eni1", "eni2"])
-def test_pod_leaves_by_its_eni(world: World, mode: PolicyRoute, card: Card, version: int) -> None:
+def test_pod_leaves_by_its_eni(world: World, mode: NodeDatapath, card: Card, version: int) -> None:
     pod = world.namespace()
     endpoint = world.endpoint(card)
     mode.setup(endpoint, pod)
@@ -45,7 +45,7 @@ def test_pod_leaves_by_its_eni(world: World, mode: PolicyRoute, card: Card, vers
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_outside_reaches_the_pod(world: World, mode: PolicyRoute, version: int) -> None:
+def test_outside_reaches_the_pod(world: World, mode: NodeDatapath, version: int) -> None:
     pod = world.namespace()
     endpoint = world.endpoint(ENI2)
     mode.setup(endpoint, pod)
@@ -53,7 +53,7 @@ def test_outside_reaches_the_pod(world: World, mode: PolicyRoute, version: int) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_host_and_pod_talk(world: World, mode: PolicyRoute, version: int) -> None:
+def test_host_and_pod_talk(world: World, mode: NodeDatapath, version: int) -> None:
     pod = world.namespace()
     endpoint = world.endpoint(ENI2)
     mode.setup(endpoint, pod)

@@ -20,10 +20,9 @@ import pytest
 from pyroute2 import IPRoute
 
 from datapath import namespace, sysctl
-from datapath.endpoint import Endpoint, EniLink
+from datapath.endpoint import Endpoint, EniLink, Mode
 from datapath.errors import KernelError
 from datapath.modes.policy_route import node
-from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.netlink import address, neighbour, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.neighbour import Neighbour
@@ -32,8 +31,10 @@ from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind, Message, Request
+from datapath.node_datapath import NodeDatapath
 from datapath.pod.names import host_link_name
 from tests.netns.datapath.traffic import exchange
+from tests.netns.datapath.world import shared
 
 HOST, OUTSIDE = IPv4Address("10.0.0.10"), IPv4Address("203.0.113.10")
 SIX = IPv6Address("2001:db8::5")
@@ -130,10 +131,10 @@ def net() -> Iterator[Net]:
 
 
 @pytest.fixture
-def mode(net: Net) -> Iterator[PolicyRoute]:
-    made = PolicyRoute(net.node)
-    made.prepare_node((HOST,))
-    made.prepare_eni(ENI, (HOST,))
+def mode(net: Net) -> Iterator[NodeDatapath]:
+    made = NodeDatapath(net.node)
+    made.prepare((HOST,))
+    made.prepare_uplink(shared(ENI), (HOST,))
     yield made
     made.close()
 
@@ -142,34 +143,35 @@ POD = Endpoint(
     host_link=host_link_name("default", "web", "eth0"),
     ifname="eth0",
     container_id="c1",
-    eni=ENI,
+    mode=Mode.POLICY_ROUTE,
+    uplink=shared(ENI),
     ipv4=IPv4Address("10.0.1.5"),
 )
 DUAL = replace(POD, ipv6=SIX)
 
 
-def test_it_is_known(mode: PolicyRoute) -> None:
+def test_it_is_known(mode: NodeDatapath) -> None:
     assert not mode.has_ipv6()
 
 
-def test_a_pod_from_its_beginning_to_its_end(net: Net, mode: PolicyRoute) -> None:
+def test_a_pod_from_its_beginning_to_its_end(net: Net, mode: NodeDatapath) -> None:
     mode.setup(POD, net.pod)
     assert exchange(net.pod, net.router, OUTSIDE) == str(POD.ipv4)
     assert mode.check(POD, net.pod) == ()
     assert mode.repair([POD]) == ()
     mode.teardown(POD, None)
     mode.flush()
-    assert mode.observe().links == ()
+    assert mode.policy_route.observe().links == ()
     mode.teardown(POD, None)
 
 
-def test_dual_stack_is_refused_by_a_clear_sentence(net: Net, mode: PolicyRoute) -> None:
+def test_dual_stack_is_refused_by_a_clear_sentence(net: Net, mode: NodeDatapath) -> None:
     with pytest.raises(KernelError, match=r"this kernel has no IPv6.*set ip_stack to ipv4"):
         mode.setup(DUAL, net.pod)
-    assert mode.observe().links == ()
+    assert mode.policy_route.observe().links == ()
 
 
-def test_what_the_ledger_still_knows_of_ipv6_is_left_out(net: Net, mode: PolicyRoute) -> None:
+def test_what_the_ledger_still_knows_of_ipv6_is_left_out(net: Net, mode: NodeDatapath) -> None:
     """Written before the node was started without it."""
     mode.setup(POD, net.pod)
     assert mode.repair([DUAL]) == ()
@@ -182,15 +184,15 @@ def test_what_the_ledger_still_knows_of_ipv6_is_left_out(net: Net, mode: PolicyR
     mode.teardown(DUAL, None)
 
 
-def test_an_eni_goes_and_comes(net: Net, mode: PolicyRoute) -> None:
-    mode.forget_eni(ENI.mac)
-    mode.forget_eni(ENI.mac)
-    mode.prepare_eni(ENI, (HOST,))
+def test_an_eni_goes_and_comes(net: Net, mode: NodeDatapath) -> None:
+    mode.forget_uplink(ENI.mac)
+    mode.forget_uplink(ENI.mac)
+    mode.prepare_uplink(shared(ENI), (HOST,))
     mode.setup(POD, net.pod)
     assert exchange(net.pod, net.router, OUTSIDE) == str(POD.ipv4)
 
 
-def test_the_guard_stands(mode: PolicyRoute) -> None:
+def test_the_guard_stands(mode: NodeDatapath) -> None:
     assert mode.guard.lacking == ""
 
 

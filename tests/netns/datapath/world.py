@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from pyroute2 import IPRoute
 
 from datapath import namespace, sysctl
-from datapath.endpoint import Endpoint, EniLink
+from datapath.endpoint import Applied, AppliedVeth, Endpoint, EniLink, Mode, SharedEni
 from datapath.pod.names import host_link_name
 from tests.pace import patience
 
@@ -81,6 +81,15 @@ ENI2 = Card(
 def eni_link(card: Card, *, version_6: bool = True) -> EniLink:
     gateway_v6 = IPv6Address(card.gateway_v6) if version_6 else None
     return EniLink(card.mac, IPv4Address(card.gateway), gateway_v6)
+
+
+def shared(eni: EniLink) -> SharedEni:
+    return SharedEni(f"eni-{eni.mac}", eni)
+
+
+def veth(applied: Applied) -> AppliedVeth:
+    assert isinstance(applied, AppliedVeth)
+    return applied
 
 
 @contextmanager
@@ -144,7 +153,8 @@ class World:
             "host_link": host_link_name("default", f"pod-{number}", "eth0"),
             "ifname": "eth0",
             "container_id": f"{number:064x}",
-            "eni": eni_link(card, version_6=version_6),
+            "mode": Mode.POLICY_ROUTE,
+            "uplink": shared(eni_link(card, version_6=version_6)),
             "ipv4": IPv4Address(address),
             "ipv6": IPv6Address(f"{prefix}:1::{number:x}") if version_6 else None,
         }

@@ -20,8 +20,8 @@ from datapath import namespace, sysctl
 from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
 from datapath.acceleration.rows import Eni, Pod
-from datapath.endpoint import Applied, Endpoint
-from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.endpoint import AppliedVeth, Endpoint
+from datapath.node_datapath import NodeDatapath
 from tests.bpf.bpffs import mounted
 from tests.linux import ASKS_CONNTRACK
 from tests.netns.datapath.world import (
@@ -34,6 +34,8 @@ from tests.netns.datapath.world import (
     Card,
     World,
     eni_link,
+    shared,
+    veth,
     witness,
 )
 from tests.netns.fastpath.builds import Find
@@ -63,7 +65,7 @@ class Tenant:
 
     netns: int
     endpoint: Endpoint
-    applied: Applied
+    applied: AppliedVeth
 
     def address(self, version: int) -> Address:
         found = self.endpoint.ipv4 if version == 4 else self.endpoint.ipv6
@@ -74,7 +76,7 @@ class Tenant:
 class FastNode:
     """Made by ``fast_node``. ``fast`` may be replaced by a test that opens it anew."""
 
-    def __init__(self, world: World, mode: PolicyRoute, pins: Path, conntrack: bool) -> None:
+    def __init__(self, world: World, mode: NodeDatapath, pins: Path, conntrack: bool) -> None:
         self.conntrack = conntrack
         self.world, self.mode, self.pins = world, mode, pins / "terway"
         self.far = world.namespace()
@@ -101,9 +103,9 @@ class FastNode:
     def prepare(self) -> None:
         with namespace.entered(self.world.node):
             subprocess.run(["nft", "-f", "-"], input=TRACKED, text=True, check=True)
-        self.mode.prepare_node((HOST, HOST_V6))
+        self.mode.prepare((HOST, HOST_V6))
         for card in (ENI1, ENI2):
-            self.enis[card.name] = self.mode.prepare_eni(eni_link(card), (HOST, HOST_V6))
+            self.enis[card.name] = self.mode.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
             self.put_eni(card)
             self.fast.attach_eni(self.enis[card.name])
         self.fast.set_stack_prefixes(node=(HOST, HOST_V6))
@@ -118,7 +120,7 @@ class FastNode:
         return self.adopt(self.world.namespace(), self.world.endpoint(card, **changes))
 
     def adopt(self, netns: int, endpoint: Endpoint) -> Tenant:
-        tenant = Tenant(netns, endpoint, self.mode.setup(endpoint, netns))
+        tenant = Tenant(netns, endpoint, veth(self.mode.setup(endpoint, netns)))
         self.put(tenant)
         self.fast.attach_pod(tenant.applied.host_ifindex)
         with namespace.entered(netns), witness(netns) as inside:
@@ -154,6 +156,16 @@ class FastNode:
         return sum(counts.get(reason, 0) for counts in self.fast.counters().values())
 
     @contextmanager
+    def counting_by(self, fast: FastPath, *reasons: str) -> Iterator[dict[str, int]]:
+        """``counting`` while another process's fast path is open."""
+        before, self.fast = self.fast, fast
+        try:
+            with self.counting(*reasons) as grown:
+                yield grown
+        finally:
+            self.fast = before
+
+    @contextmanager
     def counting(self, *reasons: str) -> Iterator[dict[str, int]]:
         """Filled at the end of the block: by how much each reason, and ``forwarded``, has grown."""
         grown: dict[str, int] = {}
@@ -171,7 +183,7 @@ def fast_node(scratch: Path, *, conntrack: bool = True) -> Iterator[FastNode]:
         pins = stack.enter_context(mounted(scratch))
         world = World()
         stack.callback(world.close)
-        mode = PolicyRoute(world.node)
+        mode = NodeDatapath(world.node)
         stack.callback(mode.close)
         node = FastNode(world, mode, pins, conntrack)
         node.open()

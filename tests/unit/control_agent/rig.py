@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
+from control.agent.allocation.allocators import Allocators
+from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
+from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.cni.attach import AddRequest, Attached, Attachments
+from control.agent.dataplane.fake_kernel import FakeKernel
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings
+from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import BOOT_ID, Recovery
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
+from control.ipam.rejections import Rejections
 from control.ipam.sizing import pool_sizes
 from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
-from control.model.errors import AddressInUse, KernelError
-from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.ids import AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.modes import UplinkKind
 from control.model.pod import Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EniLink
-from datapath.pod import names
 
 NODE = NodeIdentity(
     InstanceId("i-node1"),
@@ -44,73 +49,6 @@ LIMITS = InstanceLimits("ecs.g7.xlarge", 4, 15, 15, 6, True)
 PODS_VSWITCH = VSwitchId("vsw-pods")
 NODES_VSWITCH = VSwitchId("vsw-nodes")
 TAGS = (("creator", "terway"),)
-
-
-def _carrier(endpoint: Endpoint) -> Carrier:
-    mac = names.host_mac(endpoint.container_id, endpoint.ifname)
-    enis = frozenset({endpoint.eni.mac})
-    return Carrier(endpoint.host_link, mac, endpoint.container_id, frozenset(endpoint.addresses()), enis)
-
-
-class FakeKernel:
-    """Remembers what stands. ``broken`` makes the next setups fail as netlink would."""
-
-    def __init__(self) -> None:
-        self.endpoints: dict[str, Endpoint] = {}
-        self.enis: set[str] = set()
-        self.broken: str = ""
-        self.absent: set[str] = set()
-        """MACs whose device does not appear."""
-        self.foreign: dict[str, Carrier] = {}
-        """Live links that nobody has set up here."""
-
-    def setup(self, endpoint: Endpoint, netns: int) -> Applied:
-        assert netns >= 0
-        if self.broken:
-            raise KernelError(self.broken)
-        others = [c for c in self.carriers() if c.link != endpoint.host_link]
-        if any(a in c.addresses for c in others for a in endpoint.addresses()):
-            raise AddressInUse("a running pod carries it")
-        self.endpoints[endpoint.host_link] = endpoint
-        return Applied(7, "02:00:00:00:00:01", "02:00:00:00:00:02", 3)
-
-    def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
-        del netns
-        return () if self.endpoints.get(endpoint.host_link) == endpoint else (Difference("link", "absent"),)
-
-    def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
-        del netns
-        there = self.endpoints.get(endpoint.host_link)
-        if there is not None and there.container_id == endpoint.container_id:
-            del self.endpoints[endpoint.host_link]
-
-    def prepare_eni(self, eni: EniLink) -> None:
-        self.enis.add(eni.mac)
-
-    def forget_eni(self, mac: Mac) -> None:
-        self.enis.discard(mac)
-
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
-        missing = [e for e in endpoints if e.host_link not in self.endpoints]
-        return tuple(Difference(e.host_link, "absent") for e in missing)
-
-    def carriers(self) -> tuple[Carrier, ...]:
-        return (*map(_carrier, self.endpoints.values()), *self.foreign.values())
-
-    def take_down(self, link: str, container_id: str) -> tuple[Address, ...]:
-        self.foreign.pop(link, None)
-        there = self.endpoints.get(link)
-        if there is None or there.container_id != container_id:
-            return ()
-        del self.endpoints[link]
-        return there.addresses()
-
-    def pod_links(self) -> dict[str, str]:
-        return {name: e.container_id for name, e in self.endpoints.items()}
-
-    async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
-        del timeout
-        return mac not in self.absent
 
 
 @dataclass
@@ -158,18 +96,36 @@ class Rig:
         )
         self.orphans = Orphans(journal=self.journal, work=self.work)
         sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
-        self.pool = Pool(
+        self.rejections = Rejections()
+        self.runner = OperationRunner(
             journal=self.journal,
             work=self.work,
-            cloud=self.cloud,
             vswitches=VSwitches(
                 self.cloud, self.clock, self.vswitches, zone=NODE.zone, policy=VSwitchPolicy.MOST
             ),
+            rejections=self.rejections,
+        )
+        self.pool = Pool(
+            journal=self.journal,
+            runner=self.runner,
+            cloud=self.cloud,
+            rejections=self.rejections,
             settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
+        )
+        self.exclusive = ExclusiveAllocator(
+            journal=self.journal,
+            runner=self.runner,
+            rejections=self.rejections,
+            settings=ExclusiveSettings(sizes.max_enis, (SecurityGroupId("sg-cluster"),), self.dual),
+        )
+        self.allocators = Allocators({UplinkKind.SHARED_ENI: self.pool, UplinkKind.OWN_ENI: self.exclusive})
+        self.broken = BrokenUplinks(
+            journal=self.journal, kernel=self.kernel, rejections=self.rejections, mtu=1500
         )
         self.attachments = Attachments(
             journal=self.journal,
-            pool=self.pool,
+            allocators=self.allocators,
+            broken=self.broken,
             kernel=self.kernel,
             holds=self.holds,
             kubernetes=self.kubernetes,
@@ -190,6 +146,15 @@ class Rig:
             mtu=1500,
             dual=self.dual,
         )
+        self.watch = BrokenWatch(
+            journal=self.journal,
+            kernel=self.kernel,
+            kubernetes=self.kubernetes,
+            reconciler=self.reconciler,
+            on_look=self.allocators.kick,
+        )
+        self.broken.on_broken = self.watch.follow
+        self.rebuild = Rebuild(journal=self.journal, holds=self.holds, kubernetes=self.kubernetes)
         self.recovery = Recovery(
             journal=self.journal,
             attachments=self.attachments,
@@ -198,12 +163,14 @@ class Rig:
             reconciler=self.reconciler,
             pool=self.pool,
             orphans=self.orphans,
+            rebuild=self.rebuild,
             settings=EndpointSettings(),
         )
 
     async def restarted(self, *, reboot: bool = False) -> Rig:
         """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
-        await self.pool.close()
+        await self.watch.close()
+        await self.allocators.close()
         if reboot:
             self.kernel.endpoints.clear()
             self.kernel.enis.clear()

@@ -51,12 +51,14 @@ def upkeep(rig: Rig) -> Upkeep:
     return Upkeep(
         journal=rig.journal,
         pool=rig.pool,
+        allocators=rig.allocators,
         attachments=rig.attachments,
         kernel=rig.kernel,
         kubernetes=rig.kubernetes,
         reconciler=rig.reconciler,
         recovery=rig.recovery,
         orphans=rig.orphans,
+        rebuild=rig.rebuild,
         timers=Timers(rig.clock),
         sync_period=3600.0,
     )

@@ -299,21 +299,21 @@ def test_a_pod_whose_link_is_gone_is_told_until_it_is_made_anew() -> None:
         rig = await with_pods(2)
         record = next(r for r in rig.journal.book.attachments.values() if r.pod.name == "web-0")
         endpoint = rig.kernel.endpoints.pop(record.host_link)
-        rig.holds.miss(rig.holds.look())
+        rig.holds.miss()
         assert not rig.holds.cut_off
         for _ in range(2):
-            rig.holds.miss(rig.holds.look())
+            rig.holds.miss()
             assert rig.holds.cut_off == (record,)
         told = [(e.about, f"{e.kind}: {e.message}") for e in rig.kubernetes.events if e.reason == "LinkGone"]
         assert len(told) == 1
         assert "web-0" in told[0][0]
         assert f"link {record.host_link} of pod" in told[0][1]
         rig.kernel.endpoints[record.host_link] = endpoint
-        rig.holds.miss(rig.holds.look())
+        rig.holds.miss()
         assert not rig.holds.cut_off
         rig.kernel.endpoints.clear()
         for _ in range(2):
-            rig.holds.miss(rig.holds.look())
+            rig.holds.miss()
         assert len(rig.holds.cut_off) == 2
 
     run(scenario())

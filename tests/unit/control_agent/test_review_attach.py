@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from control.agent.allocation.queue import Attempt
 from control.agent.cni.attach import AddRequest, Attached
 from control.ipam import transitions
 from control.model.errors import KernelError
@@ -38,16 +39,16 @@ def test_add_called_off_in_the_moment_it_is_served_leaves_no_reservation() -> No
 
     async def scenario() -> None:
         rig = Rig()
-        serve = rig.pool._serve_waiters
+        serve = rig.pool._queue.serve
         adding: asyncio.Task[Attached]
 
-        def serve_and_hang_up() -> None:
+        def serve_and_hang_up(attempt: Attempt) -> None:
             waiting = len(rig.journal.book.attachments)
-            serve()
+            serve(attempt)
             if len(rig.journal.book.attachments) > waiting:
                 adding.cancel()
 
-        rig.pool._serve_waiters = serve_and_hang_up  # type: ignore[method-assign]  # the worst moment
+        rig.pool._queue.serve = serve_and_hang_up  # type: ignore[method-assign]  # the worst moment
         adding = asyncio.create_task(rig.add("web-0"))
         with pytest.raises(asyncio.CancelledError):
             await adding

@@ -60,7 +60,7 @@ def test_fault_of_ours_in_an_operation_is_told_and_not_tried_in_a_hot_loop() -> 
     async def scenario() -> None:
         rig, runs = Rig(), 0
         told: list[TerwayError] = []
-        rig.pool.on_failure = told.append
+        rig.runner.on_failure = told.append
 
         async def broken(operation: Operation, *, resumed: bool) -> None:
             nonlocal runs
@@ -94,7 +94,8 @@ def test_failed_release_does_not_keep_its_eni_from_serving() -> None:
         await rig.settle()
         await rig.add("web-3")
         assert rig.cloud.count(Action.CREATE_ENI) == 1
-        assert list(rig.pool.blocks()) == [f"release of {rig.journal.book.attachments[KEY].eni_id}"]
+        held_off = list(map(str, rig.rejections.all(rig.clock.now())))
+        assert held_off == [f"release of {rig.journal.book.attachments[KEY].eni_id}"]
         rig.clock.advance(6)
         rig.pool.sync()
         await rig.settle()

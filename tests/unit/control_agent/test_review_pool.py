@@ -7,10 +7,11 @@ import contextlib
 
 import pytest
 
+from control.agent.allocation.reservation import LedgerReservation
 from control.agent.cni.attach import Attached
 from control.aliyun.actions import Action
 from control.ipam import transitions
-from control.ipam.choose import Choice, Wants
+from control.ipam.allocator import AllocationRequest
 from control.model.errors import Cause, PoolExhausted, TerwayError
 from control.model.records import Operation
 from tests.unit.control_agent.rig import Rig
@@ -96,10 +97,17 @@ def test_a_fault_of_ours_in_one_waiting_add_reaches_that_add_and_nobody_else() -
         rig = Rig()
         gate = rig.cloud.hold(Action.CREATE_ENI)
 
-        def broken(_choice: Choice) -> None:
-            raise ValueError("nobody foresaw this")
+        reserve = rig.pool._reserve
 
-        first = asyncio.create_task(rig.pool.acquire(Wants("uid"), broken))
+        def broken(request: AllocationRequest) -> LedgerReservation | None:
+            reservation = reserve(request)
+            if reservation is not None and request.pod.name == "unlucky":
+                reservation.release()
+                raise ValueError("nobody foresaw this")
+            return reservation
+
+        rig.pool._reserve = broken  # type: ignore[method-assign]
+        first = asyncio.create_task(rig.add("unlucky"))
         second = asyncio.create_task(rig.add("web-0"))
         while rig.pool.stats().waiting < 2:
             await asyncio.sleep(0)
@@ -118,17 +126,17 @@ def test_who_hung_up_is_not_counted_among_those_that_are_told_no() -> None:
         rig = Rig()
         gate = rig.cloud.hold(Action.CREATE_ENI)
         rig.cloud.fail(Action.CREATE_ENI, "InvalidSecurityGroupId.NotFound")
-        block = rig.pool._failed
+        failed = rig.runner._failed
         first = asyncio.create_task(rig.add("web-0"))
         second = asyncio.create_task(rig.add("web-1"))
         while rig.pool.stats().waiting < 2:
             await asyncio.sleep(0)
 
         def hang_up_first(operation: Operation, exc: TerwayError) -> None:
-            rig.pool._waiters[-1].done.cancel()
-            block(operation, exc)
+            rig.pool._queue._waiters[-1].done.cancel()
+            failed(operation, exc)
 
-        rig.pool._failed = hang_up_first  # type: ignore[method-assign]  # in the very same step
+        rig.runner._failed = hang_up_first  # type: ignore[method-assign]  # in the very same step
         gate.set()
         async with asyncio.timeout(5):
             outcomes = await asyncio.gather(first, second, return_exceptions=True)

@@ -16,12 +16,14 @@ def upkeep_of(rig: Rig, timers: Timers | None = None) -> Upkeep:
     return Upkeep(
         journal=rig.journal,
         pool=rig.pool,
+        allocators=rig.allocators,
         attachments=rig.attachments,
         kernel=rig.kernel,
         kubernetes=rig.kubernetes,
         reconciler=rig.reconciler,
         recovery=rig.recovery,
         orphans=rig.orphans,
+        rebuild=rig.rebuild,
         timers=timers or Timers(rig.clock),
         sync_period=120.0,
     )

@@ -15,7 +15,7 @@ from control.agent.allocation import operations
 from control.agent.allocation.cluster_id import CLUSTER_TAG
 from control.agent.allocation.operations import NODE_TAG
 from control.agent.allocation.orphans import ORPHAN_AGE
-from control.agent.allocation.pool import TRIES
+from control.agent.allocation.runner import TRIES
 from control.aliyun.actions import Action
 from control.aliyun.fake import FakeCloud
 from control.model.cloud import CreateEni, Eni

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from control.agent.cni.attach import AddRequest
+from control.agent.dataplane.fake_kernel import FakeKernel
 from control.aliyun.actions import Action
 from control.ipam import transitions
 from control.model.cloud import CreateEni
@@ -18,7 +19,7 @@ from control.model.errors import Cause, KernelError, PodNotFound, PoolExhausted,
 from control.model.ids import AttachmentKey, ClientToken, EniId, PodKey, SecurityGroupId
 from control.model.records import AttachmentState, Changes, EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
-from tests.unit.control_agent.rig import PODS_VSWITCH, FakeKernel, Rig
+from tests.unit.control_agent.rig import PODS_VSWITCH, Rig
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 from control.ipam import transitions
+from control.ipam.allocator import Allocation, AllocationRequest, allocation
 from control.ipam.book import Book
-from control.ipam.choose import Choice, Wants, choose
+from control.ipam.choose import choose
 from control.ipam.witness import differs, judge
 from control.model.ids import Address, AttachmentKey, EniId, Mac, PodKey, VSwitchId
+from control.model.modes import shared_eni
 from control.model.policies import EniPolicy
 from control.model.records import (
     AddressRecord,
@@ -17,6 +20,7 @@ from control.model.records import (
     AttachmentRecord,
     AttachmentState,
     Changes,
+    Ended,
     EniRecord,
     EniState,
     Snapshot,
@@ -42,8 +46,16 @@ def _book(*records: AddressRecord) -> Book:
 def _pick(
     book: Book, *, now: float = 100.0, uid: str = "u", policy: EniPolicy = EniPolicy.MOST_IPS
 ) -> str | None:
-    choice = choose(book, Wants(uid), now=now, policy=policy)
-    return str(choice.ipv4) if choice else None
+    chosen = _choose(book, now=now, uid=uid, policy=policy)
+    return str(chosen.ipv4) if chosen else None
+
+
+def _choose(
+    book: Book, *, now: float, uid: str = "u", ipv6: bool = False, policy: EniPolicy = EniPolicy.MOST_IPS
+) -> Allocation | None:
+    key, pod = AttachmentKey("container", "eth0"), PodKey("default", "web")
+    request = AllocationRequest(key, pod, uid, ipv6=ipv6)
+    return choose(book, request, book.serving(), now=now, policy=policy)
 
 
 def _take(book: Book, text: str, *, container: str, uid: str = "u", now: float = 100.0) -> AttachmentRecord:
@@ -53,7 +65,7 @@ def _take(book: Book, text: str, *, container: str, uid: str = "u", now: float =
         uid,
         "/run/netns/x",
         "cali0",
-        ONE,
+        shared_eni(ONE),
         IPv4Address(text),
         None,
         AttachmentState.ADDING,
@@ -78,15 +90,15 @@ def test_an_eni_that_does_not_serve_gives_nothing() -> None:
 
 def test_both_families_come_from_one_eni() -> None:
     book = _book(_free("10.0.0.2"), _free("10.0.0.3"), _free("10.0.1.2", TWO), _free("2001:db8::2", TWO))
-    choice = choose(book, Wants("u", ipv6=True), now=1.0, policy=EniPolicy.MOST_IPS)
-    assert choice == Choice(TWO, IPv4Address("10.0.1.2"), IPv6Address("2001:db8::2"))
+    chosen = _choose(book, now=1.0, ipv6=True)
+    assert chosen == allocation(TWO, IPv4Address("10.0.1.2"), IPv6Address("2001:db8::2"))
 
 
 def test_released_address_cools_before_another_pod_gets_it() -> None:
     """An address reused while peers still hold connections to it reaches the wrong pod: aws 3634."""
     book = _book(_free("10.0.0.2"))
     record = _take(book, "10.0.0.2", container="a")
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert _pick(book, now=200.0 + COOLDOWN - 1, uid="other") is None
     assert [str(r.address) for r in book.cooling(201.0)] == ["10.0.0.2"]
     assert _pick(book, now=200.0 + COOLDOWN, uid="other") == "10.0.0.2"
@@ -96,7 +108,7 @@ def test_released_address_cools_before_another_pod_gets_it() -> None:
 def test_the_same_pod_may_have_its_address_back_at_once() -> None:
     book = _book(_free("10.0.0.2"), _free("10.0.0.3"))
     record = _take(book, "10.0.0.3", container="a", uid="me")
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert _pick(book, now=201.0, uid="me") == "10.0.0.3"
     assert _pick(book, now=201.0, uid="other") == "10.0.0.2"
 
@@ -106,10 +118,10 @@ def test_cooling_addresses_thaw_in_order_though_one_was_taken_back() -> None:
     book = _book(_free("10.0.0.2"), _free("10.0.0.3"))
     first = _take(book, "10.0.0.2", container="a", uid="me")
     second = _take(book, "10.0.0.3", container="b", uid="you")
-    book.apply(transitions.finish_delete(book, first, 200.0))
-    book.apply(transitions.finish_delete(book, second, 201.0))
+    book.apply(transitions.finish_delete(book, first, 200.0, Ended.DELETED))
+    book.apply(transitions.finish_delete(book, second, 201.0, Ended.DELETED))
     again = _take(book, "10.0.0.2", container="c", uid="me", now=210.0)
-    book.apply(transitions.finish_delete(book, again, 220.0))
+    book.apply(transitions.finish_delete(book, again, 220.0, Ended.DELETED))
     assert _pick(book, now=201.0 + COOLDOWN, uid="third") == "10.0.0.3"
 
 
@@ -139,7 +151,7 @@ def test_failed_second_sandbox_gives_the_address_back_to_the_running_one() -> No
     old = replace(_take(book, "10.0.0.2", container="old"), state=AttachmentState.READY)
     book.apply(transitions.commit(book, old, 120.0))
     new = replace(old, key=AttachmentKey("new", "eth0"), state=AttachmentState.ADDING, since=150.0)
-    for end in (transitions.unreserve, transitions.finish_delete):
+    for end in (transitions.unreserve, partial(transitions.finish_delete, ended=Ended.DELETED)):
         book.apply(transitions.reserve(book, new))
         book.apply(end(book, new, 200.0))
         record = book.addresses[IPv4Address("10.0.0.2")]
@@ -154,7 +166,7 @@ def test_held_address_is_nobodys_whatever_its_record_says() -> None:
     assert book.hold(frozenset({address})) == frozenset()
     assert _pick(book, uid="other") == "10.0.0.3"
     record = _take(book, "10.0.0.2", container="a", uid="me", now=100.0)
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert _pick(book, now=210.0, uid="me") == "10.0.0.3"
     assert _pick(book, now=200.0 + COOLDOWN, uid="other") == "10.0.0.3"
     assert book.hold(frozenset()) == {address}
@@ -166,7 +178,7 @@ def test_frozen_address_stays_frozen_when_its_pod_goes() -> None:
     book = _book(_free("10.0.0.2"))
     record = _take(book, "10.0.0.2", container="a")
     book.apply(transitions.freeze_addresses([book.addresses[IPv4Address("10.0.0.2")]], 150.0))
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert book.addresses[IPv4Address("10.0.0.2")].state is AddressState.FROZEN
     assert _pick(book, now=999.0) is None
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 
-from datapath.endpoint import Endpoint, EniLink
+from datapath.endpoint import Endpoint, EniLink, Mode, SharedEni
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.plan import Place, plan, proofs, upstream_rule
 from datapath.pod import names
@@ -17,7 +17,8 @@ DUAL = Endpoint(
     host_link="cali0",
     ifname="eth0",
     container_id="c1",
-    eni=ENI,
+    mode=Mode.POLICY_ROUTE,
+    uplink=SharedEni("eni-1", ENI),
     ipv4=IPv4Address("10.0.0.5"),
     ipv6=IPv6Address("2001:db8::5"),
 )
@@ -99,7 +100,7 @@ def test_proofs_ask_both_ways() -> None:
         ("to 2001:db8::5", 7),
         ("to 2001:db8::fffd from 2001:db8::5 coming in by link 7", 3),
     ]
-    without = replace(DUAL, eni=replace(ENI, gateway_v6=None))
+    without = replace(DUAL, uplink=SharedEni("eni-1", replace(ENI, gateway_v6=None)))
     assert len(proofs(without, PLACE)) == 3
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from socket import AF_INET
 
-from datapath.endpoint import Carrier, Endpoint, EniLink
+from datapath.endpoint import Carrier, Endpoint, EniLink, Mode, SharedEni
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed, carriers, is_pod_rule, owns, paired
@@ -24,7 +24,14 @@ from datapath.pod import names
 
 MAC = "00:16:3e:00:00:11"
 ENI = EniLink(MAC, IPv4Address("10.0.0.253"))
-POD = Endpoint(host_link="cali0", ifname="eth0", container_id="c1", eni=ENI, ipv4=IPv4Address("10.0.0.5"))
+POD = Endpoint(
+    host_link="cali0",
+    ifname="eth0",
+    container_id="c1",
+    mode=Mode.POLICY_ROUTE,
+    uplink=SharedEni("eni-1", ENI),
+    ipv4=IPv4Address("10.0.0.5"),
+)
 SINGLE = ip_network("10.0.0.5/32")
 LINK = Link(
     7, "cali0", names.host_mac("c1", "eth0"), 1500, True, True, "veth", "c1", 0, 2, lower_elsewhere=True

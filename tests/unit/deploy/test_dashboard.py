@@ -11,7 +11,7 @@ import pytest
 
 from control.agent.introspection import fastpath_metrics
 from control.agent.introspection.metrics import Metrics
-from control.ipam.stock import PoolStats
+from control.ipam.statistics import PoolStats
 from deploy.render import HERE
 
 PANELS: list[Any] = json.loads((HERE / "dashboard.json").read_text())["panels"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from control.agent.allocation.blocks import FIRST, MOST
 from control.aliyun.errors import Refusal, cause_of
+from control.ipam.rejections import FIRST_HOLD_OFF, MAX_HOLD_OFF
 from control.model.errors import TEMPORARY, Cause
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -31,7 +31,7 @@ def test_codes_of_a_row_have_its_cause(name: str, codes: str) -> None:
 
 
 def test_times_are_those_of_the_code() -> None:
-    assert f"which is {FIRST:.0f} s after the first refusal and at most {MOST:.0f} s" in PAGE
+    assert f"which is {FIRST_HOLD_OFF:.0f} s after the first refusal and at most {MAX_HOLD_OFF:.0f} s" in PAGE
 
 
 def test_links_lead_to_headings() -> None:

@@ -1,4 +1,5 @@
-"""Why no address can be had now: the sentence a pod's operator reads in the event. Pure.
+"""What a node may have, and why no address can be had now: the sentence a pod's operator reads in the
+event. Pure.
 
 What happened and on which object comes first, then what to do, then when the next try is, and last how full
 the node is. The cause, one word, stands before it in the event.
@@ -9,16 +10,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from control.agent.allocation.blocks import Block
+from control.ipam.rejections import Rejection
 from control.ipam.sizing import PoolSizes
-from control.ipam.stock import PoolStats
+from control.ipam.statistics import PoolStats
 from control.model.errors import Cause, PoolExhausted
 
 _KUBELET = "the kubelet tries again every 10 to 15 s"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Limits:
     """What a node may have, and by what: ``max_eni`` is eni-config's, 0 if it sets none."""
 
     sizes: PoolSizes
@@ -26,6 +27,8 @@ class Room:
     max_eni: int
     enis: int = 0
     """That it has now."""
+    broken: str = ""
+    """One of these that serves nobody new at the moment, with the reason; "" if there is none."""
 
     def __str__(self) -> str:
         limits = f"{self.instance_type} with `max_eni` {self.max_eni}" if self.max_eni else self.instance_type
@@ -34,14 +37,14 @@ class Room:
 
 
 def exhausted(
-    stats: PoolStats, refusal: Block | None, usable_at: float | None, *, now: float, room: Room
+    stats: PoolStats, rejection: Rejection | None, usable_at: float | None, *, now: float, limits: Limits
 ) -> PoolExhausted:
-    """The last refusal of the cloud if there is one, else cooling addresses, else the node's size.
+    """The last rejection if there is one, else cooling addresses, else the node's size.
 
     ``usable_at`` is when the next cooling address may be used, None if none is cooling.
     """
-    if refusal is not None:
-        return _refused(stats, refusal, now, room)
+    if rejection is not None:
+        return _rejected(stats, rejection, now, limits)
     lead = f"No available IP addresses: {_state(stats)} on this node"
     if usable_at is not None:
         left = max(0.0, usable_at - now)
@@ -51,9 +54,10 @@ def exhausted(
             remedy=f"nothing to do: the next one may be used in {left:.0f} s{_at(usable_at)}; {_KUBELET}",
             retry_after=left,
         )
-    larger = "a larger instance type or `max_eni`" if room.max_eni else "a larger instance type"
+    told = f"; {limits.broken}" if limits.broken else ""
+    larger = "a larger instance type or `max_eni`" if limits.max_eni else "a larger instance type"
     return PoolExhausted(
-        f"{lead}, and {room}",
+        f"{lead}, and {limits}{told}",
         cause=Cause.POOL_LIMIT,
         remedy=f"end another pod of this node, have this one run elsewhere, or use {larger}; {_KUBELET}",
     )
@@ -68,16 +72,16 @@ def out_of_patience(stats: PoolStats, waited: float) -> PoolExhausted:
     )
 
 
-def _refused(stats: PoolStats, block: Block, now: float, room: Room) -> PoolExhausted:
-    error = block.error
-    left = max(0.0, block.until - now)
+def _rejected(stats: PoolStats, rejection: Rejection, now: float, limits: Limits) -> PoolExhausted:
+    error = rejection.error
+    left = max(0.0, rejection.until - now)
     remedy = f"{error.remedy}; " if error.remedy else ""
-    if error.cause is Cause.VSWITCH_FULL and room.enis >= room.sizes.max_enis:
+    if error.cause is Cause.VSWITCH_FULL and limits.enis >= limits.sizes.max_enis:
         remedy += "this node has all the ENIs it may have, so that another vSwitch serves other nodes only; "
     return PoolExhausted(
         error.what,
         cause=error.cause,
-        remedy=f"{remedy}next try in {left:.0f} s{_at(block.until)}; {_state(stats)}",
+        remedy=f"{remedy}next try in {left:.0f} s{_at(rejection.until)}; {_state(stats)}",
         retry_after=left,
     )
 

@@ -1,0 +1,147 @@
+"""The tables of one open file: records in and out, each statement naming its columns.
+
+Columns that the file does not have are left out, and those that this release does not know are left alone:
+a file can be an older release's, for which it was written back, or a newer one's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from control.model.modes import NetworkMode, UplinkKind
+from control.model.records import Changes, Snapshot
+from control.store import rows
+from control.store.history import History
+
+_T = TypeVar("_T")
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "eni": (
+        "eni_id",
+        "mac",
+        "vswitch_id",
+        "primary_ip",
+        "state",
+        "since",
+        "cidr",
+        "gateway",
+        "cidr_v6",
+        "gateway_v6",
+        "reason",
+        "kind",
+        "parent",
+        "vlan",
+        "security_groups",
+    ),
+    "address": (
+        "address",
+        "eni_id",
+        "state",
+        "since",
+        "container_id",
+        "ifname",
+        "last_uid",
+        "prefix",
+    ),
+    "attachment": (
+        "container_id",
+        "ifname",
+        "namespace",
+        "pod",
+        "uid",
+        "netns",
+        "host_link",
+        "eni_id",
+        "ipv4",
+        "ipv6",
+        "state",
+        "since",
+        "mode",
+        "uplink_kind",
+        "uplink_vlan",
+        "made",
+    ),
+    "operation": (
+        "token",
+        "kind",
+        "since",
+        "eni_id",
+        "vswitch_id",
+        "security_groups",
+        "ipv4_count",
+        "ipv6_count",
+        "addresses",
+        "eni_kind",
+    ),
+}
+"""What this release writes, in the words of ``rows``."""
+
+
+class Tables:
+    """``put`` and ``drop`` are called within a transaction of the caller's. Raise sqlite3.Error."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        there = {table: _columns_of(db, table) for table in COLUMNS}
+        self._puts = {
+            table: _put(table, [c for c in names if c in there[table]]) for table, names in COLUMNS.items()
+        }
+        self._has_modes = "mode" in there["attachment"]
+        self.history = History(db)
+
+    def read(self) -> Snapshot:
+        """Raises ValueError or a kin of it for a row that nobody wrote so."""
+        return Snapshot(
+            enis=self._all("eni", rows.eni_record),
+            addresses=self._all("address", rows.address_record),
+            attachments=self._all("attachment", rows.attachment_record),
+            operations=self._all("operation", rows.operation_record),
+            facts=dict(self._db.execute("SELECT name, value FROM fact")),
+        )
+
+    def _all(self, table: str, make: Callable[[rows.Row], _T]) -> tuple[_T, ...]:
+        found = self._db.execute(f"SELECT * FROM {table}")
+        names = [column[0] for column in found.description]
+        return tuple(make(dict(zip(names, row, strict=True))) for row in found)
+
+    def unsayable(self, c: Changes) -> str:
+        """What of ``c`` the file has no word for, "" if nothing: it was written for the release before."""
+        if self._has_modes:
+            return ""
+        usual = (NetworkMode.POLICY_ROUTE, UplinkKind.SHARED_ENI)
+        return ", ".join(f"{a.pod} ({a.mode})" for a in c.attachments if (a.mode, a.uplink.kind) != usual)
+
+    def put(self, c: Changes) -> None:
+        self._many(self._puts["eni"], map(rows.eni_row, c.enis))
+        self._many(self._puts["address"], map(rows.address_row, c.addresses))
+        self._many(self._puts["attachment"], map(rows.attachment_row, c.attachments))
+        self._many(self._puts["operation"], map(rows.operation_row, c.operations))
+        if c.history:
+            self.history.add(c.history)
+
+    def drop(self, c: Changes) -> None:
+        self._many("DELETE FROM eni WHERE eni_id = :id", ({"id": e} for e in c.gone_enis))
+        self._many("DELETE FROM address WHERE address = :id", ({"id": str(a)} for a in c.gone_addresses))
+        self._many(
+            "DELETE FROM attachment WHERE container_id = :id AND ifname = :ifname",
+            ({"id": k.container_id, "ifname": k.ifname} for k in c.gone_attachments),
+        )
+        self._many("DELETE FROM operation WHERE token = :id", ({"id": t} for t in c.gone_operations))
+
+    def remember(self, fact: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (fact, value))
+
+    def _many(self, statement: str, values: Iterable[rows.Row]) -> None:
+        for row in values:
+            self._db.execute(statement, row)
+
+
+def _columns_of(db: sqlite3.Connection, table: str) -> frozenset[str]:
+    return frozenset(name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,)))
+
+
+def _put(table: str, columns: list[str]) -> str:
+    values = ", ".join(f":{c}" for c in columns)
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({values})"

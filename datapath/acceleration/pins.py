@@ -1,0 +1,63 @@
+"""What is pinned, compared with what this process holds open, and pinned again.
+
+A pin is a name. Packets need none, but the next process finds maps, programs and links by it: a map without
+its pin is made anew there, empty. A new name is made beside the old one and renamed over it, so that whoever
+opens the name finds the one object or the other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from datapath.acceleration import bpf_call
+from datapath.acceleration.bpf_call import Identity
+from datapath.ebpf import libbpf
+from datapath.endpoint import Difference
+from datapath.errors import KernelError
+
+_FRESH = "fresh_"
+"""Before the name of a pin that is about to be renamed; a bpf file system allows no dots."""
+
+
+def mend(pins: Mapping[Path, int]) -> list[Difference]:
+    """``pins``: descriptors by path. Raises KernelError or OSError for one that fails, after the others."""
+    done, refused = [], None
+    for path, fd in pins.items():
+        try:
+            found = pinned(path)
+            if found != bpf_call.identity(fd):
+                put(fd, path)
+                done.append(Difference(f"pin {path}", "absent" if found is None else f"another {found.kind}"))
+        except (KernelError, OSError) as exc:
+            refused = exc
+    if refused is not None:
+        raise refused
+    return done
+
+
+def pinned(path: Path) -> Identity | None:
+    """What is pinned there; None for nothing, an Identity of no kind for what is no BPF object."""
+    if not path.exists():
+        return None
+    try:
+        fd = libbpf.open_pinned(str(path))
+    except KernelError:
+        return Identity("", 0)
+    try:
+        return bpf_call.identity(fd)
+    finally:
+        os.close(fd)
+
+
+def put(fd: int, path: Path) -> None:
+    """Pin it there, in place of whatever has the name. Raises KernelError, or OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    fresh = path.with_name(_FRESH + path.name)
+    fresh.unlink(missing_ok=True)
+    libbpf.pin(fd, str(fresh))
+    fresh.rename(path)
