@@ -140,13 +140,14 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         attachments=attachments,
         kernel=ports.kernel,
         holds=ports.holds,
+        kubernetes=ports.kubernetes,
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
         rebuild=rebuild,
         settings=endpoint_settings,
     )
-    recovery.on_repair = ports.metrics.repaired
+    recovery.reports.on_repair = ports.metrics.repaired
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,

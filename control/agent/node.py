@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from control.agent import mode
@@ -48,7 +49,7 @@ from control.process.http_api import HttpApi
 from control.process.timers import Timers
 from control.store.unread import UnreadLedger, open_ledger
 from datapath.acceleration.companion import Companion
-from datapath.endpoint import Difference
+from datapath.modes.policy_route.watch import Reaction
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ class Node:
             raise
         self._assembly = assembly
         self._tell_of_the_ledger()
-        self._kernel.watch_settings(self._restored)
+        self._kernel.watch(partial(self._reacted, assembly))
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -367,9 +368,11 @@ class Node:
             facts=facts,
         )
 
-    def _restored(self, one: Difference) -> None:
-        log.info("put back %s: %s", one.what, one.found)
-        self._metrics.repaired()
+    def _reacted(self, assembly: Assembly, reaction: Reaction) -> None:
+        """The kernel has told of what somebody else did."""
+        assembly.recovery.reports.mended(reaction.mended, at_once=True)
+        if reaction.repair:
+            assembly.upkeep.rounds.is_due()
 
     def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
         """``terway-cli mode``: what is in force, and who checks what pods send."""

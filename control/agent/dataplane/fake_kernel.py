@@ -115,9 +115,12 @@ class FakeKernel:
     def forget_eni(self, mac: Mac) -> None:
         self.enis.discard(mac)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+    async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         missing = [one for one in endpoints if _name(one) not in self.endpoints]
         return tuple(Difference(str(one), "absent") for one in missing)
+
+    def foreign_hands(self) -> tuple[Difference, ...]:
+        return ()
 
     def carriers(self) -> tuple[Carrier, ...]:
         return (*map(_carrier, self.endpoints.values()), *self.foreign.values())

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
+from control.agent.dataplane.pace import paced
 from control.model.errors import AddressInUse, Cause, KernelError, RequestError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
@@ -23,6 +24,7 @@ from datapath.endpoint import (
     SharedEni,
     Sighting,
 )
+from datapath.modes.policy_route.watch import Reaction
 from datapath.netlink import address, link
 from datapath.netlink.link import Link
 from datapath.netlink.monitor import LinkMonitor
@@ -77,19 +79,19 @@ class LinuxKernel:
         with _in_our_terms():
             return {one.reason.value: (one.packets, one.meaning) for one in self._datapath.guard.drops()}
 
-    def watch_settings(self, restored: Callable[[Difference], None]) -> None:
-        """From now on put back at once what others set otherwise; ``restored`` hears of each."""
-        loop = asyncio.get_running_loop()
+    def watch(self, reacted: Callable[[Reaction], None]) -> None:
+        """From now on the kernel's word of changes is followed; ``reacted`` hears what came of it."""
+        loop, descriptor = asyncio.get_running_loop(), self._datapath.events_fileno()
 
         def changed() -> None:
             try:
-                for one in self._datapath.restore_settings():
-                    restored(one)
+                reacted(self._datapath.react())
             except kernel_errors.KernelError as exc:
-                log.warning("settings that others have changed stay so until the next repair: %s", exc)
+                log.warning("what others have changed stays so until the next repair: %s", exc)
+                reacted(Reaction(repair=True))
 
-        self._watched = loop, self._datapath.settings_fileno()
-        loop.add_reader(self._datapath.settings_fileno(), changed)
+        self._watched = loop, descriptor
+        loop.add_reader(descriptor, changed)
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
@@ -154,9 +156,12 @@ class LinuxKernel:
         with _in_our_terms():
             self._datapath.forget_uplink(mac)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+    async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         with _in_our_terms():
-            return self._datapath.repair(endpoints)
+            return await paced(self._datapath.repairing(endpoints))
+
+    def foreign_hands(self) -> tuple[Difference, ...]:
+        return self._datapath.foreign
 
     def carriers(self) -> tuple[Carrier, ...]:
         with _in_our_terms():

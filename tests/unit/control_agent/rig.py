@@ -213,6 +213,7 @@ class Rig:
             attachments=self.attachments,
             kernel=self.kernel,
             holds=self.holds,
+            kubernetes=self.kubernetes,
             reconciler=self.reconciler,
             pool=self.pool,
             orphans=self.orphans,

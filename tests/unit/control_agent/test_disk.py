@@ -80,7 +80,7 @@ def test_a_delete_is_answered_and_its_row_goes_later() -> None:
         await rig.delete("gone")
         assert rig.kernel.pod_links() == {stays.record.host_link: "c-stays"}
         assert rig.journal.book.addresses[gone.record.addresses()[0]].owner == gone.record.key
-        assert rig.recovery.repair() == 0, "nothing is put back for a pod that is gone"
+        assert await rig.recovery.repair() == 0, "nothing is put back for a pod that is gone"
         with pytest.raises(RequestError, match="no attachment"):
             rig.attachments.check(gone.record.key, None)
         with pytest.raises(LedgerError, match="disk is full"):

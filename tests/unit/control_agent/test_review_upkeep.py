@@ -93,8 +93,8 @@ def test_the_kernel_is_repaired_while_metadata_is_away() -> None:
         rig.kernel.endpoints.clear()
         timers = Timers(rig.clock)
         upkeep = upkeep_of(rig, timers)
-        repaired: list[bool] = []
-        rig.recovery.on_repair = lambda: repaired.append(True)
+        repaired: list[str] = []
+        rig.recovery.reports.on_repair = repaired.append
         rig.metadata.failure = MetadataError("metadata did not answer within 2 s")
         running = asyncio.create_task(upkeep.run())
         async with asyncio.timeout(10):
