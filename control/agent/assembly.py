@@ -10,6 +10,7 @@ from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
+from control.agent.allocation.own_enis import OwnEnis, OwnEniSettings
 from control.agent.allocation.pool import Pool, PoolSettings
 from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
@@ -33,7 +34,7 @@ from control.model.clock import Clock
 from control.model.cloud import Cloud, Metadata, NodeIdentity
 from control.model.errors import TerwayError
 from control.model.ids import SecurityGroupId, VSwitchId
-from control.model.modes import UplinkKind
+from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import EventType, Kubernetes
 from control.process.timers import Timers
 
@@ -82,7 +83,8 @@ class Assembly:
         await self.pool.close()
 
 
-def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
+def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) -> Assembly:
+    """``mode``: of the pods that come from now on."""
     conf, faults = config.eni, ports.faults
     instance_id, dual = place.identity.instance_id, place.sizes.dual
     endpoint_settings = EndpointSettings(mtu=config.mtu, extra_routes=conf.extra_routes)
@@ -98,11 +100,19 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
     )
     orphans = Orphans(journal=ports.journal, work=work)
     rejections = Rejections()
-    pool = _pool(config, ports, place, work, rejections)
+    runner = _runner(config, ports, place, work, rejections)
+    pool = _pool(config, ports, place, runner, rejections)
     broken = BrokenUplinks(journal=ports.journal, kernel=ports.kernel, rejections=rejections, mtu=config.mtu)
+    own = OwnEnis(
+        journal=ports.journal,
+        runner=runner,
+        settings=OwnEniSettings(place.sizes.max_enis, dual, place.groups),
+    )
+    allocators = Allocators({UplinkKind.SHARED_ENI: pool, UplinkKind.OWN_ENI: own})
+    runner.on_end = allocators.kick
     attachments = Attachments(
         journal=ports.journal,
-        allocators=Allocators({UplinkKind.SHARED_ENI: pool}),
+        allocators=allocators,
         broken=broken,
         kernel=ports.kernel,
         holds=ports.holds,
@@ -112,6 +122,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
         shaping=ports.shaping,
+        mode=mode,
     )
     reconciler = Reconciler(
         journal=ports.journal,
@@ -172,7 +183,9 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
     return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch)
 
 
-def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections) -> Pool:
+def _runner(
+    config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections
+) -> OperationRunner:
     vswitches = VSwitches(
         ports.cloud,
         ports.clock,
@@ -180,7 +193,12 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejec
         zone=place.identity.zone,
         policy=config.eni.vswitch_policy,
     )
-    runner = OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
+    return OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
+
+
+def _pool(
+    config: NodeConfig, ports: Ports, place: Place, runner: OperationRunner, rejections: Rejections
+) -> Pool:
     pool = Pool(
         journal=ports.journal,
         runner=runner,

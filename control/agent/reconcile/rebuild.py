@@ -21,11 +21,12 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from control.agent.dataplane.holds import Holds
+from control.agent.dataplane.ports import HAS_HOST_LINK
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, PodKey
-from control.model.modes import shared_eni
+from control.model.modes import NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod
 from control.model.records import AddressRecord, AddressState, AttachmentRecord, AttachmentState
 from datapath.endpoint import Carrier
@@ -33,6 +34,7 @@ from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
+_UPLINKS = {NetworkMode.POLICY_ROUTE: UplinkKind.SHARED_ENI, NetworkMode.MACVLAN: UplinkKind.OWN_ENI}
 REBUILDING = "rebuilding"
 """Fact in the ledger: why it is being rebuilt. A restart goes on with it."""
 IFNAMES = ("eth0", *(f"{kind}{n}" for kind in ("net", "eth") for n in range(1, 10)))
@@ -125,14 +127,14 @@ class Rebuild:
         pods = [
             pod
             for pod in self._running_pods()
-            if carrier.link in _link_names(pod.key, ifname) and carrier.addresses & set(pod.addresses)
+            if _may_be(pod, carrier, ifname) and carrier.addresses & set(pod.addresses)
         ]
         return (pods[0].key, pods[0].uid, ifname) if len(pods) == 1 else None
 
     def _attachment(self, carrier: Carrier, pod: PodKey, uid: str, ifname: str) -> AttachmentRecord | None:
         """None while cloud and metadata have not shown its addresses, or the ledger contradicts."""
         book = self._journal.book
-        key = AttachmentKey(carrier.container_id, ifname)
+        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode.value)
         ipv4 = [a for a in carrier.addresses if isinstance(a, IPv4Address)]
         ipv6 = [a for a in carrier.addresses if isinstance(a, IPv6Address)]
         records = [r for a in carrier.addresses if (r := book.addresses.get(a)) is not None]
@@ -145,8 +147,9 @@ class Rebuild:
             pod=pod,
             uid=uid,
             netns="",
-            host_link=carrier.link,
-            uplink=shared_eni(enis.pop()),
+            host_link=carrier.link if mode in HAS_HOST_LINK else "",
+            uplink=Uplink(_UPLINKS[mode], enis.pop()),
+            mode=mode,
             ipv4=ipv4[0] if ipv4 else None,
             ipv6=ipv6[0] if ipv6 else None,
             state=AttachmentState.READY,
@@ -165,6 +168,12 @@ class Rebuild:
         book = self._journal.book
         owners = {owner for a in found.addresses() if (owner := book.addresses[a].owner) is not None}
         return [book.attachments[o] for o in owners if o in book.attachments]
+
+
+def _may_be(pod: Pod, carrier: Carrier, ifname: str) -> bool:
+    """By the host link's name, where there is one; else the sandbox's address must say it alone."""
+    by_address = NetworkMode(carrier.mode.value) not in HAS_HOST_LINK
+    return by_address or carrier.link in _link_names(pod.key, ifname)
 
 
 def _link_names(pod: PodKey, ifname: str) -> tuple[str, str]:

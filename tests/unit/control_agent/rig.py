@@ -12,6 +12,7 @@ from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
+from control.agent.allocation.own_enis import OwnEnis, OwnEniSettings
 from control.agent.allocation.pool import Pool, PoolSettings
 from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
@@ -32,7 +33,7 @@ from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
 from control.model.errors import KubernetesError, PodNotFound
 from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
-from control.model.modes import UplinkKind
+from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import EventType, Network, Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
@@ -122,6 +123,7 @@ class Rig:
     min_pool: int = 0
     max_pool: int = 5
     dual: bool = False
+    mode: NetworkMode = NetworkMode.POLICY_ROUTE
     vswitches: tuple[VSwitchId, ...] = (PODS_VSWITCH,)
     account: FakeAccount | None = None
     cloud: FakeCloud = field(init=False)
@@ -175,9 +177,16 @@ class Rig:
         self.broken = BrokenUplinks(
             journal=self.journal, kernel=self.kernel, rejections=self.rejections, mtu=1500
         )
+        own = OwnEnis(
+            journal=self.journal,
+            runner=self.runner,
+            settings=OwnEniSettings(sizes.max_enis, self.dual, (SecurityGroupId("sg-cluster"),)),
+        )
+        self.allocators = Allocators({UplinkKind.SHARED_ENI: self.pool, UplinkKind.OWN_ENI: own})
+        self.runner.on_end = self.allocators.kick
         self.attachments = Attachments(
             journal=self.journal,
-            allocators=Allocators({UplinkKind.SHARED_ENI: self.pool}),
+            allocators=self.allocators,
             broken=self.broken,
             kernel=self.kernel,
             holds=self.holds,
@@ -185,6 +194,7 @@ class Rig:
             faults=Faults(),
             settings=EndpointSettings(),
             dual=self.dual,
+            mode=self.mode,
         )
         self.reconciler = Reconciler(
             journal=self.journal,
@@ -221,8 +231,11 @@ class Rig:
             settings=EndpointSettings(),
         )
 
-    async def restarted(self, *, reboot: bool = False) -> Rig:
-        """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
+    async def restarted(self, *, reboot: bool = False, mode: NetworkMode | None = None) -> Rig:
+        """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too.
+
+        ``mode``: what the ConfigMap says by now, None: the same.
+        """
         await self.watch.close()
         await self.pool.close()
         if reboot:
@@ -236,6 +249,7 @@ class Rig:
             min_pool=self.min_pool,
             max_pool=self.max_pool,
             dual=self.dual,
+            mode=mode or self.mode,
             vswitches=self.vswitches,
             account=self.account,
         )
