@@ -211,7 +211,7 @@ class Node:
             self._config.eni.security_groups or await self._known.primary_groups(cloud, identity),
             self._config.eni.vswitches.get(identity.zone) or (VSwitchId(identity.vswitch_id),),
         )
-        assembly = assemble(self._config, self._ports(cloud), place)
+        assembly = assemble(self._config, self._ports(cloud), place, mode.network_mode(self._config))
         try:
             await assembly.recovery.run(boot_id)
         except BaseException:

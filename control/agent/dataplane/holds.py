@@ -19,15 +19,14 @@ from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
+from control.model.modes import HAS_HOST_LINK, NetworkMode
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressState, AttachmentRecord, AttachmentState
-from datapath.endpoint import Carrier, Mode, Presence
+from datapath.endpoint import Carrier, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
-NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
-"""Modes in which a pod's host link has a name that is made of the pod's."""
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -158,7 +157,7 @@ class Holds:
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
         for carrier in self.unrecorded:
-            if carrier.mode not in NAMED_AFTER_PODS:
+            if NetworkMode(carrier.mode) not in HAS_HOST_LINK:
                 continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)
