@@ -103,7 +103,7 @@ class LinuxKernel:
             )
 
     def prepare_node(self, primary_mac: Mac, own: Sequence[Address], *, ipv6: bool) -> None:
-        """Make the node ready. ``own``: its own addresses, as for ``host_addresses``; ``ipv6``: pods have it."""
+        """Make the node ready. ``own`` as for ``host_addresses``; ``ipv6``: pods have it."""
         with _in_our_terms():
             if not any(one.version == 4 for one in own):
                 raise KernelError(f"the primary ENI ({primary_mac}) has no IPv4 address")

@@ -1,9 +1,9 @@
 """The node's own addresses: those on its primary ENI's link that metadata says are that ENI's.
 
-A virtual address (keepalived's, a load balancer's) is on the same link today and another node's tomorrow, so it
-is not the node's own, and no ENI of the pods gets it. Addresses also come after the start: IPv6 by a router or
-DHCP. The kernel's list is looked at with every repair; metadata is asked when there is something on it that it
-has not been asked about, more and more seldom while it knows nothing of it.
+A virtual address (keepalived's, a load balancer's) is on the same link today and another node's tomorrow, so
+it is not the node's own, and no ENI of the pods gets it. Addresses also come after the start: IPv6 by a
+router or DHCP. The kernel's list is looked at with every repair; metadata is asked when there is something on
+it that it has not been asked about, more and more seldom while it knows nothing of it.
 """
 
 from __future__ import annotations
