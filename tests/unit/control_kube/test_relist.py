@@ -116,7 +116,7 @@ Late = Callable[[PodCache], None]
     ids=["the old one's end", "the old one's last state", "a list with the old one", "a list without"],
 )
 def test_what_a_get_has_shown_is_not_taken_back_by_what_is_older(late: Late) -> None:
-    """A pod made anew is looked up by an ADD before the watch, which lags, tells that the old one ended."""
+    """An ADD looks up a pod made anew before the watch, which lags, has told that the old one ended."""
     cache = PodCache()
     cache.replace((pod("old"),), 10)
     cache.offer(pod("new"), 16)
