@@ -7,7 +7,7 @@ from typing import Protocol
 
 from control.model.errors import KernelError
 from control.model.ids import Address, AttachmentKey, EniId, Mac
-from control.model.modes import NetworkMode, UplinkKind
+from control.model.modes import UplinkKind
 from control.model.records import AttachmentRecord, EniRecord
 from datapath.endpoint import (
     Applied,
@@ -25,9 +25,6 @@ from datapath.endpoint import (
     Sighting,
     Uplink,
 )
-
-HAS_HOST_LINK = frozenset({NetworkMode.POLICY_ROUTE})
-"""Modes whose pods have a link on the host: what hangs on one asks here."""
 
 
 class NodeKernel(Protocol):
@@ -63,6 +60,14 @@ class NodeKernel(Protocol):
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
         """Wait for a device with this MAC; False if it is not there after ``timeout`` seconds."""
+        ...
+
+
+class HomeKernel(Protocol):
+    """Of the node's own link."""
+
+    def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
+        """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
         ...
 
 
