@@ -69,7 +69,8 @@ class Metrics:
         )
         self._repairs = Counter(
             "terway_kernel_repairs",
-            "Kernel objects of pods and ENIs that were missing or foreign and put right",
+            "Kernel objects that were missing, altered or another hand's, and put right, by kind",
+            ["kind"],
             registry=self.registry,
         )
         self.registry.register(_PoolCollector(stats, enis, "dual" if dual else "ipv4"))
@@ -86,8 +87,8 @@ class Metrics:
     def request(self, command: str, error: str, seconds: float) -> None:
         self._rpc.labels(_RPC_OF.get(command, command), error).observe(seconds * 1000)
 
-    def repaired(self) -> None:
-        self._repairs.inc()
+    def repaired(self, kind: str) -> None:
+        self._repairs.labels(kind).inc()
 
     def allocation(self, *, ok: bool) -> None:
         self._allocations.labels("succeed" if ok else "fail").inc()

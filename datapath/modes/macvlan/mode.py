@@ -24,7 +24,7 @@ from datapath.endpoint import (
     Presence,
     Sighting,
 )
-from datapath.errors import AddressTaken, KernelError, NameTaken
+from datapath.errors import AddressTaken, KernelError, NameTaken, UplinkUnusable
 from datapath.modes.macvlan import mark, slave
 from datapath.modes.macvlan.mark import Mark
 from datapath.modes.macvlan.plan import plan, proofs
@@ -35,6 +35,7 @@ from datapath.netlink.link import Link
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Request
 from datapath.objects import ABSENT
+from datapath.pausing import Pausing
 from datapath.pod import inside as pod_side
 from datapath.pod.reach import NamespaceReach
 
@@ -157,18 +158,23 @@ class Macvlan:
                         found.append(_carrier(eni, eni.mark))
         return tuple(found)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
-        """See ``ModePort.repair``. What is in the pod is left to the pod, as in the other modes.
+    def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
+        """See ``ModePort.repairing``; in one step, as an ENI has one pod.
+
+        What is in the pod is left to the pod, as in the other modes.
 
         A mark whose pod is gone goes too: the ENI is to be shared again.
         """
         done: list[Difference] = []
+        yield
         with self._sockets.borrowed() as socket:
             enis = self._enis(socket)
             for endpoint in endpoints:
                 eni = _eni(enis, endpoint.eni.mac)
-                if eni is not None:
-                    done += self._repair(socket, endpoint, eni)
+                try:
+                    done += () if eni is None else self._repair(socket, endpoint, eni)
+                except KernelError as exc:
+                    log.warning("repair of %s failed; the next one tries again: %s", endpoint, exc)
             done += self._drop_stale(socket, {one.key for one in endpoints})
             self._enis(socket)
         return tuple(done)
@@ -312,7 +318,7 @@ def _of(enis: Iterable[Eni], who: EndpointId) -> Eni | None:
 def _require(found: Eni | None, eni: EniLink) -> Eni:
     if found is None:
         detail = "no link has this MAC; was the ENI detached?"
-        raise KernelError(
+        raise UplinkUnusable(
             "find the link of an ENI", errno=errno.ENODEV, object=f"MAC {eni.mac}", detail=detail
         )
     return found
