@@ -30,7 +30,7 @@ from datapath.endpoint import (
     Uplink,
 )
 from datapath.enforcement.guard import Guard
-from datapath.errors import KernelError
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.macvlan.mode import Macvlan
 from datapath.modes.policy_route.mode import PolicyRoute
 from datapath.modes.policy_route.watch import Reaction
@@ -170,7 +170,7 @@ class NodeDatapath:
                 raise
         if self._shared_no_more(endpoint.eni.mac):
             detail = "a pod has this ENI for itself; another pod cannot share it"
-            raise KernelError("set up a pod", errno=errno.EBUSY, object=str(endpoint), detail=detail)
+            raise UplinkUnusable("set up a pod", errno=errno.EBUSY, object=str(endpoint), detail=detail)
         return self._mode(endpoint.mode).setup(endpoint, netns)
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy import helm
-from lab.messages import LabError
 
 HERE = Path(__file__).resolve().parent
 CHART = HERE / "chart" / "terway"
@@ -23,7 +22,7 @@ _HEADING = "# Rendered from deploy/chart/terway{} by `python -m deploy.render`; 
 
 
 def rendered(tool: Path, manifest: Path) -> str:
-    """What the file ``manifest`` should hold. Raises LabError."""
+    """What the file ``manifest`` should hold. Raises HelmError."""
     if manifest == POD_IPS:
         return _HEADING.format(f" with {_POD_IPS[1]}") + helm.template(tool, CHART, _POD_IPS)
     options = MANIFESTS[manifest]
@@ -33,10 +32,14 @@ def rendered(tool: Path, manifest: Path) -> str:
 
 def main() -> int:
     try:
-        tool = helm.ensure(print)
+        tool = helm.present()
+        if tool is None:
+            raise helm.HelmError(
+                f"no Helm is built: `python -m lab.kubernetes.helm` does it, or name one in {helm.VARIABLE}"
+            )
         for manifest in (*MANIFESTS, POD_IPS):
             manifest.write_text(rendered(tool, manifest))
-    except LabError as exc:
+    except helm.HelmError as exc:
         print(f"deploy.render: {exc}", file=sys.stderr)
         return 1
     return 0

@@ -137,6 +137,11 @@ class KubeClient:
             if exc.status != 409:
                 raise
 
+    def report_pod(self, where: str, name: str, status: Object) -> Object:
+        """What its kubelet says of it. Raises KubeError."""
+        path = f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}/status"
+        return self.request("PATCH", path, {"status": status})
+
     def pod(self, where: str, name: str) -> Object:
         return self.request("GET", f"/api/v1/namespaces/{quote(where)}/pods/{quote(name)}")
 

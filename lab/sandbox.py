@@ -20,6 +20,7 @@ from typing import Any
 from lab import cni_call
 from lab.cni_call import Attachment, CniError, Json, Network
 from lab.connection import Connection
+from lab.kube_client import KubeError
 from lab.messages import LabError
 from lab.nodes.node import LabNode
 from lab.nodes.process import NodeProcess, Scratch
@@ -229,8 +230,16 @@ class SandboxRuntime:
         finally:
             os.close(netns)
         pod.record = replace(record, result=result, add_seconds=seconds)
+        self._report(pod)
         self._lab.call("put_pod", key=pod.key, record=asdict(pod.record))
         return pod
+
+    def _report(self, pod: LabPod) -> None:
+        """As kubelet does once the sandbox is there; of a pod without an object there is nothing to tell."""
+        addresses = [str(a) for a in pod.addresses]
+        status = {"phase": "Running", "podIP": addresses[0], "podIPs": [{"ip": a} for a in addresses]}
+        with contextlib.suppress(KubeError):
+            self._lab.kubernetes.report_pod(pod.record.namespace, pod.record.name, status)
 
     def delete_pod(self, pod: LabPod, *, delete_object: bool = True) -> float:
         """All steps of a pod's end; seconds of the first DEL. Steps that are done already do no harm."""

@@ -8,6 +8,7 @@ from functools import partial
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
@@ -22,6 +23,7 @@ from control.agent.introspection.metrics import Metrics
 from control.agent.node_config import NodeConfig
 from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.upkeep import Upkeep
 from control.agent.state.faults import Faults
@@ -32,7 +34,7 @@ from control.model.clock import Clock
 from control.model.cloud import Cloud, Metadata, NodeIdentity
 from control.model.errors import TerwayError
 from control.model.ids import SecurityGroupId, VSwitchId
-from control.model.modes import UplinkKind
+from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import EventType, Kubernetes
 from control.process.timers import Timers
 
@@ -73,15 +75,17 @@ class Assembly:
     upkeep: Upkeep
     rejections: Rejections
     broken_watch: BrokenWatch
+    allocators: Allocators
 
     async def close(self) -> None:
         """No more calls to the cloud; who waits for an address is told."""
         await self.recovery.close()
         await self.broken_watch.close()
-        await self.pool.close()
+        await self.allocators.close()
 
 
-def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
+def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) -> Assembly:
+    """``mode``: of the pods that come from now on."""
     conf, faults = config.eni, ports.faults
     instance_id, dual = place.identity.instance_id, place.sizes.dual
     endpoint_settings = EndpointSettings(mtu=config.mtu, extra_routes=conf.extra_routes)
@@ -97,11 +101,19 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
     )
     orphans = Orphans(journal=ports.journal, work=work)
     rejections = Rejections()
-    pool = _pool(config, ports, place, work, rejections)
+    runner = _runner(config, ports, place, work, rejections)
+    pool = _pool(config, ports, place, runner, rejections)
+    exclusive = ExclusiveAllocator(
+        journal=ports.journal,
+        runner=runner,
+        rejections=rejections,
+        settings=ExclusiveSettings(place.sizes.max_enis, place.groups, dual),
+    )
+    allocators = Allocators({UplinkKind.SHARED_ENI: pool, UplinkKind.OWN_ENI: exclusive})
     broken = BrokenUplinks(journal=ports.journal, kernel=ports.kernel, rejections=rejections, mtu=config.mtu)
     attachments = Attachments(
         journal=ports.journal,
-        allocators=Allocators({UplinkKind.SHARED_ENI: pool}),
+        allocators=allocators,
         broken=broken,
         kernel=ports.kernel,
         holds=ports.holds,
@@ -111,6 +123,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
         shaping=ports.shaping,
+        mode=mode,
     )
     reconciler = Reconciler(
         journal=ports.journal,
@@ -130,9 +143,10 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
-        on_look=pool.kick,
+        on_look=allocators.kick,
     )
     broken.on_broken = watch.follow
+    rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
     recovery = Recovery(
         journal=ports.journal,
         attachments=attachments,
@@ -142,18 +156,21 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
+        rebuild=rebuild,
         settings=endpoint_settings,
     )
     recovery.reports.on_repair = ports.metrics.repaired
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,
+        allocators=allocators,
         attachments=attachments,
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
         recovery=recovery,
         orphans=orphans,
+        rebuild=rebuild,
         timers=ports.timers,
         sync_period=conf.pool.sync_period,
     )
@@ -165,10 +182,12 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         mtu=config.mtu,
     )
     service.observe = ports.metrics.request
-    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch)
+    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch, allocators)
 
 
-def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections) -> Pool:
+def _runner(
+    config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejections: Rejections
+) -> OperationRunner:
     vswitches = VSwitches(
         ports.cloud,
         ports.clock,
@@ -177,7 +196,21 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejec
         policy=config.eni.vswitch_policy,
     )
     runner = OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
-    pool = Pool(
+
+    def failed(error: TerwayError) -> None:
+        ports.metrics.allocation(ok=False)
+        told = f"{error.cause}: {error}"
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
+
+    runner.on_failure = failed
+    runner.on_success = partial(ports.metrics.allocation, ok=True)
+    return runner
+
+
+def _pool(
+    config: NodeConfig, ports: Ports, place: Place, runner: OperationRunner, rejections: Rejections
+) -> Pool:
+    return Pool(
         journal=ports.journal,
         runner=runner,
         cloud=ports.cloud,
@@ -191,15 +224,6 @@ def _pool(config: NodeConfig, ports: Ports, place: Place, work: CloudWork, rejec
             config.eni.pool.max_eni,
         ),
     )
-
-    def failed(error: TerwayError) -> None:
-        ports.metrics.allocation(ok=False)
-        told = f"{error.cause}: {error}"
-        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
-
-    runner.on_failure = failed
-    runner.on_success = partial(ports.metrics.allocation, ok=True)
-    return pool
 
 
 def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:

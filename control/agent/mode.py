@@ -15,6 +15,7 @@ from control.agent.node_config import NodeConfig
 from control.ipam.sizing import PoolSizes
 from control.model.cloud import InstanceLimits
 from control.model.ids import Address
+from control.model.modes import NetworkMode
 
 POLICY = (
     "NetworkPolicy is wanted (eni-config does not set disable_network_policy), and this agent enforces none "
@@ -22,12 +23,24 @@ POLICY = (
 )
 
 
+BUILT = {
+    VirtualType.POLICY_ROUTE: NetworkMode.POLICY_ROUTE,
+    VirtualType.MACVLAN: NetworkMode.MACVLAN,
+}
+"""What may be asked for and is there. Whoever asks for something else gets PolicyRoute, and is told."""
+
+
+def network_mode(config: NodeConfig) -> NetworkMode:
+    """The mode of pods that come from now on. Those that are there keep theirs."""
+    return BUILT.get(config.cni.plugin.virtual_type, NetworkMode.POLICY_ROUTE)
+
+
 def fallbacks(
     config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes, *, ipv6: bool = True
 ) -> list[str]:
     """One sentence for each thing that was asked for and is not in force. ``ipv6``: the kernel has it."""
     asked, reasons = config.cni.plugin.virtual_type, []
-    if asked is not VirtualType.POLICY_ROUTE:
+    if asked not in BUILT:
         reasons.append(f"{asked} is asked for and not built yet: pods are routed (PolicyRoute)")
     if config.wants_dual and not ipv6:
         reasons.append(
@@ -98,6 +111,7 @@ def describe(
 ) -> dict[str, Any]:
     """``terway-cli mode`` as JSON."""
     identity, fast = place.identity, path.state is State.ON
+    asked = config.cni.plugin.virtual_type
     return {
         "daemon_mode": "ENIMultiIP",
         "asked": {
@@ -106,7 +120,7 @@ def describe(
             "trunk_on": config.wants_trunk,
         },
         "in_force": {
-            "eniip_virtual_type": str(VirtualType.POLICY_ROUTE),
+            "eniip_virtual_type": str(asked if asked in BUILT else VirtualType.POLICY_ROUTE),
             "ip_stack": str(IpStack.DUAL if place.sizes.dual else IpStack.IPV4),
             "datapath": "eBPF" if fast else "kernel routing",
             "bpf": fast,

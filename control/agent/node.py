@@ -25,6 +25,7 @@ from control.agent.introspection.guard_metrics import GuardCollector
 from control.agent.introspection.inspect import Inspector, NodeFacts
 from control.agent.introspection.metrics import Metrics
 from control.agent.introspection.node_metrics import NodeCollector
+from control.agent.introspection.rejection_metrics import RejectionCollector
 from control.agent.introspection.window import Window
 from control.agent.node_config import NodeConfig
 from control.agent.node_files import NodeFiles
@@ -128,6 +129,7 @@ class Node:
             known=self._known,
             timers=self._timers,
             switch=self._switch,
+            write_schema_1=self._ledger.write_schema_1,
         )
         window.register(self._api, test_clock=config.test_clock)
         BpfWindow(self._switch.fast, self._name_of).register(self._api)
@@ -218,7 +220,7 @@ class Node:
             self._config.eni.security_groups or await self._known.primary_groups(cloud, identity),
             self._config.eni.vswitches.get(identity.zone) or (VSwitchId(identity.vswitch_id),),
         )
-        assembly = assemble(self._config, self._ports(cloud), place)
+        assembly = assemble(self._config, self._ports(cloud), place, mode.network_mode(self._config))
         assembly.upkeep.follow_facts = home.follow
         try:
             await assembly.recovery.run(boot_id)
@@ -226,6 +228,7 @@ class Node:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._metrics.registry.register(RejectionCollector(assembly.rejections, self._clock))
         self._tell_of_the_ledger()
         self._kernel.watch(partial(self._reacted, assembly))
         await self._switch.settle()
@@ -310,7 +313,7 @@ class Node:
         """A ledger that was not what a start expects. What runs without a record ``Holds`` tells."""
         aside = self._ledger.moved_aside
         for text in (
-            f"the ledger was damaged and moved to {aside}" if aside else "",
+            aside,
             self._known.disowned,
         ):
             if text:

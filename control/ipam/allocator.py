@@ -83,6 +83,14 @@ class Allocator(Protocol):
         """Something may have been given back: serve who waits, start what is missing. Harmless to repeat."""
         ...
 
+    def sync(self) -> None:
+        """Once per pool period: ``kick``, and give back to the cloud what is too much."""
+        ...
+
+    async def close(self) -> None:
+        """The daemon ends: who waits is told so, and nothing is begun any more."""
+        ...
+
 
 def allocation(eni_id: EniId, ipv4: Address | None, ipv6: Address | None) -> Allocation:
     """Addresses of a shared ENI."""

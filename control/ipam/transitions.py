@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from control.ipam.book import Book
 from control.model.cloud import Eni, EniType, MetadataEni
+from control.model.eni_tags import tagged_kind
 from control.model.ids import Address, EniId
 from control.model.modes import EniKind
 from control.model.records import (
@@ -28,8 +29,10 @@ from control.model.records import (
     AttachmentRecord,
     AttachmentState,
     Changes,
+    Ended,
     EniRecord,
     EniState,
+    HistoryRecord,
     Operation,
     OperationKind,
 )
@@ -77,6 +80,7 @@ def commit(
         attachments=(replace(attachment, state=AttachmentState.READY, since=now),),
         addresses=tuple(_freed(r, now) for r in freed),
         gone_attachments=tuple(old.key for old in replaces),
+        history=tuple(past for old in replaces for past in _past(old, now, Ended.REPLACED)),
     )
 
 
@@ -88,6 +92,7 @@ def unreserve(
     return Changes(
         gone_attachments=(attachment.key,),
         addresses=tuple(_let_go(book, attachment, r, now if r.address in cool else 0.0) for r in held),
+        history=_past(attachment, now, Ended.FAILED),
     )
 
 
@@ -95,10 +100,58 @@ def begin_delete(attachment: AttachmentRecord, now: float) -> Changes:
     return Changes(attachments=(replace(attachment, state=AttachmentState.DELETING, since=now),))
 
 
-def finish_delete(book: Book, attachment: AttachmentRecord, now: float) -> Changes:
+def finish_delete(book: Book, attachment: AttachmentRecord, now: float, ended: Ended) -> Changes:
+    """It is gone. Of an ADD that was cut off nobody was told, whatever ends it."""
+    why = Ended.FAILED if attachment.state is AttachmentState.ADDING else ended
     return Changes(
         gone_attachments=(attachment.key,),
         addresses=tuple(_let_go(book, attachment, r, now) for r in _held_by(book, attachment)),
+        history=_past(attachment, now, why),
+    )
+
+
+def _past(attachment: AttachmentRecord, now: float, ended: Ended) -> tuple[HistoryRecord, ...]:
+    """What is told of it once it has ended, one of each of its addresses."""
+    return tuple(
+        HistoryRecord(
+            address=address,
+            pod=attachment.pod,
+            uid=attachment.uid,
+            key=attachment.key,
+            mode=attachment.mode,
+            eni_id=attachment.eni_id,
+            since=attachment.made,
+            until=now,
+            ended=ended,
+        )
+        for address in attachment.addresses()
+    )
+
+
+def rebuilt(
+    book: Book, attachment: AttachmentRecord, outdated: Iterable[AttachmentRecord], now: float
+) -> Changes:
+    """It runs and the ledger had lost it. ``outdated`` are those who had its addresses, and are gone."""
+    ended = [finish_delete(book, old, now, Ended.OUTDATED) for old in outdated]
+    return Changes(
+        attachments=(attachment,),
+        addresses=(
+            *(record for each in ended for record in each.addresses),
+            *(
+                replace(
+                    record,
+                    state=AddressState.FROZEN
+                    if record.state is AddressState.FROZEN
+                    else AddressState.ASSIGNED,
+                    since=now,
+                    owner=attachment.key,
+                    last_uid=attachment.uid,
+                )
+                for record in (book.addresses[a] for a in attachment.addresses())
+            ),
+        ),
+        gone_attachments=tuple(key for each in ended for key in each.gone_attachments),
+        history=tuple(past for each in ended for past in each.history),
     )
 
 
@@ -150,6 +203,7 @@ def eni_created(operation: Operation, eni: Eni, now: float) -> Changes:
                 state=EniState.ATTACHING,
                 since=now,
                 security_groups=eni.security_groups or operation.security_groups,
+                kind=operation.eni_kind,
             ),
         ),
     )
@@ -305,7 +359,9 @@ def adopt_eni(eni: Eni, now: float) -> Changes:
                 primary_ip=eni.primary_ip,
                 state=EniState.ATTACHING,
                 since=now,
-                kind=KIND_OF_TYPE[eni.eni_type],
+                kind=tagged_kind(eni.tags)
+                if eni.eni_type is EniType.SECONDARY
+                else KIND_OF_TYPE[eni.eni_type],
                 security_groups=eni.security_groups,
             ),
         )

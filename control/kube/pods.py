@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 
-from control.model.ids import PodKey
+from control.model.ids import Address, PodKey
 from control.model.pod import Pod
 
 STATIC_UID = "kubernetes.io/config.hash"
@@ -16,7 +18,7 @@ def parse_pod(value: Mapping[str, Any]) -> Pod:
     """Raises KeyError or TypeError if ``value`` is not a pod object."""
     metadata = value["metadata"]
     spec = value.get("spec") or {}
-    phase = (value.get("status") or {}).get("phase", "")
+    status = value.get("status") or {}
     return Pod(
         key=PodKey(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
@@ -27,7 +29,8 @@ def parse_pod(value: Mapping[str, Any]) -> Pod:
         labels=metadata.get("labels") or {},
         host_network=bool(spec.get("hostNetwork")),
         owner_kind=_owner_kind(metadata.get("ownerReferences") or ()),
-        sandbox_exited=phase in ("Succeeded", "Failed"),
+        addresses=_addresses(status),
+        sandbox_exited=status.get("phase", "") in ("Succeeded", "Failed"),
     )
 
 
@@ -40,6 +43,16 @@ def revision_of(value: Mapping[str, Any]) -> int:
 def has_uid(pod: Pod, uid: str | None) -> bool:
     """Whether ``uid``, as the runtime gives it, means ``pod``. None means any."""
     return uid is None or uid in (pod.uid, pod.annotations.get(STATIC_UID))
+
+
+def _addresses(status: Mapping[str, Any]) -> tuple[Address, ...]:
+    """What is no address is left out: it is a kubelet's word, and no reason to lose the pod."""
+    told = [each.get("ip") for each in status.get("podIPs") or ()] or [status.get("podIP")]
+    found: list[Address] = []
+    for text in told:
+        with contextlib.suppress(ValueError):
+            found.append(ip_address(text or ""))
+    return tuple(found)
 
 
 def _is_read(name: str) -> bool:

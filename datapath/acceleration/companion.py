@@ -21,9 +21,9 @@ from datapath.acceleration import open_fast_path
 from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
+from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
 from datapath.netlink.socket import Pool, Socket
@@ -37,12 +37,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+FEW_PREFIXES = 1024
+"""Read within ``mend``: 1 ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixes:
     """Destinations that always take the stack, besides every address of the node."""
 
     service: tuple[Network, ...] = ()
+    """Ranges of Services."""
     host_cidrs: tuple[Network, ...] = ()
+    addresses: frozenset[Address] = frozenset()
+    """Addresses of Services outside these ranges: tens of thousands where no range is known."""
 
 
 class Companion:
@@ -67,6 +74,8 @@ class Companion:
         """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
+        self._compared: list[Difference] = []
+        """What comparing the prefixes has found since the last ``mend``."""
         self._empty: frozenset[int] = frozenset()
         """Host links with a clsact of somebody else's that was empty at the last round."""
         self._home = 0
@@ -107,6 +116,15 @@ class Companion:
         except KernelError:
             self._prefixes = before
             raise
+
+    def compare_prefixes(self) -> None:
+        """Read all rows of prefixes and put them right; the next ``mend`` tells. For a thread if many."""
+        if self._fast is None:
+            return
+        found = self._fast.compare_stack_prefixes()
+        if found:
+            log.warning("prefixes of the fast path were put right: %s", found)
+            self._compared = [*self._compared, Difference("map stack_prefixes", str(found))]
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
@@ -200,7 +218,9 @@ class Companion:
         self._unlearned = _without(self._unlearned, ifindex)
         if self._fast is not None:
             self._fast.detach_eni(ifindex)
-            self._fast.drop_eni(ifindex)
+            for one in self._fast.uplinks().values():
+                if one.ifindex == ifindex:
+                    self._fast.drop_uplink(one.name)
 
     def carried(self) -> Mapping[int, frozenset[Address]]:
         if self._fast is None:
@@ -241,23 +261,23 @@ class Companion:
 
     def _check_eni(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks) -> list[str]:
         index = applied.eni_ifindex
-        row = fast.enis().get(index)
-        wrong = row is None or row.mac.lower() != endpoint.eni.mac.lower()
-        told = ["map enis has no such row"] if wrong and index not in self._dark else []
+        name = _uplink_of(endpoint)
+        wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
+        told = ["map uplinks has no such row"] if wrong and index not in self._dark else []
         return told + fast.hook_differences(index, hooks, eni=True)
 
     # Steps
 
     def _mend_prefixes(self, fast: FastPath) -> list[Difference]:
-        """A row that was missing a moment ago is no fault: the node's addresses come and go."""
-        before = self.own_addresses
-        changed = self._tell_prefixes(fast)
-        if not changed or before != self.own_addresses:
-            return []
-        return [Difference("map stack_prefixes", f"{changed} rows otherwise than told")]
+        """Many are compared elsewhere, in a thread (``compare_prefixes``), and told of here."""
+        self._tell_prefixes(fast)
+        if fast.stack_prefix_count <= FEW_PREFIXES:
+            self.compare_prefixes()
+        found, self._compared = self._compared, []
+        return found
 
     def _mend_enis(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
-        rows, hooks = fast.enis(), fast.hooks()
+        rows, hooks = {one.ifindex: one for one in fast.uplinks().values()}, fast.hooks()
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             round.each(name, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
@@ -270,7 +290,7 @@ class Companion:
         return []
 
     def _mend_eni_row(
-        self, fast: FastPath, eni: EniLink, ifindex: int, before: Eni | None
+        self, fast: FastPath, eni: EniLink, ifindex: int, before: UplinkRow | None
     ) -> list[Difference]:
         known = ifindex in self._ready
         with self._sockets.borrowed() as socket:
@@ -381,32 +401,33 @@ class Companion:
                 for ifindex, eni in changed.items():
                     self._tell_eni(fast, socket, eni, ifindex)
 
-    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> Eni | None:
+    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> UplinkRow | None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time.
 
         Returns the row as it is now, None if there is to be none.
         """
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        row = Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
+        row = UplinkRow(ifindex, eni.mac.lower(), macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
         if ifindex in self._dark:
-            fast.drop_eni(ifindex)
+            fast.drop_uplink(row.name)
         else:
-            fast.put_eni(row)
+            fast.put_uplink(row)
         # Built anew, as another thread may be going through them.
         self._ready = {**self._ready, ifindex: eni}
         others = _without(self._unlearned, ifindex)
         self._unlearned = {**others, ifindex: eni} if None in macs else others
         return None if ifindex in self._dark else row
 
-    def _tell_prefixes(self, fast: FastPath) -> int:
+    def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
             found = {one.address for one in address.list_all(socket)}
         told = self._prefixes
-        own = frozenset(one for one in found if _needs_row(one, told.service))
-        changed = fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
+        own = frozenset(one for one in found if _needs_row(one, told))
+        fast.set_stack_prefixes(
+            service=told.service, host_cidrs=told.host_cidrs, node=own, hosts=told.addresses
+        )
         self.own_addresses = own
-        return changed
 
 
 def _mend_eni_hook(fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks) -> list[Difference]:
@@ -432,10 +453,10 @@ def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Roun
 
 
 def _remove_strays(fast: FastPath) -> list[Difference]:
-    return [Difference("map endpoints", one) for one in fast.remove_strays()]
+    return [Difference("maps of the fast path", one) for one in fast.remove_strays()]
 
 
-def _is_learned(before: Eni, now: Eni) -> bool:
+def _is_learned(before: UplinkRow, now: UplinkRow) -> bool:
     """Whether nothing is new but a gateway's MAC that was not known."""
     known = replace(
         before,
@@ -456,9 +477,16 @@ def _without(enis: dict[int, EniLink], ifindex: int) -> dict[int, EniLink]:
     return {index: one for index, one in enis.items() if index != ifindex}
 
 
-def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
+def _needs_row(own: Address, told: Prefixes) -> bool:
     """Not for what never leaves a link, nor for the thousands of service addresses that IPVS gives a node."""
-    return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
+    if own.is_link_local or own.is_loopback or own in told.addresses:
+        return False
+    return not any(own in one for one in told.service)
+
+
+def _uplink_of(endpoint: Endpoint) -> UplinkName:
+    vlan = endpoint.uplink.vlan if isinstance(endpoint.uplink, TrunkMember) else 0
+    return UplinkName(endpoint.eni.mac.lower(), vlan)
 
 
 def _pod(endpoint: Endpoint, applied: AppliedVeth, before: Pod | None) -> Pod:
@@ -466,7 +494,7 @@ def _pod(endpoint: Endpoint, applied: AppliedVeth, before: Pod | None) -> Pod:
     as_it_is = True if before is None else before.fast
     return Pod(
         host_ifindex=applied.host_ifindex,
-        eni_ifindex=applied.eni_ifindex,
+        uplink=_uplink_of(endpoint),
         pod_mac=applied.pod_mac,
         host_mac=applied.host_mac,
         addresses=endpoint.addresses(),

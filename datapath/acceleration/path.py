@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from datapath.acceleration.inherit import inherit
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
-from datapath.acceleration.rows import Eni, Pod, keys_of
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
+from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.tc import Shaped, Side
 from datapath.acceleration.trace import Trace
@@ -61,7 +63,7 @@ class FastPath:
         self._turning = Lock()
         self._loaded = loaded
         self._netns = None if netns is None else os.dup(netns)
-        self._tables = Tables(loaded)
+        self._tables = Tables(loaded, self._lock)
         self._attacher = Attacher(loaded, netns)
         self._traces: WeakSet[Trace] = WeakSet()
         self._open = True
@@ -141,6 +143,7 @@ class FastPath:
 
     def close(self) -> None:
         """Let go of it; packets do not notice. A trace that is read is closed as well. Idempotent."""
+        self._tables.stack_prefixes.close()
         with self._turning, self._lock:
             if not self._open:
                 return
@@ -201,30 +204,46 @@ class FastPath:
             self._tables.put_pod(pod, earlier=True, taken=found.sharing(pod.host_ifindex))
 
     def remove_strays(self) -> list[str]:
-        """Rows of addresses that belong to no pod's; what they were."""
+        """Rows of addresses and of uplinks that belong to none; what they were."""
         with self._lock:
             return self._tables.remove_strays()
 
-    def put_eni(self, eni: Eni) -> None:
+    def put_uplink(self, uplink: UplinkRow) -> None:
         with self._lock:
-            self._tables.put_eni(eni)
+            self._tables.put_uplink(uplink)
 
-    def drop_eni(self, ifindex: int) -> None:
+    def drop_uplink(self, name: UplinkName) -> None:
+        """Its pods go by the stack from now on; their rows, which name it by id, stay."""
         with self._lock:
-            self._tables.drop_eni(ifindex)
+            self._tables.drop_uplink(name)
 
-    def enis(self) -> dict[int, Eni]:
-        return self._tables.enis()
+    def uplinks(self) -> dict[int, UplinkRow]:
+        """By id, those that can be used."""
+        return self._tables.uplinks()
 
     def set_stack_prefixes(
-        self, *, service: Iterable[Network] = (), host_cidrs: Iterable[Network] = (), node: Iterable[Address]
-    ) -> int:
+        self,
+        *,
+        service: Iterable[Network] = (),
+        host_cidrs: Iterable[Network] = (),
+        node: Iterable[Address],
+        hosts: AbstractSet[Address] = frozenset(),
+    ) -> None:
         """Destinations that always take the stack: exactly these. ``node``: every address of the node.
 
-        Returns how many rows were otherwise.
+        ``hosts``: addresses of Services outside ``service``, tens of thousands perhaps; only what has changed
+        since the call before is written. From a thread it keeps nobody waiting who has the event loop.
         """
-        with self._lock:
-            return self._tables.set_prefixes(service, host_cidrs, node)
+        self._tables.set_prefixes(service, host_cidrs, node, hosts)
+
+    def compare_stack_prefixes(self) -> Compared:
+        """Read all of them, and put right what is not as it was set. In a thread if they are many."""
+        return self._tables.compare_prefixes()
+
+    @property
+    def stack_prefix_count(self) -> int:
+        """How many there should be."""
+        return len(self._tables.stack_prefixes)
 
     def set_home(self, ifindex: int) -> None:
         """The node's own ENI: what has an address of the node's leaves by it, whatever it was routed to."""
@@ -244,7 +263,7 @@ class FastPath:
         """Of maps and programs; those of ENIs' links are part of their attachment."""
         loaded = self._loaded
         wanted = {loaded.directory / name: loaded.map_fd(name) for name in MAPS}
-        wanted |= {loaded.directory / f"prog_{name}": loaded.program_fd(name) for name in PROGRAMS}
+        wanted |= loaded.program_pins()
         with self._lock:
             return pins.mend(wanted)
 

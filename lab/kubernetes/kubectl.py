@@ -28,7 +28,7 @@ complete -F _complete_kubectl kubectl
 candidate with a tab and a text behind it, and the last one a number (github.com/spf13/cobra, completions)."""
 _NO_HELM = """\
 #!/bin/sh
-echo "helm: it is not built; \\`.cache/venv/bin/python -m deploy.helm\\` does that, or name one in HELM" >&2
+echo "helm is not built; \\`.cache/venv/bin/python -m lab.kubernetes.helm\\` does it, or name one in HELM" >&2
 exit 127
 """
 

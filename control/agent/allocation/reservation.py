@@ -56,6 +56,7 @@ def reserve(
         ipv6=allocation.ipv6,
         state=state,
         since=journal.now(),
+        made=journal.now(),
         mode=request.mode,
     )
     reservation = LedgerReservation(record, journal, _warm(journal, allocation))

@@ -17,7 +17,7 @@ from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import AttachmentKey
-from control.model.records import AttachmentRecord
+from control.model.records import AttachmentRecord, Ended
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +56,17 @@ class Detachments:
         self._faults.reach(FaultPoint.DEL_INTENT)
         self.teardown(record, netns)
         self._faults.reach(FaultPoint.DEL_APPLIED)
-        self._end(record)
+        self._end(record, Ended.DELETED)
         self._faults.reach(FaultPoint.DEL_COMMITTED)
 
     def end(self, record: AttachmentRecord) -> None:
         """As ``delete``, for an attachment of which the runtime knows nothing any more."""
         self.teardown(record, None)
-        self._end(record)
+        self._end(record, Ended.COLLECTED)
 
-    def _end(self, record: AttachmentRecord) -> None:
+    def _end(self, record: AttachmentRecord, ended: Ended) -> None:
         try:
-            self.forget(record)
+            self.forget(record, ended)
         except LedgerError:
             self._journal.owed.add(record.key)
 
@@ -77,9 +77,10 @@ class Detachments:
         else:  # the ledger has lost its ENI: the link goes by what the kernel says of it
             self._kernel.take_down(id_of(record, eni))
 
-    def forget(self, record: AttachmentRecord) -> None:
+    def forget(self, record: AttachmentRecord, ended: Ended) -> None:
         """Raises LedgerError."""
-        self._journal.record(transitions.finish_delete(self._journal.book, record, self._journal.now()))
+        journal = self._journal
+        journal.record(transitions.finish_delete(journal.book, record, journal.now(), ended))
 
     def pay(self) -> bool:
         """Remove the rows that are owed. False if the ledger still cannot be written."""
@@ -87,7 +88,7 @@ class Detachments:
             record = self._journal.book.attachments.get(key)
             try:
                 if record is not None:
-                    self.forget(record)
+                    self.forget(record, Ended.DELETED)
             except LedgerError:
                 return False
             self._journal.owed.discard(key)

@@ -14,6 +14,7 @@ from typing import Any
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds, describe, without_link
+from control.agent.introspection import past
 from control.agent.state.journal import Journal
 from control.ipam.rejections import Rejections, of_eni, of_uplink, of_vswitch
 from control.model.cloud import Cloud, NodeIdentity
@@ -178,6 +179,9 @@ class Inspector:
         for scope, rejection in self._rejections.all(self._journal.now()).items():
             pairs.append([f"blocked/{scope}/until", stamp(rejection.until)])
             pairs.append([f"blocked/{scope}/reason", str(rejection.error)])
+        for scope, rejection in self._rejections.batch_limits(self._journal.now()).items():
+            pairs.append([f"limited/{scope}/addresses_per_call", str(rejection.batch_limit)])
+            pairs.append([f"limited/{scope}/until", stamp(rejection.limited_until)])
         return pairs
 
     def mapping(self) -> dict[str, Any]:
@@ -213,6 +217,10 @@ class Inspector:
     def resources_of_pods(self) -> list[dict[str, Any]]:
         """``execute network_service default resdb``: every record, as JSON."""
         return [_attachment(a) for a in self._sorted_attachments()]
+
+    def history(self, text: str) -> list[past.Row]:
+        """Of an address, a pod or an ENI. Raises RequestError or LedgerError."""
+        return past.history(self._journal, past.subject(text))
 
     async def audit(self) -> list[str]:
         """The cloud's ENIs against the ledger, in upstream's words."""
@@ -271,6 +279,7 @@ def _join(items: Any) -> str:
 def _unrecorded(carrier: Carrier) -> dict[str, Any]:
     """A running pod of which the kernel alone knows."""
     return {
+        "mode": carrier.mode.value,
         "host_link": carrier.link,
         "container_id": carrier.container_id,
         "addresses": sorted(map(str, carrier.addresses)),
@@ -287,6 +296,8 @@ def _attachment(record: AttachmentRecord) -> dict[str, Any]:
         "eni": record.eni_id,
         "ipv4": str(record.ipv4) if record.ipv4 else "",
         "ipv6": str(record.ipv6) if record.ipv6 else "",
+        "mode": record.mode.value,
+        "uplink": record.uplink.kind.value,
         "host_link": record.host_link,
         "state": record.state.value,
         "since": record.since,

@@ -21,6 +21,7 @@ from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
 from control.ipam import transitions
@@ -52,9 +53,11 @@ class Recovery:
         reconciler: Reconciler,
         pool: Pool,
         orphans: Orphans,
+        rebuild: Rebuild,
         settings: EndpointSettings,
     ) -> None:
         self._orphans = orphans
+        self._rebuild = rebuild
         self._journal = journal
         self._attachments = attachments
         self._kernel = kernel
@@ -77,6 +80,7 @@ class Recovery:
             self._lose_ready()
         self._finish_half_done()
         self._holds.look()
+        self._rebuild.begin(empty=BOOT_ID not in self._journal.facts)
         if self._holds.unrecorded:
             self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
@@ -85,6 +89,7 @@ class Recovery:
         await asyncio.wait({self._witnesses}, timeout=WITNESSES_TIMEOUT)
         if not self._witnesses.done():
             log.warning("starting from the ledger: cloud and metadata have not answered yet")
+        self._rebuild.run()
         self._prepare_enis()
         await self.repair(at_start=True)
         self._pool.resume()

@@ -7,7 +7,7 @@ sync     pool period  gives back idle addresses beyond the maximum, resumes cut-
 watch    60 s         metadata against the ledger; the cloud only if they differ
 repair   10 s         all that was written to the kernel; soon after the kernel tells of a change
 collect  300 s        frees addresses of pods that are gone, on two witnesses; first soon after the start
-ledger   5 s          looks whether one that could not be written can be, and removes rows it owes
+ledger   5 s          looks whether it is where it was and can be written, and rebuilds one that was lost
 ======== ============ =========================================================================
 
 Release and collection share no queue, lock or retry budget with allocation: a full vSwitch stops neither.
@@ -19,18 +19,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.repair_rounds import RepairRounds
 from control.agent.state.journal import Journal
 from control.model.errors import TerwayError
 from control.model.ids import AttachmentKey
-from control.model.pod import Kubernetes
-from control.model.records import AttachmentRecord, AttachmentState
+from control.model.pod import EventType, Kubernetes
+from control.model.records import AttachmentRecord, AttachmentState, Ended
 from control.process.timers import Timers
 from datapath.endpoint import Presence, Sighting
 
@@ -56,23 +58,27 @@ class Upkeep:
         *,
         journal: Journal,
         pool: Pool,
+        allocators: Allocators,
         attachments: Attachments,
         kernel: NodeKernel,
         kubernetes: Kubernetes,
         reconciler: Reconciler,
         recovery: Recovery,
         orphans: Orphans,
+        rebuild: Rebuild,
         timers: Timers,
         sync_period: float,
     ) -> None:
         self._journal = journal
         self._pool = pool
+        self._allocators = allocators
         self._attachments = attachments
         self._kernel = kernel
         self._kubernetes = kubernetes
         self._reconciler = reconciler
         self._recovery = recovery
         self._orphans = orphans
+        self._rebuild = rebuild
         self._timers = timers
         self._sync_period = sync_period
         self.rounds = RepairRounds(timers)
@@ -108,15 +114,20 @@ class Upkeep:
 
     async def mend_ledger(self) -> None:
         """Nothing is written while the ledger is well: a node at rest stays at rest."""
+        for found in self._journal.look_after():
+            log.warning("%s", found)
+            self._kubernetes.event(None, EventType.WARNING, "LedgerLost", found)
         if self._journal.trouble is not None:
             if not self._journal.probe():
                 return
             self._finish_half_done()
         self._attachments.pay()
+        if self._rebuild.run():
+            await self._recovery.repair()
 
     async def _sync(self) -> None:
         self._pool.resume()
-        self._pool.sync()
+        self._allocators.sync()
 
     async def _watch(self) -> None:
         await self._reconciler.all(ask_cloud=False)
@@ -152,7 +163,7 @@ class Upkeep:
             gone = self._is_lost(record, seen[record.key]) and await self._is_gone(record)
             if gone and book.attachments.get(record.key) is record:
                 log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
-                self._attachments.finish(record)
+                self._attachments.finish(record, Ended.COLLECTED)
         self._pool.kick()
 
     def _finish_half_done(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 from control.ipam.book import Book
 from control.model.clock import Clock
 from control.model.errors import LedgerError
 from control.model.ids import AttachmentKey
-from control.model.records import Changes, Ledger, Snapshot
+from control.model.records import Changes, HistoryRecord, Ledger, Snapshot, Subject
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,16 @@ class Journal:
             self._written()
         self.facts[fact] = value
 
-    def disown(self) -> None:
-        """Forget every record, as they are another node's: nothing of them is carried out."""
+    def disown(self, *, keep: Collection[str]) -> str:
+        """Set the ledger aside, as its records are another node's: nothing of them is carried out.
+
+        ``keep``: facts that are true of every node. Where it is now. Raises LedgerError, and then nothing
+        has changed.
+        """
+        facts = {fact: value for fact, value in self.facts.items() if fact in keep}
+        aside = self._begin_anew(Snapshot(facts=facts), aside="other-node")
         book = self.book
-        self.record(
+        book.apply(
             Changes(
                 gone_enis=tuple(book.enis),
                 gone_addresses=tuple(book.addresses),
@@ -73,7 +80,59 @@ class Journal:
                 gone_operations=tuple(book.operations),
             )
         )
+        self.facts = facts
         self.owed.clear()
+        return aside
+
+    def look_after(self) -> tuple[str, ...]:
+        """See that the ledger is where a later start looks for it, and its owner's alone.
+
+        What was found otherwise and put right, one line each. One that is gone is written anew from memory,
+        which has everything but, if the old file cannot be read any more, the history. A failure is
+        ``trouble``, as that of any write is.
+        """
+        put_back = tuple(f"{each}: taken back" for each in self._ledger.make_private())
+        missing = self._ledger.missing()
+        if not missing:
+            return put_back
+        try:
+            foreign = self._begin_anew(self._snapshot())
+        except LedgerError:
+            return put_back
+        told = f"the ledger was lost under terwayd ({missing}) and is written anew from memory"
+        return (*put_back, f"{told}; what was found there is now {foreign}" if foreign else told)
+
+    def _begin_anew(self, snapshot: Snapshot, *, aside: str = "") -> str:
+        try:
+            moved = self._ledger.begin_anew(snapshot, aside=aside)
+        except LedgerError as exc:
+            self._failed(exc)
+            raise
+        if self.trouble is not None:
+            self._written()
+        return moved
+
+    def _snapshot(self) -> Snapshot:
+        book = self.book
+        return Snapshot(
+            tuple(book.enis.values()),
+            tuple(book.addresses.values()),
+            tuple(book.attachments.values()),
+            tuple(book.operations.values()),
+            dict(self.facts),
+        )
+
+    def keep_copy(self, why: str) -> str:
+        """Set a copy of the ledger aside as it is; where that is, "" if it could not be made."""
+        try:
+            return self._ledger.keep_copy(why)
+        except LedgerError as exc:
+            log.warning("no copy is kept of the ledger as it was found: %s", exc)
+            return ""
+
+    def history(self, of: Subject) -> tuple[HistoryRecord, ...]:
+        """What has ended. Raises LedgerError."""
+        return self._ledger.history(of)
 
     def note(self, fact: str, value: str) -> None:
         """As ``remember``, for what can be asked for again: kept in memory alone if the ledger refuses it."""

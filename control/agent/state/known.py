@@ -56,11 +56,10 @@ class Known:
 
     def _disown(self, before: NodeIdentity, identity: NodeIdentity) -> None:
         """A disk or an image was copied: what the ledger says is about ENIs and pods of the other node."""
-        self._journal.disown()
-        self._journal.note(GROUPS, "")
+        aside = self._journal.disown(keep=(LIMITS,))
         self.disowned = (
             f"the ledger was that of instance {before.instance_id} and this node is {identity.instance_id}: "
-            "its records are forgotten, and nothing of the other node is touched"
+            f"it was moved to {aside}, and nothing of the other node is touched"
         )
         log.warning("%s", self.disowned)
 

@@ -45,7 +45,7 @@ from socket import AF_INET6
 
 from datapath.enforcement.guard import expression as x
 from datapath.enforcement.guard.expression import Expression, Fib, FibBy, Meta, Verdict
-from datapath.modes.policy_route import layout
+from datapath.pod.gateway import POD_GATEWAY
 from datapath.pod.names import HOST_LINK_PREFIX
 
 TABLE = "terway"
@@ -201,7 +201,7 @@ def _from_pod_6() -> list[Rule]:
 
 def _to_node() -> list[Rule]:
     chain, ipv4 = "to_node", _is_ipv6(no=True)
-    to_gateway = (x.load_network(16, 4), x.equal(layout.POD_GATEWAY.packed))
+    to_gateway = (x.load_network(16, 4), x.equal(POD_GATEWAY.packed))
     tcp = (x.load_meta(Meta.L4PROTO), x.equal(bytes([_TCP])))
     link_local = (x.load_network(24, 2), x.mask(b"\xff\xc0"), x.equal(b"\xfe\x80"))
     no_icmp6 = (x.load_meta(Meta.L4PROTO), x.differs(bytes([_ICMPV6])))

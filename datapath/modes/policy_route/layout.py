@@ -20,7 +20,7 @@ rules per pod; here one rule leads to a table of its own, whose size does not ma
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 
 TABLE_PODS = 512
 """Routes to the pods. Not 1000 and above (tables of ENIs), 100 (symmetric routing), 253-255 (kernel), nor a
@@ -30,13 +30,6 @@ TABLE_ENI_BASE = 1000
 PRIORITY_TO_POD = 512
 PRIORITY_FROM_ENI = 1024
 PRIORITY_FROM_POD = 2048
-
-POD_GATEWAY = IPv4Address("169.254.1.1")
-POD_GATEWAY_V6 = IPv6Address("fe80::1")
-"""The pod's default gateway. The pod has a permanent neighbour for it, so that nobody need be asked; a guest
-with a stack of its own (Kata, gVisor) asks all the same. So the node has the first on its loopback, whence it
-answers ARP on every link, or on each host link where ``arp_ignore`` has links answer for themselves only. The
-second, which is a link's own, is on each host link of a pod with IPv6."""
 
 NOT_BEYOND_A_LINK = (
     IPv4Network("0.0.0.0/8"),

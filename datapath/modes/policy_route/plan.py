@@ -20,6 +20,7 @@ from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Path, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, everywhere, family_of, host_network
+from datapath.pod.gateway import POD_GATEWAY, POD_GATEWAY_V6
 from datapath.pod.inside import PodObjects
 
 HOST_LINK_SETTINGS = {
@@ -113,7 +114,7 @@ def pods_rule(family: int) -> Rule:
 
 def node_addresses() -> tuple[Assigned, ...]:
     """The pods' gateway, for ARP. Of scope host, so that the node never sends from it."""
-    return (Assigned(layout.POD_GATEWAY, 32, LOOPBACK, SCOPE_HOST, device="lo"),)
+    return (Assigned(POD_GATEWAY, 32, LOOPBACK, SCOPE_HOST, device="lo"),)
 
 
 def no_pod_rule(family: int, eni: str) -> Rule:
@@ -143,7 +144,7 @@ def proofs(endpoint: Endpoint, place: Place) -> tuple[Proof, ...]:
 
 
 def _gateway(family: int) -> Address:
-    return layout.POD_GATEWAY if family == AF_INET else layout.POD_GATEWAY_V6
+    return POD_GATEWAY if family == AF_INET else POD_GATEWAY_V6
 
 
 def _families(endpoint: Endpoint) -> tuple[int, ...]:
@@ -154,11 +155,11 @@ def _host_addresses(endpoint: Endpoint, place: Place) -> tuple[Assigned, ...]:
     """Extra routes make the gateway an address of the host's end, as upstream does; IPv6 always."""
     found = []
     if any(isinstance(extra, IPv4Network) for extra in endpoint.extra_routes):
-        found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link))
+        found.append(Assigned(POD_GATEWAY, 32, place.host, SCOPE_LINK, device=endpoint.host_link))
     elif place.own_gateway and endpoint.ipv4 is not None:
-        found.append(Assigned(layout.POD_GATEWAY, 32, place.host, SCOPE_HOST, device=endpoint.host_link))
+        found.append(Assigned(POD_GATEWAY, 32, place.host, SCOPE_HOST, device=endpoint.host_link))
     if endpoint.ipv6 is not None:
-        gateway = layout.POD_GATEWAY_V6
+        gateway = POD_GATEWAY_V6
         found.append(Assigned(gateway, 128, place.host, SCOPE_LINK, device=endpoint.host_link))
     return tuple(found)
 
@@ -167,7 +168,7 @@ def _pod_routes(endpoint: Endpoint, place: Place) -> tuple[Route, ...]:
     routes = []
     device = endpoint.ifname
     if any(isinstance(extra, IPv4Network) for extra in endpoint.extra_routes):
-        routes.append(Route(host_network(layout.POD_GATEWAY), place.pod, device=device))
+        routes.append(Route(host_network(POD_GATEWAY), place.pod, device=device))
     wanted: list[IPv4Network | IPv6Network] = []
     if endpoint.default_route:
         wanted.extend(everywhere(family) for family in _families(endpoint))

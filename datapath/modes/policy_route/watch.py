@@ -30,6 +30,7 @@ from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
+from datapath.pod.gateway import POD_GATEWAY, POD_GATEWAY_V6
 from datapath.pod.names import GROUP_DOOMED
 
 log = logging.getLogger(__name__)
@@ -143,9 +144,9 @@ class NodeWatch:
 
     def _is_address_of_ours(self, one: Assigned, *, gone: bool) -> bool:
         hold = self._hold
-        gateways = (layout.POD_GATEWAY, layout.POD_GATEWAY_V6)
+        gateways = (POD_GATEWAY, POD_GATEWAY_V6)
         if one.index == LOOPBACK:
-            return one.address == layout.POD_GATEWAY
+            return one.address == POD_GATEWAY
         if one.index == hold.home:
             return not one.address.is_link_local
         if one.index in hold.pods:

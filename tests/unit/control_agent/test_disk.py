@@ -51,12 +51,14 @@ def upkeep(rig: Rig) -> Upkeep:
     return Upkeep(
         journal=rig.journal,
         pool=rig.pool,
+        allocators=rig.allocators,
         attachments=rig.attachments,
         kernel=rig.kernel,
         kubernetes=rig.kubernetes,
         reconciler=rig.reconciler,
         recovery=rig.recovery,
         orphans=rig.orphans,
+        rebuild=rig.rebuild,
         timers=Timers(rig.clock),
         sync_period=3600.0,
     )
@@ -172,7 +174,7 @@ def test_died_before_the_row_could_go(pod_is_gone: bool) -> None:
         rig = await rig.restarted()
         assert rig.journal.book.attachments[gone.record.key].state is AttachmentState.READY
         if pod_is_gone:
-            del rig.kubernetes.known[gone.record.pod]
+            rig.kubernetes.remove_pod(gone.record.pod)
         rig.clock.advance(GRACE + 1)
         await upkeep(rig).collect()
         left = {live.record.key} if pod_is_gone else {live.record.key, gone.record.key}

@@ -47,5 +47,6 @@ def test_records_of_another_instance_are_forgotten() -> None:
     assert not any(rows)
     left = rig.ledger.load()
     assert not any([left.enis, left.addresses, left.attachments, left.operations])
-    assert not rig.journal.facts[GROUPS]
+    assert GROUPS not in rig.journal.facts
+    assert GROUPS not in left.facts
     assert NODE.instance_id in known.disowned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 from control.ipam import transitions
@@ -19,6 +20,7 @@ from control.model.records import (
     AttachmentRecord,
     AttachmentState,
     Changes,
+    Ended,
     EniRecord,
     EniState,
     Snapshot,
@@ -96,7 +98,7 @@ def test_released_address_cools_before_another_pod_gets_it() -> None:
     """An address reused while peers still hold connections to it reaches the wrong pod: aws 3634."""
     book = _book(_free("10.0.0.2"))
     record = _take(book, "10.0.0.2", container="a")
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert _pick(book, now=200.0 + COOLDOWN - 1, uid="other") is None
     assert [str(r.address) for r in book.cooling(201.0)] == ["10.0.0.2"]
     assert _pick(book, now=200.0 + COOLDOWN, uid="other") == "10.0.0.2"
@@ -106,7 +108,7 @@ def test_released_address_cools_before_another_pod_gets_it() -> None:
 def test_the_same_pod_may_have_its_address_back_at_once() -> None:
     book = _book(_free("10.0.0.2"), _free("10.0.0.3"))
     record = _take(book, "10.0.0.3", container="a", uid="me")
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert _pick(book, now=201.0, uid="me") == "10.0.0.3"
     assert _pick(book, now=201.0, uid="other") == "10.0.0.2"
 
@@ -116,10 +118,10 @@ def test_cooling_addresses_thaw_in_order_though_one_was_taken_back() -> None:
     book = _book(_free("10.0.0.2"), _free("10.0.0.3"))
     first = _take(book, "10.0.0.2", container="a", uid="me")
     second = _take(book, "10.0.0.3", container="b", uid="you")
-    book.apply(transitions.finish_delete(book, first, 200.0))
-    book.apply(transitions.finish_delete(book, second, 201.0))
+    book.apply(transitions.finish_delete(book, first, 200.0, Ended.DELETED))
+    book.apply(transitions.finish_delete(book, second, 201.0, Ended.DELETED))
     again = _take(book, "10.0.0.2", container="c", uid="me", now=210.0)
-    book.apply(transitions.finish_delete(book, again, 220.0))
+    book.apply(transitions.finish_delete(book, again, 220.0, Ended.DELETED))
     assert _pick(book, now=201.0 + COOLDOWN, uid="third") == "10.0.0.3"
 
 
@@ -149,7 +151,7 @@ def test_failed_second_sandbox_gives_the_address_back_to_the_running_one() -> No
     old = replace(_take(book, "10.0.0.2", container="old"), state=AttachmentState.READY)
     book.apply(transitions.commit(book, old, 120.0))
     new = replace(old, key=AttachmentKey("new", "eth0"), state=AttachmentState.ADDING, since=150.0)
-    for end in (transitions.unreserve, transitions.finish_delete):
+    for end in (transitions.unreserve, partial(transitions.finish_delete, ended=Ended.DELETED)):
         book.apply(transitions.reserve(book, new))
         book.apply(end(book, new, 200.0))
         record = book.addresses[IPv4Address("10.0.0.2")]
@@ -164,7 +166,7 @@ def test_held_address_is_nobodys_whatever_its_record_says() -> None:
     assert book.hold(frozenset({address})) == frozenset()
     assert _pick(book, uid="other") == "10.0.0.3"
     record = _take(book, "10.0.0.2", container="a", uid="me", now=100.0)
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert _pick(book, now=210.0, uid="me") == "10.0.0.3"
     assert _pick(book, now=200.0 + COOLDOWN, uid="other") == "10.0.0.3"
     assert book.hold(frozenset()) == {address}
@@ -176,7 +178,7 @@ def test_frozen_address_stays_frozen_when_its_pod_goes() -> None:
     book = _book(_free("10.0.0.2"))
     record = _take(book, "10.0.0.2", container="a")
     book.apply(transitions.freeze_addresses([book.addresses[IPv4Address("10.0.0.2")]], 150.0))
-    book.apply(transitions.finish_delete(book, record, 200.0))
+    book.apply(transitions.finish_delete(book, record, 200.0, Ended.DELETED))
     assert book.addresses[IPv4Address("10.0.0.2")].state is AddressState.FROZEN
     assert _pick(book, now=999.0) is None
 

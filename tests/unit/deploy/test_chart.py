@@ -11,8 +11,8 @@ import pytest
 
 from control.config import cni_conf
 from deploy import helm
+from deploy.helm import HelmError
 from deploy.render import CHART, HERE, MANIFESTS, POD_IPS, rendered
-from lab.messages import LabError
 from tests.unit.deploy import loaded
 
 
@@ -126,9 +126,9 @@ def test_the_annotation_of_pods_comes_with_its_policy_or_not_at_all(tool: Path) 
     found = values(tool, *wanted)
     assert kinds <= set(found)
     assert json.loads(found["ConfigMap"]["data"]["eni_conf"])["enable_patch_pod_ips"] is True
-    with pytest.raises(LabError, match=r"needs Kubernetes 1\.30"):
+    with pytest.raises(HelmError, match=r"needs Kubernetes 1\.30"):
         values(tool, *wanted, "--kube-version", "1.29.9")
-    with pytest.raises(LabError, match=r"set podIps\.annotate"):
+    with pytest.raises(HelmError, match=r"set podIps\.annotate"):
         values(tool, "--set", "eniConfig.eniConf.enable_patch_pod_ips=true")
     (condition,) = found["ValidatingAdmissionPolicy"]["spec"]["matchConditions"]
     account = found["ServiceAccount"]["metadata"]
@@ -150,7 +150,7 @@ def test_the_annotation_of_pods_comes_with_its_policy_or_not_at_all(tool: Path) 
     ],
 )
 def test_the_schema_refuses(tool: Path, wrong: str) -> None:
-    with pytest.raises(LabError, match="schema"):
+    with pytest.raises(HelmError, match="schema"):
         helm.template(tool, CHART, ("--set", wrong))
 
 

@@ -49,7 +49,7 @@ def test_helm_that_is_not_built_says_how_to_build_it(lab: Lab, monkeypatch: pyte
     monkeypatch.setattr(helm, "present", lambda: None)
     done = run(lab, "bash", "-c", "helm list")
     assert done.returncode == 127
-    assert "`.cache/venv/bin/python -m deploy.helm` does that" in done.stderr
+    assert "`.cache/venv/bin/python -m lab.kubernetes.helm` does it" in done.stderr
 
 
 def test_helm_that_is_built_is_found_and_the_machines_own_goes_before(
