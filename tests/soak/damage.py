@@ -124,6 +124,7 @@ def lose_ledger(world: World, *, node: int, how: str) -> str:
     """While the agent is down, as a disk, a hand or a restored image does it."""
     site = world.sites[node]
     site.causes.update(("ledger", "kill"))
+    site.report()
     site.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
     directory = Path(f"/proc/{site.node.pid}/root{LEDGER}")
     file = directory / "terway.db"
