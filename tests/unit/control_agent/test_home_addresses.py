@@ -40,13 +40,12 @@ class Shown:
         self.asked += 1
         if self.ipv6 is None:
             raise MetadataError("no answer")
-        cidr, vswitch = IPv4Network("10.0.0.0/24"), VSwitchId("vsw-1")
         return MetadataEni(
             EniId("eni-1"),
             mac,
             OWN,
             frozenset({OWN}),
-            cidr,
+            IPv4Network("10.0.0.0/24"),
             IPv4Address("10.0.0.253"),
             VSwitchId("v"),
             self.ipv6,
