@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from datapath.acceleration.shortcut import NoShortcut, Shortcut
 from datapath.endpoint import (
@@ -103,13 +104,17 @@ class NodeDatapath:
         self._shared = {mac: (eni, told) for mac, (eni, _) in self._shared.items()}
         self.policy_route.host_addresses(told)
 
-    def events_fileno(self) -> int:
-        """Readable when somebody has changed something that may be ours: it is time for ``react``."""
-        return self.policy_route.events_fileno()
+    def events_filenos(self) -> tuple[int, ...]:
+        """One is readable when somebody has changed something that may be ours: it is time for ``react``."""
+        return tuple(one for one in (self.policy_route.events_fileno(), self.guard.fileno()) if one >= 0)
 
     def react(self) -> Reaction:
-        """Put right at once what can be by what the kernel has told; says whether a repair is due."""
-        return self.policy_route.react()
+        """Put right at once what can be by what the kernel has told; says whether a repair is due.
+
+        Never waits.
+        """
+        reaction = self.policy_route.react()
+        return replace(reaction, repair=True) if self.guard.changed() else reaction
 
     # Uplinks
 

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.netlink import link
 from datapath.netlink.link import End
 from datapath.netlink.socket import Socket
@@ -67,18 +67,18 @@ def _bench(*, dual: bool) -> Iterator[tuple[FastPath, Sequence[Pod]]]:
         node, beyond = new_namespace(stack), new_namespace(stack)
         with Socket(node) as netlink:
             eni = _veth(netlink, beyond, End("eni1", ENI_MAC), End("port", GATEWAY_MAC))
-            pods = [_pod(netlink, beyond, eni, number, dual=dual) for number in range(max(POPULATION) + 1)]
+            pods = [_pod(netlink, beyond, number, dual=dual) for number in range(max(POPULATION) + 1)]
         fast = stack.enter_context(fast_path(scratch / "bpf", node))
-        fast.put_eni(Eni(eni, ENI_MAC, GATEWAY_MAC))
+        fast.put_uplink(UplinkRow(eni, ENI_MAC, GATEWAY_MAC))
         fast.attach_eni(eni)
         fast.set_stack_prefixes(node=())
         yield fast, pods
 
 
-def _pod(netlink: Socket, beyond: int, eni: int, number: int, *, dual: bool) -> Pod:
+def _pod(netlink: Socket, beyond: int, number: int, *, dual: bool) -> Pod:
     host, pod = (End(f"{side}{number}", f"02:00:00:00:{side[0]}0:{number:02x}") for side in ("a", "b"))
     addresses = (FIRST + number, FIRST_V6 + number) if dual else (FIRST + number,)
-    return Pod(_veth(netlink, beyond, host, pod), eni, pod.mac, host.mac, addresses)
+    return Pod(_veth(netlink, beyond, host, pod), UplinkName(ENI_MAC), pod.mac, host.mac, addresses)
 
 
 def _veth(netlink: Socket, beyond: int, end: End, other: End) -> int:

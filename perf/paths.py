@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datapath import namespace
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.endpoint import Endpoint, EniLink, Mode, SharedEni
 from datapath.netlink import address, link, neighbour, route
 from datapath.netlink.address import Assigned
@@ -105,11 +105,13 @@ def _node(bpffs: Path | None) -> Iterator[_Node]:
         addresses = (HOST + 1, HOST + 2)
         if bpffs is not None:
             fast = stack.enter_context(fast_path(bpffs, node))
-            fast.put_eni(Eni(eni, ENI_MAC, GATEWAY_MAC))
+            fast.put_uplink(UplinkRow(eni, ENI_MAC, GATEWAY_MAC))
             fast.attach_eni(eni)
             for done, one in zip(applied, endpoints, strict=True):
                 macs = done.pod_mac, done.host_mac
-                fast.put_endpoint(Pod(done.host_ifindex, eni, *macs, addresses=one.addresses()))
+                fast.put_endpoint(
+                    Pod(done.host_ifindex, UplinkName(ENI_MAC), *macs, addresses=one.addresses())
+                )
                 fast.attach_pod(done.host_ifindex)
             fast.set_stack_prefixes(node=(HOST,))
             fast.switch(True)

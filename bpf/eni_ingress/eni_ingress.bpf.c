@@ -5,6 +5,15 @@
  */
 #include "lib/act.h"
 
+/* Whether the packet came by it: its device, and its tag where members share one. */
+static __always_inline bool uplink_is_here(struct __sk_buff *skb, __u32 id)
+{
+	struct uplink *uplink = uplink_get(id);
+	__u32 tag = skb->vlan_present ? skb->vlan_tci & 0x0fff : 0;
+
+	return uplink && uplink->ifindex == skb->ifindex && uplink->vlan == tag;
+}
+
 /*
  * no IP, tagged		see frame_decide()
  * the fast path is off		STACK_OFF
@@ -12,7 +21,7 @@
  * no sense in the IP header	STACK_MALFORMED
  * ND and MLD			STACK_LINK_TALK
  * to no pod of this node	STACK_NO_POD
- * to one of another ENI	STACK_OTHER_ENI
+ * to one of another uplink	STACK_OTHER_ENI
  * its pod is off, or down	see endpoint_decide()
  * of a kind for the stack	see shape_decide()
  * of a flow of the stack's	see flow_decide()
@@ -48,7 +57,7 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 	to = bpf_map_lookup_elem(&endpoints, &packet->flow.destination);
 	if (!to)
 		return STACK_NO_POD;
-	if (to->eni_ifindex != skb->ifindex)
+	if (!uplink_is_here(skb, to->uplink))
 		return STACK_OTHER_ENI;
 	reason = endpoint_decide(to);
 	if (reason != GO_ON)
@@ -62,10 +71,7 @@ static __always_inline enum reason eni_decide(struct __sk_buff *skb, struct pack
 		return reason;
 	if (!packet_fits(skb, packet, to->mtu, to->host_ifindex))
 		return STACK_MTU;
-	decision->verdict = VERDICT_PEER;
-	decision->target = to->host_ifindex;
-	decision->to_slot = to->slot;
-	macs_copy(&decision->macs, &to->macs);
+	decide_peer(decision, to);
 	return FAST_POD;
 }
 

@@ -11,12 +11,12 @@
 #include "include/flow.h"
 
 enum datapath_limit {
-	DATAPATH_VERSION = 2,
+	DATAPATH_VERSION = 3,
 	/* Room for reasons in a row of `reason_counts`, so that a new one changes no layout. */
 	REASON_ROOM = 64,
 	ENDPOINTS_MAX = 4096,
 	PODS_MAX = 2048,
-	ENIS_MAX = 64,
+	UPLINKS_MAX = 1024,
 	STACK_PREFIXES_MAX = 65536,
 	STACK_FLOWS_MAX = 262144,
 	FLOWS_PER_POD = 8192, /* in one epoch of `flows` */
@@ -29,14 +29,15 @@ enum datapath_limit {
 enum hook {
 	HOOK_POD_EGRESS = 0,   /* tc ingress of the pods' host veths */
 	HOOK_ENI_INGRESS = 1,  /* tc ingress of ENIs */
-	HOOK_STACK_EGRESS = 2, /* tc egress of ENIs and of host veths */
+	HOOK_POD_INGRESS = 2,  /* tc egress of the pods' host veths */
+	HOOK_ENI_EGRESS = 3,   /* tc egress of ENIs */
 	HOOK_COUNT,
 };
 
 enum verdict {
 	VERDICT_STACK = 0, /* on to whatever comes after the program */
 	VERDICT_DROP = 1,
-	VERDICT_PEER = 2,   /* into the pod behind the host veth `target` */
+	VERDICT_PEER = 2,   /* into the pod behind the link `target`, as its kind of device wants */
 	VERDICT_ENI = 3,    /* out of the ENI `target`, MACs written */
 	VERDICT_NEIGH = 4,  /* out of the ENI `target`, MACs by the kernel's neighbour table */
 	VERDICT_ANSWER = 5, /* back to the pod that asked, as the answer */
@@ -44,8 +45,8 @@ enum verdict {
 
 /*
  * Why. Each packet adds one to one of these, at the hook that saw it. The prefix is the class: FAST_ did not
- * visit the stack, STACK_ goes on to it, DROP_ ends here, SEEN_ is what stack_egress says of what the stack
- * sent. Numbers are never reused; new ones go before REASON_COUNT, which stays within REASON_ROOM.
+ * visit the stack, STACK_ goes on to it, DROP_ ends here, SEEN_ is what pod_ingress and eni_egress say of what the
+ * stack sent. Numbers are never reused; new ones go before REASON_COUNT, which stays within REASON_ROOM.
  */
 enum reason {
 	/* From a pod into another pod of this node. */
@@ -65,9 +66,9 @@ enum reason {
 	STACK_UNKNOWN_POD = 6,
 	/* The destination is no pod of this node. */
 	STACK_NO_POD = 7,
-	/* The destination is a pod of another ENI than the one the packet came in by. */
+	/* The destination is a pod of another uplink than the one the packet came in by. */
 	STACK_OTHER_ENI = 8,
-	/* The pod's ENI is not known, or its link is down. */
+	/* The pod's uplink is not known, or its device is down. */
 	STACK_NO_ENI = 9,
 	/* Neither ARP nor IPv4 nor IPv6, and it did not come from a pod. */
 	STACK_NOT_IP = 10,
@@ -144,6 +145,10 @@ enum reason {
 
 	/* A flow of this pod and this peer could not be recorded, so the stack carries all that they have. */
 	STACK_UNRECORDED = 44,
+	/* The pod's device is of a kind that the stack alone delivers to. */
+	STACK_DEVICE = 45,
+	/* The pod's uplink is a member of a trunk, whose tag the stack writes. */
+	STACK_MEMBER = 46,
 
 	REASON_COUNT,
 };
@@ -163,18 +168,26 @@ struct macs {
 	__u8 from[6];
 };
 
+/* What a pod is behind on the node's side. */
+enum device_kind {
+	DEVICE_VETH = 0,
+	DEVICE_NETKIT = 1,
+	DEVICE_OTHER = 2, /* such as an ipvlan or vlan link, which demultiplexes by itself */
+};
+
 /* Value of `endpoints`, keyed by address: how to reach a pod of this node. */
 struct endpoint {
 	__u32 host_ifindex;
-	__u32 eni_ifindex;
+	__u32 uplink;	  /* key of `uplinks` */
 	struct macs macs; /* to the pod, from its host veth */
 	__u32 mtu;	  /* of its host veth */
 	__u32 flags;
 	__u32 slot;	  /* its row of `endpoint_counts` and of `flow_owners` */
 	__u32 generation; /* which of the pods that have had the slot */
+	__u32 device;	  /* enum device_kind */
 };
 
-_Static_assert(sizeof(struct endpoint) == 36, "no hole");
+_Static_assert(sizeof(struct endpoint) == 40, "no hole");
 
 /* Value of `pods`, keyed by host veth: who may send what. An address that it has not got is zero. */
 struct pod {
@@ -182,21 +195,28 @@ struct pod {
 	__u8 padding[2];
 	__u32 flags;
 	__u32 slot;
-	__u32 eni_ifindex;
+	__u32 uplink;
 	struct address v4;
 	struct address v6;
 };
 
 _Static_assert(sizeof(struct pod) == 52, "no hole");
 
-/* Value of `enis`, keyed by device: to the gateway, from the ENI. A gateway not known yet is zero. */
-struct eni {
-	struct macs v4;
+/*
+ * Value of `uplinks`, keyed by id: a way out of the node, an ENI of its own or a member of a trunk. It is told from
+ * others by its own MAC (`from`) and its VLAN, so that a device that is plugged anew keeps its id. Id 0 is
+ * nobody's, device 0 none that can be used. A gateway not known yet is zero.
+ */
+struct uplink {
+	struct macs v4; /* to the gateway, from the ENI */
 	struct macs v6;
+	__u32 ifindex;
 	__u32 mtu;
+	__u16 vlan; /* 0 for an ENI with a device of its own */
+	__u16 padding;
 };
 
-_Static_assert(sizeof(struct eni) == 28, "no hole");
+_Static_assert(sizeof(struct uplink) == 36, "no hole");
 
 /* Key and value of `stack_prefixes`: destinations that always take the stack, by longest match. */
 struct stack_prefix {
@@ -302,7 +322,7 @@ struct settings {
 
 _Static_assert(sizeof(struct settings) == 28 + 4 * FLOW_KINDS, "no hole");
 
-/* Value of `reason_counts`, keyed by hook. */
+/* Value of `hook_counts`, keyed by hook. */
 struct hook_counters {
 	__u64 count[REASON_ROOM];
 };

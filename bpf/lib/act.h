@@ -80,10 +80,16 @@ static __always_inline bool header_rewrite(struct __sk_buff *skb, const struct d
 static __always_inline void reason_count(enum hook hook, enum reason reason)
 {
 	__u32 key = hook;
-	struct hook_counters *found = bpf_map_lookup_elem(&reason_counts, &key);
+	struct hook_counters *found = bpf_map_lookup_elem(&hook_counts, &key);
 
 	if (found && reason < REASON_ROOM)
 		found->count[reason]++;
+}
+
+/* Whether the stack has sent what comes by there, or a program of ours: nothing of it goes on to the stack. */
+static __always_inline bool hook_is_way_out(enum hook hook)
+{
+	return hook == HOOK_POD_INGRESS || hook == HOOK_ENI_EGRESS;
 }
 
 static __always_inline struct endpoint_counters *slot_counters(__u32 slot)
@@ -117,8 +123,8 @@ static __always_inline void endpoints_count(const struct decision *decision, __u
 /*
  * nobody asked for an address		told
  * from or to the one asked for		told
- * addresses were not come to		told: whoever reads knows by the device whose it is; but not at
- *					stack_egress, where that is every packet of the fast path
+ * addresses were not come to		told: whoever reads knows by the device whose it is; but not on
+ *					the way out, where that is every packet of the fast path
  * else					not told
  */
 static __always_inline bool trace_wants(const struct settings *settings, enum hook hook,
@@ -129,7 +135,7 @@ static __always_inline bool trace_wants(const struct settings *settings, enum ho
 	if (address_is_unspecified(only) || address_equal(only, &flow->source) ||
 	    address_equal(only, &flow->destination))
 		return true;
-	return hook != HOOK_STACK_EGRESS && address_is_unspecified(&flow->source) &&
+	return !hook_is_way_out(hook) && address_is_unspecified(&flow->source) &&
 	       address_is_unspecified(&flow->destination);
 }
 
@@ -173,7 +179,7 @@ static __always_inline void decision_report(struct __sk_buff *skb, enum hook hoo
 }
 
 /*
- * What leaves by an ENI passes stack_egress, which is to know it: by a bit of skb->mark and by skb->tc_index
+ * What leaves by an ENI passes eni_egress, which is to know it: by a bit of skb->mark and by skb->tc_index
  * together. A process of the node sets the mark (SO_MARK), and so does nftables, but neither sets tc_index. A pod
  * that may load programs sets tc_index on its own side, but on its way here the mark is taken off, as of all that
  * changes namespaces; and tc_index is taken off by us of what goes on to the stack. The device that the packet
@@ -192,6 +198,18 @@ static __always_inline bool is_stamped_fast(const struct __sk_buff *skb)
 {
 	return skb->mark & FAST_MARK &&
 	       skb->tc_index == ((FAST_INDEX ^ skb->ingress_ifindex) & 0xffff);
+}
+
+/* The one place that knows how a packet gets behind a link: other kinds have not come here. */
+static __always_inline int peer_enter(const struct decision *decision)
+{
+	switch (decision->device) {
+	case DEVICE_VETH:
+	case DEVICE_NETKIT:
+		return bpf_redirect_peer(decision->target, 0);
+	default:
+		return TC_ACT_UNSPEC;
+	}
 }
 
 /*
@@ -214,7 +232,7 @@ static __always_inline int decision_act(struct __sk_buff *skb, enum hook hook,
 	case VERDICT_DROP:
 		return TC_ACT_SHOT;
 	case VERDICT_PEER:
-		return bpf_redirect_peer(decision->target, 0);
+		return peer_enter(decision);
 	case VERDICT_ENI:
 		stamp_fast(skb);
 		return bpf_redirect(decision->target, 0);
@@ -222,7 +240,7 @@ static __always_inline int decision_act(struct __sk_buff *skb, enum hook hook,
 		stamp_fast(skb);
 		return bpf_redirect_neigh(decision->target, (void *)0, 0, 0);
 	default:
-		if (hook != HOOK_STACK_EGRESS)
+		if (!hook_is_way_out(hook))
 			skb->tc_index = 0;
 		return TC_ACT_UNSPEC;
 	}

@@ -23,6 +23,7 @@ struct decision {
 	__u32 target;
 	__u32 from_slot;
 	__u32 to_slot;
+	enum device_kind device; /* of VERDICT_PEER: what `target` is */
 	struct macs macs;
 } __attribute__((aligned(4)));
 
@@ -140,14 +141,28 @@ static __always_inline enum reason shape_decide(const struct packet *packet, int
 }
 
 /*
- * its pod is off		STACK_POD_OFF
- * its link is down		DROP_POD_DOWN: bpf_redirect_peer() would lose it without a word, and the stack as well
+ * its pod is off				STACK_POD_OFF
+ * its link is down				DROP_POD_DOWN: bpf_redirect_peer() would lose it without a word,
+ *						and the stack as well
+ * neither veth nor netkit			STACK_DEVICE
  */
 static __always_inline enum reason endpoint_decide(const struct endpoint *to)
 {
-	if (!(to->flags & (ENDPOINT_OFF | ENDPOINT_DOWN)))
-		return GO_ON;
-	return to->flags & ENDPOINT_OFF ? STACK_POD_OFF : DROP_POD_DOWN;
+	if (to->flags & ENDPOINT_OFF)
+		return STACK_POD_OFF;
+	if (to->flags & ENDPOINT_DOWN)
+		return DROP_POD_DOWN;
+	return to->device > DEVICE_NETKIT ? STACK_DEVICE : GO_ON;
+}
+
+/* Into the pod that the row says how to reach. */
+static __always_inline void decide_peer(struct decision *decision, const struct endpoint *to)
+{
+	decision->verdict = VERDICT_PEER;
+	decision->target = to->host_ifindex;
+	decision->to_slot = to->slot;
+	decision->device = to->device;
+	macs_copy(&decision->macs, &to->macs);
 }
 
 /*

@@ -49,6 +49,8 @@ static __always_inline enum reason_class reason_class_of(enum reason reason)
 	case STACK_QUOTE:
 	case STACK_MALFORMED:
 	case STACK_UNRECORDED:
+	case STACK_DEVICE:
+	case STACK_MEMBER:
 		return CLASS_STACK;
 	case DROP_SRC_MAC:
 	case DROP_SRC_ADDRESS:

@@ -19,6 +19,7 @@ const volatile enum reason reason_type = REASON_COUNT;
 const volatile enum endpoint_flag endpoint_flag_type = ENDPOINT_OFF;
 const volatile enum setting_flag setting_flag_type = SETTING_FAST;
 const volatile enum flow_kind flow_kind_type = FLOW_KINDS;
+const volatile enum device_kind device_kind_type = DEVICE_VETH;
 const volatile struct trace_event trace_event_type = {};
 
 struct {
@@ -36,11 +37,11 @@ struct {
 } pods SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ENIS_MAX);
+	__uint(type, BPF_MAP_TYPE_ARRAY); /* whose look-up is no call, as each packet from or to the VPC has one */
+	__uint(max_entries, UPLINKS_MAX);
 	__type(key, __u32);
-	__type(value, struct eni);
-} enis SEC(".maps");
+	__type(value, struct uplink);
+} uplinks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -92,7 +93,7 @@ struct {
 	__uint(max_entries, HOOK_COUNT);
 	__type(key, __u32);
 	__type(value, struct hook_counters);
-} reason_counts SEC(".maps");
+} hook_counts SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -111,6 +112,14 @@ static __always_inline struct settings *settings_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* Null if there is none that can be used. */
+static __always_inline struct uplink *uplink_get(__u32 id)
+{
+	struct uplink *found = bpf_map_lookup_elem(&uplinks, &id);
+
+	return found && found->ifindex ? found : (void *)0;
 }
 
 static __always_inline enum stack_kind stack_kind_of(const struct address *destination)

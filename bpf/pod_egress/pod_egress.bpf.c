@@ -131,9 +131,9 @@ static __always_inline bool is_noted(const struct packet *packet, const struct p
 }
 
 /*
- * its pod is off, or down	see endpoint_decide()
- * longer than its MTU		STACK_MTU
- * else				FAST_LOCAL
+ * its pod is off, or down, or of another kind	see endpoint_decide()
+ * longer than its MTU				STACK_MTU
+ * else						FAST_LOCAL
  */
 static __always_inline enum reason local_decide(struct __sk_buff *skb, const struct packet *packet,
 						const struct endpoint *to,
@@ -145,31 +145,31 @@ static __always_inline enum reason local_decide(struct __sk_buff *skb, const str
 		return reason;
 	if (!packet_fits(skb, packet, to->mtu, to->host_ifindex))
 		return STACK_MTU;
-	decision->verdict = VERDICT_PEER;
-	decision->target = to->host_ifindex;
-	decision->to_slot = to->slot;
-	macs_copy(&decision->macs, &to->macs);
+	decide_peer(decision, to);
 	return FAST_LOCAL;
 }
 
 /*
- * the ENI is not known		STACK_NO_ENI
+ * the uplink is not known	STACK_NO_ENI
+ * it is a member of a trunk	STACK_MEMBER
  * longer than its MTU		STACK_MTU
  * its gateway's MAC is known	FAST_ENI
  * else				FAST_NEIGH
  */
 static __always_inline enum reason away_decide(struct __sk_buff *skb, const struct packet *packet,
-					       __u32 ifindex, struct decision *decision)
+					       __u32 id, struct decision *decision)
 {
-	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
+	struct uplink *uplink = uplink_get(id);
 	const struct macs *macs;
 
-	if (!eni)
+	if (!uplink)
 		return STACK_NO_ENI;
-	if (!packet_fits(skb, packet, eni->mtu, ifindex))
+	if (uplink->vlan)
+		return STACK_MEMBER;
+	if (!packet_fits(skb, packet, uplink->mtu, uplink->ifindex))
 		return STACK_MTU;
-	decision->target = ifindex;
-	macs = packet->v4 ? &eni->v4 : &eni->v6;
+	decision->target = uplink->ifindex;
+	macs = packet->v4 ? &uplink->v4 : &uplink->v6;
 	if (!mac_is_known(macs->to)) {
 		decision->verdict = VERDICT_NEIGH;
 		return FAST_NEIGH;
@@ -269,7 +269,7 @@ static __always_inline enum reason pod_decide(struct __sk_buff *skb, struct pack
 		return reason;
 	if (to)
 		return local_decide(skb, packet, to, decision);
-	return away_decide(skb, packet, pod->eni_ifindex, decision);
+	return away_decide(skb, packet, pod->uplink, decision);
 }
 
 /* Back by the veth that the question came by, as the answer. */

@@ -8,9 +8,9 @@ from functools import partial
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
-from control.agent.allocation.own_enis import OwnEnis, OwnEniSettings
 from control.agent.allocation.pool import Pool, PoolSettings
 from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
@@ -75,12 +75,13 @@ class Assembly:
     upkeep: Upkeep
     rejections: Rejections
     broken_watch: BrokenWatch
+    allocators: Allocators
 
     async def close(self) -> None:
         """No more calls to the cloud; who waits for an address is told."""
         await self.recovery.close()
         await self.broken_watch.close()
-        await self.pool.close()
+        await self.allocators.close()
 
 
 def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) -> Assembly:
@@ -102,14 +103,14 @@ def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) 
     rejections = Rejections()
     runner = _runner(config, ports, place, work, rejections)
     pool = _pool(config, ports, place, runner, rejections)
-    broken = BrokenUplinks(journal=ports.journal, kernel=ports.kernel, rejections=rejections, mtu=config.mtu)
-    own = OwnEnis(
+    exclusive = ExclusiveAllocator(
         journal=ports.journal,
         runner=runner,
-        settings=OwnEniSettings(place.sizes.max_enis, dual, place.groups),
+        rejections=rejections,
+        settings=ExclusiveSettings(place.sizes.max_enis, place.groups, dual),
     )
-    allocators = Allocators({UplinkKind.SHARED_ENI: pool, UplinkKind.OWN_ENI: own})
-    runner.on_end = allocators.kick
+    allocators = Allocators({UplinkKind.SHARED_ENI: pool, UplinkKind.OWN_ENI: exclusive})
+    broken = BrokenUplinks(journal=ports.journal, kernel=ports.kernel, rejections=rejections, mtu=config.mtu)
     attachments = Attachments(
         journal=ports.journal,
         allocators=allocators,
@@ -142,7 +143,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) 
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
         reconciler=reconciler,
-        on_look=pool.kick,
+        on_look=allocators.kick,
     )
     broken.on_broken = watch.follow
     rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
@@ -162,6 +163,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) 
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,
+        allocators=allocators,
         attachments=attachments,
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
@@ -180,7 +182,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) 
         mtu=config.mtu,
     )
     service.observe = ports.metrics.request
-    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch)
+    return Assembly(pool, attachments, service, recovery, upkeep, rejections, watch, allocators)
 
 
 def _runner(
@@ -193,13 +195,22 @@ def _runner(
         zone=place.identity.zone,
         policy=config.eni.vswitch_policy,
     )
-    return OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
+    runner = OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
+
+    def failed(error: TerwayError) -> None:
+        ports.metrics.allocation(ok=False)
+        told = f"{error.cause}: {error}"
+        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
+
+    runner.on_failure = failed
+    runner.on_success = partial(ports.metrics.allocation, ok=True)
+    return runner
 
 
 def _pool(
     config: NodeConfig, ports: Ports, place: Place, runner: OperationRunner, rejections: Rejections
 ) -> Pool:
-    pool = Pool(
+    return Pool(
         journal=ports.journal,
         runner=runner,
         cloud=ports.cloud,
@@ -213,15 +224,6 @@ def _pool(
             config.eni.pool.max_eni,
         ),
     )
-
-    def failed(error: TerwayError) -> None:
-        ports.metrics.allocation(ok=False)
-        told = f"{error.cause}: {error}"
-        ports.kubernetes.event(None, EventType.WARNING, "AllocIPFailed", told, topic=error.cause)
-
-    runner.on_failure = failed
-    runner.on_success = partial(ports.metrics.allocation, ok=True)
-    return pool
 
 
 def reclaim_settings(config: NodeConfig) -> ReclaimSettings | None:

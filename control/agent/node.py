@@ -25,6 +25,7 @@ from control.agent.introspection.guard_metrics import GuardCollector
 from control.agent.introspection.inspect import Inspector, NodeFacts
 from control.agent.introspection.metrics import Metrics
 from control.agent.introspection.node_metrics import NodeCollector
+from control.agent.introspection.rejection_metrics import RejectionCollector
 from control.agent.introspection.window import Window
 from control.agent.node_config import NodeConfig
 from control.agent.node_files import NodeFiles
@@ -127,6 +128,7 @@ class Node:
             known=self._known,
             timers=self._timers,
             switch=self._switch,
+            write_schema_1=self._ledger.write_schema_1,
         )
         window.register(self._api, test_clock=config.test_clock)
         BpfWindow(self._switch.fast, self._name_of).register(self._api)
@@ -216,6 +218,7 @@ class Node:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._metrics.registry.register(RejectionCollector(assembly.rejections, self._clock))
         self._tell_of_the_ledger()
         self._kernel.watch(partial(self._reacted, assembly))
         await self._switch.settle()

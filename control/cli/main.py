@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from control.cli import bpf, render, trace
+from control.cli import bpf, history, ledger, render, trace
 from control.cli.client import CliError, Daemon
 from control.cli.version import VERSION
 from control.cli.words import Parser, Words
@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("arguments", nargs="*")
     words.add("metadata", _metadata, "What the instance metadata service says of each ENI.", "metadata")
     words.add("mode", _mode, "Which network mode was asked for, which is in force, and why.", "mode")
+    history.add_words(words)
+    ledger.add_words(words)
     bpf.add_words(words)
     trace.add_words(words)
     return parser

@@ -7,7 +7,7 @@ nobody else's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -15,6 +15,13 @@ from typing import Protocol
 from control.model.ids import Address, AttachmentKey, EniId, PodKey
 from control.model.modes import NetworkMode, Uplink, UplinkKind, shared_eni
 from control.model.records import AttachmentRecord
+
+UPLINK_OF: Mapping[NetworkMode, UplinkKind] = {
+    NetworkMode.POLICY_ROUTE: UplinkKind.SHARED_ENI,
+    NetworkMode.MACVLAN: UplinkKind.OWN_ENI,
+}
+"""By what a pod of each mode that there is leaves the node."""
+WITHOUT_HOST_LINK = frozenset({NetworkMode.MACVLAN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,14 @@ class Allocator(Protocol):
 
     def kick(self) -> None:
         """Something may have been given back: serve who waits, start what is missing. Harmless to repeat."""
+        ...
+
+    def sync(self) -> None:
+        """Once per pool period: ``kick``, and give back to the cloud what is too much."""
+        ...
+
+    async def close(self) -> None:
+        """The daemon ends: who waits is told so, and nothing is begun any more."""
         ...
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from control.model.ids import Address, AttachmentKey, ClientToken, EniId, PodKey
+from control.model.modes import EniKind
 from control.model.records import (
     AddressRecord,
     AddressState,
@@ -116,8 +117,9 @@ class Book:
     def usable_at(self, record: AddressRecord) -> float:
         return record.since + self._cooldown if record.since else 0.0
 
-    def serving(self) -> Iterator[EniRecord]:
-        return (e for e in self._enis.values() if e.state is EniState.SERVING)
+    def serving(self, kind: EniKind = EniKind.SECONDARY) -> Iterator[EniRecord]:
+        """Shared ones, if nothing else is asked for."""
+        return (e for e in self._enis.values() if e.state is EniState.SERVING and e.kind is kind)
 
     def apply(self, c: Changes) -> None:
         for eni in c.enis:

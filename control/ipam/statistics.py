@@ -46,8 +46,9 @@ class PoolStats:
 
 
 def brings(operation: Operation) -> int:
-    """Addresses (pairs) that an operation under way will add."""
-    return max(operation.ipv4_count, operation.ipv6_count) if operation.kind in GROWS else 0
+    """Addresses (pairs) that an operation under way will add to those that pods share."""
+    shared = operation.kind in GROWS and operation.eni_kind is EniKind.SECONDARY
+    return max(operation.ipv4_count, operation.ipv6_count) if shared else 0
 
 
 class PoolStatistics:
@@ -59,10 +60,8 @@ class PoolStatistics:
         self._rejections = rejections
 
     def serving(self, now: float) -> Iterator[EniRecord]:
-        """ENIs that a pod may share now: not a pod's own, nor where the last one's packets went astray."""
+        """ENIs that a pod may be put on now: not those on which the last one's packets went astray."""
         for eni in self._book.serving():
-            if eni.kind is EniKind.EXCLUSIVE:
-                continue
             if not self._rejections.held_off(now, of_uplink(eni.eni_id)):
                 yield eni
 
@@ -83,8 +82,9 @@ class PoolStatistics:
     def stats(self, now: float, under_way: Collection[Operation], *, waiting: int) -> PoolStats:
         serving = {e.eni_id for e in self.serving(now)}
         counts: dict[AddressState, int] = dict.fromkeys(AddressState, 0)
+        others = {e.eni_id for e in self._book.enis.values() if e.kind is not EniKind.SECONDARY}
         for r in self._book.addresses.values():
-            if r.address.version == 4:
+            if r.address.version == 4 and r.eni_id not in others:
                 stuck = r.state is AddressState.FREE and r.eni_id not in serving
                 counts[AddressState.FROZEN if stuck else r.state] += 1
         return PoolStats(
@@ -104,13 +104,22 @@ class PoolStatistics:
         """The pool for ``sizing.grow``: what is on the way counts as there."""
         pending, nameless = self._growing(under_way)
         busy = {o.eni_id for o in under_way} | set(pending)
-        enis = [sizing.EniView(EniId(o.token), o.ipv4_count, o.ipv6_count, busy=True) for o in nameless]
+        enis = [
+            sizing.EniView(
+                EniId(o.token),
+                o.ipv4_count,
+                o.ipv6_count,
+                busy=True,
+                blocked=o.eni_kind is not EniKind.SECONDARY,
+            )
+            for o in nameless
+        ]
         for eni in self._book.enis.values():
             if eni.state is EniState.RELEASING:
                 continue
             unseen = eni.state is not EniState.SERVING and eni.eni_id not in pending
             v4, v6 = self._sizes_of(eni.eni_id, pending.get(eni.eni_id))
-            blocked = unseen or self._held_off(eni, now)
+            blocked = unseen or eni.kind is not EniKind.SECONDARY or self._held_off(eni, now)
             enis.append(sizing.EniView(eni.eni_id, v4, v6, eni.eni_id in busy, blocked, self._most(eni, now)))
         return sizing.PoolView(
             enis=tuple(enis),
@@ -123,8 +132,6 @@ class PoolStatistics:
         )
 
     def _held_off(self, eni: EniRecord, now: float) -> bool:
-        if eni.kind is EniKind.EXCLUSIVE:
-            return True
         scopes = (EVERYTHING, of_eni(eni.eni_id), of_vswitch(eni.vswitch_id), of_uplink(eni.eni_id))
         return self._rejections.held_off(now, *scopes)
 

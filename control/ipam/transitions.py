@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from control.ipam.book import Book
 from control.model.cloud import Eni, EniType, MetadataEni
+from control.model.eni_tags import tagged_kind
 from control.model.ids import Address, EniId
 from control.model.modes import EniKind
 from control.model.records import (
@@ -202,6 +203,7 @@ def eni_created(operation: Operation, eni: Eni, now: float) -> Changes:
                 state=EniState.ATTACHING,
                 since=now,
                 security_groups=eni.security_groups or operation.security_groups,
+                kind=operation.eni_kind,
             ),
         ),
     )
@@ -357,7 +359,9 @@ def adopt_eni(eni: Eni, now: float) -> Changes:
                 primary_ip=eni.primary_ip,
                 state=EniState.ATTACHING,
                 since=now,
-                kind=KIND_OF_TYPE[eni.eni_type],
+                kind=tagged_kind(eni.tags)
+                if eni.eni_type is EniType.SECONDARY
+                else KIND_OF_TYPE[eni.eni_type],
                 security_groups=eni.security_groups,
             ),
         )

@@ -183,6 +183,8 @@ class Operation:
     ipv4_count: int = 0
     ipv6_count: int = 0
     addresses: tuple[Address, ...] = ()
+    eni_kind: EniKind = EniKind.SECONDARY
+    """What a new ENI is for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class SqliteLedger:
         """Why a file was set aside at the start and where it is; "" if the ledger was sound."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         """Where a ledger that cannot be written where it is has been read; writes go nowhere then."""
+        self._for_schema_1 = False
+        """It was written back for the release before, which is about to be installed."""
         try:
             self._lock_and_open()
         except BaseException:
@@ -170,6 +172,7 @@ class SqliteLedger:
             except BaseException:
                 self._roll_back()
                 raise
+            self._place.grown()
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
 
@@ -184,6 +187,7 @@ class SqliteLedger:
         self._leave_copy()
         try:
             self._tables.remember(fact, value)
+            self._place.grown()
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
 
@@ -211,6 +215,8 @@ class SqliteLedger:
             self._db.close()
             made.rename(self._path)
             self._open(self._path)
+            if self._for_schema_1:
+                self._to_schema_1()
         except (OSError, *_UNREADABLE) as exc:
             raise self._error("begin anew", exc) from exc
         return moved
@@ -256,16 +262,21 @@ class SqliteLedger:
         """
         self._leave_copy()
         try:
-            strange = schema.unknown_to_schema_1(self._db)
-            if strange:
-                raise LedgerError(
-                    f"the ledger {self._path} cannot be written in schema 1, which has no word for {strange}",
-                    remedy="delete these pods, or drain the node, before the release before is installed",
-                )
-            schema.to_schema_1(self._db)
-            self._tables = Tables(self._db)
+            if schema.version_of(self._db) != 1:
+                self._to_schema_1()
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
+
+    def _to_schema_1(self) -> None:
+        strange = schema.unknown_to_schema_1(self._db)
+        if strange:
+            raise LedgerError(
+                f"the ledger {self._path} cannot be written in schema 1, which has no word for {strange}",
+                remedy="delete these pods, or drain the node, before the release before is installed",
+            )
+        schema.to_schema_1(self._db)
+        self._for_schema_1 = True
+        self._tables = Tables(self._db)
 
     def close(self) -> None:
         self._db.close()

@@ -34,6 +34,7 @@ class Place:
         self.path = path
         self._lock = -1
         """Of the directory: a disk that cannot be written has no other lock."""
+        self._log = self._beside("-wal")
         self._marks: dict[Path, Mark] = {}
         self._sizes: dict[Path, int] = {}
 
@@ -67,9 +68,16 @@ class Place:
     def remember(self) -> None:
         """What is open now is what is to be found here from now on."""
         self._marks, self._sizes = {}, {}
-        for each in (self.path.parent, self.path, self._beside("-wal")):
+        for each in (self.path.parent, self.path, self._log):
             with contextlib.suppress(FileNotFoundError):
-                self._marks[each] = _mark(each.stat())
+                found = each.stat()
+                self._marks[each] = _mark(found)
+                self._sizes[each] = found.st_size
+
+    def grown(self) -> None:
+        """Something was written to the log, which from now on is not smaller."""
+        with contextlib.suppress(OSError):
+            self._sizes[self._log] = max(self._sizes.get(self._log, 0), os.stat(self._log).st_size)
 
     def missing(self) -> str:
         """What of ``remember`` is no longer there, or has been cut; "" if all is as it was."""

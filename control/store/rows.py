@@ -180,6 +180,7 @@ def operation_row(o: Operation) -> Row:
         "ipv4_count": o.ipv4_count,
         "ipv6_count": o.ipv6_count,
         "addresses": json.dumps([str(a) for a in o.addresses]),
+        "eni_kind": o.eni_kind.value,
     }
 
 
@@ -194,6 +195,7 @@ def operation_record(r: Row) -> Operation:
         ipv4_count=r["ipv4_count"],
         ipv6_count=r["ipv6_count"],
         addresses=tuple(address(a) for a in json.loads(r["addresses"])),
+        eni_kind=EniKind(r.get("eni_kind", EniKind.SECONDARY)),
     )
 
 

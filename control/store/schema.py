@@ -65,6 +65,7 @@ ALTER TABLE attachment ADD COLUMN mode TEXT NOT NULL DEFAULT 'policy_route';
 ALTER TABLE attachment ADD COLUMN uplink_kind TEXT NOT NULL DEFAULT 'shared_eni';
 ALTER TABLE attachment ADD COLUMN uplink_vlan INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attachment ADD COLUMN made REAL NOT NULL DEFAULT 0;
+ALTER TABLE operation ADD COLUMN eni_kind TEXT NOT NULL DEFAULT 'secondary';
 UPDATE attachment SET made = since;
 CREATE TABLE IF NOT EXISTS history (
     id INTEGER PRIMARY KEY, address TEXT NOT NULL, namespace TEXT NOT NULL, pod TEXT NOT NULL,
@@ -80,6 +81,7 @@ _ADDED_BY_2 = {
     "eni": ("kind", "parent", "vlan", "security_groups"),
     "address": ("prefix",),
     "attachment": ("mode", "uplink_kind", "uplink_vlan", "made"),
+    "operation": ("eni_kind",),
 }
 
 
@@ -135,7 +137,11 @@ def unknown_to_schema_1(db: sqlite3.Connection) -> str:
         " WHERE mode != 'policy_route' OR uplink_kind != 'shared_eni'"
     )
     enis = db.execute("SELECT eni_id || ' (' || kind || ')' FROM eni WHERE kind != 'secondary'")
-    return ", ".join(name for (name,) in (*pods, *enis))
+    coming = db.execute(
+        "SELECT 'an ENI under creation (' || eni_kind || ')' FROM operation"
+        " WHERE eni_kind != 'secondary' AND eni_id IS NULL"
+    )
+    return ", ".join(name for (name,) in (*pods, *enis, *coming))
 
 
 def to_schema_1(db: sqlite3.Connection) -> None:

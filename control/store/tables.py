@@ -73,6 +73,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "ipv4_count",
         "ipv6_count",
         "addresses",
+        "eni_kind",
     ),
 }
 """What this release writes, in the words of ``rows``."""

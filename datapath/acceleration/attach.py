@@ -29,8 +29,8 @@ from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Request
 
 BLOCKS = Blocks(ingress=0x7465, egress=0x7466)
-_POD = {Side.INGRESS: "pod_egress", Side.EGRESS: "stack_egress"}
-_ENI = {Side.INGRESS: "eni_ingress", Side.EGRESS: "stack_egress"}
+_POD = {Side.INGRESS: "pod_egress", Side.EGRESS: "pod_ingress"}
+_ENI = {Side.INGRESS: "eni_ingress", Side.EGRESS: "eni_egress"}
 _TCX = {Side.INGRESS: TcxHook.INGRESS, Side.EGRESS: TcxHook.EGRESS}
 _NO_TCX = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
@@ -178,7 +178,7 @@ class Attacher:
             raise
         link = self._link(side, ifindex)
         own = 0 if link is None else bpf_call.link_info(link).program_id
-        return [f"program {one} {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
+        return [f"program {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
 
     def _filter_differences(self, ifindex: int, programs: dict[Side, str]) -> list[str]:
         told = []

@@ -21,9 +21,9 @@ from datapath.acceleration import open_fast_path
 from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
+from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
 from datapath.netlink.socket import Pool, Socket
@@ -200,7 +200,9 @@ class Companion:
         self._unlearned = _without(self._unlearned, ifindex)
         if self._fast is not None:
             self._fast.detach_eni(ifindex)
-            self._fast.drop_eni(ifindex)
+            for one in self._fast.uplinks().values():
+                if one.ifindex == ifindex:
+                    self._fast.drop_uplink(one.name)
 
     def carried(self) -> Mapping[int, frozenset[Address]]:
         if self._fast is None:
@@ -241,9 +243,9 @@ class Companion:
 
     def _check_eni(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks) -> list[str]:
         index = applied.eni_ifindex
-        row = fast.enis().get(index)
-        wrong = row is None or row.mac.lower() != endpoint.eni.mac.lower()
-        told = ["map enis has no such row"] if wrong and index not in self._dark else []
+        name = _uplink_of(endpoint)
+        wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
+        told = ["map uplinks has no such row"] if wrong and index not in self._dark else []
         return told + fast.hook_differences(index, hooks, eni=True)
 
     # Steps
@@ -257,7 +259,7 @@ class Companion:
         return [Difference("map stack_prefixes", f"{changed} rows otherwise than told")]
 
     def _mend_enis(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
-        rows, hooks = fast.enis(), fast.hooks()
+        rows, hooks = {one.ifindex: one for one in fast.uplinks().values()}, fast.hooks()
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             round.each(name, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
@@ -270,7 +272,7 @@ class Companion:
         return []
 
     def _mend_eni_row(
-        self, fast: FastPath, eni: EniLink, ifindex: int, before: Eni | None
+        self, fast: FastPath, eni: EniLink, ifindex: int, before: UplinkRow | None
     ) -> list[Difference]:
         known = ifindex in self._ready
         with self._sockets.borrowed() as socket:
@@ -381,18 +383,18 @@ class Companion:
                 for ifindex, eni in changed.items():
                     self._tell_eni(fast, socket, eni, ifindex)
 
-    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> Eni | None:
+    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> UplinkRow | None:
         """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time.
 
         Returns the row as it is now, None if there is to be none.
         """
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        row = Eni(ifindex, eni.mac, macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
+        row = UplinkRow(ifindex, eni.mac.lower(), macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
         if ifindex in self._dark:
-            fast.drop_eni(ifindex)
+            fast.drop_uplink(row.name)
         else:
-            fast.put_eni(row)
+            fast.put_uplink(row)
         # Built anew, as another thread may be going through them.
         self._ready = {**self._ready, ifindex: eni}
         others = _without(self._unlearned, ifindex)
@@ -432,10 +434,10 @@ def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Roun
 
 
 def _remove_strays(fast: FastPath) -> list[Difference]:
-    return [Difference("map endpoints", one) for one in fast.remove_strays()]
+    return [Difference("maps of the fast path", one) for one in fast.remove_strays()]
 
 
-def _is_learned(before: Eni, now: Eni) -> bool:
+def _is_learned(before: UplinkRow, now: UplinkRow) -> bool:
     """Whether nothing is new but a gateway's MAC that was not known."""
     known = replace(
         before,
@@ -461,12 +463,17 @@ def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
     return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
 
 
+def _uplink_of(endpoint: Endpoint) -> UplinkName:
+    vlan = endpoint.uplink.vlan if isinstance(endpoint.uplink, TrunkMember) else 0
+    return UplinkName(endpoint.eni.mac.lower(), vlan)
+
+
 def _pod(endpoint: Endpoint, applied: AppliedVeth, before: Pod | None) -> Pod:
     """``before``: its row as it is, which says whether it is fast if the endpoint does not."""
     as_it_is = True if before is None else before.fast
     return Pod(
         host_ifindex=applied.host_ifindex,
-        eni_ifindex=applied.eni_ifindex,
+        uplink=_uplink_of(endpoint),
         pod_mac=applied.pod_mac,
         host_mac=applied.host_mac,
         addresses=endpoint.addresses(),

@@ -33,7 +33,7 @@ class Reader:
 
     def key(self, record: Any) -> Json:
         """``record`` is one numpy record or scalar."""
-        if self._map == "reason_counts":
+        if self._map == "hook_counts":
             return self._names.hooks[int(record)]
         return self._value("", record)
 

@@ -18,18 +18,18 @@ from datapath.ebpf.libbpf import Object
 MAPS = (
     "endpoints",
     "pods",
-    "enis",
+    "uplinks",
     "stack_prefixes",
     "flows",
     "flow_owners",
     "flow_counts",
     "flow_kept",
     "settings",
-    "reason_counts",
+    "hook_counts",
     "endpoint_counts",
     "trace",
 )
-PROGRAMS = ("pod_egress", "eni_ingress", "stack_egress")
+PROGRAMS = ("pod_egress", "eni_ingress", "pod_ingress", "eni_egress")
 """Each is the object's name as well."""
 ASKING = {"pod_egress": "pod_egress_ct", "eni_ingress": "eni_ingress_ct"}
 """Objects of the same programs for kernels whose conntrack can be asked."""
@@ -47,6 +47,7 @@ class Names:
     kinds: dict[str, int]
     flags: dict[str, int]
     flow_kinds: dict[str, int]
+    devices: dict[str, int]
     flow_epochs: int
     peers_noted: int
     words: dict[str, int]
@@ -66,6 +67,7 @@ def names_of(path: Path) -> Names:
         kinds={name.removeprefix("KIND_").lower(): n for name, n in btf.enum("stack_kind").items()},
         flags={**btf.enum("endpoint_flag"), **btf.enum("setting_flag")},
         flow_kinds={n: k for n, k in btf.enum("flow_kind").items() if n != "FLOW_KINDS"},
+        devices={n.removeprefix("DEVICE_").lower(): k for n, k in btf.enum("device_kind").items()},
         flow_epochs=btf.enum("datapath_limit")["FLOW_EPOCHS"],
         peers_noted=btf.enum("datapath_limit")["PEERS_NOTED"],
         words=btf.enum("decision_word"),

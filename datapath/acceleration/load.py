@@ -1,7 +1,7 @@
 """The programs over their pinned maps: loaded once, whoever attaches them.
 
     PIN_DIR/vN/MAP              the maps of layout N
-    PIN_DIR/vN/prog_NAME        the programs, for whoever looks
+    PIN_DIR/vN/prog_NAME        the programs, for whoever looks; the last one says that the layout is whole
     PIN_DIR/links/HOOK_IFINDEX  the links of ENIs, which outlive layouts
 
 Programs of the layout that is there already share its maps. For another layout the maps are made anew and
@@ -17,12 +17,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datapath.acceleration import conntrack
+from datapath.acceleration import conntrack, rekey
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.layout import ASKING, MAPS, PROGRAMS, Names, names_of
 from datapath.acceleration.needs import lacking
@@ -33,10 +34,13 @@ from datapath.ebpf.objects import ObjectMissing
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
 
-FILLED = ("endpoints", "pods", "enis", "stack_prefixes", "settings")
+FILLED = ("uplinks", "endpoints", "pods", "stack_prefixes", "settings")
+WHOLE = "prog_stack_egress"
+"""The pin that is made last, by which each release finds another's layout whole: the last program of layouts
+1 and 2. It holds ``eni_egress`` now."""
 FLOWS = ("flows", "flow_owners", "flow_counts", "flow_kept")
 """What belongs together: kept all or none."""
-KEPT = (*FLOWS, "reason_counts", "endpoint_counts")
+KEPT = (*FLOWS, "endpoint_counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,13 @@ class Loaded:
 
     def fill(self) -> None:
         """Rows of an older layout into ours, if ours is new."""
-        for name in FILLED:
-            for old in self.sources():
-                with ExitStack() as stack:
+        for old in self.sources():
+            with ExitStack() as stack:
+                devices = rekey.uplinks(open_table(old / "enis", stack), self.table("uplinks"))
+                for name in FILLED:
                     found = open_table(old / name, stack)
                     if found is not None:
-                        copy_rows(found, self.table(name))
+                        copy_rows(found, self.table(name), partial(rekey.name_uplink, devices))
 
     @property
     def forgetful(self) -> bool:
@@ -121,13 +126,17 @@ class Loaded:
 
     def commit(self) -> None:
         """Our programs are in place: from now on this layout is the one that the next process finds."""
-        for name in PROGRAMS:
-            path = self.directory / f"prog_{name}"
+        for path, fd in self.program_pins().items():
             path.unlink(missing_ok=True)
-            libbpf.pin(self.program_fd(name), str(path))
+            libbpf.pin(fd, str(path))
         for old in self.older:
             shutil.rmtree(old, ignore_errors=True)
         self.older = ()
+
+    def program_pins(self) -> dict[Path, int]:
+        """Descriptors by path, the one that says that the layout is whole at the end."""
+        names = {f"prog_{name}": name for name in PROGRAMS} | {WHOLE: PROGRAMS[-1]}
+        return {self.directory / pin: self.program_fd(name) for pin, name in names.items()}
 
     def remove(self) -> None:
         """Unpin everything."""
@@ -234,10 +243,11 @@ def open_table(path: Path, stack: ExitStack) -> Table | None:
     return Table(fd, libbpf.map_shape_of(fd), Btf(libbpf.map_btf_of(fd)))
 
 
-def copy_rows(old: Table, new: Table) -> int:
+def copy_rows(old: Table, new: Table, change: Callable[[Rows, Rows], None] = lambda _old, _new: None) -> int:
     """What ``new`` has not got, field by field of the same name; fields that ``old`` lacks are zero.
 
-    Returns how many rows were copied.
+    ``change`` has the old value and the new one, to fill in what is called otherwise. Returns how many rows
+    were copied.
     """
     copied = 0
     for raw in libbpf.map_keys(old.fd, old.shape.key_size):
@@ -246,7 +256,9 @@ def copy_rows(old: Table, new: Table) -> int:
         value = old.get(source)
         if value is None or _has_row(new, key):
             continue
-        new.put(key, _converted(value, new.values(1)))
+        made = _converted(value, new.values(1))
+        change(value, made)
+        new.put(key, made)
         copied += 1
     return copied
 
@@ -274,7 +286,7 @@ def _layouts(pin_dir: Path) -> tuple[Path, ...]:
 
 def _is_complete(layout: Path) -> bool:
     """Programs are pinned last, when they are in place."""
-    return (layout / f"prog_{PROGRAMS[-1]}").exists()
+    return (layout / WHOLE).exists()
 
 
 def _entries(path: Path) -> int:

@@ -26,7 +26,7 @@ from datapath.acceleration.inherit import inherit
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
-from datapath.acceleration.rows import Eni, Pod, keys_of
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
 from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.tc import Shaped, Side
 from datapath.acceleration.trace import Trace
@@ -201,20 +201,22 @@ class FastPath:
             self._tables.put_pod(pod, earlier=True, taken=found.sharing(pod.host_ifindex))
 
     def remove_strays(self) -> list[str]:
-        """Rows of addresses that belong to no pod's; what they were."""
+        """Rows of addresses and of uplinks that belong to none; what they were."""
         with self._lock:
             return self._tables.remove_strays()
 
-    def put_eni(self, eni: Eni) -> None:
+    def put_uplink(self, uplink: UplinkRow) -> None:
         with self._lock:
-            self._tables.put_eni(eni)
+            self._tables.put_uplink(uplink)
 
-    def drop_eni(self, ifindex: int) -> None:
+    def drop_uplink(self, name: UplinkName) -> None:
+        """Its pods go by the stack from now on; their rows, which name it by id, stay."""
         with self._lock:
-            self._tables.drop_eni(ifindex)
+            self._tables.drop_uplink(name)
 
-    def enis(self) -> dict[int, Eni]:
-        return self._tables.enis()
+    def uplinks(self) -> dict[int, UplinkRow]:
+        """By id, those that can be used."""
+        return self._tables.uplinks()
 
     def set_stack_prefixes(
         self, *, service: Iterable[Network] = (), host_cidrs: Iterable[Network] = (), node: Iterable[Address]
@@ -244,7 +246,7 @@ class FastPath:
         """Of maps and programs; those of ENIs' links are part of their attachment."""
         loaded = self._loaded
         wanted = {loaded.directory / name: loaded.map_fd(name) for name in MAPS}
-        wanted |= {loaded.directory / f"prog_{name}": loaded.program_fd(name) for name in PROGRAMS}
+        wanted |= loaded.program_pins()
         with self._lock:
             return pins.mend(wanted)
 

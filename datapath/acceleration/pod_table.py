@@ -15,6 +15,7 @@ import numpy as np
 from datapath.acceleration.flows import Flows
 from datapath.acceleration.layout import Names
 from datapath.acceleration.rows import (
+    Device,
     Pod,
     address_bytes,
     address_value,
@@ -23,6 +24,7 @@ from datapath.acceleration.rows import (
     mac_of,
     mac_row,
 )
+from datapath.acceleration.uplink_table import UplinkTable
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
 from datapath.netlink.wire import Address
@@ -46,10 +48,12 @@ class Snapshot:
 class PodTable:
     """``counts`` is the map of pods' counters. One writer at a time; readers do not mind."""
 
-    def __init__(self, pods: Table, endpoints: Table, counts: Table, flows: Flows, names: Names) -> None:
+    def __init__(
+        self, pods: Table, endpoints: Table, counts: Table, flows: Flows, names: Names, uplinks: UplinkTable
+    ) -> None:
         self._pods, self._endpoints, self._counts = pods, endpoints, counts
-        self._flows = flows
-        self._flags = names.flags
+        self._flows, self._uplinks = flows, uplinks
+        self._flags, self._devices = names.flags, names.devices
         self._slots: set[int] | None = None
         """Those in use; read from the map when first asked for, as it may be filled after this is made."""
 
@@ -212,13 +216,14 @@ class PodTable:
             address = pod.address(version)
             if address is not None:
                 row[field] = _key(self._endpoints, address)
-        row["eni_ifindex"], row["flags"], row["slot"] = pod.eni_ifindex, flags, slot
+        uplink = 0 if pod.uplink is None else self._uplinks.id_of(pod.uplink)
+        row["uplink"], row["flags"], row["slot"] = uplink, flags, slot
         row["mac"] = mac_row(pod.pod_mac)
         to = self._endpoints.values(len(pod.addresses))
-        to["host_ifindex"], to["eni_ifindex"] = pod.host_ifindex, pod.eni_ifindex
+        to["host_ifindex"], to["uplink"] = pod.host_ifindex, uplink
         to["macs"]["to"], to["macs"]["from"] = mac_row(pod.pod_mac), mac_row(pod.host_mac)
         to["mtu"], to["slot"], to["generation"] = pod.mtu, slot, self._flows.generation(slot)
-        to["flags"] = flags
+        to["flags"], to["device"] = flags, self._devices[pod.device]
         return row, to
 
     def _pod(self, ifindex: int, row: Rows, found: Snapshot) -> Pod:
@@ -227,13 +232,18 @@ class PodTable:
         to = next((found.endpoints[a] for a in addresses if a in found.endpoints), none)
         return Pod(
             host_ifindex=ifindex,
-            eni_ifindex=_number(row, "eni_ifindex"),
+            uplink=self._uplinks.name(_number(row, "uplink")),
             pod_mac=mac_of(row["mac"]) or "",
             host_mac=mac_of(to["macs"]["from"]) or "",
             addresses=addresses,
             mtu=_number(to, "mtu"),
             fast=not _number(row, "flags") & self._flags["ENDPOINT_OFF"],
+            device=self._device(_number(to, "device")),
         )
+
+    def _device(self, number: int) -> Device:
+        known = (name for name, kind in self._devices.items() if kind == number)
+        return Device(next(known, Device.OTHER))
 
     # Whose a slot is
 

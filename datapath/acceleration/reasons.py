@@ -34,7 +34,7 @@ class ReasonClass(StrEnum):
     DROP = "drop"
     """Nowhere."""
     SEEN = "seen"
-    """Where the stack had sent it: stack_egress only looks."""
+    """Where the stack had sent it: the programs on the way out only look."""
 
 
 def class_of(reason: str) -> ReasonClass:

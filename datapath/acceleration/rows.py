@@ -26,31 +26,59 @@ class StackKind(StrEnum):
     NODE = "node"
 
 
+class Device(StrEnum):
+    """What a pod is behind; the names of enum device_kind without ``DEVICE_``, in lower case."""
+
+    VETH = "veth"
+    NETKIT = "netkit"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkName:
+    """What tells uplinks apart, also when a device is plugged anew: the MAC and, of a member, the VLAN."""
+
+    mac: str
+    vlan: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One interface of one pod. ``mtu`` is its host veth's, in bytes of IP. ``fast`` False: by the stack."""
+    """One interface of one pod. ``mtu`` is its host veth's, in bytes of IP. ``fast`` False: by the stack.
+
+    ``uplink`` None, of a row that was read: it is of no uplink that there is.
+    """
 
     host_ifindex: int
-    eni_ifindex: int
+    uplink: UplinkName | None
     pod_mac: str
     host_mac: str
     addresses: tuple[Address, ...]
     mtu: int = 1500
     fast: bool = True
+    device: Device = Device.VETH
 
     def address(self, version: int) -> Address | None:
         return next((one for one in self.addresses if one.version == version), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Eni:
-    """An ENI. A gateway's MAC that is not known yet is None: the kernel finds it for each packet then."""
+class UplinkRow:
+    """A way out of the node. A gateway's MAC that is not known yet is None: the kernel finds it then.
+
+    ``ifindex`` 0: its device cannot be used now, and what its pods send goes by the stack.
+    """
 
     ifindex: int
     mac: str
     gateway_mac: str | None
     gateway_mac_v6: str | None = None
     mtu: int = 1500
+    vlan: int = 0
+
+    @property
+    def name(self) -> UplinkName:
+        return UplinkName(self.mac.lower(), self.vlan)
 
 
 def address_bytes(address: Address) -> bytes:

@@ -10,19 +10,19 @@ import numpy as np
 from datapath.acceleration.flows import Flows, Refusals
 from datapath.acceleration.layout import Names
 from datapath.acceleration.load import Loaded
-from datapath.acceleration.pod_table import PodTable, Snapshot, differing, flagged, rows_of
+from datapath.acceleration.pod_table import PodTable, Snapshot, differing, flagged
 from datapath.acceleration.rows import (
-    Eni,
     Pod,
     StackKind,
+    UplinkName,
+    UplinkRow,
     address_bytes,
     host_prefix_bytes,
     index_key,
     keys_of,
-    mac_of,
-    mac_row,
     stack_rows,
 )
+from datapath.acceleration.uplink_table import UplinkTable
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows
 from datapath.netlink.wire import Address, Network
@@ -48,11 +48,11 @@ class Tables:
         self.flows = Flows(loaded)
         self._counts = loaded.table("endpoint_counts")
         pods, endpoints = loaded.table("pods"), loaded.table("endpoints")
-        self._pods = PodTable(pods, endpoints, self._counts, self.flows, self.names)
-        self._enis = loaded.table("enis")
+        self._uplinks = UplinkTable(loaded.table("uplinks"), (pods, endpoints))
+        self._pods = PodTable(pods, endpoints, self._counts, self.flows, self.names, self._uplinks)
         self._prefixes = loaded.table("stack_prefixes")
         self._settings = loaded.table("settings")
-        self._reasons = loaded.table("reason_counts")
+        self._reasons = loaded.table("hook_counts")
 
     # Pods
 
@@ -77,8 +77,8 @@ class Tables:
         return self._pods.differences(pod, self._prefixed(pod.addresses), found)
 
     def remove_strays(self) -> list[str]:
-        """As ``PodTable.remove_strays``."""
-        return self._pods.remove_strays()
+        """Rows of addresses and uplinks that belong to none; what they were."""
+        return [*self._pods.remove_strays(), *self._uplinks.remove_strays()]
 
     def switch_pod(self, address: Address, on: bool) -> bool:
         """False if no pod of this node has the address."""
@@ -92,25 +92,18 @@ class Tables:
             return False
         return self._pods.flag(host_ifindex, "ENDPOINT_DOWN", down)
 
-    # ENIs, prefixes, settings
+    # Uplinks, prefixes, settings
 
-    def put_eni(self, eni: Eni) -> None:
-        row = self._enis.values(1)
-        row["mtu"] = eni.mtu
-        for field, gateway in (("v4", eni.gateway_mac), ("v6", eni.gateway_mac_v6)):
-            row[field]["to"], row[field]["from"] = mac_row(gateway), mac_row(eni.mac)
-        self._enis.put(index_key(self._enis, eni.ifindex), row)
+    def put_uplink(self, uplink: UplinkRow) -> None:
+        self._uplinks.put(uplink)
 
-    def drop_eni(self, ifindex: int) -> None:
-        self._enis.remove(index_key(self._enis, ifindex))
+    def drop_uplink(self, name: UplinkName) -> None:
+        """As ``UplinkTable.drop``."""
+        self._uplinks.drop(name)
 
-    def enis(self) -> dict[int, Eni]:
-        found = {}
-        for key, row in rows_of(self._enis):
-            ifindex = int(key[0])
-            gateways = mac_of(row["v4"]["to"]), mac_of(row["v6"]["to"])
-            found[ifindex] = Eni(ifindex, mac_of(row["v4"]["from"]) or "", *gateways, int(row["mtu"][0]))
-        return found
+    def uplinks(self) -> dict[int, UplinkRow]:
+        """By id, those that can be used."""
+        return self._uplinks.all()
 
     def set_prefixes(
         self, service: Iterable[Network], host_cidrs: Iterable[Network], node: Iterable[Address]

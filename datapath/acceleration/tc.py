@@ -117,8 +117,8 @@ class Filter:
         return (self.chain, self.info, self.handle, self.kind) == (0, _INFO, HANDLE, "bpf")
 
     def __str__(self) -> str:
-        program = f" {self.name or 'without a name'}, program {self.program_id}" if self.program_id else ""
-        return f"filter {self.kind}{program}, priority {self.info >> 16}"
+        name = f" {self.name}" if self.name else ""
+        return f"filter {self.kind}{name}, priority {self.info >> 16}"
 
 
 MakeFilter = Callable[[Place, int, str], Request]

@@ -27,7 +27,7 @@ from deploy.image.errors import ImageError
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/terway"
 PACKAGES = ("cni", "control", "datapath")
-OBJECTS = ("pod_egress", "pod_egress_ct", "eni_ingress", "eni_ingress_ct", "stack_egress")
+OBJECTS = ("pod_egress", "pod_egress_ct", "eni_ingress", "eni_ingress_ct", "pod_ingress", "eni_egress")
 """The fabric is the lab's."""
 _BUILT = ("cni/.output/terway", "datapath/ebpf/_libbpf.abi3.so")
 _READ = ("bpf/include/datapath.h",)

@@ -1,6 +1,6 @@
 """Rows of the pinned maps that the agent writes: of pods, their addresses, ENIs, prefixes and settings.
 
-What programs write themselves (``flows``, ``flow_counts``, ``flow_kept``, ``reason_counts``,
+What programs write themselves (``flows``, ``flow_counts``, ``flow_kept``, ``hook_counts``,
 ``endpoint_counts``, ``trace``) is nobody's to put back. Of a row that is written anew some numbers are new by
 right, and are left out of what is looked at: its slot in the counters, which of the slot's pods it is, and
 that the pod may have sent before.
@@ -40,7 +40,7 @@ def _made() -> Iterator[Item]:
         ("pods-row", "pods", _link, _wrong_mac, "all that the pod sends"),
         ("endpoints-row-v4", "endpoints", partial(_address, "ip4"), _wrong_macs, _BY_EBPF),
         ("endpoints-row-v6", "endpoints", partial(_address, "ip6"), _wrong_macs, _BY_EBPF),
-        ("enis-row", "enis", _eni, _wrong_gateway, "by eBPF what the pods send beyond the node"),
+        ("uplinks-row", "uplinks", _uplink, _wrong_gateway, "by eBPF what the pods send beyond the node"),
         ("prefixes-row", "stack_prefixes", _node_prefix, _no_kind, "by eBPF what goes to the node itself"),
     ):
         for change, hand in (
@@ -65,7 +65,7 @@ def _made() -> Iterator[Item]:
         ),
         ("prefixes-row", "stack_prefixes", _node_prefix, _pod_prefix, "nobody: the pod is routed"),
         ("pods-row", "pods", _link, _nobody, "nobody"),
-        ("enis-row", "enis", _eni, _nobody, "nobody"),
+        ("uplinks-row", "uplinks", _uplink, _no_uplink, "nobody"),
     ):
         yield _item(f"{name}-added", Change.ADDED, partial(_copy, table, source, target), table, harms)
     for name, edit, harms in (
@@ -96,7 +96,11 @@ def _item(name: str, change: Change, hand: Hand, table: str, harms: str) -> Item
 
 def _delete(name: str, key: Key, scene: Scene) -> None:
     with _table(scene, name) as table:
-        table.remove(_row(table, key(scene)))
+        at = _row(table, key(scene))
+        if name == "uplinks":  # an array, whose rows can be emptied and no more
+            table.put(at, table.values(1))
+        else:
+            table.remove(at)
 
 
 def _edit(name: str, key: Key, edit: Edit, scene: Scene) -> None:
@@ -166,8 +170,16 @@ def _link(scene: Scene) -> bytes:
     return scene.number("index").to_bytes(4, "little")
 
 
-def _eni(scene: Scene) -> bytes:
-    return scene.number("eni_index").to_bytes(4, "little")
+def _uplink(scene: Scene) -> bytes:
+    """The id of the pod's."""
+    with _table(scene, "pods") as pods:
+        row = pods.get(_row(pods, _link(scene)))
+        assert row is not None
+        return int(row["uplink"][0]).to_bytes(4, "little")
+
+
+def _no_uplink(_scene: Scene) -> bytes:
+    return (999).to_bytes(4, "little")
 
 
 def _nobody(_scene: Scene) -> bytes:

@@ -21,7 +21,7 @@ import numpy as np
 from datapath import namespace
 from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.ebpf import libbpf
 from datapath.netlink import link
 from datapath.netlink.link import End
@@ -67,20 +67,20 @@ class Bench:
     def __init__(self, fast: FastPath, netns: int, devices: Mapping[str, int]) -> None:
         self.fast, self.netns, self.devices = fast, netns, devices
         self.pods: dict[str, Pod] = {}
-        self.enis: dict[str, Eni] = {}
+        self.enis: dict[str, UplinkRow] = {}
 
     def fill(self) -> None:
         for name, gateways in (("eni1", (GATEWAY_MAC, GATEWAY_MAC_V6)), ("eni2", (None, None))):
             index = self.devices[name]
-            self.enis[name] = Eni(index, device_mac(name), gateways[0], gateways[1])
-            self.fast.put_eni(self.enis[name])
+            self.enis[name] = UplinkRow(index, device_mac(name), gateways[0], gateways[1])
+            self.fast.put_uplink(self.enis[name])
         for number, (name, eni) in enumerate(
             (("a", "eni1"), ("b", "eni1"), ("c", "eni2"), ("d", "eni1"), ("lost", "stray"), ("solo", "eni1")),
             1,
         ):
             self.pods[name] = Pod(
                 self.devices[name],
-                self.devices[eni],
+                UplinkName(device_mac(eni)),
                 pod_mac(name),
                 device_mac(name),
                 _addresses(number)[: 1 if name == "solo" else 2],
@@ -91,6 +91,12 @@ class Bench:
         self.fast.set_home(self.devices["home"])
         self.fast.set_stack_prefixes(service=SERVICE, host_cidrs=HOST_CIDRS, node=NODE)
         self.fast.switch(True)
+
+    def way_out(self, device: str | int) -> str:
+        """The program at the egress of a device, by name or number: ENIs have one, pods the other."""
+        index = self.devices[device] if isinstance(device, str) else device
+        pods = {pod.host_ifindex for pod in self.pods.values()}
+        return "pod_ingress" if index in pods else "eni_egress"
 
     def forget_flows(self) -> None:
         """Records, notes and what was charged for them."""

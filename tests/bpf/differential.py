@@ -22,7 +22,7 @@ UNREACHABLE = frozenset({"drop_kernel", "stack_unknown_pod"})
 """The one needs the kernel to be out of memory, the other is not given any more."""
 
 
-BY_HAND = frozenset({"seen_fast", "seen_refused", "stack_unrecorded"})
+BY_HAND = frozenset({"seen_fast", "seen_refused", "stack_unrecorded", "stack_member", "stack_device"})
 """What no test run can stamp, and what needs thousands of flows: see test_cases and tests/netns/fastpath."""
 
 

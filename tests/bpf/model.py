@@ -1,8 +1,8 @@
 """The datapath in plain Python, written from its description and not from its C.
 
 A packet comes in as bytes and leaves as an ``Expected``: verdict, reason, target, bytes, mark. Flows that the
-stack sent are a table that ``stack_egress`` adds to, so a sequence of packets can be played; conntrack is not
-asked, no flow gets old, and no pod has so many that it would be refused one.
+stack sent are a table that ``pod_ingress`` and ``eni_egress`` add to, so a sequence of packets can be played;
+conntrack is not asked, no flow gets old, and no pod has so many that it would be refused one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkRow
 from datapath.netlink.wire import Address, Network, mac_bytes
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
@@ -102,7 +102,7 @@ class Model:
     """A node. ``macs`` are those of its devices."""
 
     pods: dict[int, Pod]
-    enis: dict[int, Eni]
+    enis: dict[int, UplinkRow]
     macs: dict[int, str]
     service: tuple[Network, ...]
     host_cidrs: tuple[Network, ...]
@@ -122,8 +122,8 @@ class Model:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def judge(self, arrival: Arrival) -> Expected:
-        decide = {"pod_egress": self._pod, "eni_ingress": self._eni, "stack_egress": self._stack}
-        found = decide[arrival.program](arrival)
+        decide = {"pod_egress": self._pod, "eni_ingress": self._eni}
+        found = decide.get(arrival.program, self._stack)(arrival)
         self.counts[(arrival.program, found.reason)] += 1
         return found
 
@@ -239,7 +239,7 @@ class Model:
             if not fits(arrival, seen, to.mtu):
                 return _stack(arrival, "stack_mtu")
             return _into(arrival, to, "fast_local")
-        eni = self.enis.get(pod.eni_ifindex)
+        eni = next((one for one in self.enis.values() if one.name == pod.uplink), None)
         if eni is None:
             return _stack(arrival, "stack_no_eni")
         if not fits(arrival, seen, eni.mtu):
@@ -271,7 +271,8 @@ class Model:
         to = self._endpoint(seen.destination)
         if to is None:
             return _stack(arrival, "stack_no_pod")
-        if to.eni_ifindex != arrival.ifindex:
+        here = self.enis.get(arrival.ifindex)
+        if here is None or here.name != to.uplink:
             return _stack(arrival, "stack_other_eni")
         if not to.fast:
             return _stack(arrival, "stack_pod_off")
@@ -282,7 +283,7 @@ class Model:
             reason = "stack_mtu"
         return _stack(arrival, reason) if reason else _into(arrival, to, "fast_pod")
 
-    # stack_egress
+    # pod_ingress, eni_egress
 
     def _stack(self, arrival: Arrival) -> Expected:
         if _frame_reason(arrival):
@@ -293,7 +294,7 @@ class Model:
             return _stack(arrival, "seen_nothing")
         if seen.is_link_talk() or stays_on_link(seen.destination):
             return _stack(arrival, "seen_nothing")
-        if arrival.ifindex in self.enis and arrival.ifindex != self.home and seen.source in self.node:
+        if arrival.program == "eni_egress" and arrival.ifindex != self.home and seen.source in self.node:
             return replace(_stack(arrival, "seen_home"), verdict="neigh", target=self.home)
         if seen.cut or seen.part == "later" or seen.is_error():
             return _stack(arrival, "seen_nothing")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datapath.acceleration.rows import Device
 from datapath.netlink.wire import Address, mac_bytes
 from tests.bpf import packets as p
 from tests.bpf.bench import GATEWAY_MAC, GATEWAY_MAC_V6, MARK_FAST, NODE, Bench, device_mac, pod_mac
@@ -48,7 +49,7 @@ def eni(reason: str, raw: bytes, *, at: str = "eni1", gso: int = 0) -> Case:
 
 
 def noted(reason: str, raw: bytes, *, at: str = "eni1", mark: int = 0) -> Case:
-    return Case(reason, raw, at, "stack_egress", mark=mark)
+    return Case(reason, raw, at, "eni_egress" if at.startswith("eni") else "pod_ingress", mark=mark)
 
 
 V6_OPTION = ((p.HOP_BY_HOP, p.extension()),)
@@ -387,8 +388,8 @@ def test_the_stack_answers_what_the_stack_sent(
     reply = sent(destination, source, by="c", **answered)
     assert node.run("pod_egress", "c", reply).verdict in ("peer", "neigh")
     forward = came(source, destination, **asked)
-    assert node.run("stack_egress", "c", forward).reason == "seen_new"
-    assert node.run("stack_egress", "c", forward).reason == "seen_known"
+    assert node.run("pod_ingress", "c", forward).reason == "seen_new"
+    assert node.run("pod_ingress", "c", forward).reason == "seen_known"
     found = node.run("pod_egress", "c", reply)
     assert (found.verdict, found.reason, found.packet) == ("stack", "stack_flow", reply)
     if source == A:
@@ -400,7 +401,7 @@ def test_the_stack_answers_what_the_stack_sent(
 
 
 def test_an_answer_from_the_vpc_is_the_stacks_too(node: Bench) -> None:
-    assert node.run("stack_egress", "eni1", sent(A, OUT)).reason == "seen_new"
+    assert node.run("eni_egress", "eni1", sent(A, OUT)).reason == "seen_new"
     found = node.run("eni_ingress", "eni1", came(OUT, A, payload=p.udp(53, 1000)))
     assert (found.verdict, found.reason) == ("stack", "stack_flow")
 
@@ -411,13 +412,13 @@ def test_the_nodes_address_leaves_by_the_nodes_eni(node: Bench, own: Address, aw
     answer = sent(own, away)
     later = sent(own, away, fragment=0x0004) if own.version == 4 else answer
     for frame_out in (answer, later):
-        found = node.run("stack_egress", "eni2", frame_out)
+        found = node.run("eni_egress", "eni2", frame_out)
         assert (found.verdict, found.reason, found.target) == ("neigh", "seen_home", node.devices["home"])
         assert (found.packet, found.mark) == (frame_out, 0)
-    assert node.run("stack_egress", "c", answer).reason == "seen_nothing", "of no pod"
-    assert node.run("stack_egress", "home", answer).reason == "seen_nothing"
+    assert node.run("pod_ingress", "c", answer).reason == "seen_nothing", "of no pod"
+    assert node.run("eni_egress", "home", answer).reason == "seen_nothing"
     solicitation = sent(v6("2001:db8:10::a"), v6("ff02::1:ff00:1"), p.icmp(135), protocol=p.ICMPV6)
-    assert node.run("stack_egress", "eni2", solicitation).reason == "seen_nothing"
+    assert node.run("eni_egress", "eni2", solicitation).reason == "seen_nothing"
 
 
 @pytest.mark.parametrize(("ends", "kind"), [((A, C), 3), ((A6, C6), 2)], ids=["v4", "v6"])
@@ -431,7 +432,7 @@ def test_an_error_goes_the_way_of_what_it_is_about(
     assert node.run("pod_egress", "c", error).reason == "fast_local"
     short = sent(destination, source, p.icmp(kind, data=quoted[:16]), by="c", protocol=number)
     assert node.run("pod_egress", "c", short).reason == "stack_quote"
-    node.run("stack_egress", "c", came(source, destination))
+    node.run("pod_ingress", "c", came(source, destination))
     found = node.run("pod_egress", "c", error)
     assert (found.verdict, found.reason, found.packet) == ("stack", "stack_quote", error)
 
@@ -452,8 +453,55 @@ def test_cut_at_every_offset_behind_the_ip_header(node: Bench, whole: bytes) -> 
         assert node.run("pod_egress", "a", bytes(raw)).reason == wanted, length
 
 
+def test_members_of_a_trunk_share_a_device_and_no_packets(node: Bench) -> None:
+    """Until the programs write tags themselves, what is a member's takes the stack."""
+    member = replace(node.enis["eni1"], mac="02:00:00:00:00:77", vlan=5)
+    node.fast.put_uplink(member)
+    try:
+        node.fast.put_endpoint(replace(node.pods["a"], uplink=member.name))
+        assert node.run("pod_egress", "a", sent(A, OUT)).reason == "stack_member"
+        assert node.run("pod_egress", "a", sent(A, B)).reason == "fast_local"
+        assert node.run("eni_ingress", "eni1", came(OUT, A)).reason == "stack_other_eni"
+        assert node.run("eni_ingress", "eni1", came(OUT, B)).reason == "fast_pod"
+    finally:
+        node.fast.put_endpoint(node.pods["a"])
+        node.fast.drop_uplink(member.name)
+    assert node.run("eni_ingress", "eni1", came(OUT, A)).reason == "fast_pod"
+
+
+def test_a_device_that_is_plugged_anew_keeps_the_id(node: Bench) -> None:
+    """One row is another, and none of a pod's."""
+    pods, ids = node.fast.rows("pods"), node.fast.uplinks()
+    moved = replace(node.enis["eni1"], ifindex=node.devices["stray"])
+    try:
+        node.fast.drop_uplink(moved.name)
+        assert node.run("pod_egress", "a", sent(A, OUT)).reason == "stack_no_eni"
+        assert node.run("eni_ingress", "eni1", came(OUT, A)).reason == "stack_other_eni"
+        node.fast.put_uplink(moved)
+        assert node.fast.uplinks() == {n: moved if one.name == moved.name else one for n, one in ids.items()}
+        assert node.run("pod_egress", "a", sent(A, OUT)).target == moved.ifindex
+        assert node.run("eni_ingress", "stray", came(OUT, A, by="stray")).reason == "fast_pod"
+    finally:
+        node.fast.put_uplink(node.enis["eni1"])
+    assert [row.tobytes() for _, row in node.fast.rows("pods")] == [row.tobytes() for _, row in pods]
+
+
+def test_a_kind_of_device_that_demultiplexes_by_itself_is_the_stacks(node: Bench) -> None:
+    try:
+        for kind, reasons in (
+            (Device.NETKIT, ("fast_local", "fast_pod")),
+            (Device.OTHER, ("stack_device",) * 2),
+        ):
+            node.fast.put_endpoint(replace(node.pods["b"], device=kind))
+            found = node.run("pod_egress", "a", sent(A, B)), node.run("eni_ingress", "eni1", came(OUT, B))
+            assert tuple(one.reason for one in found) == reasons
+    finally:
+        node.fast.put_endpoint(node.pods["b"])
+
+
 def test_every_reason_but_one_has_a_case(node: Bench) -> None:
     named = {case.reason for case in (*STAYS, *DROPS)}
     elsewhere = {"fast_local", "fast_eni", "fast_neigh", "fast_pod", "stack_off", "stack_flow", "stack_quote"}
-    elsewhere |= {"seen_known", "seen_home", "drop_pod_down", "fast_answer", *BY_HAND}
+    elsewhere |= {"seen_known", "seen_home", "drop_pod_down", "fast_answer"}
+    elsewhere |= BY_HAND
     assert named | elsewhere == set(node.fast.names.reasons) - UNREACHABLE

@@ -49,7 +49,7 @@ class Traffic:
 
     def next(self) -> Arrival:
         made = self.random.choice(KINDS)(self)
-        if self.random.random() < DAMAGED and made.program != "stack_egress":
+        if self.random.random() < DAMAGED and made.program not in ("pod_ingress", "eni_egress"):
             made = replace(made, mark=self.random.choice((0x4000, MARK_FAST, 0xFFFFFFFF)))
         damaged = self._damaged(made) if self.random.random() < DAMAGED else made
         return damaged if runnable(damaged.frame) else made
@@ -108,7 +108,7 @@ class Traffic:
     def from_stack(self, packet: Ip | bytes, *, mark: int = 0, ethertype: int | None = None) -> Arrival:
         device = self.random.choice(("a", "b", "eni1", "eni2"))
         raw = frame(STRANGE_MAC, device_mac(device), packet, ethertype=ethertype)
-        return Arrival("stack_egress", self.bench.devices[device], raw, mark)
+        return Arrival(self.bench.way_out(device), self.bench.devices[device], raw, mark)
 
     def to_pod(self) -> Arrival:
         """Something that a pod receives, from a pod or from the VPC."""
@@ -453,7 +453,7 @@ class Traffic:
         away = self.random.choice((self.beyond(version), self.beyond(version), self.other_pod(version)))
         device = self.random.choice(("eni1", "eni2", "eni2", "a"))
         raw = frame(STRANGE_MAC, device_mac(device), self.packet(source, away))
-        return Arrival("stack_egress", self.bench.devices[device], raw)
+        return Arrival(self.bench.way_out(device), self.bench.devices[device], raw)
 
     def noted_nothing(self) -> Arrival:
         choice = self.random.randrange(4)
@@ -465,7 +465,7 @@ class Traffic:
             made = self.link_scope()
         else:
             made = self.error()
-        return replace(made, program="stack_egress")
+        return replace(made, program=self.bench.way_out(made.ifindex))
 
 
 KINDS: tuple[Callable[[Traffic], Arrival], ...] = (

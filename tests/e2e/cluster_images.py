@@ -70,7 +70,7 @@ def other(scratch: Path, tag: str) -> Image:
     """This tree as a later version: rows of pods are longer, and the programs have other instructions."""
     tree = scratch / "other"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    for name, old, new in (*builds.OTHER, *builds.LAYOUT_3):
+    for name, old, new in (*builds.OTHER, *builds.LAYOUT_6):
         text = (tree / "bpf" / name).read_text()
         assert old in text, f"{name} has no {old!r} any more"
         (tree / "bpf" / name).write_text(text.replace(old, new))

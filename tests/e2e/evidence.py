@@ -66,7 +66,7 @@ def reasons(node: LabNode) -> dict[str, int]:
     found: dict[str, int] = {}
     with ExitStack() as stack:
         for layout in sorted(Path(f"/proc/{node.pid}/root/sys/fs/bpf/terway").glob("v*")):
-            table = open_table(layout / "reason_counts", stack)
+            table = open_table(layout / "hook_counts", stack)
             for number, hook in enumerate(names.hooks if table is not None else ()):
                 assert table is not None
                 rows = table.get(np.frombuffer(number.to_bytes(4, "little"), table.key))

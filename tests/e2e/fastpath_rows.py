@@ -18,10 +18,10 @@ from lab.nodes.node import LabNode
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Of ``endpoints``: the host veth, the ENI, and whether the fast path is off for it."""
+    """Of ``endpoints``: the host veth, the uplink, and whether the fast path is off for it."""
 
     host_ifindex: int
-    eni_ifindex: int
+    uplink: int
     off: bool
 
 
@@ -46,8 +46,8 @@ def _rows(node: LabNode) -> Iterator[tuple[str, Row]]:
                 assert table is not None
                 row = table.get(np.frombuffer(raw, table.key))
                 if row is not None:
-                    host, eni, flags = (int(row[n][0]) for n in ("host_ifindex", "eni_ifindex", "flags"))
-                    yield str(address_value(raw)), Row(host, eni, bool(flags & off))
+                    host, uplink, flags = (int(row[n][0]) for n in ("host_ifindex", "uplink", "flags"))
+                    yield str(address_value(raw)), Row(host, uplink, bool(flags & off))
 
 
 def _top(node: LabNode) -> Path:

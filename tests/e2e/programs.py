@@ -15,8 +15,8 @@ from tests.netns.fastpath import builds
 BUILDS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "same": (),
     "other": builds.OTHER,
-    "layout 3": builds.LAYOUT_3,
-    "layout 4": builds.LAYOUT_4,
+    "layout 6": builds.LAYOUT_6,
+    "layout 7": builds.LAYOUT_7,
 }
 PINS = "/sys/fs/bpf/terway"
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,18 @@ def _lose(made: Bench, how: str) -> None:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def _unvouched(made: Bench, *pods: LabPod) -> None:
+    """Their kubelet has not said yet what addresses they have: nobody tells whose sandboxes they are."""
+    for pod in pods:
+        made.lab.kubernetes.report_pod(pod.record.namespace, pod.record.name, {"podIP": None, "podIPs": None})
+
+
+def _story(made: Bench) -> dict[str, dict[str, object]]:
+    """What is recorded of each sandbox, but for the time."""
+    rows = state(made.node)["attachments"]
+    return {row["container_id"]: {name: row[name] for name in row if name != "since"} for row in rows}
+
+
 def _time_goes_by(made: Bench, minutes: int = 10) -> None:
     for _ in range(minutes * 2):
         made.advance(30)
@@ -86,12 +98,16 @@ def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: s
     start()
     pods = [made.pod(f"web-{n}") for n in range(PODS)]
     settled(made.node)
+    before = _story(made)
+    assert len(before) == PODS
     made.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
     _lose(made, how)
     start()
-    told = settled(made.node)
-    assert len(told["unrecorded"]) == PODS
-    assert told["pool"]["held"] == PODS
+    made.advance(60)
+    until(lambda: _story(made), lambda story: story == before)
+    assert not settled(made.node)["unrecorded"]
+    for pod in pods:
+        pod.check()
     new = [made.pod(f"new-{n}") for n in range(5)]
     _time_goes_by(made)
     _assert_unharmed(made, [*pods, *new])
@@ -99,6 +115,7 @@ def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: s
     start()
     _time_goes_by(made, 3)
     _assert_unharmed(made, [*pods, *new])
+    assert_agree(made.lab, made.node)
     for pod in (*pods, *new):
         made.lab.delete_pod(pod)
     assert not state(made.node)["unrecorded"]
@@ -110,14 +127,9 @@ def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: s
     assert_agree(made.lab, made.node)
 
 
-NEVER_A_LEDGER = "the file is no ledger: move it away, with its -wal and -shm"
 UNREADABLE = {
     "a file for the directory": "check that /var/lib/cni/terway is a directory that terwayd may write",
     "a directory for the file": "check that /var/lib/cni/terway is a directory that terwayd may write",
-    "garbage": NEVER_A_LEDGER,
-    "no table": NEVER_A_LEDGER,
-    "a row that says nothing": NEVER_A_LEDGER,
-    "a newer release": "run the newer terwayd again, or drain the node and remove the file",
     "an empty disk that is read-only": "/var/lib/cni/terway is read-only: mount it writable",
 }
 
@@ -126,11 +138,6 @@ def _make_unreadable(made: Bench, how: str, elsewhere: Path) -> None:
     """``elsewhere`` then has the ledger as it was."""
     directory = _directory(made)
     shutil.copytree(directory, elsewhere)
-    statement = {
-        "no table": "DROP TABLE attachment",
-        "a row that says nothing": "UPDATE attachment SET ipv4 = 'none of this world'",
-        "a newer release": "PRAGMA user_version = 99",
-    }
     match how:
         case "a file for the directory":
             shutil.rmtree(directory)
@@ -138,18 +145,9 @@ def _make_unreadable(made: Bench, how: str, elsewhere: Path) -> None:
         case "a directory for the file":
             (directory / "terway.db").unlink()
             (directory / "terway.db").mkdir()
-        case "garbage":
-            (directory / "terway.db").write_text("this is no ledger\n" * 100)
         case "an empty disk that is read-only":
             mount = ["mount", "-t", "tmpfs", "-o", "ro", "none", f"/{DIRECTORY}"]
             made.node.exec(mount, check=True)
-        case _:
-            copy = elsewhere.with_name("changed")
-            shutil.copytree(directory, copy)
-            with contextlib.closing(sqlite3.connect(copy / "terway.db")) as db:
-                db.execute(statement[how])
-                db.commit()
-            shutil.copytree(copy, directory, dirs_exist_ok=True)
 
 
 def _make_readable(made: Bench, how: str, elsewhere: Path) -> None:
@@ -202,10 +200,122 @@ def test_a_ledger_that_cannot_be_read_ends_no_agent(made: Bench, how: str, tmp_p
     assert_agree(made.lab, made.node)
 
 
+USELESS = {
+    "no table": ("DROP TABLE attachment", "damaged"),
+    "a row that says nothing": ("UPDATE attachment SET ipv4 = 'none of this world'", "damaged"),
+    "a newer release": ("PRAGMA user_version = 99; UPDATE compatible SET since = 99", "newer"),
+    "garbage": ("", "damaged"),
+}
+
+
+@pytest.mark.parametrize("how", USELESS)
+def test_what_is_no_ledger_is_set_aside_and_the_ledger_rebuilt(made: Bench, how: str, tmp_path: Path) -> None:
+    made.start()
+    pods = [made.pod(f"web-{n}") for n in range(3)]
+    settled(made.node)
+    before = _story(made)
+    made.node.stop_agent()
+    script, word = USELESS[how]
+    directory, copy = _directory(made), tmp_path / "changed"
+    shutil.copytree(directory, copy)
+    if script:
+        with contextlib.closing(sqlite3.connect(copy / "terway.db")) as db:
+            db.executescript(script)
+    else:
+        (copy / "terway.db").write_text("this is no ledger\n" * 100)
+    shutil.copytree(copy, directory, dirs_exist_ok=True)
+    made.start()
+    made.advance(60)
+    until(lambda: _story(made), lambda story: story == before)
+    _assert_unharmed(made, [*pods, made.pod("new")])
+    assert_agree(made.lab, made.node)
+    assert (directory / f"terway.db.{word}-1").exists()
+    until(lambda: _events(made), lambda told: any(f"terway.db.{word}-1" in text for text in told))
+
+
+def _events(made: Bench) -> list[str]:
+    """What is said of the node."""
+    events = made.lab.kubernetes.events("default")
+    return [e["message"] for e in events if e["involvedObject"]["name"] == made.node.name]
+
+
+def _file_gone(directory: Path) -> None:
+    (directory / "terway.db").unlink()
+
+
+def _log_gone(directory: Path) -> None:
+    (directory / "terway.db-wal").unlink()
+
+
+def _directory_gone(directory: Path) -> None:
+    shutil.rmtree(directory)
+
+
+def _moved(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+
+
+def _replaced(directory: Path) -> None:
+    """Somebody restores a copy under the agent, in the way that tar does."""
+    copy = directory / "copy"
+    copy.write_bytes(b"not what the agent has open" * 500)
+    copy.rename(directory / "terway.db")
+
+
+def _emptied(directory: Path) -> None:
+    (directory / "terway.db").write_bytes(b"")
+    (directory / "terway.db-wal").write_bytes(b"")
+
+
+@pytest.mark.parametrize("hand", [_file_gone, _log_gone, _directory_gone, _moved, _replaced, _emptied])
+def test_a_ledger_that_is_lost_under_the_agent_is_written_anew(
+    made: Bench, hand: Callable[[Path], None]
+) -> None:
+    """And with it who had an address before. A death right after it costs nothing."""
+    made.start()
+    pods = [made.pod(f"web-{n}") for n in range(3)]
+    gone = made.pod("gone")
+    made.lab.delete_pod(gone)
+    settled(made.node)
+    before = _story(made)
+    hand(_directory(made))
+    made.advance(6)
+    until(lambda: _events(made), lambda told: any("written anew from memory" in text for text in told))
+    late = made.pod("late")
+    story = _story(made)
+    assert before.items() <= story.items()
+    made.node.stop_agent(signal.SIGKILL)
+    made.start()
+    assert _story(made) == story, "from the file, as nothing is rebuilt"
+    assert "is in the ledger again" not in made.node.agent_log()
+    _assert_unharmed(made, [*pods, late])
+    if hand is not _emptied:
+        asked = made.node.exec(["terway-cli", "history", gone.key, "--json"], check=True).stdout
+        assert [row["address"] for row in json.loads(asked)] == [str(a) for a in gone.addresses]
+
+
+def test_modes_of_the_ledger_are_taken_back(made: Bench) -> None:
+    made.start()
+    made.pod("web")
+    directory = _directory(made)
+    directory.chmod(0o777)
+    for file in directory.iterdir():
+        file.chmod(0o666)
+    made.advance(6)
+
+    def modes() -> set[int]:
+        return {each.stat().st_mode & 0o777 for each in (directory, *directory.iterdir())}
+
+    until(modes, lambda found: found == {0o700, 0o600})
+    until(lambda: _events(made), lambda told: any("had mode 666: taken back" in text for text in told))
+    assert not any("written anew" in text for text in _events(made))
+
+
 def test_operator_is_told(made: Bench) -> None:
     made.start()
     pod = made.pod("web")
     made.node.stop_agent()
+    _unvouched(made, pod)
     _lose(made, "directory")
     made.start()
     told = json.loads(made.node.agent_get("/mapping")[1])
@@ -219,12 +329,8 @@ def test_operator_is_told(made: Bench) -> None:
     _, metrics = made.node.agent_get("/metrics")
     assert 'terway_resource_pool_held_count{ipStack="dual",type="local"} 1.0' in metrics
 
-    def told_of_it() -> list[str]:
-        events = made.lab.kubernetes.events("default")
-        return [e["message"] for e in events if e["involvedObject"]["name"] == made.node.name]
-
     until(
-        told_of_it,
+        lambda: _events(made),
         lambda messages: any("the ledger does not know 1 running" in m and link in m for m in messages),
     )
 
@@ -233,9 +339,10 @@ def test_repeated_add_finds_the_running_sandbox(made: Bench) -> None:
     made.start()
     pods = [made.pod(f"web-{n}") for n in range(3)]
     made.node.stop_agent()
+    _unvouched(made, *pods)
     _lose(made, "directory")
     made.start()
-    settled(made.node)
+    assert len(settled(made.node)["unrecorded"]) == 3
     for pod in pods:
         result, _ = cni_call.add(made.node, pod.network, pod.attachment())
         assert [i["address"].split("/")[0] for i in result["ips"]] == [str(a) for a in pod.addresses]
@@ -252,6 +359,7 @@ def test_repeated_add_that_is_cut_off_leaves_the_running_sandbox_its_network(
     made.start()
     pod = made.pod("web")
     made.node.stop_agent()
+    _unvouched(made, pod)
     _lose(made, "directory")
     made.start(TERWAY_FAULT=point)
     settled(made.node)
@@ -268,6 +376,7 @@ def test_new_sandbox_of_a_pod_without_a_record_takes_its_place(made: Bench) -> N
     made.start()
     pod, other = made.pod("web"), made.pod("other")
     made.node.stop_agent()
+    _unvouched(made, pod, other)
     _lose(made, "directory")
     made.start()
     settled(made.node)
@@ -308,6 +417,9 @@ def test_older_copy_of_the_ledger(made: Bench, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "copy", _directory(made))
     made.start()
     _assert_unharmed(made, [*late, *pods[3:]])
+    made.advance(120)
+    until(lambda: _story(made).keys(), lambda there: there >= {p.container_id for p in (*late, *pods[3:])})
+    until(lambda: _events(made), lambda told: any("terway.db.older-1" in text for text in told))
     for pod in pods[:3]:
         pod.remove()
     more = [made.pod(f"more-{n}") for n in range(4)]
@@ -336,7 +448,7 @@ def test_ledger_of_another_node_is_forgotten(lab: Lab, made: Bench, tmp_path: Pa
         ours = copy.pod("ours")
         assert reaches(ours, str(OUTSIDE_ADDRESS))
         assert_agree(lab, copy.node)
-        assert "its records are forgotten" in copy.node.agent_log()
+        assert "it was moved to /var/lib/cni/terway/terway.db.other-node-1" in copy.node.agent_log()
         _assert_unharmed(made, theirs)
 
 

@@ -136,16 +136,16 @@ def test_a_hundred_swaps(site: Site) -> None:
     site.agree()
 
 
-@pytest.mark.parametrize("build", ["layout 3", "layout 4"])
+@pytest.mark.parametrize("build", ["layout 6", "layout 7"])
 def test_a_layout_comes_and_goes(site: Site, build: str) -> None:
     """Rows and counts are there under the other layout, and of the old one nothing is left.
 
     Where rows of flows cannot be shared the stack carries everything while they are copied.
     """
     bench = site.benches[0]
-    for wanted, version in ((build, build.split()[1]), ("", "2")):
+    for wanted, version in ((build, build.split()[1]), ("", "3")):
         rows, counts = rows_of_pods(bench.node), _counts(site)
-        unaware = by_ebpf_alone(bench.node) if build == "layout 3" else nullcontext()
+        unaware = by_ebpf_alone(bench.node) if build == "layout 6" else nullcontext()
         with site.unharmed(), unaware:
             site.restart(bench, wanted)
         assert {name.split("/")[0] for name in pins(bench.node)} == {"links", f"v{version}"}

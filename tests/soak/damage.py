@@ -29,7 +29,7 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
     """One of ``plan.KERNEL``, of the pod in ``slot`` where it is a pod's."""
     site = world.sites[node]
     sandbox = site.pods.get(slot)
-    unmended = sandbox is not None and sandbox.unrecorded and is_left_out("pods of a lost ledger")
+    unmended = sandbox is not None and sandbox.unrecorded and is_left_out("altered link of a lost ledger")
     if sandbox is None or sandbox.broken or unmended:
         return "no pod there to harm"
     site.causes.update(("altered", _MORE[what]) if what in _MORE else ("altered",))
@@ -138,7 +138,7 @@ def lose_ledger(world: World, *, node: int, how: str) -> str:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for sandbox in site.running():
         sandbox.unrecorded = True
-        if sandbox.harmed and is_left_out("pods of a lost ledger"):
+        if sandbox.harmed and is_left_out("altered link of a lost ledger"):
             sandbox.broken = sandbox.broken or f"{sandbox.harmed} altered, and nobody knows it any more"
     try:
         site.start(wait=Wait.SOCKET)

@@ -33,6 +33,14 @@ class Allocators:
         for allocator in self._allocators.values():
             allocator.kick()
 
+    def sync(self) -> None:
+        for allocator in self._allocators.values():
+            allocator.sync()
+
+    async def close(self) -> None:
+        for allocator in self._allocators.values():
+            await allocator.close()
+
     def _has_not(self, request: AllocationRequest) -> RequestError:
         kinds = " and ".join(NAMES[kind] for kind in self._allocators) or "none of any kind"
         return RequestError(

@@ -31,6 +31,12 @@ class FakeAllocator:
     def kick(self) -> None:
         self.kicks += 1
 
+    def sync(self) -> None:
+        self.kick()
+
+    async def close(self) -> None:
+        """Nobody ever waits here."""
+
     def _is_taken(self, allocation: Allocation, request: AllocationRequest) -> list[bool]:
         """By address: another's, or cooling for another's sake."""
         book, now = self._journal.book, self._journal.now()

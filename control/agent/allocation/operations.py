@@ -33,6 +33,7 @@ from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.cloud import Cloud, CreateEni, Eni, EniStatus, EniType, Metadata, MetadataEni
+from control.model.eni_tags import kind_tags
 from control.model.errors import Cause, CloudError, MetadataError, TerwayError
 from control.model.ids import Address, ClientToken, EniId, InstanceId
 from control.model.records import EniRecord, Operation, OperationKind
@@ -232,9 +233,13 @@ class CloudWork:
             ipv4_count=operation.ipv4_count,
             ipv6_count=operation.ipv6_count,
             token=operation.token,
-            tags=(*self._settings.tags, *self._cluster.tags(), (NODE_TAG, self._settings.instance_id)),
+            tags=self._tags(operation),
             resource_group=self._settings.resource_group,
         )
+
+    def _tags(self, operation: Operation) -> tuple[tuple[str, str], ...]:
+        ours, node = self._settings.tags, (NODE_TAG, self._settings.instance_id)
+        return (*ours, *self._cluster.tags(), node, *kind_tags(operation.eni_kind))
 
     async def _attach(self, eni_id: EniId) -> None:
         """At once after Create; an ENI that is not Available yet refuses, and then it is asked again."""

@@ -18,12 +18,18 @@ from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.reservation import reserve
 from control.agent.cni.detach import Detachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import HAS_HOST_LINK, EndpointSettings, NodeKernel, endpoint_of
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, sightings
 from control.agent.dataplane.shaping import Shaping
 from control.agent.dataplane.shaping import told as shaping_told
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
-from control.ipam.allocator import Allocation, AllocationRequest, Reservation
+from control.ipam.allocator import (
+    UPLINK_OF,
+    WITHOUT_HOST_LINK,
+    Allocation,
+    AllocationRequest,
+    Reservation,
+)
 from control.model.errors import (
     AddressInUse,
     Cause,
@@ -37,7 +43,7 @@ from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.modes import NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
-from datapath.endpoint import Applied, Carrier, Difference
+from datapath.endpoint import Applied, Carrier, Difference, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
@@ -45,9 +51,6 @@ log = logging.getLogger(__name__)
 ADDRESS_TRIES = 3
 """Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
 
-UPLINKS = {NetworkMode.POLICY_ROUTE: UplinkKind.SHARED_ENI, NetworkMode.MACVLAN: UplinkKind.OWN_ENI}
-"""By what kind of uplink the pods of each mode that is built leave the node."""
-_LOST = AttachmentState.LOST
 _UNSHAPED = Shaping()
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
@@ -98,7 +101,6 @@ class Attachments:
         shaping: Shaping = _UNSHAPED,
         mode: NetworkMode = NetworkMode.POLICY_ROUTE,
     ) -> None:
-        """``mode``: of pods that come from now on; those that are there keep theirs."""
         self._journal = journal
         self._allocators = allocators
         self._broken = broken
@@ -218,16 +220,16 @@ class Attachments:
     def _request(self, request: AddRequest, pod: Pod, mode: NetworkMode) -> AllocationRequest:
         namespace, name, ifname = request.pod.namespace, request.pod.name, request.key.ifname
         second = f"{ifname}/{request.key.container_id}"
-        names = host_link_name(namespace, name, ifname), host_link_name(namespace, name, second)
+        links = (host_link_name(namespace, name, ifname), host_link_name(namespace, name, second))
         return AllocationRequest(
             key=request.key,
             pod=request.pod,
             uid=pod.uid,
+            kind=UPLINK_OF[mode],
+            mode=mode,
             ipv6=self._dual,
             netns=request.netns_path,
-            kind=UPLINKS[mode],
-            mode=mode,
-            host_links=names if mode in HAS_HOST_LINK else ("",),
+            host_links=("",) if mode in WITHOUT_HOST_LINK else links,
         )
 
     def _commit(self, reservation: Reservation) -> None:
@@ -259,24 +261,29 @@ class Attachments:
                 cause=Cause.BUSY,
                 remedy="it runs on; the ADD succeeds once cloud and metadata have shown its ENI's addresses",
             )
-        kind = UPLINKS[NetworkMode(running.mode.value)]
-        return Allocation(Uplink(kind, enis.pop()), ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
+        uplink = Uplink(UPLINK_OF[NetworkMode(running.mode.value)], enis.pop())
+        return Allocation(uplink, ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
+
+    def _is_gone(self, old: AttachmentRecord) -> bool:
+        """An ENI of a pod's own is one sandbox's at a time: another one is had while the older lives."""
+        seen = sightings(self._kernel, [old], self._journal.book.enis)
+        return seen[old.key].presence is Presence.GONE
 
     def _takes_over(self, pod: Pod, wanted: AllocationRequest) -> Allocation | None:
         """The address of this interface in this very pod's previous sandbox, if that is not deleted yet.
 
         One that the cloud has lost is of no use to a new sandbox, nor one of an ENI that carries no new
-        pod: it gets another. So it does where the mode is another by now, or the ENI is the earlier
-        sandbox's alone, which is taken down only when the new one is proven.
+        pod, nor one of another kind of uplink than the node's mode has by now: it gets another.
         """
         book = self._journal.book
         for old in book.of_pod(pod.key):
-            same = old.uid == pod.uid and old.key.ifname == wanted.key.ifname and old.mode is wanted.mode
-            alone = old.uplink.kind is UplinkKind.OWN_ENI
-            same = same and old.state in ((_LOST,) if alone else (AttachmentState.READY, _LOST))
+            same = old.uid == pod.uid and old.key.ifname == wanted.key.ifname
+            same = same and old.uplink.kind is wanted.kind
+            same = same and old.state in (AttachmentState.READY, AttachmentState.LOST)
             records = [book.addresses.get(a) for a in old.addresses()]
             sound = all(r is not None and r.state is AddressState.ASSIGNED for r in records)
             sound = sound and self._broken.carries(old.eni_id)
+            sound = sound and (wanted.kind is not UplinkKind.OWN_ENI or self._is_gone(old))
             if same and sound and (old.ipv6 is not None) == self._dual:
                 return Allocation(old.uplink, old.ipv4, old.ipv6)
         return None
@@ -314,7 +321,7 @@ class Attachments:
             f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
         )
         found = self._shaping.limits(pod)
-        if told := shaping_told(found, on_host=record.mode in HAS_HOST_LINK):
+        if told := shaping_told(found, on_host=record.mode not in WITHOUT_HOST_LINK):
             kind = EventType.NORMAL if found.any else EventType.WARNING
             self._kubernetes.event(pod, kind, "Bandwidth", told)
         if self._annotate:

@@ -25,6 +25,7 @@ from typing import Any
 
 from control.agent.dataplane.filters import Filters, Terms
 from control.agent.dataplane.flow_shares import FlowShares
+from control.agent.dataplane.foreign_objects import ForeignObjects
 from control.agent.dataplane.pod_paths import PodPaths
 from control.agent.dataplane.service_prefixes import ServicePrefixes
 from control.agent.dataplane.shaping import Shaping
@@ -84,6 +85,10 @@ class Status:
 
     unasked: str = ""
     """Why conntrack is not asked whose a flow is, "" if it is, or if there is no fast path."""
+    foreign: tuple[str, ...] = ()
+    """Programs and qdiscs of others at our devices."""
+    refused: tuple[str, ...] = ()
+    """What could not be put right at the last repair."""
 
     def as_json(self) -> dict[str, Any]:
         told = {
@@ -92,7 +97,10 @@ class Status:
             "why": [one.value for one in self.why],
             "because": list(self.because),
         }
-        return told if self.state is State.UNAVAILABLE else {**told, "conntrack": self.unasked or "asked"}
+        if self.state is State.UNAVAILABLE:
+            return told
+        found = {"foreign": list(self.foreign), "not_mended": list(self.refused)}
+        return {**told, "conntrack": self.unasked or "asked", **{k: v for k, v in found.items() if v}}
 
 
 class FastPathSwitch:
@@ -116,6 +124,7 @@ class FastPathSwitch:
         self._services = ServicePrefixes(journal, kubernetes)
         self._pods = PodPaths(journal, kubernetes, shaping)
         self._shares = FlowShares(journal, kubernetes)
+        self.foreign = ForeignObjects(kubernetes)
         self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
         self._untold = ""
@@ -244,7 +253,9 @@ class FastPathSwitch:
         reasons = (*reasons, *((Why.FILTERED, one) for one in found))
         why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
         unasked = self.fast().unasked
-        return Status(State.OFF if because else State.ON, asked, tuple(why), because, unasked)
+        state = State.OFF if because else State.ON
+        foreign, refused = tuple(sorted(self.foreign.there)), tuple(sorted(self.foreign.refused))
+        return Status(state, asked, tuple(why), because, unasked, foreign, refused)
 
     # Steps
 
@@ -253,6 +264,7 @@ class FastPathSwitch:
         self._pods.follow(fast)
         await asyncio.to_thread(fast.turn_flows)
         self._shares.tell(fast)
+        self.foreign.tell(self._companion.last)
         with filters.listening(self._wake.set):
             await self._woken()
         self._tell_services()

@@ -64,7 +64,7 @@ class LinuxKernel:
             self._datapath = NodeDatapath(netns, shortcut=shortcut)
             self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
-        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._watched: list[tuple[asyncio.AbstractEventLoop, int]] = []
 
     def has_ipv6(self) -> bool:
         """Whether the kernel knows IPv6 at all."""
@@ -81,7 +81,7 @@ class LinuxKernel:
 
     def watch(self, reacted: Callable[[Reaction], None]) -> None:
         """From now on the kernel's word of changes is followed; ``reacted`` hears what came of it."""
-        loop, descriptor = asyncio.get_running_loop(), self._datapath.events_fileno()
+        loop = asyncio.get_running_loop()
 
         def changed() -> None:
             try:
@@ -90,8 +90,9 @@ class LinuxKernel:
                 log.warning("what others have changed stays so until the next repair: %s", exc)
                 reacted(Reaction(repair=True))
 
-        self._watched = loop, descriptor
-        loop.add_reader(descriptor, changed)
+        for descriptor in self._datapath.events_filenos():
+            self._watched.append((loop, descriptor))
+            loop.add_reader(descriptor, changed)
 
     def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
         """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
@@ -180,8 +181,7 @@ class LinuxKernel:
         return found.name if found else ""
 
     def close(self) -> None:
-        if self._watched is not None:
-            loop, descriptor = self._watched
+        for loop, descriptor in self._watched:
             loop.remove_reader(descriptor)
         self._socket.close()
         self._datapath.close()

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from control.model.errors import KernelError
 from control.model.ids import Address, AttachmentKey, EniId, Mac
-from control.model.modes import NetworkMode, UplinkKind
+from control.model.modes import UplinkKind
 from control.model.records import AttachmentRecord, EniRecord
 from datapath.endpoint import (
     Applied,
@@ -25,9 +25,6 @@ from datapath.endpoint import (
     Sighting,
     Uplink,
 )
-
-HAS_HOST_LINK = frozenset({NetworkMode.POLICY_ROUTE})
-"""Modes whose pods have a link on the host: what hangs on one asks here."""
 
 
 class NodeKernel(Protocol):

@@ -32,6 +32,7 @@ class FastPathCollector:
             fast = self._switch.fast()
         except RequestError:
             return
+        yield self._objects()
         yield _reasons(fast)
         yield from self._pods(fast)
 
@@ -42,6 +43,13 @@ class FastPathCollector:
         for state in State:
             why = ",".join(status.why) if state is status.state else ""
             found.add_metric([state.value, why], int(state is status.state))
+        return found
+
+    def _objects(self) -> Metric:
+        text = "At the last repair: foreign objects at our devices, and own ones that could not be mended"
+        found = GaugeMetricFamily("terway_fastpath_objects", text, labels=["state"])
+        found.add_metric(["foreign"], len(self._switch.foreign.there))
+        found.add_metric(["not_mended"], len(self._switch.foreign.refused))
         return found
 
     def _pods(self, fast: FastPath) -> Iterator[Metric]:

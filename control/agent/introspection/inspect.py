@@ -14,6 +14,7 @@ from typing import Any
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds, describe, without_link
+from control.agent.introspection import past
 from control.agent.state.journal import Journal
 from control.ipam.rejections import Rejections, of_eni, of_uplink, of_vswitch
 from control.model.cloud import Cloud, NodeIdentity
@@ -178,6 +179,9 @@ class Inspector:
         for scope, rejection in self._rejections.all(self._journal.now()).items():
             pairs.append([f"blocked/{scope}/until", stamp(rejection.until)])
             pairs.append([f"blocked/{scope}/reason", str(rejection.error)])
+        for scope, rejection in self._rejections.batch_limits(self._journal.now()).items():
+            pairs.append([f"limited/{scope}/addresses_per_call", str(rejection.batch_limit)])
+            pairs.append([f"limited/{scope}/until", stamp(rejection.limited_until)])
         return pairs
 
     def mapping(self) -> dict[str, Any]:
@@ -213,6 +217,10 @@ class Inspector:
     def resources_of_pods(self) -> list[dict[str, Any]]:
         """``execute network_service default resdb``: every record, as JSON."""
         return [_attachment(a) for a in self._sorted_attachments()]
+
+    def history(self, text: str) -> list[past.Row]:
+        """Of an address, a pod or an ENI. Raises RequestError or LedgerError."""
+        return past.history(self._journal, past.subject(text))
 
     async def audit(self) -> list[str]:
         """The cloud's ENIs against the ledger, in upstream's words."""

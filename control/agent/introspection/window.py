@@ -30,6 +30,7 @@ class Window:
         known: Known,
         timers: Timers,
         switch: FastPathSwitch,
+        write_schema_1: Callable[[], None],
     ) -> None:
         self._inspector = inspector
         self._metadata = metadata
@@ -37,6 +38,7 @@ class Window:
         self._known = known
         self._timers = timers
         self._switch = switch
+        self._write_schema_1 = write_schema_1
 
     def register(self, api: HttpApi, *, test_clock: bool) -> None:
         routes = {
@@ -47,10 +49,12 @@ class Window:
             "metadata": self._enis_of_metadata,
             "execute": self._execute,
             "fastpath": self._fastpath,
+            "history": self._history,
         }
         for name, handler in routes.items():
             api.route("GET", name, handler)
         api.route("POST", "fastpath", self._switch_fastpath)
+        api.route("POST", "ledger", self._downgrade)
         if test_clock:
             api.route("POST", "advance-clock", self._advance)
 
@@ -77,6 +81,17 @@ class Window:
         if path not in (["on"], ["off"]):
             raise RequestError("the fast path is switched on or off", remedy="POST /fastpath/on or /off")
         return self._switch.ask(path == ["on"]).as_json()
+
+    async def _history(self, path: list[str], _query: Query) -> Any:
+        return self._inspector().history("/".join(path))
+
+    async def _downgrade(self, path: list[str], _query: Query) -> Any:
+        if path != ["downgrade"]:
+            raise RequestError(
+                "the ledger can be written for the release before", remedy="POST /ledger/downgrade"
+            )
+        self._write_schema_1()
+        return {"schema": 1}
 
     async def _advance(self, _path: list[str], query: Query) -> Any:
         try:

@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
@@ -53,6 +54,7 @@ class Upkeep:
         *,
         journal: Journal,
         pool: Pool,
+        allocators: Allocators,
         attachments: Attachments,
         kernel: NodeKernel,
         kubernetes: Kubernetes,
@@ -65,6 +67,7 @@ class Upkeep:
     ) -> None:
         self._journal = journal
         self._pool = pool
+        self._allocators = allocators
         self._attachments = attachments
         self._kernel = kernel
         self._kubernetes = kubernetes
@@ -118,7 +121,7 @@ class Upkeep:
 
     async def _sync(self) -> None:
         self._pool.resume()
-        self._pool.sync()
+        self._allocators.sync()
 
     async def _watch(self) -> None:
         await self._reconciler.all(ask_cloud=False)

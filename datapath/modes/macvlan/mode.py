@@ -24,7 +24,7 @@ from datapath.endpoint import (
     Presence,
     Sighting,
 )
-from datapath.errors import AddressTaken, KernelError, NameTaken
+from datapath.errors import AddressTaken, KernelError, NameTaken, UplinkUnusable
 from datapath.modes.macvlan import mark, slave
 from datapath.modes.macvlan.mark import Mark
 from datapath.modes.macvlan.plan import plan, proofs
@@ -318,7 +318,7 @@ def _of(enis: Iterable[Eni], who: EndpointId) -> Eni | None:
 def _require(found: Eni | None, eni: EniLink) -> Eni:
     if found is None:
         detail = "no link has this MAC; was the ENI detached?"
-        raise KernelError(
+        raise UplinkUnusable(
             "find the link of an ENI", errno=errno.ENODEV, object=f"MAC {eni.mac}", detail=detail
         )
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from datapath.endpoint import Endpoint
@@ -31,15 +32,28 @@ class NodeHold:
     """By host link, those that stand: set up since the start, or found by a round of repair."""
     joined: dict[int, Endpoint] = field(default_factory=dict)
     """Pods that were set up since the last round of repair began, by host link."""
+    joining: set[Address] = field(default_factory=set)
+    """Of pods that are being set up."""
     retired: set[int] = field(default_factory=set)
     """Host links that were taken out of use since then."""
 
     def prepared(self) -> tuple[PreparedEni, ...]:
         return tuple(self.enis.values())
 
-    def new_addresses(self) -> frozenset[Address]:
-        """Of pods that were set up since the last round began."""
-        return frozenset(a for endpoint in tuple(self.joined.values()) for a in endpoint.addresses())
+    def is_new(self, address: Address) -> bool:
+        """Of a pod that was set up since the last round began, or is being. With ``removing`` held."""
+        joined = tuple(self.joined.values())
+        return address in self.joining or any(address in endpoint.addresses() for endpoint in joined)
+
+    @contextmanager
+    def to_join(self, endpoint: Endpoint) -> Iterator[None]:
+        """While it is set up: what an earlier look had of its addresses is not true any more."""
+        with self.removing:
+            self.joining.update(endpoint.addresses())
+        try:
+            yield
+        finally:
+            self.joining.difference_update(endpoint.addresses())
 
     def eni_names(self) -> Iterable[str]:
         return [prepared.name for prepared in self.prepared()]

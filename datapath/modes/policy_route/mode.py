@@ -144,19 +144,19 @@ class PolicyRoute:
         """See ``ModePort.setup``. The ENI must have been prepared."""
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
-        with self._sockets.borrowed() as socket:
+        with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
                 raise _no_eni(endpoint)
             try:
                 place = self._set_up(socket, endpoint, netns, eni)
-            except KernelError:
+            except UplinkUnusable:
                 now = self._plugged_anew(socket, endpoint.eni.mac, eni)
                 if now is None:
                     raise
                 place = self._set_up(socket, endpoint, netns, now)
+            self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
-        self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         self._shortcut.pod_joined(endpoint, applied)
         return applied
 
@@ -187,6 +187,9 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket, self._hold.removing:
             host = link.find(socket, endpoint.host_link)
             if host is None:
+                # Its link went with the namespace: a repair that goes on has it still.
+                known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
+                self._hold.retired.update(known)
                 self._forget_addresses(socket, endpoint)
             elif seen.owns(endpoint, host):
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
@@ -211,8 +214,7 @@ class PolicyRoute:
     # Recovery
 
     def observe(self) -> Observed:
-        with self._sockets.borrowed() as socket:
-            return seen.observe(socket)
+        return self._rounds.look()
 
     def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
         """By the host links: see ``presence``."""
@@ -220,7 +222,7 @@ class PolicyRoute:
 
     def carriers(self) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, with the addresses it carries."""
-        return seen.carriers(self.observe(), self._shortcut.carried())
+        return self._rounds.carriers()
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.

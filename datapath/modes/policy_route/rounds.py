@@ -9,13 +9,13 @@ comparison, which is what makes a round every few seconds cheap.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from socket import AF_INET6
 
 from datapath import sysctl
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import AppliedVeth, Difference, Endpoint
+from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
 from datapath.errors import KernelError
 from datapath.modes.policy_route import foreign, layout, node, repair, settings
 from datapath.modes.policy_route import observed as seen
@@ -29,7 +29,8 @@ from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
-from datapath.pausing import Pausing
+from datapath.netlink.wire import Address
+from datapath.pausing import Pausing, at_once
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Rounds:
         self._memory = Memory()
         self._good: Good | None = None
         self.patience = Patience()
+        self._carriers: tuple[Observed, Mapping[int, frozenset[Address]], tuple[Carrier, ...]] | None = None
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
 
@@ -86,6 +88,21 @@ class Rounds:
         if observed.doomed:
             hold.context.reaper.wake()
         return tuple(map(self.patience.done, done))
+
+    def look(self) -> Observed:
+        """What there is at this moment, without ENIs' tables."""
+        with self._hold.context.sockets.borrowed() as socket:
+            return at_once(seen.observing(socket, self._memory))
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        """As ``observed.carriers`` has them, and made anew only if something has changed."""
+        now, rows = self.look(), self._hold.context.shortcut.carried()
+        known = self._carriers
+        if known is not None and rows == known[1] and now.is_as(known[0]):
+            return known[2]
+        found = seen.carriers(now, rows)
+        self._carriers = now, rows, found
+        return found
 
     def _observe(self, socket: Socket) -> Pausing[Observed]:
         tables = [layout.eni_table(one.ifindex) for one in self._hold.prepared()]
@@ -201,7 +218,7 @@ class Rounds:
         if not self.patience.allows(step.difference.what):
             return False
         with hold.removing:
-            if step.host in hold.retired or (step.about is not None and step.about in hold.new_addresses()):
+            if step.host in hold.retired or (step.about is not None and hold.is_new(step.about)):
                 return False
             if step.sysctls:
                 with hold.context.inside():

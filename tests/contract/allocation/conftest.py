@@ -42,7 +42,12 @@ def _fake() -> Site:
     return Site(rig, allocator, UplinkKind.SHARED_ENI, NetworkMode.POLICY_ROUTE, len(addresses))
 
 
-SITES: dict[str, Callable[[], Site]] = {"shared": _shared, "fake": _fake}
+def _exclusive() -> Site:
+    rig = Rig()
+    return Site(rig, rig.exclusive, UplinkKind.OWN_ENI, NetworkMode.MACVLAN, 3)
+
+
+SITES: dict[str, Callable[[], Site]] = {"shared": _shared, "exclusive": _exclusive, "fake": _fake}
 
 
 @pytest.fixture(params=sorted(SITES))

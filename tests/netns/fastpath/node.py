@@ -19,7 +19,7 @@ import pytest
 from datapath import namespace, sysctl
 from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Eni, Pod
+from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.endpoint import AppliedVeth, Endpoint
 from datapath.node_datapath import NodeDatapath
 from tests.bpf.bpffs import mounted
@@ -113,7 +113,7 @@ class FastNode:
 
     def put_eni(self, card: Card, *, mtu: int = 1500, known: bool = True) -> None:
         gateway = f"ee:ff:ff:ff:ff:f{card.port[-1]}" if known else None
-        self.fast.put_eni(Eni(self.enis[card.name], card.mac, gateway, gateway, mtu))
+        self.fast.put_uplink(UplinkRow(self.enis[card.name], card.mac, gateway, gateway, mtu))
 
     def pod(self, card: Card = ENI1, **changes: Any) -> Tenant:
         """A new pod, set up by routing and then known to the fast path."""
@@ -132,7 +132,7 @@ class FastNode:
         self.fast.put_endpoint(
             Pod(
                 done.host_ifindex,
-                done.eni_ifindex,
+                UplinkName(tenant.endpoint.eni.mac.lower()),
                 done.pod_mac,
                 done.host_mac,
                 tenant.endpoint.addresses(),
@@ -154,6 +154,16 @@ class FastNode:
     def count(self, reason: str) -> int:
         """At all hooks."""
         return sum(counts.get(reason, 0) for counts in self.fast.counters().values())
+
+    @contextmanager
+    def counting_by(self, fast: FastPath, *reasons: str) -> Iterator[dict[str, int]]:
+        """``counting`` while another process's fast path is open."""
+        before, self.fast = self.fast, fast
+        try:
+            with self.counting(*reasons) as grown:
+                yield grown
+        finally:
+            self.fast = before
 
     @contextmanager
     def counting(self, *reasons: str) -> Iterator[dict[str, int]]:

@@ -28,7 +28,7 @@ def names_at(node: FastNode, hook: TcxHook) -> list[str]:
 
 
 def test_an_enis_programs_are_told_in_their_order(node: FastNode) -> None:
-    ours = {TcxHook.INGRESS: "eni_ingress", TcxHook.EGRESS: "stack_egress"}
+    ours = {TcxHook.INGRESS: "eni_ingress", TcxHook.EGRESS: "eni_egress"}
     assert {hook: names_at(node, hook) for hook in TcxHook} == {h: [name] for h, name in ours.items()}
     with namespace.entered(node.world.node):
         program = node.fast.program_fd("pod_egress")

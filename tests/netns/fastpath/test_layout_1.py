@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,12 @@ class Layout1:
             for name in PROGRAMS:
                 libbpf.pin(opened.program_fd("pod_egress"), str(old / f"prog_{name}"))
         node.close()
-        subprocess.run(["rm", "-r", str(node.pins / "v2")], check=True)
+        subprocess.run(["rm", "-r", str(node.pins / "v3")], check=True)
 
 
 def _copied(node: FastNode, name: str, table: Table) -> None:
     with ExitStack() as stack:
-        found = open_table(node.pins / "v2" / name, stack)
+        found = open_table(node.pins / "v3" / name, stack)
         assert found is not None
         copy_rows(found, table)
 
@@ -87,16 +88,17 @@ def test_flows_of_the_first_layout_are_the_stacks_still(node: FastNode, tmp_path
         accepted = [stack.enter_context(serving(place)) for place in places]
         idle = [stack.enter_context(call(client.netns, VIPS[4], PORT + n)) for n in range(2)]
         until(lambda: all(accepted), "both are accepted")
-        rows = node.fast.endpoints(), node.fast.enis()
+        rows = node.fast.endpoints(), node.fast.uplinks()
         flows = [
             (client.address(4), one.getsockname()[1], place.address, TARGET)
             for one, place in zip(idle, places, strict=True)
         ]
         layout.put_in_place(node, flows)
         fast = node.open()
-        assert fast.names.version == 2
-        assert sorted(p.name for p in node.pins.iterdir()) == ["links", "v2"]
-        assert fast.endpoints() == rows[0]
+        assert fast.names.version == 3
+        assert sorted(p.name for p in node.pins.iterdir()) == ["links", "v3"]
+        # No ENI had a row of its own, so that ids come with the next repair.
+        assert fast.endpoints() == {i: replace(pod, uplink=None) for i, pod in rows[0].items()}
         with node.counting("stack_flow") as grown:
             for ours, theirs in zip(accepted, idle, strict=True):
                 assert speaks(ours[0], theirs)

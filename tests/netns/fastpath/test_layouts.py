@@ -13,25 +13,25 @@ from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2
-from tests.netns.fastpath.builds import LAYOUT_3, LAYOUT_4, LAYOUT_5, Find, build
+from tests.netns.fastpath.builds import LAYOUT_6, LAYOUT_7, LAYOUT_8, Find, build
 from tests.netns.fastpath.flood import Flood
 from tests.netns.fastpath.node import FastNode
 from tests.pace import patience
 
 
 @pytest.fixture(scope="session")
-def layout_3(tmp_path_factory: pytest.TempPathFactory) -> Find:
-    return build(tmp_path_factory.mktemp("layout_3"), *LAYOUT_3)
+def layout_6(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    return build(tmp_path_factory.mktemp("layout_6"), *LAYOUT_6)
 
 
 @pytest.fixture(scope="session")
-def layout_4(tmp_path_factory: pytest.TempPathFactory) -> Find:
-    return build(tmp_path_factory.mktemp("layout_4"), *LAYOUT_4)
+def layout_7(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    return build(tmp_path_factory.mktemp("layout_7"), *LAYOUT_7)
 
 
 @pytest.fixture(scope="session")
-def layout_5(tmp_path_factory: pytest.TempPathFactory) -> Find:
-    return build(tmp_path_factory.mktemp("layout_5"), *LAYOUT_5)
+def layout_8(tmp_path_factory: pytest.TempPathFactory) -> Find:
+    return build(tmp_path_factory.mktemp("layout_8"), *LAYOUT_8)
 
 
 def peers(fast: FastPath) -> int:
@@ -39,14 +39,14 @@ def peers(fast: FastPath) -> int:
     return sum(int(np.count_nonzero(row["noted"])) for _, row in fast.rows("flow_owners"))
 
 
-@pytest.mark.parametrize("layout", ["layout_3", "layout_4"])
+@pytest.mark.parametrize("layout", ["layout_6", "layout_7"])
 def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.FixtureRequest) -> None:
     """Rows, switches and records are there under the other layout, and nothing of the old one is left."""
     find: Find = request.getfixturevalue(layout)
     one, other = node.pod(ENI1), node.pod(ENI2)
     assert node.fast.switch_pod(other.address(4), False)
     node.fast.switch_pod(other.address(4), True)
-    rows = node.fast.endpoints(), node.fast.enis(), node.fast.is_on()
+    rows = node.fast.endpoints(), node.fast.uplinks(), node.fast.is_on()
     node.fast.switch(False)
     exchange(node.far, one.netns, one.address(4))
     node.fast.switch(True)
@@ -56,10 +56,10 @@ def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.Fi
     with Flood(one.netns, other.netns, other.address(4)) as flood:
         for turn in range(6):
             fast = node.reopen(find if turn % 2 == 0 else None)
-            wanted = int(layout[-1]) if turn % 2 == 0 else 2
+            wanted = int(layout[-1]) if turn % 2 == 0 else 3
             assert fast.names.version == wanted
             assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{wanted}"]
-            assert (fast.endpoints(), fast.enis(), fast.is_on()) == rows
+            assert (fast.endpoints(), fast.uplinks(), fast.is_on()) == rows
             assert peers(fast) >= noted
             assert len(fast.rows("flows")) >= recorded
         sent, rate, lost = flood.stop()
@@ -69,7 +69,7 @@ def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.Fi
     assert grown == {"fast_local": 2, "forwarded": 0}
 
 
-@pytest.mark.parametrize("layout", ["layout_3", "layout_4", "layout_5"])
+@pytest.mark.parametrize("layout", ["layout_6", "layout_7", "layout_8"])
 def test_what_the_stack_sent_under_one_layout_it_answers_under_another(
     node: FastNode, layout: str, request: pytest.FixtureRequest
 ) -> None:
@@ -99,7 +99,7 @@ def test_what_the_stack_sent_under_one_layout_it_answers_under_another(
     assert grown == {"fast_eni": 1, "fast_pod": 1, "forwarded": 0}
 
 
-def test_what_a_crash_left_half_made_is_not_believed(node: FastNode, layout_3: Find) -> None:
+def test_what_a_crash_left_half_made_is_not_believed(node: FastNode, layout_6: Find) -> None:
     class Crash(Exception):
         pass
 
@@ -109,8 +109,8 @@ def test_what_a_crash_left_half_made_is_not_believed(node: FastNode, layout_3: F
     pod = node.pod(ENI1)
     node.fast.close()
     with pytest.raises(Crash):
-        node.open(options=Options(find=layout_3), prepare=crash)
+        node.open(options=Options(find=layout_6), prepare=crash)
     node.open()
     assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
-    node.reopen(layout_3)
+    node.reopen(layout_6)
     assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]

@@ -181,7 +181,7 @@ def test_a_veth_with_anothers_clsact_gets_filters_of_its_own(node: FastNode, oth
     with Socket(node.world.node) as netlink:
         programs = {side: tc.program_at(netlink, Place.device(index, side)) for side in Side}
     ids = {program.name: program.id for program in node.fast.programs()}
-    assert programs == {Side.INGRESS: ids["pod_egress"], Side.EGRESS: ids["stack_egress"]}
+    assert programs == {Side.INGRESS: ids["pod_egress"], Side.EGRESS: ids["pod_ingress"]}
     node.fast.detach_pod(index)
     assert index not in node.fast.attached()
 
@@ -265,7 +265,7 @@ def test_what_is_pinned_is_what_is_told(node: FastNode) -> None:
     assert maps["pods"].entries == 1
     assert maps["stack_prefixes"].entries == 2
     assert all(each.path.exists() for each in maps.values())
-    assert len(node.fast.rows("enis")) == 2
+    assert len(node.fast.uplinks()) == 2
 
 
 def test_prefixes_are_exactly_the_last_ones(node: FastNode) -> None:

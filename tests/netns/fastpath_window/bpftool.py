@@ -32,7 +32,7 @@ def plain_rows(name: str, dumped: list[Any], names: Names) -> list[tuple[Plain, 
     for row in dumped:
         told = row["formatted"]
         value = _added([one["value"] for one in told["values"]]) if "values" in told else told["value"]
-        key = names.hooks[told["key"]] if name == "reason_counts" else _plain("", told["key"], name, names)
+        key = names.hooks[told["key"]] if name == "hook_counts" else _plain("", told["key"], name, names)
         found.append((key, _plain("", value, name, names)))
     return found
 

@@ -57,7 +57,7 @@ def of(rows: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
 @needs_bpftool
 def test_every_row_of_every_map_is_bpftools(busy: FastNode, window: Opened) -> None:
     maps = [one for one in window.get("maps") if one["type"] != "ringbuf"]
-    assert {"endpoints", "pods", "enis", "stack_prefixes", "flows", "settings"} <= {
+    assert {"endpoints", "pods", "uplinks", "stack_prefixes", "flows", "settings"} <= {
         one["name"] for one in maps
     }
     for one in maps:
@@ -105,8 +105,8 @@ def test_programs_say_where_they_are(node: FastNode, window: Opened) -> None:
     assert places == {
         "pod_egress": {(index, "ingress", "block") for index in pods},
         "eni_ingress": {(index, "ingress", ENI_HOOK) for index in enis},
-        "stack_egress": {(index, "egress", "block") for index in pods}
-        | {(index, "egress", ENI_HOOK) for index in enis},
+        "pod_ingress": {(index, "egress", "block") for index in pods},
+        "eni_egress": {(index, "egress", ENI_HOOK) for index in enis},
     }
     named = {a["device"] for one in window.get("progs") for a in one["attached"] if a["how"] == ENI_HOOK}
     assert named == {"eni1", "eni2"}
@@ -118,18 +118,18 @@ def test_a_program_of_another_build_is_told_of(node: FastNode, window: Opened, t
     pod = node.pod(ENI1)
     index = pod.applied.host_ifindex
     with (
-        Object(build(tmp_path / "other", *OTHER)("stack_egress")) as other,
+        Object(build(tmp_path / "other", *OTHER)("pod_ingress")) as other,
         Socket(node.world.node) as netlink,
     ):
         other.load()
         node.fast.detach_pod(index)
         place = Place.device(index, Side.EGRESS)
-        fd = other.program_fd("stack_egress")
-        netlink.transact(tc.add_clsact(index), tc.put_filter(place, fd, "stack_egress"))
+        fd = other.program_fd("pod_ingress")
+        netlink.transact(tc.add_clsact(index), tc.put_filter(place, fd, "pod_ingress"))
     progs = window.get("progs")
-    assert len(progs) == 4
-    assert progs[3]["name"] == "stack_egress"
-    assert [(a["ifindex"], a["how"]) for a in progs[3]["attached"]] == [(index, "clsact")]
+    assert len(progs) == 5
+    assert progs[4]["name"] == "pod_ingress"
+    assert [(a["ifindex"], a["how"]) for a in progs[4]["attached"]] == [(index, "clsact")]
 
 
 def test_counters_follow_packets(node: FastNode, window: Opened) -> None:

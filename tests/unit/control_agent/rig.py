@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.exclusive import ExclusiveAllocator, ExclusiveSettings
 from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
-from control.agent.allocation.own_enis import OwnEnis, OwnEniSettings
 from control.agent.allocation.pool import Pool, PoolSettings
 from control.agent.allocation.runner import OperationRunner
 from control.agent.allocation.vswitches import VSwitches
@@ -123,9 +123,9 @@ class Rig:
     min_pool: int = 0
     max_pool: int = 5
     dual: bool = False
-    mode: NetworkMode = NetworkMode.POLICY_ROUTE
     vswitches: tuple[VSwitchId, ...] = (PODS_VSWITCH,)
     account: FakeAccount | None = None
+    mode: NetworkMode = NetworkMode.POLICY_ROUTE
     cloud: FakeCloud = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,16 +174,16 @@ class Rig:
             rejections=self.rejections,
             settings=PoolSettings(sizes, (SecurityGroupId("sg-cluster"),)),
         )
+        self.exclusive = ExclusiveAllocator(
+            journal=self.journal,
+            runner=self.runner,
+            rejections=self.rejections,
+            settings=ExclusiveSettings(sizes.max_enis, (SecurityGroupId("sg-cluster"),), self.dual),
+        )
+        self.allocators = Allocators({UplinkKind.SHARED_ENI: self.pool, UplinkKind.OWN_ENI: self.exclusive})
         self.broken = BrokenUplinks(
             journal=self.journal, kernel=self.kernel, rejections=self.rejections, mtu=1500
         )
-        own = OwnEnis(
-            journal=self.journal,
-            runner=self.runner,
-            settings=OwnEniSettings(sizes.max_enis, self.dual, (SecurityGroupId("sg-cluster"),)),
-        )
-        self.allocators = Allocators({UplinkKind.SHARED_ENI: self.pool, UplinkKind.OWN_ENI: own})
-        self.runner.on_end = self.allocators.kick
         self.attachments = Attachments(
             journal=self.journal,
             allocators=self.allocators,
@@ -214,7 +214,7 @@ class Rig:
             kernel=self.kernel,
             kubernetes=self.kubernetes,
             reconciler=self.reconciler,
-            on_look=self.pool.kick,
+            on_look=self.allocators.kick,
         )
         self.broken.on_broken = self.watch.follow
         self.rebuild = Rebuild(journal=self.journal, holds=self.holds, kubernetes=self.kubernetes)
@@ -232,12 +232,9 @@ class Rig:
         )
 
     async def restarted(self, *, reboot: bool = False, mode: NetworkMode | None = None) -> Rig:
-        """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too.
-
-        ``mode``: what the ConfigMap says by now, None: the same.
-        """
+        """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
         await self.watch.close()
-        await self.pool.close()
+        await self.allocators.close()
         if reboot:
             self.kernel.endpoints.clear()
             self.kernel.enis.clear()
@@ -249,9 +246,9 @@ class Rig:
             min_pool=self.min_pool,
             max_pool=self.max_pool,
             dual=self.dual,
-            mode=mode or self.mode,
             vswitches=self.vswitches,
             account=self.account,
+            mode=self.mode if mode is None else mode,
         )
         await new.recovery.run("boot-2" if reboot else "boot-1")
         return new

@@ -51,6 +51,7 @@ def upkeep(rig: Rig) -> Upkeep:
     return Upkeep(
         journal=rig.journal,
         pool=rig.pool,
+        allocators=rig.allocators,
         attachments=rig.attachments,
         kernel=rig.kernel,
         kubernetes=rig.kubernetes,

@@ -115,7 +115,15 @@ def answers(metadata: FakeMetadata) -> Callable[[], Any]:
             routes[f"{method} {name}"] = handler
 
     parts = cast(Any, Parts())
-    window = Window(cast(Any, None), metadata=metadata, kernel=parts, known=parts, timers=parts, switch=parts)
+    window = Window(
+        cast(Any, None),
+        metadata=metadata,
+        kernel=parts,
+        known=parts,
+        timers=parts,
+        switch=parts,
+        write_schema_1=parts,
+    )
     window.register(cast(HttpApi, Api()), test_clock=False)
     return lambda: asyncio.run(routes["GET metadata"]([], {}))
 

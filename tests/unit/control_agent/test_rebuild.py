@@ -10,10 +10,11 @@ import pytest
 
 from control.agent.reconcile.rebuild import REBUILDING
 from control.model.ids import AttachmentKey
-from control.model.modes import NetworkMode, UplinkKind
+from control.model.modes import EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.pod import Pod
-from control.model.records import AttachmentRecord, AttachmentState, Ended
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes, Ended
 from control.store.memory import MemoryLedger
+from datapath.endpoint import Mode
 from datapath.pod.names import host_link_name, host_mac
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_holds import run
@@ -158,6 +159,24 @@ def test_a_link_with_a_name_and_no_sandbox_is_not_recorded() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(("alias", "recorded"), [("a" * 64, True), ("somebody", False)])
+def test_a_link_whose_mac_somebody_altered_is_known_by_an_alias_that_is_a_sandboxs(
+    alias: str, recorded: bool
+) -> None:
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        await rig.add("web-0", container=alias)
+        tell_of_addresses(rig)
+        (carrier,) = rig.kernel.carriers()
+        rig.kernel.endpoints.clear()
+        rig.kernel.foreign[carrier.link] = replace(carrier, mac="02:00:00:00:be:ef")
+        new = await lost(rig)
+        assert bool(new.journal.book.attachments) is recorded
+        assert bool(new.journal.book.held) is not recorded
+
+    run(scenario())
+
+
 def test_another_interface_goes_by_its_sandbox() -> None:
     """The status of a pod has the addresses of its first interface only."""
 
@@ -178,6 +197,60 @@ def test_another_interface_goes_by_its_sandbox() -> None:
         assert keys["net1"].pod == keys["eth0"].pod
         assert keys["net1"].uid == keys["eth0"].uid
         assert not new.rebuild.going_on()
+
+    run(scenario())
+
+
+def test_a_pod_without_a_host_link_goes_by_its_address_once_every_pod_has_told_its_own() -> None:
+    """Its mark has the sandbox, and no name: a kubelet may not have said yet whose the address is by now."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2)
+        gone = next(r for r in rig.journal.book.attachments.values() if r.pod.name == "web-1")
+        await rig.delete("web-1")
+        assert gone.ipv4 is not None
+        (first,) = rig.kernel.carriers()
+        rig.kernel.foreign["eth1"] = replace(
+            first,
+            link="eth1",
+            mac="00:16:3e:00:00:09",
+            container_id="f" * 64,
+            addresses=frozenset({gone.ipv4}),
+            mode=Mode.MACVLAN,
+            ifname="eth0",
+        )
+        silent = rig.knows("silent")
+        new = await lost(rig)
+        assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-0"]
+        assert new.journal.book.held == {gone.ipv4}
+        rig.kubernetes.known[silent] = replace(
+            rig.kubernetes.known[silent], addresses=(IPv4Address("1.2.3.4"),)
+        )
+        assert new.rebuild.run() == 1
+        record = new.journal.book.attachments[AttachmentKey("f" * 64, "eth0")]
+        assert (record.pod, record.mode, record.host_link) == (gone.pod, NetworkMode.MACVLAN, "")
+
+    run(scenario())
+
+
+def test_the_uplink_of_an_eni_of_a_pods_own_is_known_by_its_tag() -> None:
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        new = await lost(rig)
+        book = new.journal.book
+        (record,) = book.attachments.values()
+        new.journal.record(
+            Changes(
+                enis=(replace(book.enis[record.eni_id], kind=EniKind.EXCLUSIVE),),
+                addresses=(
+                    replace(book.addresses[record.addresses()[0]], owner=None, state=AddressState.FREE),
+                ),
+                gone_attachments=(record.key,),
+            )
+        )
+        new.journal.remember(REBUILDING, "lost")
+        assert new.rebuild.run() == 1
+        assert book.attachments[record.key].uplink == Uplink(UplinkKind.OWN_ENI, record.eni_id)
 
     run(scenario())
 
@@ -211,6 +284,25 @@ def test_an_older_ledger_is_brought_up_to_date() -> None:
         assert len(told) == 1
         assert "older than what runs" in told[0]
         assert "memory.older" in told[0]
+
+    run(scenario())
+
+
+def test_an_address_that_an_attachment_has_and_nobody_owns_is_its_own_again() -> None:
+    """Two rows of an older copy that tell two stories: an intent of that day gave the address back."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2)
+        before = story(rig)
+        book = rig.journal.book
+        freed = tuple(
+            replace(r, state=AddressState.FREE, owner=None, since=0.0) for r in book.addresses.values()
+        )
+        rig.ledger.write(Changes(addresses=freed))
+        new = await rig.restarted()
+        assert story(new) == before
+        new.assert_agree()
+        assert not new.rebuild.going_on()
 
     run(scenario())
 

@@ -16,6 +16,7 @@ def upkeep_of(rig: Rig, timers: Timers | None = None) -> Upkeep:
     return Upkeep(
         journal=rig.journal,
         pool=rig.pool,
+        allocators=rig.allocators,
         attachments=rig.attachments,
         kernel=rig.kernel,
         kubernetes=rig.kubernetes,

@@ -49,7 +49,7 @@ ANSWERS: dict[str, Any] = {
     "GET /bpf/map/enis": [
         {"key": 3, "value": {"mac": "00:16:3e:00:00:11", "gateway_mac": "", "mtu": 1500, "flags": ["off"]}}
     ],
-    "GET /bpf/map/reason_counts": [
+    "GET /bpf/map/hook_counts": [
         {"key": "pod_egress", "value": {"count": {"fast_local": 2, "fast_eni": 0, "stack_off": 3}}},
         {"key": "eni_ingress", "value": {"count": {"fast_local": 0, "fast_eni": 0, "stack_off": 0}}},
     ],
@@ -146,13 +146,13 @@ def test_rows_of_a_map_have_a_column_for_each_field(window: Served) -> None:
 
 
 def test_counts_of_a_map_leave_zeros_out_and_say_so(window: Served) -> None:
-    assert shown(window, "bpf", "map", "reason_counts") == [
+    assert shown(window, "bpf", "map", "hook_counts") == [
         "KEY         count",
         "pod_egress  fast_local 2, stack_off 3",
         "1 rows that are all zero are not shown; --json has them",
     ]
-    status, out, _ = window.cli("bpf", "map", "reason_counts", "--json")
-    assert (status, json.loads(out)) == (0, ANSWERS["GET /bpf/map/reason_counts"])
+    status, out, _ = window.cli("bpf", "map", "hook_counts", "--json")
+    assert (status, json.loads(out)) == (0, ANSWERS["GET /bpf/map/hook_counts"])
     assert shown(window, "bpf", "map", "none") == ["no rows"]
     assert "50 of 100 are not zero" in shown(window, "bpf", "map", "pairs")[1]
 

@@ -77,7 +77,7 @@ def test_ports_are_those_on_the_wire(btf: Btf) -> None:
 def test_counts_of_all_processors_are_one(btf: Btf) -> None:
     rows = np.zeros(2, btf.dtype(btf.type_id("hook_counters")))
     rows["count"][:, 3] = [5, 7]
-    reader = Reader("reason_counts", NAMES)
+    reader = Reader("hook_counts", NAMES)
     counts = reader.value_per_cpu(rows)["count"]
     assert (tuple(counts), counts[NAMES.reasons[3]], sum(counts.values())) == (NAMES.reasons, 12, 12)
     assert reader.key(np.uint32(1)) == NAMES.hooks[1]

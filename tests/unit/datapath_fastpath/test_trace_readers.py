@@ -67,7 +67,7 @@ class FakeFastPath:
         self.only.append(address)
 
     def endpoints(self) -> Mapping[int, Pod]:
-        return {5: Pod(5, 3, "", "", (ONE, SIX))}
+        return {5: Pod(5, None, "", "", (ONE, SIX))}
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ def test_the_product_is_there_and_nothing_else(product: Path) -> None:
         "eni_ingress_ct.bpf.o",
         "pod_egress.bpf.o",
         "pod_egress_ct.bpf.o",
-        "stack_egress.bpf.o",
+        "eni_egress.bpf.o",
+        "pod_ingress.bpf.o",
     ]
     assert [path.name for path in (product / "bpf/include").iterdir()] == ["datapath.h"]
     assert os.access(product / "cni/.output/terway", os.X_OK)

@@ -39,7 +39,7 @@ def test_only_what_pods_send_is_counted() -> None:
     rows = [
         {"hook": "pod_egress", "reason": "fast_local", "packets": 7},
         {"hook": "eni_ingress", "reason": "fast_pod", "packets": 9},
-        {"hook": "stack_egress", "reason": "seen_fast", "packets": 9},
+        {"hook": "eni_egress", "reason": "seen_fast", "packets": 9},
     ]
     assert carried.of_rows(rows) == {"fast_local": 7}
 

@@ -36,9 +36,9 @@ CREATE TABLE history (
 CREATE TABLE operation (
     token TEXT PRIMARY KEY, kind TEXT NOT NULL, since REAL NOT NULL, eni_id TEXT, vswitch_id TEXT,
     security_groups TEXT NOT NULL, ipv4_count INTEGER NOT NULL, ipv6_count INTEGER NOT NULL,
-    addresses TEXT NOT NULL) WITHOUT ROWID;
-INSERT INTO "operation" VALUES('t-1','create_eni',5.0,'eni-3','vsw-1','["sg-1"]',6,2,'[]');
-INSERT INTO "operation" VALUES('t-2','release_eni',6.0,'eni-4',NULL,'[]',0,0,'["10.0.16.14"]');
+    addresses TEXT NOT NULL, eni_kind TEXT NOT NULL DEFAULT 'secondary') WITHOUT ROWID;
+INSERT INTO "operation" VALUES('t-1','create_eni',5.0,'eni-3','vsw-1','["sg-1"]',6,2,'[]','secondary');
+INSERT INTO "operation" VALUES('t-2','release_eni',6.0,'eni-4',NULL,'[]',0,0,'["10.0.16.14"]','secondary');
 CREATE INDEX history_of_address ON history (address);
 COMMIT;
 PRAGMA user_version=2;

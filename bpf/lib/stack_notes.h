@@ -1,29 +1,16 @@
-// SPDX-License-Identifier: GPL-2.0
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
- * This file holds the program at the egress of ENIs and of pods' host veths. What comes by there without the
- * stamp of the fast path was sent, and perhaps translated, by the stack: it is noted for the pod, so that the
- * other programs leave both directions of its flow to the stack. No packet is changed, and only what the VPC would refuse
- * goes another way.
+ * This file holds what the programs on the way out note of what the stack sends, and has perhaps translated: for the
+ * pods that are its ends, so that the other programs leave both directions of its flow to the stack.
  */
+#ifndef TERWAY_LIB_STACK_NOTES_H
+#define TERWAY_LIB_STACK_NOTES_H
+
 #include "lib/act.h"
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
-
-/*
- * Routed by a pod's rule and then given the node's address: a node port's answer, a masqueraded packet.
- */
-static __always_inline bool is_astray(struct __sk_buff *skb, const struct settings *settings,
-				      const struct packet *packet)
-{
-	__u32 ifindex = skb->ifindex;
-
-	if (!settings || !settings->home_ifindex || settings->home_ifindex == ifindex)
-		return false;
-	return bpf_map_lookup_elem(&enis, &ifindex) &&
-	       stack_kind_of(&packet->flow.source) == KIND_NODE;
-}
 
 static __always_inline __u32 tcp_kind(struct __sk_buff *skb, const struct packet *packet,
 				      __u32 before)
@@ -128,21 +115,11 @@ static __always_inline enum reason note_decide(struct __sk_buff *skb, const stru
 	return flow_record(skb, packet, from.slot, to.slot);
 }
 
-/*
- * the stamp of the fast path				SEEN_FAST
- * no IP, ND, MLD, link scope, no sense in its header	SEEN_NOTHING
- * at an ENI, with the address of the node		SEEN_HOME
- * nothing that has an answer to be told by		SEEN_NOTHING
- *	(later fragments, ICMP errors, extension headers, ports cut)
- * else							see note_decide()
- */
-static __always_inline enum reason egress_decide(struct __sk_buff *skb, struct packet *packet,
-						 struct decision *decision)
+/* Whether there is anything to note: `reason` says it otherwise, and is GO_ON if so. */
+static __always_inline enum reason out_parse(struct __sk_buff *skb, struct packet *packet, int *fault)
 {
-	struct settings *settings = settings_get();
 	struct ethhdr *eth;
 	__be16 type;
-	int fault;
 
 	if (is_stamped_fast(skb))
 		return SEEN_FAST;
@@ -152,33 +129,27 @@ static __always_inline enum reason egress_decide(struct __sk_buff *skb, struct p
 	type = eth->h_proto;
 	if (frame_decide(skb, type) != GO_ON)
 		return SEEN_NOTHING;
-	fault = frame_parse(skb, type, packet);
-	if (fault == PACKET_MALFORMED || packet_is_link_talk(packet) ||
+	*fault = frame_parse(skb, type, packet);
+	if (*fault == PACKET_MALFORMED || packet_is_link_talk(packet) ||
 	    address_stays_on_link(&packet->flow.destination))
 		return SEEN_NOTHING;
-	if (is_astray(skb, settings, packet)) {
-		decision->verdict = VERDICT_NEIGH;
-		decision->target = settings->home_ifindex;
-		return SEEN_HOME;
-	}
+	return GO_ON;
+}
+
+/*
+ * nothing that has an answer to be told by		SEEN_NOTHING
+ *	(later fragments, ICMP errors, extension headers, ports cut)
+ * else							see note_decide()
+ */
+static __always_inline enum reason out_decide(struct __sk_buff *skb, const struct packet *packet,
+					      int fault)
+{
+	struct settings *settings = settings_get();
+
 	if (fault || packet->part == PART_LATER ||
 	    icmp_is_error(packet->flow.protocol, packet->icmp_type))
 		return SEEN_NOTHING;
 	return settings ? note_decide(skb, packet, settings) : SEEN_NOTHING;
 }
 
-SEC("tc")
-int stack_egress(struct __sk_buff *skb)
-{
-	struct decision decision = {};
-	struct packet packet = {};
-
-	decision.reason = egress_decide(skb, &packet, &decision);
-	if (decision.reason == SEEN_HOME) {
-		decision_report(skb, HOOK_STACK_EGRESS, &decision, &packet.flow);
-		return bpf_redirect_neigh(decision.target, (void *)0, 0, 0);
-	}
-	return decision_act(skb, HOOK_STACK_EGRESS, &decision, &packet.flow);
-}
-
-char _license[] SEC("license") = "GPL";
+#endif

@@ -1,0 +1,97 @@
+"""The past is bounded: what is noisy pushes out its own past, and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import pytest
+
+from control.model.ids import AttachmentKey, EniId, PodKey
+from control.model.modes import NetworkMode
+from control.model.records import (
+    HISTORY_AT_MOST,
+    HISTORY_OF_ADDRESS,
+    HISTORY_OF_POD,
+    Changes,
+    Ended,
+    HistoryRecord,
+    Ledger,
+)
+from control.store import history
+from control.store.ledger import SqliteLedger
+from control.store.memory import MemoryLedger
+
+ONE = HistoryRecord(
+    IPv4Address("10.0.16.5"),
+    PodKey("default", "web-0"),
+    "uid-1",
+    AttachmentKey("c" * 64, "eth0"),
+    NetworkMode.MACVLAN,
+    EniId("eni-1"),
+    10.5,
+    20.25,
+    Ended.REPLACED,
+)
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    made: Ledger = SqliteLedger(tmp_path / "l.db") if request.param == "sqlite" else MemoryLedger()
+    yield made
+    made.close()
+
+
+def test_every_field_comes_back_by_address_by_pod_and_by_eni(ledger: Ledger) -> None:
+    six = replace(ONE, address=IPv6Address("2001:db8::5"), since=0.0)
+    other = replace(ONE, address=IPv4Address("10.0.16.6"), pod=PodKey("default", "db"), eni_id=EniId("eni-2"))
+    ledger.write(Changes(history=(ONE, six, other)))
+    assert ledger.history(ONE.address) == (ONE,)
+    assert ledger.history(PodKey("default", "web-0")) == (ONE, six)
+    assert ledger.history(EniId("eni-2")) == (other,)
+    for unknown in (IPv4Address("1.2.3.4"), PodKey("default", "web"), EniId("eni-3")):
+        assert ledger.history(unknown) == ()
+
+
+def test_a_pod_whose_sandboxes_crash_pushes_out_its_own_past_alone(ledger: Ledger) -> None:
+    quiet = replace(ONE, pod=PodKey("default", "quiet"))
+    ledger.write(Changes(history=(quiet,)))
+    for n in range(1000):
+        ledger.write(Changes(history=(replace(ONE, uid=f"uid-{n}"),)))
+    found = ledger.history(ONE.address)
+    assert found[0] == quiet
+    assert [r.uid for r in found[1:]] == [f"uid-{n}" for n in range(1000 - HISTORY_OF_POD, 1000)]
+
+
+def test_an_address_that_is_used_often_pushes_out_no_other_ones_past(ledger: Ledger) -> None:
+    quiet = replace(ONE, address=IPv4Address("10.0.16.6"))
+    ledger.write(Changes(history=(quiet,)))
+    for n in range(500):
+        ledger.write(Changes(history=(replace(ONE, pod=PodKey("default", f"job-{n}")),)))
+    assert ledger.history(quiet.address) == (quiet,)
+    found = ledger.history(ONE.address)
+    assert [r.pod.name for r in found] == [f"job-{n}" for n in range(500 - HISTORY_OF_ADDRESS, 500)]
+
+
+def test_there_is_a_bound_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HISTORY_AT_MOST >= 256 * HISTORY_OF_ADDRESS
+    monkeypatch.setattr(history, "HISTORY_AT_MOST", 100)
+    records = tuple(replace(ONE, address=IPv4Address(n)) for n in range(130))
+    for start in range(0, 130, 13):
+        ledger.write(Changes(history=records[start : start + 13]))
+    assert ledger.history(ONE.eni_id) == records[30:]
+
+
+def test_it_is_counted_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart, and a write that failed, do not make the bound forget what is there."""
+    monkeypatch.setattr(history, "HISTORY_AT_MOST", 100)
+    records = tuple(replace(ONE, address=IPv4Address(n)) for n in range(130))
+    first = SqliteLedger(tmp_path / "l.db")
+    first.write(Changes(history=records[:90]))
+    first.close()
+    second = SqliteLedger(tmp_path / "l.db")
+    second.write(Changes(history=records[90:]))
+    assert second.history(ONE.eni_id) == records[30:]
+    second.close()

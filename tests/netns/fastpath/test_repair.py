@@ -1,0 +1,265 @@
+"""What a foreign hand does to rows, programs, qdiscs and pins: CHECK says it, repair mends it or tells it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from datapath import namespace
+from datapath.acceleration import bpf_call
+from datapath.acceleration.bpf_call import TcxHook
+from datapath.acceleration.companion import Companion
+from datapath.acceleration.rows import address_bytes
+from datapath.acceleration.tc import Side
+from datapath.ebpf import libbpf
+from datapath.ebpf.table import Rows, Table
+from datapath.endpoint import Difference
+from tests.linux import ENI_HOOK
+from tests.netns.datapath.traffic import exchange
+from tests.netns.datapath.world import ENI1, eni_link
+from tests.netns.fastpath.node import FastNode, Tenant
+from tests.netns.fastpath.test_mend import GONE, companion, name, pods, present, tc
+
+__all__ = ["companion", "pods"]
+
+Pair = tuple[Tenant, Tenant]
+by_tcx = pytest.mark.skipif(ENI_HOOK != "tcx", reason="no tcx before Linux 6.6")
+HOOKS = {"ingress": (Side.INGRESS, TcxHook.INGRESS), "egress": (Side.EGRESS, TcxHook.EGRESS)}
+
+
+@contextmanager
+def table(companion: Companion, map_name: str) -> Iterator[Table]:
+    yield companion.fast._loaded.table(map_name)
+
+
+def edit(companion: Companion, map_name: str, key: bytes, change: Callable[[Rows], None]) -> None:
+    with table(companion, map_name) as found:
+        at = np.frombuffer(key, found.key)
+        row = found.get(at)
+        assert row is not None
+        row = row.copy()
+        change(row)
+        found.put(at, row)
+
+
+def index(pod: Tenant) -> bytes:
+    return pod.applied.host_ifindex.to_bytes(4, "little")
+
+
+def slot(companion: Companion, pod: Tenant) -> int:
+    with table(companion, "pods") as found:
+        row = found.get(np.frombuffer(index(pod), found.key))
+        assert row is not None
+        return int(row["slot"][0])
+
+
+def told(companion: Companion, pod: Tenant) -> tuple[Difference, ...]:
+    return companion.check(pod.endpoint, pod.applied)
+
+
+def at_eni(node: FastNode, side: str) -> list[str]:
+    with namespace.entered(node.world.node):
+        numbers = bpf_call.programs_at(node.enis[ENI1.name], HOOKS[side][1])
+    return [bpf_call.program_name(one) for one in numbers]
+
+
+def settle(node: FastNode, companion: Companion, *tenants: Tenant) -> None:
+    """Whatever the first round after another process finds is not the test's."""
+    companion.node_ready(1)
+    for _ in range(2):
+        companion.mend(present(node, *tenants))
+    assert companion.mend(present(node, *tenants)) == []
+    assert [told(companion, one) for one in tenants] == [()] * len(tenants)
+
+
+def test_a_broken_eni_keeps_nothing_from_being_mended(
+    node: FastNode, pods: Pair, companion: Companion
+) -> None:
+    settle(node, companion, *pods)
+    one, other = pods
+    companion.fast.drop_endpoint(other.applied.host_ifindex)
+    os.unlink(companion.fast.directory / "endpoints")
+    ghost = replace(eni_link(ENI1), mac="02:00:00:00:00:99")
+    companion.mend(present(node, *pods, enis={GONE: ghost}))
+    assert list(companion.last.refused) == [f"fast path of ENI {ghost.mac}"]
+    companion.eni_leaves(GONE)
+    assert told(companion, one) == told(companion, other) == ()
+    assert (companion.fast.directory / "endpoints").exists()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_each_address_has_its_row(node: FastNode, pods: Pair, companion: Companion, version: int) -> None:
+    settle(node, companion, *pods)
+    key = address_bytes(pods[0].address(version))
+    with table(companion, "endpoints") as found:
+        found.remove(np.frombuffer(key, found.key))
+    assert len(told(companion, pods[0])) == 1
+    assert told(companion, pods[1]) == ()
+    assert len(companion.mend(present(node, *pods))) == 1
+    settle(node, companion, *pods)
+
+
+def test_an_address_that_leads_to_another_pod_takes_nothing_from_it(
+    node: FastNode, pods: Pair, companion: Companion
+) -> None:
+    settle(node, companion, *pods)
+    one, other = pods
+    with table(companion, "endpoints") as found:
+        row = found.get(np.frombuffer(address_bytes(one.address(4)), found.key))
+        assert row is not None
+        found.put(np.frombuffer(address_bytes(other.address(4)), found.key), row)
+    companion.mend(present(node, *pods))
+    settle(node, companion, *pods)
+    with node.counting_by(companion.fast, "fast_local") as grown:
+        exchange(one.netns, other.netns, other.address(4))
+    assert grown["fast_local"] == 2
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 99_999, "the other's"])
+def test_a_slot_is_one_pods(node: FastNode, pods: Pair, companion: Companion, wrong: int | str) -> None:
+    """Also one that is beyond the map: nobody may fall over it meanwhile."""
+    settle(node, companion, *pods)
+    number = slot(companion, pods[1]) if isinstance(wrong, str) else wrong
+
+    def change(row: Rows) -> None:
+        row["slot"] = number
+
+    edit(companion, "pods", index(pods[0]), change)
+    companion.fast.endpoint_counters(), companion.fast.refusals()
+    companion.mend(present(node, *pods))
+    companion.mend(present(node, *pods))
+    settle(node, companion, *pods)
+    assert 0 < slot(companion, pods[0]) != slot(companion, pods[1])
+
+
+def test_of_a_pod_whose_notes_were_cleared_every_flow_is_asked(
+    node: FastNode, pods: Pair, companion: Companion
+) -> None:
+    settle(node, companion, *pods)
+    number = slot(companion, pods[0])
+
+    def change(row: Rows) -> None:
+        row[:] = np.zeros_like(row)
+
+    edit(companion, "flow_owners", number.to_bytes(4, "little"), change)
+    assert told(companion, pods[0])
+    companion.mend(present(node, *pods))
+    settle(node, companion, *pods)
+    with table(companion, "flow_owners") as found:
+        row = found.get(np.frombuffer(number.to_bytes(4, "little"), found.key))
+        assert row is not None
+        assert row["noted"].all()
+        assert int(row["blind_until"][0])
+
+
+@by_tcx
+@pytest.mark.parametrize("side", HOOKS)
+@pytest.mark.parametrize("hand", ["detached", "unpinned", "impostor"])
+def test_both_links_of_an_eni(node: FastNode, pods: Pair, companion: Companion, side: str, hand: str) -> None:
+    settle(node, companion, *pods)
+    whole = at_eni(node, side)
+    pin = node.pins / "links" / f"{side}_{node.enis[ENI1.name]}"
+    if hand == "detached":
+        subprocess.run(["bpftool", "link", "detach", "pinned", str(pin)], check=True)
+    elif hand == "unpinned":
+        pin.unlink()
+    else:
+        fd = libbpf.open_pinned(str(pin))
+        bpf_call.link_update(fd, companion.fast.program_fd("pod_egress"))
+        os.close(fd)
+    if hand == "unpinned":
+        assert at_eni(node, side) == whole, "it is held open, so that no packet misses it"
+    assert any(side in one.found for one in told(companion, pods[0]))
+    companion.mend(present(node, *pods))
+    assert (at_eni(node, side), pin.exists()) == (whole, True)
+    settle(node, companion, *pods)
+
+
+@by_tcx
+def test_what_others_have_at_an_eni_is_told_and_left(
+    node: FastNode, pods: Pair, companion: Companion
+) -> None:
+    settle(node, companion, *pods)
+    with namespace.entered(node.world.node):
+        eni = node.enis[ENI1.name]
+        link = bpf_call.link_create(companion.fast.program_fd("pod_egress"), eni, TcxHook.EGRESS)
+    tc(
+        node,
+        "qdisc",
+        "add",
+        "dev",
+        ENI1.name,
+        "root",
+        "tbf",
+        "rate",
+        "9mbit",
+        "burst",
+        "9kb",
+        "latency",
+        "9ms",
+    )
+    try:
+        for _ in range(2):
+            assert companion.mend(present(node, *pods)) == []
+            assert sorted(one.what for one in companion.last.foreign) == [
+                "program pod_egress (tcx egress)",
+                "qdisc tbf at the root",
+            ]
+    finally:
+        os.close(link)
+    companion.mend(present(node, *pods))
+    assert [one.what for one in companion.last.foreign] == ["qdisc tbf at the root"]
+
+
+def test_a_clsact_in_use_by_others_stays_and_is_told(
+    node: FastNode, pods: Pair, companion: Companion
+) -> None:
+    settle(node, companion, *pods)
+    link = name(pods[0])
+    program = "bpf", "da", "object-pinned", str(companion.fast.directory / "prog_eni_ingress")
+    tc(node, "qdisc", "del", "dev", link, "clsact")
+    tc(node, "qdisc", "add", "dev", link, "clsact")
+    tc(node, "filter", "add", "dev", link, "ingress", "pref", "9", *program)
+    for _ in range(3):
+        companion.mend(present(node, *pods))
+    assert companion.fast.attached()[pods[0].applied.host_ifindex] == "clsact"
+    (foreign,) = companion.last.foreign
+    assert foreign.what.startswith("filter bpf")
+    assert foreign.what.endswith("priority 9 (ingress)")
+    tc(node, "filter", "del", "dev", link, "ingress", "pref", "9")
+    for _ in range(2):
+        companion.mend(present(node, *pods))
+    assert companion.fast.attached()[pods[0].applied.host_ifindex] == "block"
+
+
+def test_pins_come_back_as_what_serves(node: FastNode, pods: Pair, companion: Companion) -> None:
+    """An impostor under a name, a directory in its place, a name that is gone, and all of them gone."""
+    settle(node, companion, *pods)
+    directory, before = companion.fast.directory, listing(companion)
+    (directory / "pods").rename(directory / "aside")
+    (directory / "uplinks").rename(directory / "pods")
+    (directory / "aside").rename(directory / "uplinks")
+    (directory / "settings").unlink()
+    (directory / "settings").mkdir()
+    (directory / "prog_eni_ingress").unlink()
+    assert len(companion.mend(present(node, *pods))) == 4
+    assert listing(companion) == before
+    subprocess.run(["rm", "-r", str(node.pins)], check=True)
+    companion.mend(present(node, *pods))
+    assert listing(companion) == before
+    settle(node, companion, *pods)
+
+
+def listing(companion: Companion) -> dict[str, int]:
+    found = {}
+    for path in sorted(companion.fast.directory.parent.glob("*/*")):
+        fd = libbpf.open_pinned(str(path))
+        found[str(path)] = bpf_call.identity(fd).id
+        os.close(fd)
+    return found
