@@ -29,6 +29,7 @@ from control.agent.introspection.rejection_metrics import RejectionCollector
 from control.agent.introspection.window import Window
 from control.agent.node_config import NodeConfig
 from control.agent.node_files import NodeFiles
+from control.agent.reconcile.home_addresses import HomeAddresses
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.agent.state.known import Known
@@ -204,7 +205,15 @@ class Node:
         limits = await self._known.limits(cloud, identity.instance_type)
         sizes = self._config.sizes(limits, ipv6=self._kernel.has_ipv6())
         self._switch.open()
-        host = self._kernel.prepare_node(identity.mac, dual=sizes.dual)
+        home = HomeAddresses(
+            kernel=self._kernel,
+            metadata=self._metadata,
+            journal=self._journal,
+            mac=identity.mac,
+            dual=sizes.dual,
+        )
+        self._kernel.prepare_node(identity.mac, await home.learn(), ipv6=sizes.dual)
+        home.on_change = self._kernel.host_addresses
         place = Place(
             identity,
             sizes,
@@ -212,6 +221,7 @@ class Node:
             self._config.eni.vswitches.get(identity.zone) or (VSwitchId(identity.vswitch_id),),
         )
         assembly = assemble(self._config, self._ports(cloud), place, mode.network_mode(self._config))
+        assembly.upkeep.follow_facts = home.follow
         try:
             await assembly.recovery.run(boot_id)
         except BaseException:
@@ -228,7 +238,7 @@ class Node:
             asyncio.create_task(self._renew_limits(cloud, limits), name="limits"),
         )
         because = self._say(limits, place)
-        self._inspector = self._inspector_of(assembly, cloud, (place, limits), host, because)
+        self._inspector = self._inspector_of(assembly, cloud, (place, limits), home, because)
 
     async def _renew_limits(self, cloud: AliyunCloud, serving: InstanceLimits) -> None:
         """Ask for limits that have grown old until the cloud answers; pods do not wait for it."""
@@ -340,7 +350,7 @@ class Node:
         assembly: Assembly,
         cloud: AliyunCloud,
         found: tuple[Place, InstanceLimits],
-        host: Sequence[Address],
+        home: HomeAddresses,
         because: Sequence[str],
     ) -> Inspector:
         place, limits = found
@@ -355,7 +365,7 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: self._mode(place, host, (*because, *self.files.notices)),
+            mode=lambda: self._mode(place, home.own, (*because, *self.files.notices)),
             warnings=(
                 *self._config.warnings,
                 *mode.sizes_changed(self._config, limits, sizes),

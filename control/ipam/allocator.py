@@ -7,7 +7,7 @@ nobody else's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -15,13 +15,6 @@ from typing import Protocol
 from control.model.ids import Address, AttachmentKey, EniId, PodKey
 from control.model.modes import NetworkMode, Uplink, UplinkKind, shared_eni
 from control.model.records import AttachmentRecord
-
-UPLINK_OF: Mapping[NetworkMode, UplinkKind] = {
-    NetworkMode.POLICY_ROUTE: UplinkKind.SHARED_ENI,
-    NetworkMode.MACVLAN: UplinkKind.OWN_ENI,
-}
-"""By what a pod of each mode that there is leaves the node."""
-WITHOUT_HOST_LINK = frozenset({NetworkMode.MACVLAN})
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ RTN_PROHIBIT = 8
 RTN_THROW = 9
 SCOPE_UNIVERSE = 0
 SCOPE_LINK = 253
+SCOPE_NOWHERE = 255
 RTPROT_UNSPEC = 0
 RTNH_F_ONLINK = 4
 RTM_F_LOOKUP_TABLE = 0x1000
@@ -193,6 +194,8 @@ def _body(route: Route, protocol: int) -> bytes:
     table = route.table if route.table < 256 else 0
     kind = route.refusal or (RTN_UNREACHABLE if route.unreachable else RTN_UNICAST)
     scope = SCOPE_LINK if route.gateway is None and kind == RTN_UNICAST else SCOPE_UNIVERSE
+    if protocol == RTPROT_UNSPEC:  # a removal: of whatever scope
+        scope = SCOPE_NOWHERE
     body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, kind, flags)
     if bits:
         body += wire.attribute(RTA_DST, packed)

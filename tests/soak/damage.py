@@ -4,6 +4,7 @@ detached, addresses taken. What today's repair does not mend is in ``left_out``.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.soak.sandbox import Sandbox
 from tests.soak.site import LEDGER, Site
 from tests.soak.world import World, shuffled
 
+SOCKET = "/run/eni/eni.socket"
 STRANGE_MAC = "02:00:00:00:be:ef"
 
 _MORE = {"host link name": "renamed", "host link alias": "without its alias"}
@@ -145,6 +147,24 @@ def lose_ledger(world: World, *, node: int, how: str) -> str:
     except LabError:
         return f"ledger lost: {how}; the agent is started later"
     return f"ledger lost: {how}"
+
+
+def spoil_socket(world: World, *, node: int, how: str) -> str:
+    """The CNI socket. Nothing fails by it: the executable tries for longer than it takes to be put back."""
+    path = Path(f"/proc/{world.sites[node].node.pid}/root{SOCKET}")
+    if not path.exists():
+        return "no socket there to spoil"
+    match how:
+        case "removed":
+            path.unlink()
+        case "open to all":
+            path.chmod(0o777)
+        case "an empty file":
+            path.unlink()
+            path.touch()
+        case "its directory removed":
+            shutil.rmtree(path.parent)
+    return f"the CNI socket is {how}"
 
 
 def detach_eni(world: World, *, node: int, again: bool) -> str:

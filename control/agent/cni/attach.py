@@ -24,8 +24,6 @@ from control.agent.dataplane.shaping import told as shaping_told
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam.allocator import (
-    UPLINK_OF,
-    WITHOUT_HOST_LINK,
     Allocation,
     AllocationRequest,
     Reservation,
@@ -40,7 +38,7 @@ from control.model.errors import (
     UplinkBroken,
 )
 from control.model.ids import Address, AttachmentKey, PodKey
-from control.model.modes import NetworkMode, Uplink, UplinkKind
+from control.model.modes import HAS_HOST_LINK, UPLINK_OF, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
 from datapath.endpoint import Applied, Carrier, Difference, Presence
@@ -51,6 +49,8 @@ log = logging.getLogger(__name__)
 ADDRESS_TRIES = 3
 """Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
 
+"""By what kind of uplink the pods of each mode that is built leave the node."""
+_LOST = AttachmentState.LOST
 _UNSHAPED = Shaping()
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""
@@ -101,6 +101,7 @@ class Attachments:
         shaping: Shaping = _UNSHAPED,
         mode: NetworkMode = NetworkMode.POLICY_ROUTE,
     ) -> None:
+        """``mode``: of pods that come from now on; those that are there keep theirs."""
         self._journal = journal
         self._allocators = allocators
         self._broken = broken
@@ -229,7 +230,7 @@ class Attachments:
             mode=mode,
             ipv6=self._dual,
             netns=request.netns_path,
-            host_links=("",) if mode in WITHOUT_HOST_LINK else links,
+            host_links=links if mode in HAS_HOST_LINK else ("",),
         )
 
     def _commit(self, reservation: Reservation) -> None:
@@ -321,7 +322,7 @@ class Attachments:
             f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
         )
         found = self._shaping.limits(pod)
-        if told := shaping_told(found, on_host=record.mode not in WITHOUT_HOST_LINK):
+        if told := shaping_told(found, on_host=record.mode in HAS_HOST_LINK):
             kind = EventType.NORMAL if found.any else EventType.WARNING
             self._kubernetes.event(pod, kind, "Bandwidth", told)
         if self._annotate:

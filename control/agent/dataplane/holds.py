@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
+from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode
 from control.model.pod import EventType, Kubernetes
-from control.model.records import AddressState, AttachmentRecord, AttachmentState
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes
 from datapath.endpoint import Carrier, Mode, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
-NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
-"""Modes in which a pod's host link has a name that is made of the pod's."""
+_ALONE = frozenset({Mode.MACVLAN})
+"""Modes whose pods have an ENI for themselves."""
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -60,9 +62,22 @@ class Holds:
         held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
         held |= self.claimed()
         self._cool(book.held - held)
+        self._set_apart(carriers)
         book.hold(held | self._warm)
         self._tell()
         return carriers
+
+    def _set_apart(self, carriers: Iterable[Carrier]) -> None:
+        """An ENI that a pod has for itself is not shared, also if the ledger has lost that fact."""
+        macs = {mac for carrier in carriers if carrier.mode in _ALONE for mac in carrier.enis}
+        enis = self._journal.book.enis.values() if macs else ()
+        shared = [eni for eni in enis if eni.mac in macs and eni.kind is EniKind.SECONDARY]
+        try:
+            if shared:
+                changed = tuple(replace(eni, kind=EniKind.EXCLUSIVE) for eni in shared)
+                self._journal.record(Changes(enis=changed))
+        except LedgerError as exc:
+            log.warning("ENIs that pods have for themselves look shared, the kernel refuses that: %s", exc)
 
     def _cool(self, let_go: Collection[Address]) -> None:
         """What a pod has just let go of cools, and stays held as long as that cannot be written."""
@@ -158,7 +173,7 @@ class Holds:
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
         for carrier in self.unrecorded:
-            if carrier.mode not in NAMED_AFTER_PODS:
+            if NetworkMode(carrier.mode) not in HAS_HOST_LINK:
                 continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)

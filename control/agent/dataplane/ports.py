@@ -63,6 +63,14 @@ class NodeKernel(Protocol):
         ...
 
 
+class HomeKernel(Protocol):
+    """Of the node's own link."""
+
+    def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
+        """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
+        ...
+
+
 class EndpointSettings:
     """What the configuration adds to every endpoint."""
 

@@ -22,12 +22,12 @@ import re
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from control.agent.dataplane.holds import NAMED_AFTER_PODS, Holds
+from control.agent.dataplane.holds import Holds
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId, PodKey
-from control.model.modes import EniKind, NetworkMode, Uplink, UplinkKind
+from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod
 from control.model.records import AddressRecord, AddressState, AttachmentRecord, AttachmentState
 from datapath.endpoint import Carrier
@@ -126,14 +126,15 @@ class Rebuild:
         for record in self._journal.book.attachments.values():  # another interface of the same sandbox
             if made_for and record.key.container_id == sandbox and record.key.ifname not in made_for:
                 return record.pod, record.uid, made_for[0]
-        if carrier.mode not in NAMED_AFTER_PODS and not self._all_have_told():
+        named = NetworkMode(carrier.mode) in HAS_HOST_LINK
+        if not named and not self._all_have_told():
             return None
         found = [
             (pod.key, pod.uid, ifname)
             for pod in self._running_pods()
             for ifname in made_for or (names if _CONTAINER_ID.fullmatch(sandbox) else ())
             if carrier.addresses & set(pod.addresses)
-            and (carrier.mode not in NAMED_AFTER_PODS or carrier.link in _link_names(pod.key, ifname))
+            and (not named or carrier.link in _link_names(pod.key, ifname))
         ]
         return found[0] if len(found) == 1 else None
 
@@ -148,7 +149,7 @@ class Rebuild:
     def _attachment(self, carrier: Carrier, pod: PodKey, uid: str, ifname: str) -> AttachmentRecord | None:
         """None while cloud and metadata have not shown its addresses, or the ledger contradicts."""
         book = self._journal.book
-        key = AttachmentKey(carrier.container_id, ifname)
+        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode.value)
         ipv4 = [a for a in carrier.addresses if isinstance(a, IPv4Address)]
         ipv6 = [a for a in carrier.addresses if isinstance(a, IPv6Address)]
         records = [r for a in carrier.addresses if (r := book.addresses.get(a)) is not None]
@@ -170,13 +171,13 @@ class Rebuild:
             pod=pod,
             uid=uid,
             netns="",
-            host_link=carrier.link if carrier.mode in NAMED_AFTER_PODS else "",
+            host_link=carrier.link if mode in HAS_HOST_LINK else "",
             uplink=self._uplink(enis.pop()),
             ipv4=ipv4[0] if ipv4 else None,
             ipv6=ipv6[0] if ipv6 else None,
             state=AttachmentState.READY,
             since=self._journal.now(),
-            mode=NetworkMode(carrier.mode),
+            mode=mode,
         )
 
     def _uplink(self, eni_id: EniId) -> Uplink:

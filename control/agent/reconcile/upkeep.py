@@ -48,6 +48,10 @@ GRACE = 120.0
 """Seconds an attachment is left alone after its last change: the API server may lag behind the runtime."""
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Upkeep:
     def __init__(
         self,
@@ -78,6 +82,8 @@ class Upkeep:
         self._timers = timers
         self._sync_period = sync_period
         self.rounds = RepairRounds(timers)
+        self.follow_facts: Callable[[], Awaitable[None]] = _nothing
+        """What of the node a repair goes by may have changed since the last one."""
         self._told: dict[AttachmentKey, str] = {}
         """Of whom the kernel cannot be asked, and why."""
 
@@ -130,6 +136,7 @@ class Upkeep:
     async def _repairs(self) -> None:
         while True:
             await self.rounds.next()
+            await self._guarded(self.follow_facts)
             await self._guarded(self._repair)
 
     async def _repair(self) -> None:

@@ -5,6 +5,8 @@
                                                                         address somebody else's
                                            an ENI, its network having   off: the node would take packets of
                                            a pod or the gateway in it   pods, or of their whole vSwitch
+                                           an ENI, /32 or /128          off: so we give the node's own address
+                                                                        to an ENI, and it is that no more
                                            an ENI, else                 told: it takes nothing from a pod
     a route beside ours                    an ENI's table               off: nobody but the ENI's pods is
                                                                         looked up there
@@ -26,13 +28,15 @@ longer, and told (``patience``). IPv6 link-local addresses are the kernel's.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 
+from datapath import objects
 from datapath.endpoint import Difference
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed, is_single
+from datapath.modes.policy_route.plan import Plan
 from datapath.modes.policy_route.repair import Step, removal
 from datapath.netlink.address import Assigned
 from datapath.netlink.route import Route
@@ -42,10 +46,10 @@ from datapath.netlink.wire import Address, Network
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """``hosts``: host links of pods that we have records of, with the addresses that they should have."""
+    """``hosts``: host links of pods that we have records of, with what they should have."""
 
     pods: frozenset[Address]
-    hosts: dict[int, frozenset[Assigned]]
+    hosts: dict[int, Plan]
     links: frozenset[str]
     """Names of pods' host links and of ENIs' links."""
 
@@ -57,8 +61,11 @@ def steps(observed: Observed, ours: Ours, enis: Collection[tuple[PreparedEni, En
             yield from _on_eni(prepared, state, ours)
     for one in observed.addresses:
         planned = ours.hosts.get(one.index)
-        if planned is not None and one not in planned and not _is_kernels(one):
-            yield removal(one, "on a pod's link by another hand: its owner was out of reach")
+        if planned is not None and one not in planned.host_addresses and not _is_kernels(one):
+            step = removal(one, "on a pod's link by another hand: its owner was out of reach")
+            # With a link's last address of IPv4 the kernel takes its routes and neighbours.
+            again: list[objects.Object] = [*planned.host_routes, *planned.host_neighbours]
+            yield replace(step, requests=(*step.requests, *map(objects.add, again)), host=one.index)
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     for route in observed.routes:
@@ -104,6 +111,7 @@ def _harms(one: Assigned, prepared: PreparedEni, pods: frozenset[Address]) -> bo
     gateways = (prepared.eni.gateway, prepared.eni.gateway_v6)
     return (
         one.address in prepared.host_addresses
+        or one.prefix_length == one.address.max_prefixlen
         or any(a is not None and a in network for a in gateways)
         or any(pod in network for pod in pods)
     )

@@ -162,8 +162,10 @@ class Rounds:
     ) -> Iterator[Step | None]:
         hosts = {}
         for endpoint, host in repair.owned(observed, endpoints).items():
-            place = Place(host.index, host.lower, 0, host.mac, "", self._hold.own_gateway)
-            hosts[host.index] = frozenset(plan(endpoint, place).host_addresses)
+            mac = repair.pod_mac(observed, endpoint, host)
+            wanted = plan(endpoint, Place(host.index, host.lower, 0, host.mac, mac, self._hold.own_gateway))
+            hosts[host.index] = wanted if mac else replace(wanted, host_neighbours=())
+            yield None
         yield None
         ours = foreign.Ours(
             frozenset(a for endpoint in endpoints for a in endpoint.addresses()),

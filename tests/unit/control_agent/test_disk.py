@@ -174,7 +174,7 @@ def test_died_before_the_row_could_go(pod_is_gone: bool) -> None:
         rig = await rig.restarted()
         assert rig.journal.book.attachments[gone.record.key].state is AttachmentState.READY
         if pod_is_gone:
-            del rig.kubernetes.known[gone.record.pod]
+            rig.kubernetes.remove_pod(gone.record.pod)
         rig.clock.advance(GRACE + 1)
         await upkeep(rig).collect()
         left = {live.record.key} if pod_is_gone else {live.record.key, gone.record.key}

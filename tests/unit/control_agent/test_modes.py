@@ -58,6 +58,7 @@ def test_a_pod_has_an_eni_for_itself() -> None:
         await rig.settle()
         assert rig.attachments.check(one.record.key, 0) == ()
         await rig.delete("one")
+        assert set(kinds(rig)) == {EniKind.EXCLUSIVE}, "it waits for the next pod of its kind"
         assert set(rig.kernel.endpoints) == {other.eni.mac}
 
     run(scenario())
@@ -115,6 +116,7 @@ def test_yesterdays_pods_stay_in_yesterdays_mode(before: NetworkMode, after: Net
         await rig.delete("new")
         await rig.settle()
         assert not rig.kernel.endpoints
+        assert set(kinds(rig)) == {EniKind.EXCLUSIVE, EniKind.SECONDARY}, "neither became the other's"
 
     run(scenario())
 
@@ -193,7 +195,7 @@ def test_who_cannot_be_looked_at_is_not_freed(mode: NetworkMode, monkeypatch: py
         rig = Rig(mode=mode)
         record = (await rig.add("web")).record
         await rig.settle()
-        del rig.kubernetes.known[record.pod]
+        rig.kubernetes.remove_pod(record.pod)
         rig.kernel.endpoints.clear()
         key = EndpointKey(record.key.container_id, record.key.ifname)
         rig.kernel.unseen[key] = "EMFILE"
@@ -215,7 +217,7 @@ def test_the_api_servers_word_alone_frees_nobody(mode: NetworkMode, monkeypatch:
         rig = Rig(mode=mode)
         record = (await rig.add("web")).record
         await rig.settle()
-        del rig.kubernetes.known[record.pod]
+        rig.kubernetes.remove_pod(record.pod)
         await upkeep_of(rig).collect()
         assert record.key in rig.journal.book.attachments
 
@@ -235,7 +237,7 @@ def test_a_pod_that_the_kernel_has_lost_is_told(mode: NetworkMode) -> None:
         rig.holds.miss()
         rig.holds.miss()
         assert [r.key for r in rig.holds.cut_off] == [record.key]
-        (told,) = [text for _, reason, text in rig.kubernetes.events if reason == "LinkGone"]
+        (told,) = [one.message for one in rig.kubernetes.events if one.reason == "LinkGone"]
         assert "link  of" not in told
 
     run(scenario())

@@ -36,7 +36,7 @@ def test_collection_of_a_pod_deleted_meanwhile_does_not_free_its_successors_addr
         rig = Rig(max_pool=0)
         first = (await rig.add("web-0")).record
         rig.kernel.endpoints.clear()
-        rig.kubernetes.known.clear()
+        rig.kubernetes.remove_pods()
         rig.clock.advance(200)
 
         async def slow_exists(key: PodKey, uid: str) -> bool:
