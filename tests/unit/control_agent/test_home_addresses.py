@@ -40,12 +40,13 @@ class Shown:
         self.asked += 1
         if self.ipv6 is None:
             raise MetadataError("no answer")
+        cidr = IPv4Network("10.0.0.0/24")
         return MetadataEni(
             EniId("eni-1"),
             mac,
             OWN,
             frozenset({OWN}),
-            IPv4Network("10.0.0.0/24"),
+            cidr,
             IPv4Address("10.0.0.253"),
             VSwitchId("v"),
             self.ipv6,
