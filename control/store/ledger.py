@@ -50,6 +50,8 @@ class SqliteLedger:
         """Why a file was set aside at the start and where it is; "" if the ledger was sound."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         """Where a ledger that cannot be written where it is has been read; writes go nowhere then."""
+        self._spoilt = ""
+        """Why no write will succeed in this file any more, since SQLite found it damaged."""
         self._for_schema_1 = False
         """It was written back for the release before, which is about to be installed."""
         try:
@@ -138,6 +140,8 @@ class SqliteLedger:
         number = code(exc)
         if number != sqlite3.SQLITE_BUSY and self._place.is_read_only():  # which SQLite may call an I/O error
             number = sqlite3.SQLITE_READONLY
+        if number in DAMAGED or number == sqlite3.SQLITE_MISUSE:
+            self._spoilt = str(exc)
         kind = LedgerTaken if number == sqlite3.SQLITE_BUSY and verb == "open" else LedgerError
         told = f"could not {verb} the ledger {self._path}: {exc}"
         return kind(told, remedy=remedy(number, self._path.parent))
@@ -195,7 +199,7 @@ class SqliteLedger:
 
     def missing(self) -> str:
         try:
-            return "" if self._copy is not None else self._place.missing()
+            return "" if self._copy is not None else self._spoilt or self._place.missing()
         except OSError as exc:
             return f"{self._path} cannot be looked at: {exc}"
 
@@ -211,10 +215,11 @@ class SqliteLedger:
             made = self._made(snapshot, () if aside else self._readable_history())
             if intact:  # SQLite deletes what is beside a name when it closes it: first, if that is its own
                 self._db.close()
-            moved = self._place.set_aside(aside or "foreign")
+            moved = self._place.set_aside(aside or ("damaged" if self._spoilt else "foreign"))
             self._db.close()
             made.rename(self._path)
             self._open(self._path)
+            self._spoilt = ""
             if self._for_schema_1:
                 self._to_schema_1()
         except (OSError, *_UNREADABLE) as exc:

@@ -15,6 +15,9 @@ from datapath.acceleration.rows import address_value
 from datapath.ebpf import libbpf, objects
 from lab.nodes.node import LabNode
 
+_EARLIER = "eni_ifindex"
+"""What a release whose uplinks were devices calls them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -46,7 +49,8 @@ def _rows(node: LabNode) -> Iterator[tuple[str, Row]]:
                 assert table is not None
                 row = table.get(np.frombuffer(raw, table.key))
                 if row is not None:
-                    host, uplink, flags = (int(row[n][0]) for n in ("host_ifindex", "uplink", "flags"))
+                    named = "uplink" if "uplink" in (row.dtype.names or ()) else _EARLIER
+                    host, uplink, flags = (int(row[n][0]) for n in ("host_ifindex", named, "flags"))
                     yield str(address_value(raw)), Row(host, uplink, bool(flags & off))
 
 

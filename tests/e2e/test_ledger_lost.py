@@ -29,6 +29,7 @@ from tests.e2e.test_faults import restarted_on_death
 from tests.e2e.witnesses import assert_agree, cloud_enis, kernel, reaches, settled, state, until
 
 DIRECTORY = "var/lib/cni/terway"
+_INTENT = "(token, kind, since, eni_id, security_groups, ipv4_count, ipv6_count, addresses)"
 PODS = 18
 """More than one ENI has room for."""
 
@@ -321,7 +322,12 @@ def test_operator_is_told(made: Bench) -> None:
     told = json.loads(made.node.agent_get("/mapping")[1])
     (link,) = kernel(made.lab, made.node).links
     assert told["unrecorded"] == [
-        {"host_link": link, "container_id": pod.container_id, "addresses": sorted(map(str, pod.addresses))}
+        {
+            "mode": "policy_route",
+            "host_link": link,
+            "container_id": pod.container_id,
+            "addresses": sorted(map(str, pod.addresses)),
+        }
     ]
     (warning,) = json.loads(made.node.agent_get("/mode")[1])["warnings"]
     assert link in warning
@@ -410,7 +416,8 @@ def test_older_copy_of_the_ledger(made: Bench, tmp_path: Path) -> None:
         addresses = json.dumps([str(a) for pod in (*late, *pods[3:]) for a in pod.addresses])
         for kind, about in (("release_addresses", addresses), ("release_eni", "[]")):
             db.execute(
-                "INSERT INTO operation VALUES (?,?,1.0,?,NULL,'[]',0,0,?)", (f"old-{kind}", kind, eni, about)
+                f"INSERT INTO operation {_INTENT} VALUES (?,?,1.0,?,'[]',0,0,?)",
+                (f"old-{kind}", kind, eni, about),
             )
         db.execute("UPDATE address SET state='releasing', container_id=NULL, ifname=NULL")
     shutil.rmtree(_directory(made))
@@ -439,7 +446,8 @@ def test_ledger_of_another_node_is_forgotten(lab: Lab, made: Bench, tmp_path: Pa
         (eni,) = db.execute("SELECT eni_id FROM eni").fetchone()
         addresses = json.dumps([str(a) for pod in theirs for a in pod.addresses])
         db.execute(
-            "INSERT INTO operation VALUES ('o','release_addresses',1.0,?,NULL,'[]',0,0,?)", (eni, addresses)
+            f"INSERT INTO operation {_INTENT} VALUES ('o','release_addresses',1.0,?,'[]',0,0,?)",
+            (eni, addresses),
         )
     with bench(lab, ip_stack="dual") as copy:
         _directory(copy).parent.mkdir(parents=True, exist_ok=True)

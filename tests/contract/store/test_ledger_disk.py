@@ -111,6 +111,31 @@ print("started")
     assert said == ["started"]
 
 
+def test_a_full_disk_does_not_stop_an_upgrade(tmp_path: Path) -> None:
+    """A step to the next schema needs room: until there is some, what is in the file is known anyway."""
+    said = told(
+        tmp_path,
+        """
+from tests.contract.store.test_schemas import written
+tmpfs("64k")
+written(1, path)
+fill()
+ledger = SqliteLedger(path)
+assert ledger.moved_aside == ""
+assert {a.pod.name for a in ledger.load().attachments} == {"web-0", "db-0"}
+say(lambda: ledger.remember("a", "b"))
+os.unlink(directory / "ballast")
+say(lambda: ledger.remember("a", "b"))
+ledger.close()
+ledger = SqliteLedger(path)
+assert ledger.load().facts["a"] == "b"
+assert len(ledger.load().attachments) == 2
+""",
+    )
+    assert "disk is full" in said[0]
+    assert said[1] == "done"
+
+
 def test_disk_that_turned_read_only(tmp_path: Path) -> None:
     """A start knows what is there, with what a killed daemon left in the log; writes follow the disk."""
     refused, again, done = told(

@@ -202,6 +202,28 @@ def test_another_agent_in_the_new_directory_is_left_alone(tmp_path: Path) -> Non
     ledger.close()
 
 
+def test_damage_that_a_write_meets_is_a_loss(tmp_path: Path) -> None:
+    """Pages overwritten in place: neither inode nor size tells."""
+    opened(tmp_path).close()
+    path = tmp_path / "state" / "l.db"
+    ledger = SqliteLedger(path)
+    known = ledger.load()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    ledger._db.execute("PRAGMA cache_size=1")
+    ledger._db.execute("PRAGMA shrink_memory")
+    assert ledger.missing() == ""
+    with pytest.raises(LedgerError, match="within seconds"):
+        ledger.write(ALL)
+    assert "malformed" in ledger.missing()
+    assert ledger.begin_anew(known) == f"{path}.damaged-1"
+    ledger.write(ALL)
+    assert ledger.missing() == ""
+    assert len(ledger.load().attachments) == len(MORE) + 1
+    ledger.close()
+
+
 def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
     said = told(
         tmp_path,
