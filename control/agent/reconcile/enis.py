@@ -131,6 +131,8 @@ class Reconciler:
     def _differs(self, eni: EniRecord, seen: MetadataEni | None) -> bool:
         if seen is None or eni.state is not EniState.SERVING:
             return True
+        if seen.gateway != eni.gateway or (seen.gateway_v6 or eni.gateway_v6) != eni.gateway_v6:
+            return True
         return differs(list(self._journal.book.of_eni(eni.eni_id)), seen.ipv4 | seen.ipv6)
 
     async def _one(

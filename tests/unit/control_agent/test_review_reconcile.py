@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from control.aliyun.fake import FakeCloud
+from control.aliyun.fake import FakeCloud, FakeMetadata
 from control.ipam import transitions
 from control.model.cloud import Eni, MetadataEni
 from control.model.errors import KernelError
@@ -107,6 +107,35 @@ def test_eni_that_the_kernel_refuses_is_frozen_and_the_others_are_judged() -> No
         states = {e.eni_id: e.state for e in rig.journal.book.enis.values()}
         assert states == {first.eni_id: EniState.FROZEN, second.eni_id: EniState.SERVING}
         assert "No such device" in rig.journal.book.enis[first.eni_id].reason
+
+    run(scenario())
+
+
+def test_a_wrong_gateway_goes_when_metadata_is_right_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was wrong for the length of a restart; no address differs afterwards, and yet it is looked at."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.add("web-0")
+        (eni,) = rig.journal.book.enis.values()
+        right = FakeMetadata.eni
+
+        async def wrong(metadata: FakeMetadata, mac: Mac, *, ipv6: bool) -> MetadataEni | None:
+            shown = await right(metadata, mac, ipv6=ipv6)
+            return None if shown is None else replace(shown, gateway=IPv4Address("10.0.1.77"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeMetadata, "eni", wrong)
+            await rig.reconciler.all(ask_cloud=True)
+        assert rig.journal.book.enis[eni.eni_id].gateway == IPv4Address("10.0.1.77")
+        prepared: list[EniLink] = []
+        monkeypatch.setattr(rig.kernel, "prepare_eni", prepared.append)
+        await rig.reconciler.all(ask_cloud=False)
+        assert rig.journal.book.enis[eni.eni_id].gateway == eni.gateway
+        assert [one.gateway for one in prepared] == [eni.gateway]
+        prepared.clear()
+        await rig.reconciler.all(ask_cloud=False)
+        assert prepared == [], "a node at rest stays at rest"
 
     run(scenario())
 
