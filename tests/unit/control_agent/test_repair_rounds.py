@@ -7,10 +7,10 @@ import asyncio
 from control.agent.reconcile import repair_rounds
 from control.agent.reconcile.repair_reports import PEACE, RepairReports, kind_of
 from control.agent.reconcile.repair_rounds import BURST, PERIOD, RepairRounds
+from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.process.timers import Timers
 from datapath.endpoint import Difference
-from tests.unit.control_agent.rig import FakeKubernetes
 
 ROUTE, OTHER = Difference("route 10.0.0.5/32 dev cali0", "absent"), Difference("route 10.0.0.6/32", "absent")
 SYSCTL = Difference("sysctl net/ipv4/conf/all/forwarding", "set otherwise by somebody")
@@ -60,6 +60,11 @@ def test_a_hand_that_never_rests_makes_no_round_after_the_other() -> None:
     asyncio.run(scenario())
 
 
+def told(kubernetes: FakeKubernetes) -> int:
+    """How often anything was said."""
+    return sum(event.count for event in kubernetes.events)
+
+
 def test_a_cause_has_one_event_and_each_object_its_place_in_the_metric() -> None:
     now, kubernetes = [0.0], FakeKubernetes()
     reports = RepairReports(kubernetes, lambda: now[0])
@@ -69,16 +74,17 @@ def test_a_cause_has_one_event_and_each_object_its_place_in_the_metric() -> None
         reports.mended([ROUTE, OTHER])
         now[0] += PEACE / 2
     assert counted == ["route"] * 6
-    ((_, reason, text),) = kubernetes.events
-    assert reason == "NodeRepaired"
-    assert "route 10.0.0.5/32 dev cali0 (and 1 more): absent" in text
+    (event,) = kubernetes.events
+    assert event.count == 1
+    assert event.reason == "NodeRepaired"
+    assert "route 10.0.0.5/32 dev cali0 (and 1 more): absent" in event.message
     now[0] += PEACE
     reports.mended([ROUTE])
-    assert len(kubernetes.events) == 2
+    assert told(kubernetes) == 2
     reports.mended([SHUT], at_once=True)
-    assert len(kubernetes.events) == 2, "systemd-udevd does this to each new link"
+    assert told(kubernetes) == 2, "systemd-udevd does this to each new link"
     reports.mended([SYSCTL], at_once=True)
-    assert len(kubernetes.events) == 3
+    assert told(kubernetes) == 3
     assert kind_of(SYSCTL) == "sysctl"
 
 
@@ -87,4 +93,4 @@ def test_what_is_left_is_told_once_for_as_long_as_it_is_there() -> None:
     reports = RepairReports(kubernetes, lambda: 0.0)
     for there in ([SHUT], [SHUT], [], [SHUT]):
         reports.left(there)
-    assert [reason for _, reason, _ in kubernetes.events] == ["ForeignObject", "ForeignObject"]
+    assert [(event.reason, event.count) for event in kubernetes.events] == [("ForeignObject", 2)]
