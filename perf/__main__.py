@@ -13,6 +13,7 @@ WORDS: Mapping[str, str] = {
     "cold": "a pod that needs a new ENI, beside the cloud's own time",
     "datapath": "TCP and UDP between pods: the fast path, routing, and others' plugins",
     "drift": "what becomes of what a foreign hand changes or deletes: seconds, and outage of the traffic",
+    "hold": "how long a round of repair holds the agent's event loop, and what ADD feels of it",
     "kernel-add": "the kernel's part of ADD and DEL",
     "service-prefixes": "what thousands of Services cost the event loop: first list, change, comparison",
     "pods": "a hundred pods per node at once in a real cluster, beside the same by ptp",

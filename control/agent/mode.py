@@ -16,6 +16,8 @@ from control.ipam.sizing import PoolSizes
 from control.model.cloud import InstanceLimits
 from control.model.ids import Address
 from control.model.modes import NetworkMode
+from datapath.endpoint import Mode
+from datapath.enforcement.locks import Lock, Locks
 
 POLICY = (
     "NetworkPolicy is wanted (eni-config does not set disable_network_policy), and this agent enforces none "
@@ -80,30 +82,20 @@ def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) 
     return reasons
 
 
-def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
-    """Who refuses what a pod may not send, per kind of lie; an empty list: nobody does.
-
-    ``unguarded`` as ``LinuxKernel.unguarded``. eBPF and the other two are not alternatives: the second
-    lock holds while the first is not yet on a veth, or is being changed.
-    """
-    ebpf = [] if path.state is State.UNAVAILABLE else ["eBPF"]
-    nft = [] if unguarded else ["nftables"]
-    return {
-        "source_ipv4": [*ebpf, *nft, "rp_filter"],
-        "source_ipv6": [*ebpf, *nft],
-        "neighbour_arp": [*ebpf, "rp_filter"],
-        "neighbour_nd": [*ebpf, *nft],
-        "router_advertisement": [*ebpf, *nft],
-        "tunnel_to_the_node": [*ebpf, *nft],
-    }
+def locks_of(mode: NetworkMode, unguarded: str, path: Status) -> Locks:
+    """Who can refuse what a pod of the mode may not send. ``unguarded`` as ``LinuxKernel.unguarded``."""
+    ebpf = "; ".join(path.because) if path.state is State.UNAVAILABLE else ""
+    off = {Lock.EBPF: ebpf, Lock.NFTABLES: unguarded}
+    return Locks(Mode(mode.value), {lock: why for lock, why in off.items() if why})
 
 
-def unchecked(unguarded: str, path: Status) -> list[str]:
+def unchecked(locks: Locks) -> list[str]:
     """A sentence for what nobody refuses; none if somebody refuses everything."""
-    lies = [kind for kind, who in checks(unguarded, path).items() if not who]
+    lies = [lie for lie, who in locks.table().items() if not who]
     if not lies:
         return []
-    return [f"not checked of what pods send: {', '.join(lies)}, because {unguarded}"]
+    why = f", because {locks.reasons()}" if locks.off else ""
+    return [f"not checked of what pods send: {', '.join(lies)}{why}"]
 
 
 def describe(
@@ -127,6 +119,7 @@ def describe(
             "mtu": config.mtu,
             "pod_metadata": "closed" if config.closed_to_pods else "open",
         },
+        "feature_sets": {one.name: str(one) for one in path.sets},
         "because": [*because, *path.because],
         "node": {
             "name": config.settings.node_name,

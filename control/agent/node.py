@@ -390,9 +390,10 @@ class Node:
     def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
         """``terway-cli mode``: what is in force, and who checks what pods send."""
         status, unguarded = self._switch.status(), self._kernel.unguarded()
-        reasons = [*because, *mode.unchecked(unguarded, status)]
+        locks = mode.locks_of(mode.network_mode(self._config), unguarded, status)
+        reasons = [*because, *mode.unchecked(locks)]
         answer = mode.describe(self._config, place, host, reasons, status)
-        answer["checks"] = mode.checks(unguarded, status)
+        answer["checks"] = locks.table()
         answer["refused"] = {reason: count for reason, (count, _) in self._kernel.guard_counts().items()}
         return answer
 

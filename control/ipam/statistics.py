@@ -60,10 +60,8 @@ class PoolStatistics:
         self._rejections = rejections
 
     def serving(self, now: float) -> Iterator[EniRecord]:
-        """ENIs that a pod may share now: not a pod's own, nor where the last one's packets went astray."""
+        """ENIs that a pod may be put on now: not those on which the last one's packets went astray."""
         for eni in self._book.serving():
-            if eni.kind is EniKind.EXCLUSIVE:
-                continue
             if not self._rejections.held_off(now, of_uplink(eni.eni_id)):
                 yield eni
 
@@ -134,8 +132,6 @@ class PoolStatistics:
         )
 
     def _held_off(self, eni: EniRecord, now: float) -> bool:
-        if eni.kind is EniKind.EXCLUSIVE:
-            return True
         scopes = (EVERYTHING, of_eni(eni.eni_id), of_vswitch(eni.vswitch_id), of_uplink(eni.eni_id))
         return self._rejections.held_off(now, *scopes)
 

@@ -22,7 +22,7 @@ from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
-from datapath.acceleration.shortcut import Present
+from datapath.acceleration.shortcut import UNHOOKED, Present
 from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
@@ -180,14 +180,19 @@ class Companion:
         if self._fast is not None:
             self._fast.set_home(home)
 
-    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
+    def lacking(self) -> str:
+        return self._why if self._fast is None else ""
+
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> str:
         if self._fast is None:
-            return
+            return self._why
         try:
             self._pods |= {applied.host_ifindex}
             self._join(self._fast, endpoint, applied)
         except (KernelError, OSError) as exc:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
+            return str(exc)
+        return "" if endpoint.hooked else UNHOOKED
 
     def pod_leaves(self, host_ifindex: int) -> None:
         self._unhooked -= {host_ifindex}

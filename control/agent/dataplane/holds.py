@@ -56,7 +56,7 @@ class Holds:
     def look(self) -> tuple[Carrier, ...]:
         """All live links of pods. What runs without a record is held from now on."""
         self.carriers = carriers = self._kernel.carriers()
-        unknown = {c: c.addresses - self._recorded(c) for c in carriers if not self._is_recorded(c)}
+        unknown = self._unknown(carriers)
         self.unrecorded = tuple(unknown)
         book = self._journal.book
         held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
@@ -91,24 +91,29 @@ class Holds:
         except LedgerError as exc:
             log.warning("addresses of pods that are gone stay held: %s", exc)
 
-    def _is_recorded(self, carrier: Carrier) -> bool:
-        recorded = self._recorded(carrier)
-        return bool(recorded) and carrier.addresses <= recorded
+    def _unknown(self, carriers: Iterable[Carrier]) -> dict[Carrier, frozenset[Address]]:
+        """Carriers without a record, or with more than it says; what of theirs is not in it.
 
-    def _recorded(self, carrier: Carrier) -> frozenset[Address]:
-        """By the sandbox that the link names; upstream's links name none, and go by their own name.
-
-        An address that nobody owns is no record, whatever an attachment says: it would be handed out.
+        By the sandbox that the link names; upstream's links name none, and go by their own name. An address
+        that nobody owns is no record, whatever an attachment says: it would be handed out.
         """
         book = self._journal.book
-        return frozenset(
-            address
-            for record in book.attachments.values()
-            if carrier.container_id == record.key.container_id
-            or (not carrier.container_id and carrier.link == record.host_link)
-            for address in record.addresses()
-            if address not in book.addresses or book.addresses[address].owner is not None
-        )
+        by_sandbox: dict[str, set[Address]] = {}
+        by_link: dict[str, set[Address]] = {}
+        for record in book.attachments.values():
+            owned = {
+                address
+                for address in record.addresses()
+                if address not in book.addresses or book.addresses[address].owner is not None
+            }
+            by_sandbox.setdefault(record.key.container_id, set()).update(owned)
+            by_link.setdefault(record.host_link, set()).update(owned)
+        found = {}
+        for one in carriers:
+            recorded = by_sandbox.get(one.container_id) if one.container_id else by_link.get(one.link)
+            if not recorded or not one.addresses <= recorded:
+                found[one] = one.addresses - (recorded or set())
+        return found
 
     def miss(self) -> None:
         """Tell of recorded pods that the kernel has lost: nobody but a new sandbox gives them a link again.

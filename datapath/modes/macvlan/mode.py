@@ -32,6 +32,7 @@ from datapath.modes.macvlan.presence import Eni, Witnesses, whereabouts
 from datapath.modes.port import ModeContext
 from datapath.netlink import link, route
 from datapath.netlink.link import Link
+from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Request
 from datapath.objects import ABSENT
@@ -49,6 +50,7 @@ class Macvlan:
         self._context = context
         self._sockets, self._reaper = context.sockets, context.reaper
         self._reach = NamespaceReach()
+        self._memory = Memory()
         self.taken: frozenset[str] = frozenset()
         """MACs of the ENIs that a pod has for itself, as of the last look."""
 
@@ -175,15 +177,19 @@ class Macvlan:
                     done += () if eni is None else self._repair(socket, endpoint, eni)
                 except KernelError as exc:
                     log.warning("repair of %s failed; the next one tries again: %s", endpoint, exc)
-            done += self._drop_stale(socket, {one.key for one in endpoints})
-            self._enis(socket)
+            yield
+            stale = self._drop_stale(socket, {one.key for one in endpoints})
+            if stale:
+                self._enis(socket)
+            done += stale
         return tuple(done)
 
     # Steps
 
     def _enis(self, socket: Socket) -> list[Eni]:
         """Every link that may be an ENI."""
-        listed = [Eni(one, mark.read(one.alias)) for one in link.list_all(socket) if not one.stacked]
+        links = self._memory.read("links", link.dump(socket), link.decode, essence=link.essence)
+        listed = [Eni(one, mark.read(one.alias)) for one in links if not one.stacked]
         self.taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
         return listed
 

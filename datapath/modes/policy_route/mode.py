@@ -14,6 +14,7 @@ from dataclasses import replace
 from socket import AF_INET, AF_INET6
 
 from datapath import objects
+from datapath.acceleration.shortcut import UNHOOKED
 from datapath.endpoint import (
     AppliedVeth,
     Carrier,
@@ -24,7 +25,9 @@ from datapath.endpoint import (
     EniLink,
     Sighting,
 )
-from datapath.errors import KernelError, UplinkUnusable
+from datapath.enforcement import locks
+from datapath.enforcement.locks import Lock, Locks
+from datapath.errors import KernelError, Unenforced, UplinkUnusable
 from datapath.modes.policy_route import host_side, inspection, node, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeHold
@@ -144,21 +147,33 @@ class PolicyRoute:
         """See ``ModePort.setup``. The ENI must have been prepared."""
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
+        locks.require(endpoint, self.locks(endpoint))
         with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
                 raise _no_eni(endpoint)
             try:
-                place = self._set_up(socket, endpoint, netns, eni)
+                place, fresh = self._set_up(socket, endpoint, netns, eni)
             except UplinkUnusable:
                 now = self._plugged_anew(socket, endpoint.eni.mac, eni)
                 if now is None:
                     raise
-                place = self._set_up(socket, endpoint, netns, now)
+                place, fresh = self._set_up(socket, endpoint, netns, now)
             self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
-        self._shortcut.pod_joined(endpoint, applied)
+        try:
+            locks.require(endpoint, self.locks(endpoint, self._shortcut.pod_joined(endpoint, applied)))
+        except Unenforced:
+            if fresh:
+                self.teardown(endpoint, None)
+            raise
         return applied
+
+    def locks(self, endpoint: Endpoint, unhooked: str = "") -> Locks:
+        """Which hold for the endpoint. ``unhooked``: why no program is at its link, if that is known."""
+        unhooked = unhooked or self._shortcut.lacking() or ("" if endpoint.hooked else UNHOOKED)
+        off = {Lock.EBPF: unhooked, Lock.NFTABLES: self._guard.lacking}
+        return Locks(endpoint.mode, {lock: why for lock, why in off.items() if why})
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``ModePort.check``."""
@@ -166,7 +181,8 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             found = inspection.check(socket, endpoint, netns, eni, own_gateway=self._hold.own_gateway)
-            return (*found, *self._check_shortcut(socket, endpoint, eni))
+            unheld = locks.differences(endpoint, self.locks(endpoint))
+            return (*found, *unheld, *self._check_shortcut(socket, endpoint, eni))
 
     def _check_shortcut(self, socket: Socket, endpoint: Endpoint, eni: int | None) -> tuple[Difference, ...]:
         """Nothing of a pod of upstream's, whose MAC is not known, nor of one that has lost its link."""
@@ -263,7 +279,8 @@ class PolicyRoute:
             return found.name
         return "" if prepared is None else prepared.name
 
-    def _set_up(self, socket: Socket, endpoint: Endpoint, netns: int, eni: int) -> Place:
+    def _set_up(self, socket: Socket, endpoint: Endpoint, netns: int, eni: int) -> tuple[Place, bool]:
+        """Where it is, and whether the pair was made now."""
         pair = self._pairs.make(socket, endpoint, netns)
         host = pair.host
         place = Place(host.index, host.lower, eni, host.mac, pair.pod_mac, self._hold.own_gateway)
@@ -274,7 +291,7 @@ class PolicyRoute:
             raise
         if pair.before is not None:
             self._replace(socket, endpoint, place, pair)
-        return place
+        return place, pair.fresh
 
     def _plugged_anew(self, socket: Socket, mac: str, before: int) -> int | None:
         """The number of an ENI's link, made ready, if it is another one than ``before``; None if it is not.

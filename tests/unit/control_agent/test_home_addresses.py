@@ -40,7 +40,7 @@ class Shown:
         self.asked += 1
         if self.ipv6 is None:
             raise MetadataError("no answer")
-        cidr, vswitch = IPv4Network("10.0.0.0/24"), VSwitchId("vsw-1")
+        cidr = IPv4Network("10.0.0.0/24")
         return MetadataEni(
             EniId("eni-1"),
             mac,
