@@ -96,8 +96,8 @@ class Keeper:
             log.warning("files are looked at every %.0f s only: %s", SHORT_ROUND, self._watch.why)
 
     def add(self, thing: Kept) -> None:
-        """Keep ``thing`` from now on. It is as it should be at this moment, or the next look mends it."""
-        self._cares[thing] = _Care()
+        """Keep ``thing`` from now on: the next look mends it if need be. Twice is once."""
+        self._cares.setdefault(thing, _Care())
         self._wake.set()
 
     def trouble(self) -> str:

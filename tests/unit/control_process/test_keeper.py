@@ -65,8 +65,9 @@ def test_what_is_spoiled_is_mended_counted_and_told(site: Site, tmp_path: Path) 
     assert thing.path.read_text() == "mine"
     assert keeper.mends() == {"thing": 1}
     assert site.told == [("thing", f"{thing.path} is spoiled: written anew")]
+    keeper.add(thing)
     keeper.look()
-    assert keeper.mends() == {"thing": 1}
+    assert keeper.mends() == {"thing": 1}, "twice is once"
     assert keeper.trouble() == ""
 
 
