@@ -119,6 +119,7 @@ def describe(
             "mtu": config.mtu,
             "pod_metadata": "closed" if config.closed_to_pods else "open",
         },
+        "feature_sets": {one.name: str(one) for one in path.sets},
         "because": [*because, *path.because],
         "node": {
             "name": config.settings.node_name,

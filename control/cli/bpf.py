@@ -71,6 +71,9 @@ def draw_fastpath(answer: Row) -> str:
         lines.append(
             f"  flows of the stack are recorded, as conntrack cannot be asked: {answer['conntrack']}"
         )
+    lines += [f"  {name} is {state}" for name, state in answer.get("sets", {}).items() if state != "on"]
+    lines += [f"  somebody else's: {found}" for found in answer.get("foreign", ())]
+    lines += [f"  not as it should be: {name}" for name in answer.get("not_mended", ())]
     return "\n".join(lines)
 
 

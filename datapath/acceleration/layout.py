@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from datapath.acceleration.feature_sets import FeatureSet
 from datapath.ebpf.btf import Btf
 from datapath.ebpf.libbpf import Object
 
@@ -31,9 +32,14 @@ MAPS = (
 )
 PROGRAMS = ("pod_egress", "eni_ingress", "pod_ingress", "eni_egress")
 """Each is the object's name as well."""
-ASKING = {"pod_egress": "pod_egress_ct", "eni_ingress": "eni_ingress_ct"}
-"""Objects of the same programs for kernels whose conntrack can be asked."""
-OBJECTS = (*PROGRAMS, *ASKING.values())
+FAST_PATH = FeatureSet("fast_path", {name: name for name in PROGRAMS}, MAPS)
+CONNTRACK = FeatureSet(
+    "conntrack",
+    {"pod_egress": "pod_egress_ct", "eni_ingress": "eni_ingress_ct"},
+    instead_of=FAST_PATH.name,
+)
+SETS = (FAST_PATH, CONNTRACK)
+OBJECTS = tuple(object for one in SETS for object in one.programs.values())
 
 
 @dataclass(frozen=True, slots=True)

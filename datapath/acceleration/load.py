@@ -25,7 +25,8 @@ import numpy as np
 
 from datapath.acceleration import conntrack, rekey
 from datapath.acceleration.errors import Unavailable
-from datapath.acceleration.layout import ASKING, MAPS, PROGRAMS, Names, names_of
+from datapath.acceleration.feature_sets import FeatureSet, SetState
+from datapath.acceleration.layout import CONNTRACK, FAST_PATH, MAPS, PROGRAMS, SETS, Names, names_of
 from datapath.acceleration.needs import lacking
 from datapath.ebpf import libbpf, objects
 from datapath.ebpf.btf import Btf
@@ -55,6 +56,8 @@ class Options:
     """Room for stack-sent flows, for a map that is new; None: as the program says."""
     conntrack: bool = True
     """Programs that ask conntrack, if the kernel takes them."""
+    sets: tuple[FeatureSet, ...] = SETS
+    """What is loaded; ``fast_path`` is among them."""
 
 
 class Loaded:
@@ -77,9 +80,9 @@ class Loaded:
                 stack.callback(self._forget_unless_complete)
             self.directory.mkdir(parents=True, exist_ok=True)
             self.kept = carry_kept(self.sources(), self.directory, options.find(PROGRAMS[0]))
-            self.unasked = ""
-            """Why no program asks conntrack, "" if they do."""
-            self._objects = self._load_best(stack)
+            self._states: dict[str, SetState] = {}
+            self._objects = self._load_fast_path(stack)
+            self._added = self._load_added(stack)
             self._btf = Btf(self._objects[PROGRAMS[0]].btf())
             self._stack = stack.pop_all()
 
@@ -87,11 +90,30 @@ class Loaded:
         """A layout that was not committed goes with it."""
         self._stack.close()
 
+    @property
+    def states(self) -> tuple[SetState, ...]:
+        """Of each set, in the order of ``Options.sets``."""
+        return tuple(self._states[one.name] for one in self.options.sets)
+
+    @property
+    def unasked(self) -> str:
+        """Why no program asks conntrack, "" if they do."""
+        return self._states[CONNTRACK.name].because
+
     def program_fd(self, name: str) -> int:
-        return self._objects[name].program_fd(name)
+        return (self._objects | self._added)[name].program_fd(name)
 
     def map_fd(self, name: str) -> int:
         return self._objects[PROGRAMS[0]].map_fd(name)
+
+    def map_pins(self) -> dict[Path, int]:
+        """Descriptors by path, of every set that is on."""
+        found = {self.directory / name: self.map_fd(name) for name in MAPS}
+        for one in self._extra():
+            holder = next(iter(one.programs))
+            if self._states[one.name].on:
+                found |= {self.directory / name: self._added[holder].map_fd(name) for name in one.maps}
+        return found
 
     def map_shape(self, name: str) -> MapShape:
         entries = self._objects[PROGRAMS[0]].map_shape(name).max_entries
@@ -135,7 +157,7 @@ class Loaded:
 
     def program_pins(self) -> dict[Path, int]:
         """Descriptors by path, the one that says that the layout is whole at the end."""
-        names = {f"prog_{name}": name for name in PROGRAMS} | {WHOLE: PROGRAMS[-1]}
+        names = {f"prog_{name}": name for name in (*self._added, *PROGRAMS)} | {WHOLE: PROGRAMS[-1]}
         return {self.directory / pin: self.program_fd(name) for pin, name in names.items()}
 
     def remove(self) -> None:
@@ -151,17 +173,49 @@ class Loaded:
         """Layouts that were in use; others are what a crash left."""
         return tuple(one for one in self.older if _is_complete(one)) if self.fresh else ()
 
-    def _load_best(self, stack: ExitStack) -> dict[str, Object]:
-        """Programs that ask conntrack where the kernel takes them, which is found out by trying."""
+    def _load_fast_path(self, stack: ExitStack) -> dict[str, Object]:
+        """With as many of the sets that stand in for its programs as the kernel takes, by trying."""
+        variants = [one for one in self.options.sets if one.instead_of == FAST_PATH.name]
         if not self.options.conntrack:
-            self.unasked = "it is switched off"
-            return self._load_all(stack, {})
-        conntrack.load()
-        try:
-            return self._load_all(stack, ASKING)
-        except (KernelError, ObjectMissing) as exc:
-            self.unasked = _told(exc)
+            variants.remove(CONNTRACK)
+            self._states[CONNTRACK.name] = SetState(CONNTRACK.name, "it is switched off")
+        else:
+            conntrack.load()
+        self._states[FAST_PATH.name] = SetState(FAST_PATH.name)
+        while variants:
+            instead = {name: held for one in variants for name, held in one.programs.items()}
+            try:
+                found = self._load_all(stack, instead)
+            except (KernelError, ObjectMissing) as exc:
+                refused = variants.pop()
+                self._states[refused.name] = SetState(refused.name, _told(exc))
+            else:
+                self._states |= {one.name: SetState(one.name) for one in variants}
+                return found
         return self._load_all(stack, {})
+
+    def _load_added(self, stack: ExitStack) -> dict[str, Object]:
+        """Each of the other sets by itself: one that is refused keeps nothing from serving."""
+        added: dict[str, Object] = {}
+        for one in self._extra():
+            try:
+                with ExitStack() as undo:
+                    found = {
+                        n: undo.enter_context(Object(self.options.find(held)))
+                        for n, held in one.programs.items()
+                    }
+                    for opened in found.values():
+                        self._load(opened, (*MAPS, *one.maps))
+                    stack.push(undo.pop_all())
+            except (KernelError, ObjectMissing) as exc:
+                self._states[one.name] = SetState(one.name, _told(exc))
+            else:
+                self._states[one.name] = SetState(one.name)
+                added |= found
+        return added
+
+    def _extra(self) -> list[FeatureSet]:
+        return [one for one in self.options.sets if one != FAST_PATH and not one.instead_of]
 
     def _load_all(self, stack: ExitStack, instead: Mapping[str, str]) -> dict[str, Object]:
         with ExitStack() as undo:
@@ -177,13 +231,14 @@ class Loaded:
             stack.push(undo.pop_all())
         return found
 
-    def _load(self, opened: Object) -> None:
-        for name in opened.map_names():
-            if name in MAPS:
+    def _load(self, opened: Object, shared: tuple[str, ...] = MAPS) -> None:
+        held = opened.map_names()
+        for name in held:
+            if name in shared:
                 opened.pin_at(name, str(self.directory / name))
         pinned = self.directory / "flows"
         room = _entries(pinned) if pinned.exists() else self.options.flows
-        if room is not None:
+        if room is not None and "flows" in held:
             opened.resize("flows", room)
         try:
             opened.load()

@@ -22,6 +22,7 @@ from datapath.acceleration import bpf_call, pins
 from datapath.acceleration.attach import Attacher, Hooks
 from datapath.acceleration.bpf_call import ProgramInfo
 from datapath.acceleration.errors import Unavailable
+from datapath.acceleration.feature_sets import SetState
 from datapath.acceleration.flows import Refusals
 from datapath.acceleration.inherit import inherit
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
@@ -261,11 +262,8 @@ class FastPath:
 
     def mend_pins(self) -> list[Difference]:
         """Of maps and programs; those of ENIs' links are part of their attachment."""
-        loaded = self._loaded
-        wanted = {loaded.directory / name: loaded.map_fd(name) for name in MAPS}
-        wanted |= loaded.program_pins()
         with self._lock:
-            return pins.mend(wanted)
+            return pins.mend(self._loaded.map_pins() | self._loaded.program_pins())
 
     # Switches
 
@@ -355,6 +353,11 @@ class FastPath:
         """By host veth: packets whose flow got no record. Of pods that had any."""
         with self._lock:
             return self._tables.refusals()
+
+    def sets(self) -> tuple[SetState, ...]:
+        """What the fast path is made of, and what of it is off and why; ``tcx``: links for ENIs."""
+        no_tcx = "the kernel has no tcx (Linux 6.6): ENIs have filters of clsact, which others may take off"
+        return (*self._loaded.states, SetState("tcx", "" if self._attacher.tcx else no_tcx))
 
     @property
     def unasked(self) -> str:

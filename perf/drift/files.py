@@ -32,9 +32,7 @@ def _pins() -> tuple[Item, ...]:
         for name in (*MAPS, *(f"prog_{one}" for one in PROGRAMS))
     ]
     same = Shown("bpftool map show pinned {layout}/pods | grep -o 'name [a-z]*'")
-    swapped = Shell(
-        "mv {layout}/pods {layout}/aside; mv {layout}/enis {layout}/pods; mv {layout}/aside {layout}/enis"
-    )
+    swapped = Shell("cd {layout}; mv pods aside; mv uplinks pods; mv aside uplinks")
     rows = (
         ("pin-pods-impostor", Change.IMPOSTOR, swapped, same, _NOT_YET),
         ("pins-layout-deleted", Change.DELETED, Shell("rm -r {layout}"), listing, _NOT_YET),

@@ -121,9 +121,14 @@ def delete_netns(world: World, *, node: int, slot: int) -> str:
 
 
 def lose_ledger(world: World, *, node: int, how: str) -> str:
-    """While the agent is down, as a disk, a hand or a restored image does it."""
+    """While the agent is down, as a disk, a hand or a restored image does it, or under the agent."""
     site = world.sites[node]
+    if how == "under the agent":
+        site.causes.add("ledger")
+        shutil.rmtree(f"/proc/{site.node.pid}/root{LEDGER}")
+        return "ledger removed under the agent"
     site.causes.update(("ledger", "kill"))
+    site.report()
     site.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
     directory = Path(f"/proc/{site.node.pid}/root{LEDGER}")
     file = directory / "terway.db"

@@ -65,7 +65,7 @@ KERNEL = (
     "ENI mtu",
     "ENI link down",
 )
-LEDGERS = ("directory", "wal", "emptied", "cut")
+LEDGERS = ("directory", "wal", "emptied", "cut", "under the agent")
 SOCKETS = ("removed", "open to all", "an empty file", "its directory removed")
 VIEWS = ("describe", "metadata", "device", "fabric", "create", "attach", "delete")
 POINTS = (

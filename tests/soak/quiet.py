@@ -135,6 +135,7 @@ def _settle_accounts(site: Site) -> None:
         except CniError as exc:
             raise Broken([(REFUSAL, f"DEL of {sandbox} in good weather: {exc}")]) from exc
     site.owed.clear()
+    site.report()
     if site.causes & {"ledger", "disk"}:
         _collect(site)
 

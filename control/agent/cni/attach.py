@@ -49,8 +49,6 @@ log = logging.getLogger(__name__)
 ADDRESS_TRIES = 3
 """Each may meet an address that the kernel shows in use and the ledger calls free; then all are known."""
 
-"""By what kind of uplink the pods of each mode that is built leave the node."""
-_LOST = AttachmentState.LOST
 _UNSHAPED = Shaping()
 POD_IPS = "k8s.aliyun.com/pod-ips"
 """Annotation with the pod's addresses, comma separated, IPv4 first."""

@@ -36,6 +36,7 @@ from control.model.errors import Cause, RequestError, TerwayError
 from control.model.pod import EventType, Kubernetes
 from datapath.acceleration import Unavailable, remove_fast_path
 from datapath.acceleration.companion import Companion, Prefixes
+from datapath.acceleration.feature_sets import SetState
 from datapath.acceleration.path import FastPath
 from datapath.endpoint import Network
 from datapath.errors import KernelError
@@ -87,6 +88,7 @@ class Status:
 
     unasked: str = ""
     """Why conntrack is not asked whose a flow is, "" if it is, or if there is no fast path."""
+    sets: tuple[SetState, ...] = ()
     foreign: tuple[str, ...] = ()
     """Programs and qdiscs of others at our devices."""
     refused: tuple[str, ...] = ()
@@ -102,7 +104,13 @@ class Status:
         if self.state is State.UNAVAILABLE:
             return told
         found = {"foreign": list(self.foreign), "not_mended": list(self.refused)}
-        return {**told, "conntrack": self.unasked or "asked", **{k: v for k, v in found.items() if v}}
+        sets = {one.name: str(one) for one in self.sets}
+        return {
+            **told,
+            "sets": sets,
+            "conntrack": self.unasked or "asked",
+            **{k: v for k, v in found.items() if v},
+        }
 
 
 class FastPathSwitch:
@@ -256,10 +264,10 @@ class FastPathSwitch:
             reasons = (*reasons, (Why.UNKNOWN, self._untold or UNTOLD))
         reasons = (*reasons, *((Why.FILTERED, one) for one in found))
         why, because = dict.fromkeys(w for w, _ in reasons), tuple(text for _, text in reasons)
-        unasked = self.fast().unasked
+        fast = self.fast()
         state = State.OFF if because else State.ON
         foreign, refused = tuple(sorted(self.foreign.there)), tuple(sorted(self.foreign.refused))
-        return Status(state, asked, tuple(why), because, unasked, foreign, refused)
+        return Status(state, asked, tuple(why), because, fast.unasked, fast.sets(), foreign, refused)
 
     # Steps
 

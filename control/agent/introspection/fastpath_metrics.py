@@ -33,6 +33,7 @@ class FastPathCollector:
         except RequestError:
             return
         yield self._objects()
+        yield _sets(fast)
         yield _reasons(fast)
         yield from self._pods(fast)
 
@@ -84,6 +85,14 @@ class FastPathCollector:
         if row is None:
             return None
         return next((pod for one in row.addresses if (pod := self._pod_of(one)) is not None), None)
+
+
+def _sets(fast: FastPath) -> Metric:
+    text = "1 for a feature set that is on, 0 for one that is off; because: why it is"
+    found = GaugeMetricFamily("terway_fastpath_feature_set", text, labels=["set", "because"])
+    for one in fast.sets():
+        found.add_metric([one.name, one.because], int(one.on))
+    return found
 
 
 def _reasons(fast: FastPath) -> Metric:

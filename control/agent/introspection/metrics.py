@@ -26,6 +26,8 @@ _RPC_MS = (
 """Upstream's start at 50 ms; an ADD here takes a few, so there are buckets below."""
 
 _RPC_OF = {"ADD": "AllocIP", "DEL": "ReleaseIP", "CHECK": "GetIPInfo"}
+_REPAIRED = ("address", "fast", "link", "neighbour", "nft", "route", "rule", "sysctl")
+"""First words of what repair puts right."""
 
 
 class Metrics:
@@ -73,6 +75,8 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        for kind in _REPAIRED:  # a rate is seen from the first repair on
+            self._repairs.labels(kind)
         self.registry.register(_PoolCollector(stats, enis, "dual" if dual else "ipv4"))
 
     def openapi(self, api: str, error: str, seconds: float) -> None:

@@ -26,11 +26,11 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_product_is_there_and_nothing_else(product: Path) -> None:
     assert {path.name for path in product.iterdir()} == {"bin", "bpf", "cni", "control", "datapath"}
     assert sorted(path.name for path in (product / "bpf/.output").iterdir()) == [
+        "eni_egress.bpf.o",
         "eni_ingress.bpf.o",
         "eni_ingress_ct.bpf.o",
         "pod_egress.bpf.o",
         "pod_egress_ct.bpf.o",
-        "eni_egress.bpf.o",
         "pod_ingress.bpf.o",
     ]
     assert [path.name for path in (product / "bpf/include").iterdir()] == ["datapath.h"]
