@@ -307,3 +307,19 @@ def test_gc_frees_what_is_gone_and_nothing_that_cannot_be_looked_at(mode: Networ
         await rig.settle()
 
     run(scenario())
+
+
+def test_nobody_is_told_to_delete_an_eni() -> None:
+    """What runs without a record is named by its link; without one on the host that is the ENI."""
+
+    async def scenario() -> None:
+        rig = Rig(mode=OWN)
+        record = (await rig.add("web")).record
+        await rig.settle()
+        rig.journal.record(_forgotten(rig, record))
+        rig.holds.look()
+        (told,) = [event.message for event in rig.kubernetes.events if event.reason == "PodsNotInLedger"]
+        assert "of its own" in told
+        assert "an ENI is given back by itself" in told
+
+    run(scenario())
