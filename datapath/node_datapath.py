@@ -167,6 +167,8 @@ class NodeDatapath:
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         """See ``ModePort.setup``. A shared uplink must have been prepared."""
+        if endpoint.ipv6 is not None and not self.has_ipv6():
+            raise _no_ipv6(endpoint)
         if isinstance(endpoint.uplink, OwnEni):
             self._own(endpoint.eni)
             try:
@@ -252,3 +254,12 @@ class NodeDatapath:
         if failed is not None:
             raise failed
         return tuple(done)
+
+
+def _no_ipv6(endpoint: Endpoint) -> KernelError:
+    return KernelError(
+        "set up a pod",
+        errno=errno.EAFNOSUPPORT,
+        object=f"{endpoint} with {endpoint.ipv6}",
+        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
+    )

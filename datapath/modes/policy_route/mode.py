@@ -145,8 +145,6 @@ class PolicyRoute:
 
     def setup(self, endpoint: Endpoint, netns: int) -> AppliedVeth:
         """See ``ModePort.setup``. The ENI must have been prepared."""
-        if endpoint.ipv6 is not None and not self.has_ipv6():
-            raise _no_ipv6(endpoint)
         locks.require(endpoint, self.locks(endpoint))
         with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
@@ -373,15 +371,6 @@ class PolicyRoute:
         free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
         self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
-
-
-def _no_ipv6(endpoint: Endpoint) -> KernelError:
-    return KernelError(
-        "set up a pod",
-        errno=errno.EAFNOSUPPORT,
-        object=f"{endpoint.host_link} with {endpoint.ipv6}",
-        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
-    )
 
 
 def _no_eni(endpoint: Endpoint) -> UplinkUnusable:
