@@ -145,7 +145,8 @@ class PolicyRoute:
 
     def setup(self, endpoint: Endpoint, netns: int) -> AppliedVeth:
         """See ``ModePort.setup``. The ENI must have been prepared."""
-        locks.require(endpoint, self.locks(endpoint))
+        early = self.locks(endpoint)
+        locks.require(endpoint, early)
         with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
@@ -159,13 +160,19 @@ class PolicyRoute:
                 place, fresh = self._set_up(socket, endpoint, netns, now)
             self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
+        unhooked = self._shortcut.pod_joined(endpoint, applied)
+        if unhooked and Lock.EBPF not in early.off:
+            self._require_without(endpoint, unhooked, fresh=fresh)
+        return applied
+
+    def _require_without(self, endpoint: Endpoint, unhooked: str, *, fresh: bool) -> None:
+        """The program that was counted on is not at the pod's link after all."""
         try:
-            locks.require(endpoint, self.locks(endpoint, self._shortcut.pod_joined(endpoint, applied)))
+            locks.require(endpoint, self.locks(endpoint, unhooked))
         except Unenforced:
             if fresh:
                 self.teardown(endpoint, None)
             raise
-        return applied
 
     def locks(self, endpoint: Endpoint, unhooked: str = "") -> Locks:
         """Which hold for the endpoint. ``unhooked``: why no program is at its link, if that is known."""
