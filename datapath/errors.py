@@ -3,6 +3,7 @@
     KernelError
     ├── NameTaken       the interface name is in use, and not by us
     ├── AddressTaken    a link of another pod carries the address
+    ├── Unenforced      nobody would refuse what the pod may not send
     └── UplinkUnusable  the pod's packets would not leave by its uplink
 
 Each carries what was tried, the errno (0 if the refusal had none) and the object it was tried on, so that a
@@ -39,6 +40,10 @@ class UplinkUnusable(KernelError):
 
     Nothing that a pod does in its own namespace is told so.
     """
+
+
+class Unenforced(KernelError):
+    """Nobody would refuse that the pod sends as somebody else, so it does not start. Nothing is left."""
 
 
 class AddressTaken(KernelError):

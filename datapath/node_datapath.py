@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from datapath.acceleration.shortcut import NoShortcut, Shortcut
 from datapath.endpoint import (
@@ -29,12 +30,14 @@ from datapath.endpoint import (
     Uplink,
 )
 from datapath.enforcement.guard import Guard
-from datapath.errors import KernelError
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.macvlan.mode import Macvlan
 from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.modes.policy_route.watch import Reaction
 from datapath.modes.port import ModeContext, ModePort
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address, Network
+from datapath.pausing import Pausing, at_once
 from datapath.pod.reaper import Reaper
 
 log = logging.getLogger(__name__)
@@ -86,22 +89,32 @@ class NodeDatapath:
 
     def close_to_pods(self, destinations: Iterable[Network]) -> None:
         """IPv4 destinations that no pod may send to; told before the first uplink is prepared."""
-        self.policy_route.closed = tuple(destinations)
+        self.policy_route.close_to_pods(destinations)
 
-    def prepare(self, host_addresses: Iterable[Address], *, home: int = 0) -> None:
-        """Make the node ready. An IPv6 address among ``host_addresses`` switches IPv6 on.
+    def prepare(self, host_addresses: Iterable[Address], *, home: int = 0, ipv6: bool | None = None) -> None:
+        """Make the node ready. ``home``: the link of the node's own ENI.
 
-        ``home``: the link of the node's own ENI.
+        ``ipv6``: whether pods have IPv6; None: if the node has an address of it.
         """
-        self.policy_route.prepare_node(host_addresses, home=home)
+        self.policy_route.prepare_node(host_addresses, home=home, ipv6=ipv6)
 
-    def settings_fileno(self) -> int:
-        """Readable when somebody has set a reverse path filter: then it is time for ``restore_settings``."""
-        return self.policy_route.settings_fileno()
+    def host_addresses(self, addresses: Iterable[Address]) -> None:
+        """The node's own are these from now on; the next repair brings the uplinks in line."""
+        told = tuple(addresses)
+        self._shared = {mac: (eni, told) for mac, (eni, _) in self._shared.items()}
+        self.policy_route.host_addresses(told)
 
-    def restore_settings(self) -> tuple[Difference, ...]:
-        """Put right what others have set since the last time; says what that was."""
-        return self.policy_route.restore_settings()
+    def events_filenos(self) -> tuple[int, ...]:
+        """One is readable when somebody has changed something that may be ours: it is time for ``react``."""
+        return tuple(one for one in (self.policy_route.events_fileno(), self.guard.fileno()) if one >= 0)
+
+    def react(self) -> Reaction:
+        """Put right at once what can be by what the kernel has told; says whether a repair is due.
+
+        Never waits.
+        """
+        reaction = self.policy_route.react()
+        return replace(reaction, repair=True) if self.guard.changed() else reaction
 
     # Uplinks
 
@@ -157,7 +170,7 @@ class NodeDatapath:
                 raise
         if self._shared_no_more(endpoint.eni.mac):
             detail = "a pod has this ENI for itself; another pod cannot share it"
-            raise KernelError("set up a pod", errno=errno.EBUSY, object=str(endpoint), detail=detail)
+            raise UplinkUnusable("set up a pod", errno=errno.EBUSY, object=str(endpoint), detail=detail)
         return self._mode(endpoint.mode).setup(endpoint, netns)
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
@@ -203,7 +216,18 @@ class NodeDatapath:
         return tuple(carrier for mode in self._modes.values() for carrier in mode.carriers())
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+        """``repairing`` without a pause."""
+        return at_once(self.repairing(endpoints))
+
+    @property
+    def foreign(self) -> tuple[Difference, ...]:
+        """What others have done that no repair undoes, as of the last one, with what helps."""
+        return self.policy_route.foreign
+
+    def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.
+
+        In steps of some milliseconds, between which endpoints may come and go. One at a time.
 
         A mode that fails keeps no other from being mended; the first failure is raised when all are through.
         """
@@ -212,7 +236,7 @@ class NodeDatapath:
         before = self._macvlan.taken
         for name, mode in self._modes.items():
             try:
-                done += mode.repair([one for one in endpoints if one.mode is name])
+                done += yield from mode.repairing([one for one in endpoints if one.mode is name])
             except KernelError as exc:
                 log.warning(
                     "the pods of mode %s could not be mended; the next time tries again: %s", name, exc

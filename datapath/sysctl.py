@@ -60,12 +60,21 @@ def write(name: str, value: str) -> None:
         raise KernelError(what, errno=exc.errno or 0, object=name, detail=detail) from exc
 
 
-def ensure(wanted: Mapping[str, str]) -> tuple[str, ...]:
-    """Write what differs and name it. Some writes change many links, so nothing is written needlessly."""
-    changed = tuple(name for name, value in wanted.items() if read(name) != value)
-    for name in changed:
-        write(name, wanted[name])
-    return changed
+def ensure(wanted: Mapping[str, str], *, absent_is_fine: bool = False) -> tuple[str, ...]:
+    """Write what differs and name it. Some writes change many links, so nothing is written needlessly.
+
+    ``absent_is_fine``: a link may go while its settings are looked at, or be too small for IPv6.
+    """
+    changed = []
+    for name, value in wanted.items():
+        try:
+            if read(name) != value:
+                write(name, value)
+                changed.append(name)
+        except KernelError as exc:
+            if not absent_is_fine or exc.errno != errno.ENOENT:
+                raise
+    return tuple(changed)
 
 
 def links(family: str) -> tuple[str, ...]:

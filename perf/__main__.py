@@ -13,7 +13,9 @@ WORDS: Mapping[str, str] = {
     "cold": "a pod that needs a new ENI, beside the cloud's own time",
     "datapath": "TCP and UDP between pods: the fast path, routing, and others' plugins",
     "drift": "what becomes of what a foreign hand changes or deletes: seconds, and outage of the traffic",
+    "hold": "how long a round of repair holds the agent's event loop, and what ADD feels of it",
     "kernel-add": "the kernel's part of ADD and DEL",
+    "service-prefixes": "what thousands of Services cost the event loop: first list, change, comparison",
     "pods": "a hundred pods per node at once in a real cluster, beside the same by ptp",
 }
 """A word is a module's name with "-" for "_"; it is imported when asked for, so that help needs nothing."""
@@ -29,7 +31,7 @@ def main(argv: list[str]) -> int:
         print(f"perf: no measurement {argv[0]}", file=out)
     print("usage: ./run perf WORD [--help]\n", file=out)
     for name, text in WORDS.items():
-        print(f"  {name:12} {text}", file=out)
+        print(f"  {name:16} {text}", file=out)
     return 0 if asked else 2
 
 

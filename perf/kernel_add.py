@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--dual", action="store_true", help="with IPv6")
     options = parser.parse_args(argv)
-    with bench() as (mode, pods):
+    with bench(max(POPULATION) + BURST) as (mode, pods):
         rows: list[Row] = []
         for population in POPULATION:
             rows += sequential(mode, pods, population, options)
@@ -63,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def bench() -> Iterator[tuple[NodeDatapath, list[int]]]:
+def bench(pod_count: int) -> Iterator[tuple[NodeDatapath, list[int]]]:
     """A node with one ENI, and namespaces for as many pods as are ever there at once."""
     with ExitStack() as stack:
         node, beyond = namespace.new(), namespace.new()
-        pods = [namespace.new() for _ in range(max(POPULATION) + BURST)]
+        pods = [namespace.new() for _ in range(pod_count)]
         for netns in (node, beyond, *pods):
             stack.callback(os.close, netns)
         with Socket(node) as socket, Socket(beyond) as other:

@@ -141,12 +141,18 @@ def _cable(node: int, away: int) -> None:
 
 
 @contextmanager
-def fast_path(bpffs: Path, node: int) -> Iterator[FastPath]:
-    bpffs.mkdir()
-    if _libc.mount(b"bpf", str(bpffs).encode(), b"bpf", 0, None):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(bpffs))
+def bpf_file_system(path: Path) -> Iterator[Path]:
+    """A new directory with one mounted on it."""
+    path.mkdir()
+    if _libc.mount(b"bpf", str(path).encode(), b"bpf", 0, None):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
     try:
-        with FastPath.open(bpffs / "terway", netns=node) as fast:
-            yield fast
+        yield path
     finally:
-        _libc.umount2(str(bpffs).encode(), 2)
+        _libc.umount2(str(path).encode(), 2)
+
+
+@contextmanager
+def fast_path(bpffs: Path, node: int) -> Iterator[FastPath]:
+    with bpf_file_system(bpffs), FastPath.open(bpffs / "terway", netns=node) as fast:
+        yield fast

@@ -34,7 +34,7 @@ from control.model.clock import Clock
 from control.model.cloud import Cloud, Metadata, NodeIdentity
 from control.model.errors import TerwayError
 from control.model.ids import SecurityGroupId, VSwitchId
-from control.model.modes import UplinkKind
+from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import EventType, Kubernetes
 from control.process.timers import Timers
 
@@ -84,7 +84,8 @@ class Assembly:
         await self.allocators.close()
 
 
-def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
+def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) -> Assembly:
+    """``mode``: of the pods that come from now on."""
     conf, faults = config.eni, ports.faults
     instance_id, dual = place.identity.instance_id, place.sizes.dual
     endpoint_settings = EndpointSettings(mtu=config.mtu, extra_routes=conf.extra_routes)
@@ -122,6 +123,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         dual=dual,
         annotate=conf.enable_patch_pod_ips,
         shaping=ports.shaping,
+        mode=mode,
     )
     reconciler = Reconciler(
         journal=ports.journal,
@@ -150,13 +152,14 @@ def assemble(config: NodeConfig, ports: Ports, place: Place) -> Assembly:
         attachments=attachments,
         kernel=ports.kernel,
         holds=ports.holds,
+        kubernetes=ports.kubernetes,
         reconciler=reconciler,
         pool=pool,
         orphans=orphans,
         rebuild=rebuild,
         settings=endpoint_settings,
     )
-    recovery.on_repair = ports.metrics.repaired
+    recovery.reports.on_repair = ports.metrics.repaired
     upkeep = Upkeep(
         journal=ports.journal,
         pool=pool,

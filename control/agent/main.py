@@ -32,6 +32,7 @@ from control.config.credentials import with_secret_files
 from control.config.settings import Settings
 from control.model.errors import Cause, CloudError, ConfigError, RequestError, TerwayError
 from control.model.ids import AttachmentKey
+from control.process.keeper import MustRestart
 from control.store.unread import LedgerFound
 from datapath import sysctl
 
@@ -97,6 +98,8 @@ class Daemon:
             try:
                 node.files.install()
                 break
+            except MustRestart:
+                raise
             except TerwayError as exc:
                 full = getattr(exc.__cause__, "errno", None) in _DISK
                 if isinstance(exc, ConfigError) and not full:

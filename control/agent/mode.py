@@ -15,6 +15,9 @@ from control.agent.node_config import NodeConfig
 from control.ipam.sizing import PoolSizes
 from control.model.cloud import InstanceLimits
 from control.model.ids import Address
+from control.model.modes import NetworkMode
+from datapath.endpoint import Mode
+from datapath.enforcement.locks import Lock, Locks
 
 POLICY = (
     "NetworkPolicy is wanted (eni-config does not set disable_network_policy), and this agent enforces none "
@@ -22,12 +25,24 @@ POLICY = (
 )
 
 
+BUILT = {
+    VirtualType.POLICY_ROUTE: NetworkMode.POLICY_ROUTE,
+    VirtualType.MACVLAN: NetworkMode.MACVLAN,
+}
+"""What may be asked for and is there. Whoever asks for something else gets PolicyRoute, and is told."""
+
+
+def network_mode(config: NodeConfig) -> NetworkMode:
+    """The mode of pods that come from now on. Those that are there keep theirs."""
+    return BUILT.get(config.cni.plugin.virtual_type, NetworkMode.POLICY_ROUTE)
+
+
 def fallbacks(
     config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes, *, ipv6: bool = True
 ) -> list[str]:
     """One sentence for each thing that was asked for and is not in force. ``ipv6``: the kernel has it."""
     asked, reasons = config.cni.plugin.virtual_type, []
-    if asked is not VirtualType.POLICY_ROUTE:
+    if asked not in BUILT:
         reasons.append(f"{asked} is asked for and not built yet: pods are routed (PolicyRoute)")
     if config.wants_dual and not ipv6:
         reasons.append(
@@ -67,30 +82,20 @@ def sizes_changed(config: NodeConfig, limits: InstanceLimits, sizes: PoolSizes) 
     return reasons
 
 
-def checks(unguarded: str, path: Status) -> dict[str, list[str]]:
-    """Who refuses what a pod may not send, per kind of lie; an empty list: nobody does.
-
-    ``unguarded`` as ``LinuxKernel.unguarded``. eBPF and the other two are not alternatives: the second
-    lock holds while the first is not yet on a veth, or is being changed.
-    """
-    ebpf = [] if path.state is State.UNAVAILABLE else ["eBPF"]
-    nft = [] if unguarded else ["nftables"]
-    return {
-        "source_ipv4": [*ebpf, *nft, "rp_filter"],
-        "source_ipv6": [*ebpf, *nft],
-        "neighbour_arp": [*ebpf, "rp_filter"],
-        "neighbour_nd": [*ebpf, *nft],
-        "router_advertisement": [*ebpf, *nft],
-        "tunnel_to_the_node": [*ebpf, *nft],
-    }
+def locks_of(mode: NetworkMode, unguarded: str, path: Status) -> Locks:
+    """Who can refuse what a pod of the mode may not send. ``unguarded`` as ``LinuxKernel.unguarded``."""
+    ebpf = "; ".join(path.because) if path.state is State.UNAVAILABLE else ""
+    off = {Lock.EBPF: ebpf, Lock.NFTABLES: unguarded}
+    return Locks(Mode(mode.value), {lock: why for lock, why in off.items() if why})
 
 
-def unchecked(unguarded: str, path: Status) -> list[str]:
+def unchecked(locks: Locks) -> list[str]:
     """A sentence for what nobody refuses; none if somebody refuses everything."""
-    lies = [kind for kind, who in checks(unguarded, path).items() if not who]
+    lies = [lie for lie, who in locks.table().items() if not who]
     if not lies:
         return []
-    return [f"not checked of what pods send: {', '.join(lies)}, because {unguarded}"]
+    why = f", because {locks.reasons()}" if locks.off else ""
+    return [f"not checked of what pods send: {', '.join(lies)}{why}"]
 
 
 def describe(
@@ -98,6 +103,7 @@ def describe(
 ) -> dict[str, Any]:
     """``terway-cli mode`` as JSON."""
     identity, fast = place.identity, path.state is State.ON
+    asked = config.cni.plugin.virtual_type
     return {
         "daemon_mode": "ENIMultiIP",
         "asked": {
@@ -106,7 +112,7 @@ def describe(
             "trunk_on": config.wants_trunk,
         },
         "in_force": {
-            "eniip_virtual_type": str(VirtualType.POLICY_ROUTE),
+            "eniip_virtual_type": str(asked if asked in BUILT else VirtualType.POLICY_ROUTE),
             "ip_stack": str(IpStack.DUAL if place.sizes.dual else IpStack.IPV4),
             "datapath": "eBPF" if fast else "kernel routing",
             "bpf": fast,

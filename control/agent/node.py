@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from control.agent import mode
@@ -24,9 +25,11 @@ from control.agent.introspection.guard_metrics import GuardCollector
 from control.agent.introspection.inspect import Inspector, NodeFacts
 from control.agent.introspection.metrics import Metrics
 from control.agent.introspection.node_metrics import NodeCollector
+from control.agent.introspection.rejection_metrics import RejectionCollector
 from control.agent.introspection.window import Window
 from control.agent.node_config import NodeConfig
 from control.agent.node_files import NodeFiles
+from control.agent.reconcile.home_addresses import HomeAddresses
 from control.agent.state.faults import Faults
 from control.agent.state.journal import Journal
 from control.agent.state.known import Known
@@ -48,7 +51,7 @@ from control.process.http_api import HttpApi
 from control.process.timers import Timers
 from control.store.unread import UnreadLedger, open_ledger
 from datapath.acceleration.companion import Companion
-from datapath.endpoint import Difference
+from datapath.modes.policy_route.watch import Reaction
 
 log = logging.getLogger(__name__)
 
@@ -202,22 +205,32 @@ class Node:
         limits = await self._known.limits(cloud, identity.instance_type)
         sizes = self._config.sizes(limits, ipv6=self._kernel.has_ipv6())
         self._switch.open()
-        host = self._kernel.prepare_node(identity.mac, dual=sizes.dual)
+        home = HomeAddresses(
+            kernel=self._kernel,
+            metadata=self._metadata,
+            journal=self._journal,
+            mac=identity.mac,
+            dual=sizes.dual,
+        )
+        self._kernel.prepare_node(identity.mac, await home.learn(), ipv6=sizes.dual)
+        home.on_change = self._kernel.host_addresses
         place = Place(
             identity,
             sizes,
             self._config.eni.security_groups or await self._known.primary_groups(cloud, identity),
             self._config.eni.vswitches.get(identity.zone) or (VSwitchId(identity.vswitch_id),),
         )
-        assembly = assemble(self._config, self._ports(cloud), place)
+        assembly = assemble(self._config, self._ports(cloud), place, mode.network_mode(self._config))
+        assembly.upkeep.follow_facts = home.follow
         try:
             await assembly.recovery.run(boot_id)
         except BaseException:
             await assembly.close()
             raise
         self._assembly = assembly
+        self._metrics.registry.register(RejectionCollector(assembly.rejections, self._clock))
         self._tell_of_the_ledger()
-        self._kernel.watch_settings(self._restored)
+        self._kernel.watch(partial(self._reacted, assembly))
         await self._switch.settle()
         self._tasks = (
             asyncio.create_task(assembly.upkeep.run(), name="upkeep"),
@@ -225,7 +238,7 @@ class Node:
             asyncio.create_task(self._renew_limits(cloud, limits), name="limits"),
         )
         because = self._say(limits, place)
-        self._inspector = self._inspector_of(assembly, cloud, (place, limits), host, because)
+        self._inspector = self._inspector_of(assembly, cloud, (place, limits), home, because)
 
     async def _renew_limits(self, cloud: AliyunCloud, serving: InstanceLimits) -> None:
         """Ask for limits that have grown old until the cloud answers; pods do not wait for it."""
@@ -337,7 +350,7 @@ class Node:
         assembly: Assembly,
         cloud: AliyunCloud,
         found: tuple[Place, InstanceLimits],
-        host: Sequence[Address],
+        home: HomeAddresses,
         because: Sequence[str],
     ) -> Inspector:
         place, limits = found
@@ -352,7 +365,7 @@ class Node:
             max_idle=sizes.max_pool,
             vswitches=place.vswitches,
             vswitch_policy=str(self._config.eni.vswitch_policy),
-            mode=lambda: self._mode(place, host, (*because, *self.files.notices)),
+            mode=lambda: self._mode(place, home.own, (*because, *self.files.notices)),
             warnings=(
                 *self._config.warnings,
                 *mode.sizes_changed(self._config, limits, sizes),
@@ -368,16 +381,19 @@ class Node:
             facts=facts,
         )
 
-    def _restored(self, one: Difference) -> None:
-        log.info("put back %s: %s", one.what, one.found)
-        self._metrics.repaired()
+    def _reacted(self, assembly: Assembly, reaction: Reaction) -> None:
+        """The kernel has told of what somebody else did."""
+        assembly.recovery.reports.mended(reaction.mended, at_once=True)
+        if reaction.repair:
+            assembly.upkeep.rounds.is_due()
 
     def _mode(self, place: Place, host: Sequence[Address], because: Sequence[str]) -> dict[str, Any]:
         """``terway-cli mode``: what is in force, and who checks what pods send."""
         status, unguarded = self._switch.status(), self._kernel.unguarded()
-        reasons = [*because, *mode.unchecked(unguarded, status)]
+        locks = mode.locks_of(mode.network_mode(self._config), unguarded, status)
+        reasons = [*because, *mode.unchecked(locks)]
         answer = mode.describe(self._config, place, host, reasons, status)
-        answer["checks"] = mode.checks(unguarded, status)
+        answer["checks"] = locks.table()
         answer["refused"] = {reason: count for reason, (count, _) in self._kernel.guard_counts().items()}
         return answer
 

@@ -38,6 +38,10 @@ def pairs_tree(pairs: Iterable[Iterable[str]]) -> Tree:
     return root
 
 
+USUAL_MODE = "policy_route"
+"""What a pod's mode is without being mentioned."""
+
+
 def mapping_tree(answer: Mapping[str, Any]) -> str:
     enis: Tree = {}
     for eni in answer["enis"]:
@@ -53,7 +57,9 @@ def mapping_tree(answer: Mapping[str, Any]) -> str:
     lines.append(f"Resource DB ({len(attachments)} entries)")
     for a in attachments:
         addresses = ",".join(i for i in (a["ipv4"], a["ipv6"]) if i)
-        state = "" if a["state"] == "ready" else f" ({a['state']})"
+        notes = [a["state"]] if a["state"] != "ready" else []
+        notes += [a["mode"]] if a.get("mode", USUAL_MODE) != USUAL_MODE else []
+        state = f" ({', '.join(notes)})" if notes else ""
         lines.append(f"  {a['pod_namespace']}/{a['pod_name']} -> {a['eni']} {addresses}{state}")
     unrecorded = answer.get("unrecorded", ())
     if unrecorded:

@@ -166,11 +166,7 @@ class Rejections:
 
     def limited(self, now: float, kind: ScopeKind) -> frozenset[str]:
         """Ids of ``kind`` that have a batch limit now."""
-        return frozenset(
-            scope.id
-            for scope, r in self._rejections.items()
-            if scope.kind is kind and r.limits(now) and r.batch_limit < BATCH
-        )
+        return frozenset(scope.id for scope in self.batch_limits(now) if scope.kind is kind)
 
     def of_kind(self, kind: ScopeKind, now: float) -> dict[str, TerwayError]:
         """By id, what is held off now, the latest at the end."""
@@ -185,6 +181,10 @@ class Rejections:
     def all(self, now: float) -> dict[Scope, Rejection]:
         """Whatever is held off now, the latest at the end."""
         return dict(self._active(now))
+
+    def batch_limits(self, now: float) -> dict[Scope, Rejection]:
+        """Whatever may be asked for fewer than ``BATCH`` addresses by one call now."""
+        return {s: r for s, r in self._rejections.items() if r.limits(now) and r.batch_limit < BATCH}
 
     def __len__(self) -> int:
         return len(self._rejections)

@@ -18,11 +18,12 @@ from control.kube.outbox import Outbox, OutboxCounts
 from control.kube.pods import has_uid, parse_pod, revision_of
 from control.kube.service_cidrs import ServiceCidrs
 from control.kube.services import ServiceCache
+from control.kube.subscribers import Subscribers
 from control.kube.watcher import Subject, WatchCounts, Watcher
 from control.model.clock import Clock
 from control.model.errors import KubernetesError, PodNotFound
 from control.model.ids import Address, PodKey
-from control.model.pod import EventType, Network, Pod
+from control.model.pod import EventType, Network, Pod, Unsubscribe
 
 _GET_THREADS = 4
 _MESSAGE_LIMIT = 1024
@@ -48,10 +49,14 @@ class KubernetesAdapter:
         self._clock = clock
         self._connection = Connection(config)
         self._cache = PodCache()
+        self._on_pods = Subscribers("pods")
+        self._cache.on_change = self._on_pods.publish
         mine = Subject("this node's pods", "/api/v1/pods", {"fieldSelector": f"spec.nodeName={config.node}"})
         self._pod_watcher = Watcher(config, self._connection, mine, self._cache)
         self._cidrs = ServiceCidrs(self._connection, config.service_cidrs, config.send_timeout)
         self._services = ServiceCache()
+        self._on_services = Subscribers("services")
+        self._services.on_change = self._on_services.publish
         everybodys = Subject("the Services", "/api/v1/services", before_list=self._know_ranges)
         self._service_watcher = Watcher(config, self._connection, everybodys, self._services)
         self._services_wanted = False
@@ -105,8 +110,8 @@ class KubernetesAdapter:
     def pods(self) -> Mapping[PodKey, Pod]:
         return self._cache.pods
 
-    def on_pods(self, call: Callable[[], None]) -> None:
-        self._cache.on_change = call
+    def on_pods(self, call: Callable[[], None]) -> Unsubscribe:
+        return self._on_pods.add(call, at_once=self._cache.synced)
 
     def service_addresses(self) -> frozenset[Address] | None:
         return self._services.addresses
@@ -114,11 +119,12 @@ class KubernetesAdapter:
     def service_cidrs(self) -> tuple[Network, ...] | None:
         return self._cidrs.known
 
-    def on_services(self, call: Callable[[], None]) -> None:
-        self._services.on_change = call
+    def on_services(self, call: Callable[[], None]) -> Unsubscribe:
+        end = self._on_services.add(call, at_once=self._services.addresses is not None)
         if not self._services_wanted:
             self._services_wanted = True
             self._service_watcher.start()
+        return end
 
     def event(
         self, target: Pod | None, kind: EventType, reason: str, message: str, *, topic: str = ""
@@ -155,6 +161,8 @@ class KubernetesAdapter:
         """``close`` for a caller without an event loop."""
         self._pod_watcher.stop()
         self._service_watcher.stop()
+        self._on_pods.close()
+        self._on_services.close()
         self._outbox.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._connection.close()

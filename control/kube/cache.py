@@ -26,6 +26,8 @@ class PodCache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pods: Mapping[PodKey, Pod] = MappingProxyType({})
+        self._offered: dict[PodKey, tuple[Pod, int]] = {}
+        """By a GET, with the revision; the watch has not come that far."""
         self._position = 0
         self._synced = False
         self.on_change: Callable[[], None] = _nothing
@@ -48,9 +50,13 @@ class PodCache:
         return parse_pod(value)
 
     def replace(self, pods: Iterable[Pod], position: int) -> None:
-        """A list's answer."""
+        """A list's answer. What a GET has shown since stays: the server's memory may lag behind."""
         with self._lock:
-            self._pods = MappingProxyType({pod.key: pod for pod in pods})
+            back = position < self._position  # a server that was restored counts from earlier on
+            kept = {} if back else self._offered
+            self._offered = {key: one for key, one in kept.items() if one[1] > position}
+            newer = {key: pod for key, (pod, _) in self._offered.items()}
+            self._pods = MappingProxyType({**{pod.key: pod for pod in pods}, **newer})
             self._position = position
             self._synced = True
         self.on_change()
@@ -58,14 +64,16 @@ class PodCache:
     def put(self, pod: Pod, revision: int) -> None:
         """An object that the watch has shown."""
         with self._lock:
-            self._pods = MappingProxyType({**self._pods, pod.key: pod})
+            if not self._is_old(pod.key, revision):
+                self._pods = MappingProxyType({**self._pods, pod.key: pod})
             self._position = max(self._position, revision)
         self.on_change()
 
     def remove(self, pod: Pod, revision: int) -> None:
-        """By its key: a pod of that name that the cache holds is an older state of the same one."""
+        """By its key: a pod of that name is an older state of the same one, unless a GET has shown it."""
         with self._lock:
-            self._pods = MappingProxyType({k: kept for k, kept in self._pods.items() if k != pod.key})
+            if not self._is_old(pod.key, revision):
+                self._pods = MappingProxyType({k: kept for k, kept in self._pods.items() if k != pod.key})
             self._position = max(self._position, revision)
         self.on_change()
 
@@ -83,5 +91,14 @@ class PodCache:
         with self._lock:
             if not self._synced or revision <= self._position:
                 return
+            self._offered[pod.key] = pod, revision
             self._pods = MappingProxyType({**self._pods, pod.key: pod})
         self.on_change()
+
+    def _is_old(self, key: PodKey, revision: int) -> bool:
+        """Whether a GET has shown something newer. If not, the watch has come as far as the GET."""
+        offered = self._offered.get(key)
+        if offered is not None and revision < offered[1]:
+            return True
+        self._offered.pop(key, None)
+        return False

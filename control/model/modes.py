@@ -6,6 +6,7 @@ its own with the same words: it knows no ledger, and a test holds the two togeth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,16 @@ class UplinkKind(StrEnum):
     """An ENI of this pod alone."""
     NODE_ROUTE = "node_route"
     """The node's primary ENI, for addresses that the VPC routes to the node."""
+
+
+UPLINK_OF: Mapping[NetworkMode, UplinkKind] = {
+    NetworkMode.POLICY_ROUTE: UplinkKind.SHARED_ENI,
+    NetworkMode.MACVLAN: UplinkKind.OWN_ENI,
+}
+"""By what a pod of each mode that there is leaves the node."""
+
+HAS_HOST_LINK = frozenset({NetworkMode.POLICY_ROUTE})
+"""Modes whose pods have a link on the host, named after the pod: what hangs on one asks here."""
 
 
 class EniKind(StrEnum):

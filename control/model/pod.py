@@ -38,6 +38,10 @@ def may_be_fast(pod: Pod) -> bool:
     return pod.annotations.get(FAST_PATH, "on") != "off"
 
 
+Unsubscribe = Callable[[], None]
+"""Ends a subscription. No call begins after it has returned; one that is under way may still end."""
+
+
 class EventType(StrEnum):
     NORMAL = "Normal"
     WARNING = "Warning"
@@ -69,8 +73,12 @@ class Kubernetes(Protocol):
         """The cache's current pods of this node. Empty before ``synced``."""
         ...
 
-    def on_pods(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called, from any thread, after every change of ``pods``."""
+    def on_pods(self, call: Callable[[], None]) -> Unsubscribe:
+        """Have ``call`` called, from a thread of its own, after changes of ``pods``.
+
+        Of several changes it may hear at once; after the last one it is called. If there is something to be
+        seen already it is called soon. It may be slow or raise, to the harm of nobody else who subscribes.
+        """
         ...
 
     def service_addresses(self) -> frozenset[Address] | None:
@@ -85,8 +93,8 @@ class Kubernetes(Protocol):
         """ClusterIP ranges: the configured ones, else the cluster's. None: not known, or not yet."""
         ...
 
-    def on_services(self, call: Callable[[], None]) -> None:
-        """Watch Services from now on, and have ``call`` called, from any thread, after every change."""
+    def on_services(self, call: Callable[[], None]) -> Unsubscribe:
+        """Watch Services from now on, and have ``call`` called after changes, as ``on_pods`` does."""
         ...
 
     def event(

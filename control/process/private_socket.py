@@ -30,7 +30,7 @@ class PrivateSocket:
         """A new listener at the path, in place of whatever stood there. Raises OSError or MustRestart.
 
         A file, directory or link of somebody else's is moved aside to ``.NAME.foreign``, and the one that was
-        there before it is lost; a socket holds nothing and is replaced.
+        there before it is lost; a socket or an empty file holds nothing and is replaced.
         """
         self._see_to_directory()
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -93,7 +93,8 @@ class PrivateSocket:
             found = os.lstat(self.path)
         except FileNotFoundError:
             return
-        if not stat.S_ISSOCK(found.st_mode):
+        empty = stat.S_ISREG(found.st_mode) and not found.st_size
+        if not stat.S_ISSOCK(found.st_mode) and not empty:
             self.path.rename(self.path.with_name(f".{self.path.name}.foreign"))
 
 

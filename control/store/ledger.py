@@ -172,7 +172,7 @@ class SqliteLedger:
             except BaseException:
                 self._roll_back()
                 raise
-            self._place.grown()
+            self._place.written = True
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
 
@@ -187,7 +187,7 @@ class SqliteLedger:
         self._leave_copy()
         try:
             self._tables.remember(fact, value)
-            self._place.grown()
+            self._place.written = True
         except sqlite3.Error as exc:
             raise self._error("write", exc) from exc
 

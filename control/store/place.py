@@ -23,6 +23,9 @@ BESIDE = ("", "-wal", "-shm", "-journal")
 """SQLite's files, by what follows the ledger's name."""
 _DIRECTORY, _FILE = 0o700, 0o600
 
+_LEAST_LOG = 32 + 24 + 4096
+"""Bytes of a log with one page (sqlite.org/fileformat.html#walformat). It never shrinks while it is open."""
+
 Mark = tuple[int, int]
 """Device and inode: another file of the same name has another."""
 
@@ -35,6 +38,8 @@ class Place:
         self._lock = -1
         """Of the directory: a disk that cannot be written has no other lock."""
         self._log = self._beside("-wal")
+        self.written = False
+        """Something was written since ``remember``, so that the log has a page of it at least."""
         self._marks: dict[Path, Mark] = {}
         self._sizes: dict[Path, int] = {}
 
@@ -67,17 +72,12 @@ class Place:
 
     def remember(self) -> None:
         """What is open now is what is to be found here from now on."""
-        self._marks, self._sizes = {}, {}
+        self._marks, self._sizes, self.written = {}, {}, False
         for each in (self.path.parent, self.path, self._log):
             with contextlib.suppress(FileNotFoundError):
                 found = each.stat()
                 self._marks[each] = _mark(found)
                 self._sizes[each] = found.st_size
-
-    def grown(self) -> None:
-        """Something was written to the log, which from now on is not smaller."""
-        with contextlib.suppress(OSError):
-            self._sizes[self._log] = max(self._sizes.get(self._log, 0), os.stat(self._log).st_size)
 
     def missing(self) -> str:
         """What of ``remember`` is no longer there, or has been cut; "" if all is as it was."""
@@ -89,7 +89,8 @@ class Place:
             if _mark(found) != mark:
                 return f"{each} is another than terwayd has open"
             if each != self.path.parent:
-                if found.st_size < self._sizes.get(each, 0):
+                written = _LEAST_LOG if each == self._log and self.written else 0
+                if found.st_size < max(self._sizes.get(each, 0), written):
                     return f"{each} was cut"
                 self._sizes[each] = found.st_size
         return ""

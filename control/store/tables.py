@@ -7,7 +7,7 @@ a file can be an older release's, for which it was written back, or a newer one'
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 from control.model.modes import NetworkMode, UplinkKind
@@ -114,28 +114,31 @@ class Tables:
         return ", ".join(f"{a.pod} ({a.mode})" for a in c.attachments if (a.mode, a.uplink.kind) != usual)
 
     def put(self, c: Changes) -> None:
-        self._many(self._puts["eni"], map(rows.eni_row, c.enis))
-        self._many(self._puts["address"], map(rows.address_row, c.addresses))
-        self._many(self._puts["attachment"], map(rows.attachment_row, c.attachments))
-        self._many(self._puts["operation"], map(rows.operation_row, c.operations))
+        for table, found in (
+            ("eni", map(rows.eni_row, c.enis)),
+            ("address", map(rows.address_row, c.addresses)),
+            ("attachment", map(rows.attachment_row, c.attachments)),
+            ("operation", map(rows.operation_row, c.operations)),
+        ):
+            for row in found:
+                self._db.execute(self._puts[table], row)
         if c.history:
             self.history.add(c.history)
 
     def drop(self, c: Changes) -> None:
-        self._many("DELETE FROM eni WHERE eni_id = :id", ({"id": e} for e in c.gone_enis))
-        self._many("DELETE FROM address WHERE address = :id", ({"id": str(a)} for a in c.gone_addresses))
-        self._many(
-            "DELETE FROM attachment WHERE container_id = :id AND ifname = :ifname",
-            ({"id": k.container_id, "ifname": k.ifname} for k in c.gone_attachments),
-        )
-        self._many("DELETE FROM operation WHERE token = :id", ({"id": t} for t in c.gone_operations))
+        for eni_id in c.gone_enis:
+            self._db.execute("DELETE FROM eni WHERE eni_id = ?", (eni_id,))
+        for address in c.gone_addresses:
+            self._db.execute("DELETE FROM address WHERE address = ?", (str(address),))
+        for key in c.gone_attachments:
+            self._db.execute(
+                "DELETE FROM attachment WHERE container_id = ? AND ifname = ?", (key.container_id, key.ifname)
+            )
+        for token in c.gone_operations:
+            self._db.execute("DELETE FROM operation WHERE token = ?", (token,))
 
     def remember(self, fact: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (fact, value))
-
-    def _many(self, statement: str, values: Iterable[rows.Row]) -> None:
-        for row in values:
-            self._db.execute(statement, row)
 
 
 def _columns_of(db: sqlite3.Connection, table: str) -> frozenset[str]:

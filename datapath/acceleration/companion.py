@@ -22,7 +22,7 @@ from datapath.acceleration.carriers import CarrierWatch
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
-from datapath.acceleration.shortcut import Present
+from datapath.acceleration.shortcut import UNHOOKED, Present
 from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address, neighbour
@@ -37,12 +37,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+FEW_PREFIXES = 1024
+"""Read within ``mend``: 1 ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prefixes:
     """Destinations that always take the stack, besides every address of the node."""
 
     service: tuple[Network, ...] = ()
+    """Ranges of Services."""
     host_cidrs: tuple[Network, ...] = ()
+    addresses: frozenset[Address] = frozenset()
+    """Addresses of Services outside these ranges: tens of thousands where no range is known."""
 
 
 class Companion:
@@ -67,6 +74,8 @@ class Companion:
         """Host links whose place is another plugin's, who may not have taken it yet."""
         self._unlearned: dict[int, EniLink] = {}
         """Those with a gateway whose MAC is not known yet."""
+        self._compared: list[Difference] = []
+        """What comparing the prefixes has found since the last ``mend``."""
         self._empty: frozenset[int] = frozenset()
         """Host links with a clsact of somebody else's that was empty at the last round."""
         self._home = 0
@@ -107,6 +116,15 @@ class Companion:
         except KernelError:
             self._prefixes = before
             raise
+
+    def compare_prefixes(self) -> None:
+        """Read all rows of prefixes and put them right; the next ``mend`` tells. For a thread if many."""
+        if self._fast is None:
+            return
+        found = self._fast.compare_stack_prefixes()
+        if found:
+            log.warning("prefixes of the fast path were put right: %s", found)
+            self._compared = [*self._compared, Difference("map stack_prefixes", str(found))]
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
@@ -162,14 +180,19 @@ class Companion:
         if self._fast is not None:
             self._fast.set_home(home)
 
-    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
+    def lacking(self) -> str:
+        return self._why if self._fast is None else ""
+
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> str:
         if self._fast is None:
-            return
+            return self._why
         try:
             self._pods |= {applied.host_ifindex}
             self._join(self._fast, endpoint, applied)
         except (KernelError, OSError) as exc:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
+            return str(exc)
+        return "" if endpoint.hooked else UNHOOKED
 
     def pod_leaves(self, host_ifindex: int) -> None:
         self._unhooked -= {host_ifindex}
@@ -251,12 +274,12 @@ class Companion:
     # Steps
 
     def _mend_prefixes(self, fast: FastPath) -> list[Difference]:
-        """A row that was missing a moment ago is no fault: the node's addresses come and go."""
-        before = self.own_addresses
-        changed = self._tell_prefixes(fast)
-        if not changed or before != self.own_addresses:
-            return []
-        return [Difference("map stack_prefixes", f"{changed} rows otherwise than told")]
+        """Many are compared elsewhere, in a thread (``compare_prefixes``), and told of here."""
+        self._tell_prefixes(fast)
+        if fast.stack_prefix_count <= FEW_PREFIXES:
+            self.compare_prefixes()
+        found, self._compared = self._compared, []
+        return found
 
     def _mend_enis(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
         rows, hooks = {one.ifindex: one for one in fast.uplinks().values()}, fast.hooks()
@@ -401,14 +424,15 @@ class Companion:
         self._unlearned = {**others, ifindex: eni} if None in macs else others
         return None if ifindex in self._dark else row
 
-    def _tell_prefixes(self, fast: FastPath) -> int:
+    def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
             found = {one.address for one in address.list_all(socket)}
         told = self._prefixes
-        own = frozenset(one for one in found if _needs_row(one, told.service))
-        changed = fast.set_stack_prefixes(service=told.service, host_cidrs=told.host_cidrs, node=own)
+        own = frozenset(one for one in found if _needs_row(one, told))
+        fast.set_stack_prefixes(
+            service=told.service, host_cidrs=told.host_cidrs, node=own, hosts=told.addresses
+        )
         self.own_addresses = own
-        return changed
 
 
 def _mend_eni_hook(fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks) -> list[Difference]:
@@ -458,9 +482,11 @@ def _without(enis: dict[int, EniLink], ifindex: int) -> dict[int, EniLink]:
     return {index: one for index, one in enis.items() if index != ifindex}
 
 
-def _needs_row(own: Address, service: tuple[Network, ...]) -> bool:
+def _needs_row(own: Address, told: Prefixes) -> bool:
     """Not for what never leaves a link, nor for the thousands of service addresses that IPVS gives a node."""
-    return not (own.is_link_local or own.is_loopback or any(own in one for one in service))
+    if own.is_link_local or own.is_loopback or own in told.addresses:
+        return False
+    return not any(own in one for one in told.service)
 
 
 def _uplink_of(endpoint: Endpoint) -> UplinkName:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
+from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.tc import Shaped, Side
 from datapath.acceleration.trace import Trace
@@ -62,7 +64,7 @@ class FastPath:
         self._turning = Lock()
         self._loaded = loaded
         self._netns = None if netns is None else os.dup(netns)
-        self._tables = Tables(loaded)
+        self._tables = Tables(loaded, self._lock)
         self._attacher = Attacher(loaded, netns)
         self._traces: WeakSet[Trace] = WeakSet()
         self._open = True
@@ -142,6 +144,7 @@ class FastPath:
 
     def close(self) -> None:
         """Let go of it; packets do not notice. A trace that is read is closed as well. Idempotent."""
+        self._tables.stack_prefixes.close()
         with self._turning, self._lock:
             if not self._open:
                 return
@@ -220,14 +223,28 @@ class FastPath:
         return self._tables.uplinks()
 
     def set_stack_prefixes(
-        self, *, service: Iterable[Network] = (), host_cidrs: Iterable[Network] = (), node: Iterable[Address]
-    ) -> int:
+        self,
+        *,
+        service: Iterable[Network] = (),
+        host_cidrs: Iterable[Network] = (),
+        node: Iterable[Address],
+        hosts: AbstractSet[Address] = frozenset(),
+    ) -> None:
         """Destinations that always take the stack: exactly these. ``node``: every address of the node.
 
-        Returns how many rows were otherwise.
+        ``hosts``: addresses of Services outside ``service``, tens of thousands perhaps; only what has changed
+        since the call before is written. From a thread it keeps nobody waiting who has the event loop.
         """
-        with self._lock:
-            return self._tables.set_prefixes(service, host_cidrs, node)
+        self._tables.set_prefixes(service, host_cidrs, node, hosts)
+
+    def compare_stack_prefixes(self) -> Compared:
+        """Read all of them, and put right what is not as it was set. In a thread if they are many."""
+        return self._tables.compare_prefixes()
+
+    @property
+    def stack_prefix_count(self) -> int:
+        """How many there should be."""
+        return len(self._tables.stack_prefixes)
 
     def set_home(self, ifindex: int) -> None:
         """The node's own ENI: what has an address of the node's leaves by it, whatever it was routed to."""

@@ -13,6 +13,9 @@ from typing import Protocol
 from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
 from datapath.netlink.wire import Address
 
+UNHOOKED = "the place at the pod's host link is another plugin's"
+"""Why no program checks what a pod sends whose link the chained bandwidth plugin shapes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Present:
@@ -33,8 +36,12 @@ class Shortcut(Protocol):
         """``home`` is the device of the node's own ENI."""
         ...
 
-    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
-        """Its routes are in place."""
+    def lacking(self) -> str:
+        """Why there are no programs at all; "" if there are."""
+        ...
+
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> str:
+        """Its routes are in place. Why no program checks what it sends; "" if one does."""
         ...
 
     def pod_leaves(self, host_ifindex: int) -> None:
@@ -71,8 +78,12 @@ class NoShortcut:
     def node_ready(self, home: int) -> None:
         pass
 
-    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> None:
-        pass
+    def lacking(self) -> str:
+        return "there is no eBPF here"
+
+    def pod_joined(self, endpoint: Endpoint, applied: AppliedVeth) -> str:
+        del endpoint, applied
+        return self.lacking()
 
     def pod_leaves(self, host_ifindex: int) -> None:
         pass

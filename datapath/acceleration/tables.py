@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +24,8 @@ from datapath.acceleration.rows import (
     keys_of,
     stack_rows,
 )
+from datapath.acceleration.stack_prefixes import Compared, StackPrefixes, Wanted
 from datapath.acceleration.uplink_table import UplinkTable
-from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows
 from datapath.netlink.wire import Address, Network
 
@@ -43,7 +45,8 @@ class EndpointCounts:
 class Tables:
     """What the programs look up. Every verb leaves the maps as if it had been called once."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, writing: AbstractContextManager[object]) -> None:
+        """``writing`` is held by whoever calls a verb that writes; ``stack_prefixes`` takes it by itself."""
         self.names: Names = loaded.names
         self.flows = Flows(loaded)
         self._counts = loaded.table("endpoint_counts")
@@ -53,6 +56,8 @@ class Tables:
         self._prefixes = loaded.table("stack_prefixes")
         self._settings = loaded.table("settings")
         self._reasons = loaded.table("hook_counts")
+        self._writing = writing
+        self.stack_prefixes = StackPrefixes(self._prefixes, loaded.names.kinds, writing)
 
     # Pods
 
@@ -106,28 +111,25 @@ class Tables:
         return self._uplinks.all()
 
     def set_prefixes(
-        self, service: Iterable[Network], host_cidrs: Iterable[Network], node: Iterable[Address]
-    ) -> int:
-        """Exactly these; what is new comes before what is old goes. How many rows were otherwise."""
-        wanted = stack_rows(service, host_cidrs, node)
-        found = self.prefixes()
-        value, changed = self._prefixes.values(1), 0
-        for key, kind in wanted.items():
-            if found.get(key) != kind:
-                value["kind"] = self.names.kinds[kind]
-                libbpf.map_update(self._prefixes.fd, key, value.tobytes())
-                changed += 1
-        for key in found.keys() - wanted.keys():
-            libbpf.map_delete(self._prefixes.fd, key)
-            changed += 1
-        self._pods.flag_addresses("ENDPOINT_PREFIX", self._prefixed(self._pods.snapshot().endpoints))
-        return changed
+        self,
+        service: Iterable[Network],
+        host_cidrs: Iterable[Network],
+        node: Iterable[Address],
+        hosts: AbstractSet[Address],
+    ) -> None:
+        """Exactly these. Not with ``writing`` held: others need not wait for many rows."""
+        before = self.stack_prefixes.written
+        self.stack_prefixes.set(Wanted(stack_rows(service, host_cidrs, node), hosts))
+        if self.stack_prefixes.written != before:
+            with self._writing:
+                self._flag_prefixed()
 
-    def prefixes(self) -> Mapping[bytes, StackKind | None]:
-        """As ``rows.stack_rows`` makes them; None for a kind that nobody knows."""
-        names = {number: StackKind(name) for name, number in self.names.kinds.items()}
-        keys, values = self._prefixes.dump()
-        return {k.tobytes(): names.get(int(n)) for k, n in zip(keys, values["kind"], strict=True)}
+    def compare_prefixes(self) -> Compared:
+        """What was not as ``set_prefixes`` said, and is now."""
+        found = self.stack_prefixes.compare()
+        with self._writing:
+            self._flag_prefixed()
+        return found
 
     def set_flag(self, name: str, on: bool) -> None:
         row = self._setting()
@@ -212,6 +214,10 @@ class Tables:
 
     def _write_setting(self, row: Rows) -> None:
         self._settings.put(index_key(self._settings, 0), row)
+
+    def _flag_prefixed(self) -> None:
+        """Pods' rows whose flag is not what the prefixes say by now."""
+        self._pods.flag_addresses("ENDPOINT_PREFIX", self._prefixed(self._pods.snapshot().endpoints))
 
     def _prefixed(self, addresses: Iterable[Address]) -> dict[Address, bool]:
         """Whether each is in a stack prefix."""

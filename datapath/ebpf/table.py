@@ -43,7 +43,7 @@ class Table:
     def get(self, key: Rows) -> Rows | None:
         """The value of one key (an array of one row), None if absent; a per-CPU map gives a row per CPU."""
         raw = libbpf.map_lookup(self.fd, key.tobytes(), self.shape.lookup_size())
-        return None if raw is None else self._decode(raw)
+        return None if raw is None else self.decode(raw)
 
     def put(self, keys: Rows, values: Rows) -> None:
         """Insert or replace rows; row i of ``values`` belongs to row i of ``keys``. Raises KernelError."""
@@ -67,10 +67,11 @@ class Table:
         """All keys and all values; the values of a per-CPU map have one more axis, the CPU."""
         keys, values = libbpf.map_dump(self.fd, self.shape)
         rows = np.frombuffer(keys, self.key)
-        decoded = self._decode(values)
+        decoded = self.decode(values)
         return rows, decoded.reshape(len(rows), -1) if self.shape.per_cpu else decoded
 
-    def _decode(self, raw: bytes) -> Rows:
+    def decode(self, raw: bytes) -> Rows:
+        """Values as they were read, one after the other."""
         if not self.shape.per_cpu:
             return np.frombuffer(raw, self.value)
         padded = -(-self.value.itemsize // 8) * 8

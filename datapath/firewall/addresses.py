@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from datapath.netlink.wire import Network
+from datapath.netlink.wire import Address, Network
 
 Span = tuple[int, int]
 """First and last address as integers, both in the set."""
@@ -31,14 +31,15 @@ class Addresses:
         return Addresses(version, ((first, last),) if first <= last else ())
 
     @staticmethod
-    def of(version: int, networks: Iterable[Network]) -> Addresses:
-        """The addresses of those networks that are of this version."""
-        spans = (
+    def of(version: int, networks: Iterable[Network], hosts: Iterable[Address] = ()) -> Addresses:
+        """The addresses of those networks that are of this version, and those of ``hosts`` that are."""
+        spans = [
             (int(one.network_address), int(one.broadcast_address))
             for one in networks
             if one.version == version
-        )
-        return Addresses(version, tuple(_joined(spans)))
+        ]
+        numbers = [int(one) for one in hosts if one.version == version]
+        return Addresses(version, tuple(_joined([*spans, *zip(numbers, numbers, strict=True)])))
 
     @property
     def count(self) -> int:

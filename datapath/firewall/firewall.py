@@ -12,7 +12,7 @@ from datapath.firewall.judge import Obstacle, Scope, judge
 from datapath.firewall.nft import NftReader
 from datapath.firewall.watch import Watch
 from datapath.firewall.xtables import XtablesReader
-from datapath.netlink.wire import Network
+from datapath.netlink.wire import Address, Network
 
 Obstacles = tuple[Obstacle, ...]
 
@@ -72,15 +72,17 @@ class Firewall:
         pods: tuple[Network, ...] = (),
         stack: tuple[Network, ...] = (),
         devices: frozenset[str] = frozenset(),
+        hosts: frozenset[Address] = frozenset(),
     ) -> Obstacles:
         """Everything that acts upon forwarded packets of pods; empty if the fast path bypasses nothing.
 
         ``pods``: networks that pods of this node live in; () for any. ``stack``: destinations that the fast
         path leaves to the stack: service_cidr, host_stack_cidrs, the node's own addresses. ``devices``: names
-        of the ENIs. Wider ``pods`` and narrower ``stack`` find more, never less.
+        of the ENIs. ``hosts``: more of ``stack``, single addresses, however many. Wider ``pods`` and narrower
+        ``stack`` find more, never less.
         Raises KernelError. Nothing is read again that has not changed.
         """
-        scope = Scope(pods, stack, devices)
+        scope = Scope(pods, stack, devices, hosts)
         with _reading():
             self.drain()
             generation, found = self._of_nft(scope)

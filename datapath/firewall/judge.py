@@ -37,7 +37,7 @@ from datapath.firewall.rule import (
     Version,
     What,
 )
-from datapath.netlink.wire import Network
+from datapath.netlink.wire import Address, Network
 from datapath.pod.names import HOST_LINK_PREFIX
 
 Rules = Callable[[Chain], Sequence[Rule]]
@@ -101,12 +101,14 @@ class Scope:
     pods: tuple[Network, ...] = ()
     stack: tuple[Network, ...] = ()
     devices: frozenset[str] = frozenset()
+    hosts: frozenset[Address] = frozenset()
+    """Single addresses that are left to the stack as well: tens of thousands perhaps."""
 
     def pods_of(self, version: int) -> Addresses:
         return _of(version, self.pods) if self.pods else Addresses.everything(version)
 
     def fast_destinations(self, version: int) -> Addresses:
-        return ~_of(version, (*self.stack, *_ON_LINK))
+        return ~Addresses.of(version, (*self.stack, *_ON_LINK), self.hosts)
 
     def has(self, names: Names) -> bool:
         """Whether a device of a pod or an ENI may be so called."""

@@ -13,6 +13,7 @@ from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EndpointId
 from datapath.enforcement.guard import Guard
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address
+from datapath.pausing import Pausing
 from datapath.pod.reaper import Reaper
 
 
@@ -51,8 +52,11 @@ class ModePort(Protocol):
         """Every live endpoint of the mode, recorded or not, with the addresses it has."""
         ...
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
-        """Bring the host's side of ``endpoints``, all of this mode that should exist, back in order."""
+    def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
+        """Bring the host's side of ``endpoints``, all of this mode that should exist, back in order.
+
+        In steps of some milliseconds, between which endpoints may come and go. Says what was not in order.
+        """
         ...
 
 

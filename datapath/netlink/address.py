@@ -19,6 +19,7 @@ IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
+IFA_F_PERMANENT = 0x80
 IFA_F_NOPREFIXROUTE = 0x200
 SCOPE_LINK = 253
 SCOPE_HOST = 254
@@ -68,8 +69,21 @@ def of_link(socket: Socket, index: int) -> list[Assigned]:
 
 def list_all(socket: Socket) -> list[Assigned]:
     """Of every link of the namespace, link-local ones included."""
+    return list(map(decode, dump(socket)))
+
+
+def dump(socket: Socket) -> list[Message]:
+    """Every address, as the kernel says it."""
     body = _IFADDRMSG.pack(AF_UNSPEC, 0, 0, 0, 0)
-    return list(map(decode, socket.dump(Request(Kind.GETADDR, wire.DUMP, body, "list addresses", "all"))))
+    return socket.dump(Request(Kind.GETADDR, wire.DUMP, body, "list addresses", "all"))
+
+
+def essence(body: bytes) -> bytes:
+    """What ``decode`` reads of a message, without the time that an address has left which is lent."""
+    if body[2] & IFA_F_PERMANENT:
+        return body
+    found = wire.attributes(body, _IFADDRMSG.size)
+    return body[: _IFADDRMSG.size] + (found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""))
 
 
 def _body(assigned: Assigned) -> bytes:

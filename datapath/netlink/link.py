@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from socket import AF_INET
+from socket import AF_INET, AF_INET6
 
 from datapath.errors import KernelError
 from datapath.netlink import wire
@@ -23,9 +23,11 @@ IFLA_ADDRESS = 1
 IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_LINK = 5
+IFLA_STATS = 7
 IFLA_OPERSTATE = 16
 IFLA_LINKINFO = 18
 IFLA_IFALIAS = 20
+IFLA_STATS64 = 23
 IFLA_AF_SPEC = 26
 IFLA_GROUP = 27
 IFLA_NET_NS_FD = 28
@@ -34,10 +36,12 @@ IFLA_NUM_TX_QUEUES = 31
 IFLA_NUM_RX_QUEUES = 32
 IFLA_LINK_NETNSID = 37
 IFLA_TARGET_NETNSID = 46
+IFLA_PERM_ADDRESS = 54
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
 VETH_INFO_PEER = 1
 IFLA_INET_CONF = 1
+IFLA_INET6_CONF = 2
 IFLA_MACVLAN_MODE = 1
 
 LOOPBACK = 1
@@ -53,12 +57,15 @@ _ONE_QUEUE = wire.attribute_u32(IFLA_NUM_TX_QUEUES, 1) + wire.attribute_u32(IFLA
 """Since Linux 5.15 a veth gets a pair of queues per possible CPU, each with its objects in sysfs; without
 XDP or GRO on it they carry nothing."""
 _GONE = frozenset({errno.ENODEV})
+_COUNTERS = frozenset({IFLA_STATS, IFLA_STATS64})
+"""They stand one behind the other."""
 _STACKED = frozenset({"ipvlan", "macvlan", "macvtap", "ipvtap", "vlan", "bridge", "bond", "team"})
 
 
 class Devconf(IntEnum):
     """A link's settings of IPv4 (``net/ipv4/conf/LINK``) by their numbers in linux/ip.h."""
 
+    FORWARDING = 1
     PROXY_ARP = 3
     ACCEPT_REDIRECTS = 4
     RP_FILTER = 8
@@ -68,7 +75,17 @@ class Devconf(IntEnum):
     DROP_GRATUITOUS_ARP = 31
 
 
+class Devconf6(IntEnum):
+    """A link's settings of IPv6 (``net/ipv6/conf/LINK``) by their numbers in linux/ipv6.h."""
+
+    FORWARDING = 0
+    ACCEPT_RA = 3
+    DISABLE_IPV6 = 26
+    ACCEPT_DAD = 27
+
+
 Settings = Mapping[Devconf, int]
+Settings6 = Mapping[Devconf6, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +95,7 @@ class Link:
     ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
     index is of another namespace, which this one numbers ``lower_netns``. ``running`` means up with carrier,
     and the stack acts on it. ``families``: its settings of IPv4 and IPv6 as the kernel told them, read by
-    ``has`` alone.
+    ``otherwise`` alone. ``permanent_mac``: what the card itself says, "" if it does not.
     """
 
     index: int
@@ -94,12 +111,32 @@ class Link:
     lower_elsewhere: bool = False
     lower_netns: int = field(default=-1, compare=False)
     families: bytes = field(default=b"", compare=False, repr=False)
+    permanent_mac: str = field(default="", compare=False)
 
     def has(self, wanted: Settings) -> bool:
         """Its settings of IPv4 are these, as far as the kernel knows of them."""
-        found = wire.attributes(wire.attributes(self.families).get(AF_INET, b"")).get(IFLA_INET_CONF, b"")
-        values = struct.unpack(f"={len(found) // 4}i", found)
-        return all(values[one - 1] == value for one, value in wanted.items() if one <= len(values))
+        return not self.otherwise(wanted)
+
+    def otherwise(self, wanted: Settings, wanted_6: Settings6 | None = None) -> dict[str, int]:
+        """Settings of it that are not as wanted, and what they are: by names below ``net`` with {} for it.
+
+        What the kernel does not tell (an older one, a link without IPv6) is as wanted.
+        """
+        families = wire.attributes(self.families)
+        rows = (
+            ("ipv4", AF_INET, IFLA_INET_CONF, {one - 1: (one, value) for one, value in wanted.items()}),
+            ("ipv6", AF_INET6, IFLA_INET6_CONF, {int(k): (k, v) for k, v in (wanted_6 or {}).items()}),
+        )
+        found: dict[str, int] = {}
+        for word, family, attribute, places in rows:
+            if not places:
+                continue
+            conf = wire.attributes(families.get(family, b"")).get(attribute, b"")
+            values = struct.unpack(f"={len(conf) // 4}i", conf)
+            for place, (name, value) in places.items():
+                if place < len(values) and values[place] != value:
+                    found[f"net/{word}/conf/{{}}/{name.name.lower()}"] = values[place]
+        return found
 
     @property
     def stacked(self) -> bool:
@@ -255,7 +292,20 @@ def decode(message: Message) -> Link:
         lower_elsewhere=IFLA_LINK_NETNSID in found,
         lower_netns=wire.u32(found[IFLA_LINK_NETNSID]) if IFLA_LINK_NETNSID in found else -1,
         families=found.get(IFLA_AF_SPEC, b""),
+        permanent_mac=wire.mac_text(found.get(IFLA_PERM_ADDRESS, b"")),
     )
+
+
+def essence(body: bytes) -> bytes:
+    """What ``decode`` reads of a message, without the counters, which change with each packet."""
+    start = end = 0
+    for kind, offset, following in wire.places(body, _IFINFOMSG.size):
+        if kind in _COUNTERS:
+            start = start or offset
+            end = following
+        elif start:
+            return body[:start] + body[end:]
+    return body[:start] if start else body
 
 
 def carrier_of(message: Message) -> tuple[int, bool]:
@@ -266,6 +316,15 @@ def carrier_of(message: Message) -> tuple[int, bool]:
     """
     _, _, index, flags, _ = _IFINFOMSG.unpack_from(message.body)
     return index, bool(flags & IFF_LOWER_UP)
+
+
+def index_of(message: Message) -> int:
+    index: int = _IFINFOMSG.unpack_from(message.body)[2]
+    return index
+
+
+def mac_of(message: Message) -> str:
+    return wire.mac_text(wire.attributes(message.body, _IFINFOMSG.size).get(IFLA_ADDRESS, b""))
 
 
 def find(socket: Socket, name_or_index: str | int) -> Link | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass, field
-from socket import AF_UNSPEC
+from socket import AF_INET6, AF_UNSPEC
 
 from datapath.netlink import wire
 from datapath.netlink.socket import Socket
@@ -23,6 +23,8 @@ NUD_NONE = 0
 _KNOWN = NUD_PERMANENT | 0x40 | 0x02 | 0x04 | 0x08 | 0x10
 """States with a MAC to send to: also NOARP, REACHABLE, STALE, DELAY and PROBE."""
 _NTF_USE = 0x01
+_DST_AND_MAC = struct.pack("=H", NDA_DST), struct.pack("=H", NDA_LLADDR)
+"""What a message begins with, if the neighbour has a MAC of six bytes."""
 _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EAFNOSUPPORT})
 """The last one: the kernel has no such family (IPv6 with ``ipv6.disable=1``)."""
 
@@ -59,16 +61,34 @@ def decode(message: Message) -> Neighbour | None:
     return Neighbour(wire.address(found[NDA_DST]), wire.mac_text(found[NDA_LLADDR]), index)
 
 
+def decode_gone(message: Message) -> Neighbour | None:
+    """Of one that is no more the kernel tells neither that it was permanent nor, mostly, its MAC."""
+    _, index, _, _, _ = _NDMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _NDMSG.size)
+    return Neighbour(wire.address(found[NDA_DST]), "", index) if NDA_DST in found else None
+
+
 def list_permanent(socket: Socket, index: int = 0) -> list[Neighbour]:
     """Of one link, or of all (0)."""
+    found = map(decode, dump(socket, index))
+    return [one for one in found if one is not None and index in (0, one.index)]
+
+
+def dump(socket: Socket, index: int = 0) -> list[Message]:
+    """As the kernel says it, also what is learned. Of one link, or of all (0)."""
     body = _NDMSG.pack(AF_UNSPEC, 0, 0, 0, 0)
     if index:
         body += wire.attribute_u32(NDA_IFINDEX, index)
-    request = Request(
-        Kind.GETNEIGH, wire.DUMP, body, "list neighbours", f"of link {index}" if index else "all"
-    )
-    found = (decode(message) for message in socket.dump(request))
-    return [one for one in found if one is not None and index in (0, one.index)]
+    subject = f"of link {index}" if index else "all"
+    return socket.dump(Request(Kind.GETNEIGH, wire.DUMP, body, "list neighbours", subject))
+
+
+def essence(body: bytes) -> bytes:
+    """What ``decode`` reads of a message, without the times of its use, which change with each packet."""
+    address = 16 if body[0] == AF_INET6 else 4
+    end = _NDMSG.size + 4 + address + 4 + 6
+    kinds = body[_NDMSG.size + 2 : _NDMSG.size + 4], body[end - 8 : end - 6]
+    return body[:end] if kinds == _DST_AND_MAC else body
 
 
 def ask(socket: Socket, address: Address, index: int) -> str | None:

@@ -26,9 +26,13 @@ RTA_TABLE = 15
 MAIN = 254
 RTN_UNICAST = 1
 RTN_LOCAL = 2
+RTN_BLACKHOLE = 6
 RTN_UNREACHABLE = 7
+RTN_PROHIBIT = 8
+RTN_THROW = 9
 SCOPE_UNIVERSE = 0
 SCOPE_LINK = 253
+SCOPE_NOWHERE = 255
 RTPROT_UNSPEC = 0
 RTNH_F_ONLINK = 4
 RTM_F_LOOKUP_TABLE = 0x1000
@@ -37,6 +41,8 @@ PROTOCOL = 2
 """RTPROT_KERNEL: systemd-networkd deletes routes and rules of every other origin that it did not make,
 unless told ManageForeignRoutes=no (cilium#18706, aws-cni#3309)."""
 
+_REFUSALS = {RTN_BLACKHOLE: "blackhole", RTN_PROHIBIT: "prohibit", RTN_THROW: "throw"}
+_LOOPBACK = 1
 _TABLE_OFFSET, _TYPE_OFFSET = 4, 7
 # No route to it, or a source that is distrusted.
 _NO_WAY = frozenset(
@@ -52,7 +58,8 @@ class Route:
     """A unicast route. ``oif`` is a link's index, ``device`` its name for people. No gateway: on the link.
 
     ``onlink``: take the gateway's word that it is on that link, though no route says so. ``unreachable``: no
-    way at all, of which the sender is told; ``oif`` is 0 then.
+    way at all, of which the sender is told; ``oif`` is 0 then. ``refusal``: another type that leads nowhere,
+    RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes.
     """
 
     destination: Network
@@ -62,8 +69,11 @@ class Route:
     onlink: bool = field(default=False, compare=False)
     device: str = field(default="", compare=False)
     unreachable: bool = False
+    refusal: int = 0
 
     def __str__(self) -> str:
+        if self.refusal:
+            return f"{_REFUSALS[self.refusal]} {self.destination} table {self.table}"
         if self.unreachable:
             return f"unreachable {self.destination} table {self.table}"
         via = f" via {self.gateway}" if self.gateway is not None else ""
@@ -141,34 +151,39 @@ def is_local(message: Message | None) -> bool:
 
 
 def decode(message: Message) -> Route | None:
-    """None for what is neither unreachable nor a plain unicast route through one link."""
+    """None for what neither leads nowhere nor is a plain unicast route through one link."""
     family, bits, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
-    unreachable = kind == RTN_UNREACHABLE
-    if not unreachable and (kind != RTN_UNICAST or RTA_OIF not in found):
+    nowhere = kind == RTN_UNREACHABLE or kind in _REFUSALS
+    if not nowhere and (kind != RTN_UNICAST or RTA_OIF not in found):
         return None
     destination = found.get(RTA_DST)
     gateway = found.get(RTA_GATEWAY)
     return Route(
         destination=wire.everywhere(family) if destination is None else wire.network(destination, bits),
         # IPv6 says that the unreachable is by the loopback.
-        oif=0 if unreachable else wire.u32(found[RTA_OIF]),
+        oif=0 if nowhere else wire.u32(found[RTA_OIF]),
         table=wire.u32(found[RTA_TABLE]) if RTA_TABLE in found else table,
         gateway=None if gateway is None else wire.address(gateway),
         onlink=bool(flags & RTNH_F_ONLINK),
-        unreachable=unreachable,
+        unreachable=kind == RTN_UNREACHABLE,
+        refusal=kind if kind in _REFUSALS else 0,
     )
 
 
 def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     """The unicast and unreachable routes of one table; none if there is no such table, or no such family."""
+    found = map(decode, dump_table(socket, family, table))
+    return [route for route in found if route is not None and route.table == table]
+
+
+def dump_table(socket: Socket, family: int, table: int) -> list[Message]:
+    """As the kernel says them; before Linux 4.20 those of other tables too."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
     absent = _NO_FAMILY | {errno.ENOENT}
     request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)
     # A kernel without the family answers with the routes of others.
-    dumped = (one for one in socket.dump(request) if one.kind == Kind.NEWROUTE and one.body[0] == family)
-    found = map(decode, dumped)
-    return [route for route in found if route is not None and route.table == table]
+    return [one for one in socket.dump(request) if one.kind == Kind.NEWROUTE and one.body[0] == family]
 
 
 def _body(route: Route, protocol: int) -> bytes:
@@ -177,13 +192,18 @@ def _body(route: Route, protocol: int) -> bytes:
     family = wire.family_of(route.destination)
     flags = RTNH_F_ONLINK if route.onlink else 0
     table = route.table if route.table < 256 else 0
-    kind = RTN_UNREACHABLE if route.unreachable else RTN_UNICAST
-    scope = SCOPE_LINK if route.gateway is None and not route.unreachable else SCOPE_UNIVERSE
+    kind = route.refusal or (RTN_UNREACHABLE if route.unreachable else RTN_UNICAST)
+    scope = SCOPE_LINK if route.gateway is None and kind == RTN_UNICAST else SCOPE_UNIVERSE
+    if protocol == RTPROT_UNSPEC:  # a removal: of whatever scope
+        scope = SCOPE_NOWHERE
     body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, kind, flags)
     if bits:
         body += wire.attribute(RTA_DST, packed)
     if route.gateway is not None:
         body += wire.attribute(RTA_GATEWAY, route.gateway.packed)
-    if not route.unreachable:
+    if kind == RTN_UNICAST:
         body += wire.attribute_u32(RTA_OIF, route.oif)
+    elif family == AF_INET6 and protocol == RTPROT_UNSPEC:
+        # Of a removal IPv6 looks at the link and not at the type: without it another route might go.
+        body += wire.attribute_u32(RTA_OIF, _LOOPBACK)
     return body + wire.attribute_u32(RTA_TABLE, route.table)

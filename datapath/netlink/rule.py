@@ -100,10 +100,15 @@ def decode(message: Message) -> Rule:
 
 def list_all(socket: Socket, family: int) -> list[Rule]:
     """In the order in which the kernel asks them; none of a family that it has not got."""
+    return list(map(decode, dump(socket, family)))
+
+
+def dump(socket: Socket, family: int) -> list[Message]:
+    """As the kernel says them."""
     body = _FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     absent = frozenset({errno.EAFNOSUPPORT})
     request = Request(Kind.GETRULE, wire.DUMP, body, "list rules", "all", absent)
-    return [decode(message) for message in socket.dump(request) if message.kind == Kind.NEWRULE]
+    return [message for message in socket.dump(request) if message.kind == Kind.NEWRULE]
 
 
 def _body(rule: Rule) -> bytes:

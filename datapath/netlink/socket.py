@@ -40,6 +40,7 @@ class Socket:
         self._sequence = 0
         # EXT_ACK is of 4.12, STRICT_CHK of 4.20: without them errors are terser and dumps unfiltered,
         # which the readers of this package allow for.
+        self.port: int = self._socket.getsockname()[0]
         for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK):
             with suppress(OSError):
                 self._socket.setsockopt(SOL_NETLINK, option, 1)
@@ -169,6 +170,8 @@ class Pool:
         self._netns = netns
         self._free: list[Socket] = []
         self._closed = False
+        self.ports: frozenset[int] = frozenset()
+        """Of all its sockets: by them the kernel tells who asked for a change."""
 
     @contextmanager
     def borrowed(self) -> Iterator[Socket]:
@@ -177,6 +180,7 @@ class Pool:
             found = self._free.pop()
         except IndexError:
             found = Socket(self._netns)
+            self.ports |= {found.port}
         try:
             yield found
         except KernelError:

@@ -173,6 +173,18 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def places(data: bytes, offset: int) -> Iterator[tuple[int, int, int]]:
+    """Number of each attribute from ``offset`` on, where it begins, and where the next one does."""
+    end = len(data) - 4
+    while offset <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return
+        following = offset + ((length + 3) & ~3)
+        yield kind & _NLA_TYPE_MASK, offset, following
+        offset = following
+
+
 def u32(value: bytes) -> int:
     return int.from_bytes(value[:4], sys.byteorder)
 

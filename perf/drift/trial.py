@@ -17,8 +17,9 @@ LIMIT = 70.0
 """Seconds after which an object counts as not put back: a round of the repair is a minute, one may just have
 begun, and a busy machine takes its time."""
 RESTART_LIMIT = 15.0
-_PUT_BACK = " put back "
-"""In the agent's log when it has set a setting right within a moment."""
+_SAYS = (" put back ", " repaired ")
+"""In the agent's log when it has put something right, which may be before anybody can look."""
+_SAID_LIMIT = 10.0
 SETTLED = 3
 """Looks alike in a row before anything is altered: the kernel is still at work on what is new."""
 
@@ -88,8 +89,13 @@ def alter(scene: Scene, item: Item, before: str) -> None:
     """Raises NotAltered if it can neither be seen nor has the agent said that it put something back."""
     said = len(scene.node.agent_log())
     item.alter(scene)
-    if look(scene, item) == before and _PUT_BACK not in scene.node.agent_log()[said:]:
-        raise NotAltered(f"{item.name}: after the alteration it looks as before: {before!r}")
+    if look(scene, item) != before:
+        return
+    began = time.monotonic()
+    while not any(words in scene.node.agent_log()[said:] for words in _SAYS):
+        if time.monotonic() - began > _SAID_LIMIT:
+            raise NotAltered(f"{item.name}: after the alteration it looks as before: {before!r}")
+        time.sleep(_POLL)
 
 
 def watched(

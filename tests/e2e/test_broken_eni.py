@@ -15,7 +15,7 @@ from lab.cni_call import CniError
 from lab.sandbox import LabPod
 from tests.e2e.benches import bench
 from tests.e2e.conftest import Bench
-from tests.e2e.witnesses import assert_agree, cloud_enis, reaches, settled, state, until
+from tests.e2e.witnesses import assert_agree, cloud_enis, kernel, reaches, settled, state, until
 from tests.soak import hand
 
 SPARE = 9
@@ -23,7 +23,11 @@ SPARE = 9
 
 
 def _detach(made: Bench, eni_id: str) -> None:
+    """By a hand at the console. On return the device is gone: until then a pod may still be put on it."""
+    (mac,) = [e["mac"] for e in state(made.node)["enis"] if e["id"] == eni_id]
     hand.call(made.lab, "DetachNetworkInterface", NetworkInterfaceId=eni_id, InstanceId=made.node.instance_id)
+    until(lambda: cloud_enis(made.lab, made.node)[eni_id]["status"], lambda s: s == "Available")
+    until(lambda: kernel(made.lab, made.node).macs, lambda macs: mac not in macs)
 
 
 def _idle_eni(made: Bench) -> str:
@@ -52,7 +56,6 @@ def test_no_add_is_refused_because_a_hand_has_detached_an_eni(lab: Lab, bpf: str
         steady = made.pod("steady")
         broken = _idle_eni(made)
         _detach(made, broken)
-        until(lambda: cloud_enis(lab, made.node)[broken]["status"], lambda s: s == "Available")
         pods, refused = _adds(made, [f"web-{i}" for i in range(12)])
         print(f"{len(refused)} of 12 ADDs refused")
         assert not refused
@@ -64,3 +67,27 @@ def test_no_add_is_refused_because_a_hand_has_detached_an_eni(lab: Lab, bpf: str
         made.advance(61)
         until(lambda: state(made.node)["enis"], lambda enis: all(e["id"] != broken for e in enis))
         assert_agree(lab, made.node)
+
+
+def test_an_eni_that_is_attached_again_serves_by_itself(lab: Lab) -> None:
+    """Its device is another one by then. No round of the agent's clock passes in between."""
+    with bench(lab, max_pool_size=SPARE, ip_cool_down="0s") as made:
+        made.start()
+        steady = made.pod("steady")
+        broken = _idle_eni(made)
+        _detach(made, broken)
+        other = made.pod("other")
+        assert _status(made, broken).startswith("frozen")
+        hand.call(lab, "AttachNetworkInterface", NetworkInterfaceId=broken, InstanceId=made.node.instance_id)
+        until(lambda: _status(made, broken), lambda status: status == "serving")
+        made.advance(31)  # the hold-off of one that flaps
+        pods, refused = _adds(made, [f"web-{i}" for i in range(12)])
+        assert not refused
+        on_it = {a["pod_name"] for a in state(made.node)["attachments"] if a["eni"] == broken}
+        assert on_it > {"steady"}, "the fuller ENI is filled first, and that is the one that was away"
+        assert all(reaches(other, str(p.ipv4)) for p in (steady, *pods))
+
+
+def _status(made: Bench, eni_id: str) -> str:
+    (told,) = [e for e in state(made.node)["enis"] if e["id"] == eni_id]
+    return str(told["status"])

@@ -102,17 +102,19 @@ def test_istio_stays_through_a_restart_and_a_network_before_ours_is_told(lab: La
         istio = {"type": "istio-cni", "log_level": "info"}
         head = {"name": "k8s-pod-network", "cniVersion": "0.3.1"}
         made.node.write(f"{TARGET}/10-terway.conflist", json.dumps({**head, "plugins": [own, istio]}))
-        made.node.exec(["rm", f"{TARGET}/10-terway.conf"], check=True)
+        made.node.exec(["rm", "-f", f"{TARGET}/10-terway.conf"], check=True)
         made.node.write(f"{TARGET}/05-other.conf", json.dumps({**head, "type": "bridge"}))
         made.node.stop_agent()
         made.start()
+        told = "05-other.conf comes before 10-terway.conflist"
+        assert told in " ".join(cli_json(made, "mode")["because"])
         made.node.exec(["rm", f"{TARGET}/05-other.conf"], check=True)
+        until(lambda: " ".join(cli_json(made, "mode")["because"]), lambda because: told not in because)
         assert listed(made)["plugins"] == [
             {key: value for key, value in own.items() if key not in ("name", "cniVersion")},
             istio,
         ]
         assert listed(made)["name"] == "terway"
-        assert "05-other.conf comes before 10-terway.conflist" in " ".join(cli_json(made, "mode")["because"])
 
 
 # --- limited pods ---

@@ -110,6 +110,8 @@ ALARMS = (
     ),
     _rule("is not in the ledger: taken down|has neither a sandbox nor a pod", *_UNKNOWN),
     _rule("the ledger does not know", *_UNKNOWN, "without its alias"),
+    _rule("older than what runs|was lost under terwayd", "ledger"),
+    _rule("is in the ledger again", *_UNKNOWN),
     _rule("gets another address", "ledger", "kill", "disk"),
     _rule("Mark as invalid", "lag", *_KNOWS_ALL),
     _rule("the SDK's process .* ended by itself", "worker"),

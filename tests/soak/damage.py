@@ -4,6 +4,7 @@ detached, addresses taken. What today's repair does not mend is in ``left_out``.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.soak.sandbox import Sandbox
 from tests.soak.site import LEDGER, Site
 from tests.soak.world import World, shuffled
 
+SOCKET = "/run/eni/eni.socket"
 STRANGE_MAC = "02:00:00:00:be:ef"
 
 _MORE = {"host link name": "renamed", "host link alias": "without its alias"}
@@ -29,7 +31,7 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
     """One of ``plan.KERNEL``, of the pod in ``slot`` where it is a pod's."""
     site = world.sites[node]
     sandbox = site.pods.get(slot)
-    unmended = sandbox is not None and sandbox.unrecorded and is_left_out("pods of a lost ledger")
+    unmended = sandbox is not None and sandbox.unrecorded and is_left_out("altered link of a lost ledger")
     if sandbox is None or sandbox.broken or unmended:
         return "no pod there to harm"
     site.causes.update(("altered", _MORE[what]) if what in _MORE else ("altered",))
@@ -119,9 +121,14 @@ def delete_netns(world: World, *, node: int, slot: int) -> str:
 
 
 def lose_ledger(world: World, *, node: int, how: str) -> str:
-    """While the agent is down, as a disk, a hand or a restored image does it."""
+    """While the agent is down, as a disk, a hand or a restored image does it, or under the agent."""
     site = world.sites[node]
+    if how == "under the agent":
+        site.causes.add("ledger")
+        shutil.rmtree(f"/proc/{site.node.pid}/root{LEDGER}")
+        return "ledger removed under the agent"
     site.causes.update(("ledger", "kill"))
+    site.report()
     site.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
     directory = Path(f"/proc/{site.node.pid}/root{LEDGER}")
     file = directory / "terway.db"
@@ -138,13 +145,31 @@ def lose_ledger(world: World, *, node: int, how: str) -> str:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for sandbox in site.running():
         sandbox.unrecorded = True
-        if sandbox.harmed and is_left_out("pods of a lost ledger"):
+        if sandbox.harmed and is_left_out("altered link of a lost ledger"):
             sandbox.broken = sandbox.broken or f"{sandbox.harmed} altered, and nobody knows it any more"
     try:
         site.start(wait=Wait.SOCKET)
     except LabError:
         return f"ledger lost: {how}; the agent is started later"
     return f"ledger lost: {how}"
+
+
+def spoil_socket(world: World, *, node: int, how: str) -> str:
+    """The CNI socket. Nothing fails by it: the executable tries for longer than it takes to be put back."""
+    path = Path(f"/proc/{world.sites[node].node.pid}/root{SOCKET}")
+    if not path.exists():
+        return "no socket there to spoil"
+    match how:
+        case "removed":
+            path.unlink()
+        case "open to all":
+            path.chmod(0o777)
+        case "an empty file":
+            path.unlink()
+            path.touch()
+        case "its directory removed":
+            shutil.rmtree(path.parent)
+    return f"the CNI socket is {how}"
 
 
 def detach_eni(world: World, *, node: int, again: bool) -> str:

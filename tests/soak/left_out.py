@@ -11,16 +11,14 @@ LEFT_OUT: dict[str, str] = {
         "an ENI that is detached and attached again has another ifindex, and the agent remembers the first:"
         " the quiet moment restarts the agent"
     ),
-    "pods of a lost ledger": (
-        "a ledger that was lost is not rebuilt: its pods may be unrecorded, and CHECK may refuse them, until"
-        " their next ADD or DEL; what was altered of one before is not mended: the quiet moment ends it"
+    "altered link of a lost ledger": (
+        "a link whose name or alias a hand has altered does not say any more whose it is, once the ledger is"
+        " lost as well: its addresses stay held, and the quiet moment ends it"
     ),
     "repeated ADD of a renamed link": (
         "a host link that a hand has renamed is not found by a repeated ADD, which takes the pod's eth0 for"
         " another plugin's, until the repair has given it its name back: such refusals are no failure"
     ),
-    "CNI socket": "a socket that is removed is not made again: no step removes it",
-    "ledger directory": "a ledger that is removed under the agent is not noticed: steps stop the agent first",
     "pins": "pins that are removed are not noticed before the next start: no step removes them",
     "tcx links of an ENI": "a detached program of an ENI is not attached again: no step detaches one",
     "endpoints rows": "a wrong row of the map endpoints is not compared: no step writes one",

@@ -65,7 +65,8 @@ KERNEL = (
     "ENI mtu",
     "ENI link down",
 )
-LEDGERS = ("directory", "wal", "emptied", "cut")
+LEDGERS = ("directory", "wal", "emptied", "cut", "under the agent")
+SOCKETS = ("removed", "open to all", "an empty file", "its directory removed")
 VIEWS = ("describe", "metadata", "device", "fabric", "create", "attach", "delete")
 POINTS = (
     "add-reserved",
@@ -279,6 +280,7 @@ ACTIONS: tuple[tuple[int, Maker], ...] = (
     (2, _of_a_slot("delete_link")),
     (1, _of_a_slot("delete_netns")),
     (1, lambda rng: Step("lose_ledger", {"node": ROUGH, "how": rng.choice(LEDGERS)})),
+    (2, lambda rng: Step("spoil_socket", {"node": _node(rng), "how": rng.choice(SOCKETS)})),
     (1, lambda rng: Step("detach_eni", {"node": _node(rng), "again": rng.random() < 0.5})),
     (1, lambda rng: Step("take_address", {"node": _node(rng)})),
     (2, lambda _rng: Step("good_weather")),

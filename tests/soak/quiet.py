@@ -135,6 +135,7 @@ def _settle_accounts(site: Site) -> None:
         except CniError as exc:
             raise Broken([(REFUSAL, f"DEL of {sandbox} in good weather: {exc}")]) from exc
     site.owed.clear()
+    site.report()
     if site.causes & {"ledger", "disk"}:
         _collect(site)
 
@@ -187,8 +188,7 @@ def _checked(world: World) -> list[str]:
             try:
                 sandbox.check()
             except CniError as exc:
-                if not (sandbox.unrecorded and is_left_out("pods of a lost ledger")):
-                    lost.append(f"{sandbox}: {exc}")
+                lost.append(f"{sandbox}: {exc}")
     return lost
 
 

@@ -71,6 +71,7 @@ VERBS: dict[str, Callable[..., str]] = {
                 "delete_link",
                 "delete_netns",
                 "lose_ledger",
+                "spoil_socket",
                 "detach_eni",
                 "take_address",
             ),

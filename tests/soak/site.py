@@ -98,6 +98,19 @@ class Site:
             self.unwanted.discard(f"p{slot}")
         return self.uids[slot]
 
+    def report(self) -> None:
+        """What kubelets say of pods; one that does not reach the API server says it later.
+
+        A pod whose sandbox has ended waits for another one, which a kubelet would make at once.
+        """
+        for slot in self.uids:
+            sandbox = self.pods.get(slot)
+            addresses = () if sandbox is None else sandbox.addresses
+            phase = "Running" if addresses else "Pending"
+            status = {"phase": phase, "podIPs": [{"ip": a} for a in addresses] or None}
+            with contextlib.suppress(KubeError):
+                self.lab.kubernetes.report_pod(self.name, f"p{slot}", status)
+
     def forget_object(self, slot: int) -> None:
         """Delete the slot's pod object; later, if the API server is away."""
         if self.uids.pop(slot, None) is not None:

@@ -77,7 +77,7 @@ class ExclusiveAllocator:
             return
         self._queue.serve(self._reserve)
         waiting = self._queue.live()
-        if not waiting:
+        if not waiting or self._runner.on_hold:
             return
         now = self._journal.now()
         missing = max(0, waiting - self._coming())

@@ -30,16 +30,12 @@ class Growth:
         self._sizes = sizes
         self._security_groups = security_groups
         self._begin = begin
-        self.on_hold = False
-        """Nothing new is asked for: it is being looked at what there is."""
 
     def is_due(self, now: float, *, waiting: int) -> bool:
         return waiting > 0 or self._statistics.usable(now) < self._sizes.min_pool
 
     def grow(self, now: float, under_way: tuple[Operation, ...], *, waiting: int) -> int:
         """Begin what is missing. How many of the ``waiting`` pods nothing can help now."""
-        if self.on_hold:
-            return 0
         view = self._statistics.view(now, under_way, waiting=waiting)
         growth = sizing.grow(view, self._sizes)
         for step in growth.steps:

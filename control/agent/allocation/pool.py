@@ -101,7 +101,7 @@ class Pool:
         self._queue.serve(self._reserve)
         self._runner.resume()
         now = self._journal.now()
-        if self._growth.is_due(now, waiting=len(self._queue)):
+        if not self._runner.on_hold and self._growth.is_due(now, waiting=len(self._queue)):
             under_way = tuple(self._runner.running)
             short = self._growth.grow(now, under_way, waiting=self._queue.live())
             self._queue.refuse_last(short, self._exhausted)
@@ -110,14 +110,14 @@ class Pool:
 
     def hold(self) -> None:
         """Ask nothing new of the cloud before ``go_on``: it is being looked at what is there."""
-        self._growth.on_hold = True
+        self._runner.on_hold = True
 
     def go_on(self, refused: TerwayError | None) -> None:
         """``refused``: why nobody could be asked; who waits is told so if it concerns every call."""
-        self._growth.on_hold = False
+        self._runner.on_hold = False
         if refused is not None and concerns_all(refused):
             self._rejections.hold_off(EVERYTHING, refused, self._journal.now())
-        self.kick()
+        self._runner.changed()
 
     def sync(self) -> None:
         """One pool sync: give back what is too many, unless a pod waits for it."""

@@ -79,6 +79,8 @@ class OperationRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tries: dict[ClientToken, int] = {}
         self.closed = False
+        self.on_hold = False
+        """Allocators begin nothing new: it is being looked at what there is."""
         self.on_end: list[Callable[[], None]] = []
         self.on_failure: Callable[[TerwayError], None] = _ignore
         self.on_success: Callable[[], None] = _nothing
@@ -109,6 +111,11 @@ class OperationRunner:
             if operation.token not in self._running and not waits:
                 log.info("resuming %s %s", operation.kind, operation.eni_id or operation.token)
                 self.carry_out(operation)
+
+    def changed(self) -> None:
+        """Let every allocator look again."""
+        for call in self.on_end:
+            call()
 
     async def close(self) -> None:
         """Stop working. What was under way stays in the ledger as an intent."""
@@ -148,8 +155,7 @@ class OperationRunner:
             self._running.pop(operation.token, None)
             if operation.token not in self._journal.book.operations:
                 self._tries.pop(operation.token, None)
-            for call in self.on_end:
-                call()
+            self.changed()
 
     async def _prepare(self, operation: Operation) -> Operation:
         """Put the intent into the ledger; for a new ENI choose its vSwitch first.

@@ -18,12 +18,16 @@ from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.reservation import reserve
 from control.agent.cni.detach import Detachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, sightings
 from control.agent.dataplane.shaping import Shaping
 from control.agent.dataplane.shaping import told as shaping_told
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
-from control.ipam.allocator import Allocation, AllocationRequest, Reservation, allocation
+from control.ipam.allocator import (
+    Allocation,
+    AllocationRequest,
+    Reservation,
+)
 from control.model.errors import (
     AddressInUse,
     Cause,
@@ -34,9 +38,10 @@ from control.model.errors import (
     UplinkBroken,
 )
 from control.model.ids import Address, AttachmentKey, PodKey
+from control.model.modes import HAS_HOST_LINK, UPLINK_OF, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
-from datapath.endpoint import Applied, Carrier, Difference
+from datapath.endpoint import Applied, Carrier, Difference, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
@@ -92,7 +97,9 @@ class Attachments:
         dual: bool = False,
         annotate: bool = False,
         shaping: Shaping = _UNSHAPED,
+        mode: NetworkMode = NetworkMode.POLICY_ROUTE,
     ) -> None:
+        """``mode``: of pods that come from now on; those that are there keep theirs."""
         self._journal = journal
         self._allocators = allocators
         self._broken = broken
@@ -104,6 +111,7 @@ class Attachments:
         self._dual = dual
         self._annotate = annotate
         self._shaping = shaping
+        self._mode = mode
         self._detachments = Detachments(
             journal=journal, kernel=kernel, holds=holds, faults=faults, settings=settings
         )
@@ -181,14 +189,15 @@ class Attachments:
 
         Its record says so from the start: the next start takes half-done ADDs to their end.
         """
-        wanted = self._request(request, pod)
         running = self._holds.running(request.key)
+        mode = self._mode if running is None else NetworkMode(running.mode.value)
+        wanted = self._request(request, pod, mode)
         reservation: Reservation | None = None
         try:
             if running is not None:
                 state, keeps = AttachmentState.READY, self._as_it_runs(running)
                 reservation = reserve(self._journal, wanted, keeps, state=state)
-            elif (kept := self._takes_over(pod, request.key.ifname)) is not None:
+            elif (kept := self._takes_over(pod, wanted)) is not None:
                 reservation = reserve(self._journal, wanted, kept)
             else:
                 reservation = await self._allocators.acquire(wanted)
@@ -207,16 +216,19 @@ class Attachments:
             self._holds.look()
         return attached
 
-    def _request(self, request: AddRequest, pod: Pod) -> AllocationRequest:
+    def _request(self, request: AddRequest, pod: Pod, mode: NetworkMode) -> AllocationRequest:
         namespace, name, ifname = request.pod.namespace, request.pod.name, request.key.ifname
         second = f"{ifname}/{request.key.container_id}"
+        links = (host_link_name(namespace, name, ifname), host_link_name(namespace, name, second))
         return AllocationRequest(
             key=request.key,
             pod=request.pod,
             uid=pod.uid,
+            kind=UPLINK_OF[mode],
+            mode=mode,
             ipv6=self._dual,
             netns=request.netns_path,
-            host_links=(host_link_name(namespace, name, ifname), host_link_name(namespace, name, second)),
+            host_links=links if mode in HAS_HOST_LINK else ("",),
         )
 
     def _commit(self, reservation: Reservation) -> None:
@@ -248,21 +260,29 @@ class Attachments:
                 cause=Cause.BUSY,
                 remedy="it runs on; the ADD succeeds once cloud and metadata have shown its ENI's addresses",
             )
-        return allocation(enis.pop(), ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
+        uplink = Uplink(UPLINK_OF[NetworkMode(running.mode.value)], enis.pop())
+        return Allocation(uplink, ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
 
-    def _takes_over(self, pod: Pod, ifname: str) -> Allocation | None:
+    def _is_gone(self, old: AttachmentRecord) -> bool:
+        """An ENI of a pod's own is one sandbox's at a time: another one is had while the older lives."""
+        seen = sightings(self._kernel, [old], self._journal.book.enis)
+        return seen[old.key].presence is Presence.GONE
+
+    def _takes_over(self, pod: Pod, wanted: AllocationRequest) -> Allocation | None:
         """The address of this interface in this very pod's previous sandbox, if that is not deleted yet.
 
         One that the cloud has lost is of no use to a new sandbox, nor one of an ENI that carries no new
-        pod: it gets another.
+        pod, nor one of another kind of uplink than the node's mode has by now: it gets another.
         """
         book = self._journal.book
         for old in book.of_pod(pod.key):
-            same = old.uid == pod.uid and old.key.ifname == ifname
+            same = old.uid == pod.uid and old.key.ifname == wanted.key.ifname
+            same = same and old.uplink.kind is wanted.kind
             same = same and old.state in (AttachmentState.READY, AttachmentState.LOST)
             records = [book.addresses.get(a) for a in old.addresses()]
             sound = all(r is not None and r.state is AddressState.ASSIGNED for r in records)
             sound = sound and self._broken.carries(old.eni_id)
+            sound = sound and (wanted.kind is not UplinkKind.OWN_ENI or self._is_gone(old))
             if same and sound and (old.ipv6 is not None) == self._dual:
                 return Allocation(old.uplink, old.ipv4, old.ipv6)
         return None
@@ -300,7 +320,7 @@ class Attachments:
             f"Alloc IP {'-'.join(_host_prefix(a) for a in record.addresses())} took {took * 1000:.3f}ms",
         )
         found = self._shaping.limits(pod)
-        if told := shaping_told(found):
+        if told := shaping_told(found, on_host=record.mode in HAS_HOST_LINK):
             kind = EventType.NORMAL if found.any else EventType.WARNING
             self._kubernetes.event(pod, kind, "Bandwidth", told)
         if self._annotate:

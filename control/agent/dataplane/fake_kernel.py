@@ -71,12 +71,14 @@ class FakeKernel:
         own = endpoint.mode is Mode.MACVLAN
         if own != isinstance(endpoint.uplink, OwnEni):
             raise KernelError(f"mode {endpoint.mode} has no use for this kind of uplink")
+        if not own and endpoint.eni.mac not in self.enis:
+            raise UplinkBroken(f"ENI {endpoint.eni.mac} was not made ready")
         for carrier in self.carriers():
             if carrier.is_of(endpoint.container_id, endpoint.ifname):
                 continue
             on_it = endpoint.eni.mac in carrier.enis
             if on_it and carrier.mode is Mode.MACVLAN and not own:
-                raise KernelError("a pod has this ENI for itself")
+                raise UplinkBroken("a pod has this ENI for itself")
             if on_it and own:
                 raise AddressInUse("another pod has this ENI, or shares it")
             taken = carrier.addresses.intersection(endpoint.addresses())
@@ -115,9 +117,12 @@ class FakeKernel:
     def forget_eni(self, mac: Mac) -> None:
         self.enis.discard(mac)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+    async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         missing = [one for one in endpoints if _name(one) not in self.endpoints]
         return tuple(Difference(str(one), "absent") for one in missing)
+
+    def foreign_hands(self) -> tuple[Difference, ...]:
+        return ()
 
     def carriers(self) -> tuple[Carrier, ...]:
         return (*map(_carrier, self.endpoints.values()), *self.foreign.values())

@@ -27,7 +27,7 @@ from control.agent.dataplane.filters import Filters, Terms
 from control.agent.dataplane.flow_shares import FlowShares
 from control.agent.dataplane.foreign_objects import ForeignObjects
 from control.agent.dataplane.pod_paths import PodPaths
-from control.agent.dataplane.service_prefixes import ServicePrefixes
+from control.agent.dataplane.service_prefixes import Destinations, ServicePrefixes
 from control.agent.dataplane.shaping import Shaping
 from control.agent.state.journal import Journal
 from control.config.settings import Settings
@@ -56,6 +56,8 @@ PATIENCE = 3.0
 CALM = 0.5
 """Seconds from a change to the look at it, so that a hundred changes are one look."""
 
+COMPARE_PERIOD = 10.0
+"""Seconds from one comparison of all prefixes to the next, at least."""
 LINKS_CALM = 0.05
 """Seconds from the event of a link that goes down to the look at it, so that many are one look."""
 
@@ -136,6 +138,7 @@ class FastPathSwitch:
         self._filters: Filters | None = None
         self._unavailable = "it has not been opened yet"
         self._untold = ""
+        self._compare_at = 0.0
         self._said: tuple[Why, ...] = ()
         self._wake = asyncio.Event()
 
@@ -150,8 +153,7 @@ class FastPathSwitch:
                 if remove_fast_path(pins):
                     log.info("eBPF of an earlier terwayd is taken away: pods are routed")
                 return
-            prefixes = Prefixes(self._services.known() or (), self._host_cidrs)
-            self._companion.open(pins, prefixes, objects=self._settings.bpf_objects)
+            self._companion.open(pins, self._prefixes(), objects=self._settings.bpf_objects)
         except Unavailable as exc:
             self._unavailable = exc.reason
             self._say(EventType.WARNING, f"{exc}; pods are routed")
@@ -172,10 +174,12 @@ class FastPathSwitch:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
+                await self._services.refresh()
                 while self._services.known() is None:
                     await self._wake.wait()
                     self._wake.clear()
-        self._tell_services()
+                    await self._services.refresh()
+        await self._tell_services()
         self._filters.look(self._terms())
         self._apply()
 
@@ -275,7 +279,9 @@ class FastPathSwitch:
         self.foreign.tell(self._companion.last)
         with filters.listening(self._wake.set):
             await self._woken()
-        self._tell_services()
+        await self._services.refresh()
+        await self._tell_services()
+        await self._compare_prefixes()
         await filters.follow(self._terms())
         self._apply()
 
@@ -290,12 +296,25 @@ class FastPathSwitch:
         enis = self._journal.book.enis.values()
         cidrs = {one for eni in enis for one in (eni.cidr, eni.cidr_v6) if one is not None}
         own = map(host_network, self._companion.own_addresses)
-        stack = (*(self._services.known() or ()), *self._host_cidrs, *sorted(own, key=str))
-        return Terms(frozenset(cidrs), stack, self._companion.devices())
+        told = self._prefixes()
+        stack = (*told.service, *self._host_cidrs, *sorted(own, key=str))
+        return Terms(frozenset(cidrs), stack, self._companion.devices(), told.addresses)
 
-    def _tell_services(self) -> None:
+    def _prefixes(self) -> Prefixes:
+        found = self._services.known() or Destinations()
+        return Prefixes(found.ranges, self._host_cidrs, found.addresses)
+
+    async def _compare_prefixes(self) -> None:
+        """In a thread, as all rows are read; few are compared with every repair."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._compare_at:
+            self._compare_at = now + COMPARE_PERIOD
+            await asyncio.to_thread(self._companion.compare_prefixes)
+
+    async def _tell_services(self) -> None:
+        """In a thread, as tens of thousands may be new; what has not changed costs nothing."""
         try:
-            self._companion.tell(Prefixes(self._services.known() or (), self._host_cidrs))
+            await asyncio.to_thread(self._companion.tell, self._prefixes())
             self._untold = ""
         except KernelError as exc:
             self._untold = f"the addresses of Services do not all fit into the fast path's map: {exc}"

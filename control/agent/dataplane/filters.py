@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from control.model.ids import Address
 from datapath.endpoint import Network
 from datapath.errors import KernelError
 from datapath.firewall import Firewall
@@ -19,6 +20,7 @@ class Terms:
     pods: frozenset[Network]
     stack: tuple[Network, ...]
     devices: frozenset[str]
+    hosts: frozenset[Address] = frozenset()
 
 
 class Filters:
@@ -35,7 +37,9 @@ class Filters:
     def look(self, terms: Terms) -> None:
         """One that cannot be read counts as found."""
         try:
-            found = self._firewall.obstacles(pods=tuple(terms.pods), stack=terms.stack, devices=terms.devices)
+            found = self._firewall.obstacles(
+                pods=tuple(terms.pods), stack=terms.stack, devices=terms.devices, hosts=terms.hosts
+            )
             self.found = tuple(f"the fast path would pass by a filter of this node: {one}" for one in found)
         except KernelError as exc:
             self.found = (f"whether the node filters pods' packets cannot be told: {exc}",)

@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
+from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode
 from control.model.pod import EventType, Kubernetes
-from control.model.records import AddressState, AttachmentRecord, AttachmentState
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes
 from datapath.endpoint import Carrier, Mode, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
-_NAMED_AFTER_PODS = frozenset({Mode.POLICY_ROUTE})
+_ALONE = frozenset({Mode.MACVLAN})
+"""Modes whose pods have an ENI for themselves."""
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -53,15 +56,28 @@ class Holds:
     def look(self) -> tuple[Carrier, ...]:
         """All live links of pods. What runs without a record is held from now on."""
         self.carriers = carriers = self._kernel.carriers()
-        unknown = {c: c.addresses - self._recorded(c) for c in carriers if not self._is_recorded(c)}
+        unknown = self._unknown(carriers)
         self.unrecorded = tuple(unknown)
         book = self._journal.book
         held: frozenset[Address] = frozenset().union(*unknown.values()) if unknown else frozenset()
         held |= self.claimed()
         self._cool(book.held - held)
+        self._set_apart(carriers)
         book.hold(held | self._warm)
         self._tell()
         return carriers
+
+    def _set_apart(self, carriers: Iterable[Carrier]) -> None:
+        """An ENI that a pod has for itself is not shared, also if the ledger has lost that fact."""
+        macs = {mac for carrier in carriers if carrier.mode in _ALONE for mac in carrier.enis}
+        enis = self._journal.book.enis.values() if macs else ()
+        shared = [eni for eni in enis if eni.mac in macs and eni.kind is EniKind.SECONDARY]
+        try:
+            if shared:
+                changed = tuple(replace(eni, kind=EniKind.EXCLUSIVE) for eni in shared)
+                self._journal.record(Changes(enis=changed))
+        except LedgerError as exc:
+            log.warning("ENIs that pods have for themselves look shared, the kernel refuses that: %s", exc)
 
     def _cool(self, let_go: Collection[Address]) -> None:
         """What a pod has just let go of cools, and stays held as long as that cannot be written."""
@@ -75,24 +91,29 @@ class Holds:
         except LedgerError as exc:
             log.warning("addresses of pods that are gone stay held: %s", exc)
 
-    def _is_recorded(self, carrier: Carrier) -> bool:
-        recorded = self._recorded(carrier)
-        return bool(recorded) and carrier.addresses <= recorded
+    def _unknown(self, carriers: Iterable[Carrier]) -> dict[Carrier, frozenset[Address]]:
+        """Carriers without a record, or with more than it says; what of theirs is not in it.
 
-    def _recorded(self, carrier: Carrier) -> frozenset[Address]:
-        """By the sandbox that the link names; upstream's links name none, and go by their own name.
-
-        An address that nobody owns is no record, whatever an attachment says: it would be handed out.
+        By the sandbox that the link names; upstream's links name none, and go by their own name. An address
+        that nobody owns is no record, whatever an attachment says: it would be handed out.
         """
         book = self._journal.book
-        return frozenset(
-            address
-            for record in book.attachments.values()
-            if carrier.container_id == record.key.container_id
-            or (not carrier.container_id and carrier.link == record.host_link)
-            for address in record.addresses()
-            if address not in book.addresses or book.addresses[address].owner is not None
-        )
+        by_sandbox: dict[str, set[Address]] = {}
+        by_link: dict[str, set[Address]] = {}
+        for record in book.attachments.values():
+            owned = {
+                address
+                for address in record.addresses()
+                if address not in book.addresses or book.addresses[address].owner is not None
+            }
+            by_sandbox.setdefault(record.key.container_id, set()).update(owned)
+            by_link.setdefault(record.host_link, set()).update(owned)
+        found = {}
+        for one in carriers:
+            recorded = by_sandbox.get(one.container_id) if one.container_id else by_link.get(one.link)
+            if not recorded or not one.addresses <= recorded:
+                found[one] = one.addresses - (recorded or set())
+        return found
 
     def miss(self) -> None:
         """Tell of recorded pods that the kernel has lost: nobody but a new sandbox gives them a link again.
@@ -157,7 +178,7 @@ class Holds:
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
         for carrier in self.unrecorded:
-            if carrier.mode not in _NAMED_AFTER_PODS:
+            if NetworkMode(carrier.mode) not in HAS_HOST_LINK:
                 continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)

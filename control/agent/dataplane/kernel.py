@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
+from control.agent.dataplane.pace import paced
 from control.model.errors import AddressInUse, Cause, KernelError, RequestError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
@@ -23,8 +24,8 @@ from datapath.endpoint import (
     SharedEni,
     Sighting,
 )
+from datapath.modes.policy_route.watch import Reaction
 from datapath.netlink import address, link
-from datapath.netlink.link import Link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
 from datapath.node_datapath import NodeDatapath
@@ -62,7 +63,8 @@ class LinuxKernel:
             self._datapath = NodeDatapath(netns, shortcut=shortcut)
             self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
-        self._watched: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._home = 0
+        self._watched: list[tuple[asyncio.AbstractEventLoop, int]] = []
 
     def has_ipv6(self) -> bool:
         """Whether the kernel knows IPv6 at all."""
@@ -77,36 +79,51 @@ class LinuxKernel:
         with _in_our_terms():
             return {one.reason.value: (one.packets, one.meaning) for one in self._datapath.guard.drops()}
 
-    def watch_settings(self, restored: Callable[[Difference], None]) -> None:
-        """From now on put back at once what others set otherwise; ``restored`` hears of each."""
+    def watch(self, reacted: Callable[[Reaction], None]) -> None:
+        """From now on the kernel's word of changes is followed; ``reacted`` hears what came of it."""
         loop = asyncio.get_running_loop()
 
         def changed() -> None:
             try:
-                for one in self._datapath.restore_settings():
-                    restored(one)
+                reacted(self._datapath.react())
             except kernel_errors.KernelError as exc:
-                log.warning("settings that others have changed stay so until the next repair: %s", exc)
+                log.warning("what others have changed stays so until the next repair: %s", exc)
+                reacted(Reaction(repair=True))
 
-        self._watched = loop, self._datapath.settings_fileno()
-        loop.add_reader(self._datapath.settings_fileno(), changed)
+        for descriptor in self._datapath.events_filenos():
+            self._watched.append((loop, descriptor))
+            loop.add_reader(descriptor, changed)
 
-    def prepare_node(self, primary_mac: Mac, *, dual: bool) -> tuple[Address, ...]:
-        """Make the node ready and remember its own addresses: the global ones of the primary ENI."""
+    def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
+        """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
         with _in_our_terms():
-            home = link.find_by_mac(self._socket, primary_mac)
-            if home is None:
-                raise KernelError(f"the node has no device with the primary ENI's MAC {primary_mac}")
-            self._host = self._addresses_of(home, dual=dual)
-            self._datapath.prepare(self._host, home=home.index)
-        return self._host
+            home = self._home_link(primary_mac)
+            return tuple(
+                a.address for a in address.of_link(self._socket, home) if not a.address.is_link_local
+            )
 
-    def _addresses_of(self, home: Link, *, dual: bool) -> tuple[Address, ...]:
-        assigned = address.of_link(self._socket, home.index)
-        found = [a.address for a in assigned if not a.address.is_link_local]
-        if not any(a.version == 4 for a in found):
-            raise KernelError(f"the primary ENI {home.name} ({home.mac}) has no IPv4 address")
-        return tuple(a for a in found if dual or a.version == 4)
+    def prepare_node(self, primary_mac: Mac, own: Sequence[Address], *, ipv6: bool) -> None:
+        """Make the node ready. ``own`` as for ``host_addresses``; ``ipv6``: pods have it."""
+        with _in_our_terms():
+            if not any(one.version == 4 for one in own):
+                raise KernelError(f"the primary ENI ({primary_mac}) has no IPv4 address")
+            self._host = tuple(own)
+            self._datapath.prepare(self._host, home=self._home_link(primary_mac), ipv6=ipv6)
+
+    def host_addresses(self, own: Sequence[Address]) -> None:
+        """The node's own are these from now on: each ENI of the pods has them, from the next repair on."""
+        self._host = tuple(own)
+        self._datapath.host_addresses(self._host)
+
+    def _home_link(self, primary_mac: Mac) -> int:
+        """Its number, which is looked for by MAC only if it is not what it was."""
+        there = link.find(self._socket, self._home) if self._home else None
+        if there is None or there.mac != primary_mac.lower():
+            there = link.find_by_mac(self._socket, primary_mac)
+        if there is None:
+            raise KernelError(f"the node has no device with the primary ENI's MAC {primary_mac}")
+        self._home = there.index
+        return self._home
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
         """Woken by netlink; the event is only a hint to look. Nobody listens while nobody waits."""
@@ -154,9 +171,12 @@ class LinuxKernel:
         with _in_our_terms():
             self._datapath.forget_uplink(mac)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+    async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         with _in_our_terms():
-            return self._datapath.repair(endpoints)
+            return await paced(self._datapath.repairing(endpoints))
+
+    def foreign_hands(self) -> tuple[Difference, ...]:
+        return self._datapath.foreign
 
     def carriers(self) -> tuple[Carrier, ...]:
         with _in_our_terms():
@@ -175,8 +195,7 @@ class LinuxKernel:
         return found.name if found else ""
 
     def close(self) -> None:
-        if self._watched is not None:
-            loop, descriptor = self._watched
+        for loop, descriptor in self._watched:
             loop.remove_reader(descriptor)
         self._socket.close()
         self._datapath.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from control.agent.dataplane.shaping import Shaping
 from control.agent.state.journal import Journal
 from control.model.ids import Address, AttachmentKey
+from control.model.modes import HAS_HOST_LINK
 from control.model.pod import FAST_PATH, EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AttachmentRecord, AttachmentState
 from datapath.acceleration.path import FastPath
@@ -30,6 +31,8 @@ class PodPaths:
         for record in self._journal.book.attachments.values():
             pod = pods.get(record.pod)
             if pod is None or pod.uid != record.uid or record.state is not AttachmentState.READY:
+                continue
+            if record.mode not in HAS_HOST_LINK:
                 continue
             wanted = may_be_fast(pod) and not self._shaping.limits(pod).any
             told[record.key] = wanted = wanted and shaped.isdisjoint(record.addresses())

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from control.model.errors import KernelError
 from control.model.ids import Address, AttachmentKey, EniId, Mac
-from control.model.modes import NetworkMode, UplinkKind
+from control.model.modes import UplinkKind
 from control.model.records import AttachmentRecord, EniRecord
 from datapath.endpoint import (
     Applied,
@@ -26,9 +26,6 @@ from datapath.endpoint import (
     Uplink,
 )
 
-HAS_HOST_LINK = frozenset({NetworkMode.POLICY_ROUTE})
-"""Modes whose pods have a link on the host: what hangs on one asks here."""
-
 
 class NodeKernel(Protocol):
     """One node's kernel objects. Failures are ``control.model.errors.KernelError`` or RequestError."""
@@ -41,7 +38,14 @@ class NodeKernel(Protocol):
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None: ...
     def prepare_eni(self, eni: EniLink) -> None: ...
     def forget_eni(self, mac: Mac) -> None: ...
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]: ...
+    async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+        """Bring the host's side of all endpoints in order; says what was not. Others are served meanwhile."""
+        ...
+
+    def foreign_hands(self) -> tuple[Difference, ...]:
+        """What others have done that no repair undoes, as of the last one, with what helps."""
+        ...
+
     def carriers(self) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, recorded or not, with what it carries."""
         ...
@@ -56,6 +60,14 @@ class NodeKernel(Protocol):
 
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
         """Wait for a device with this MAC; False if it is not there after ``timeout`` seconds."""
+        ...
+
+
+class HomeKernel(Protocol):
+    """Of the node's own link."""
+
+    def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
+        """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
         ...
 
 

@@ -2,45 +2,122 @@
 
 The API server says; its word is kept in the ledger, so that a restart needs no API server. A node that never
 heard it cannot tell a Service from anything else, and routes until it can.
+
+Where the cluster's range is known that is one prefix and the external addresses. Where it is not, each
+ClusterIP counts by itself: tens of thousands. They stay single, so that a Service more or less is one row of
+the map and one small entry of the ledger beside the large one, and nothing of that size is done on the loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from ipaddress import collapse_addresses, ip_network
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_network, summarize_address_range
 
 from control.agent.state.journal import Journal
+from control.model.ids import Address
 from control.model.pod import Kubernetes
 from datapath.endpoint import Network
-from datapath.netlink.wire import host_network
 
 FACT = "service_prefixes"
 """In the ledger: a JSON list of networks."""
+SINCE = "service_prefixes_since"
+"""In the ledger: addresses that came and went since FACT was written, {"added": [...], "removed": [...]}."""
+MANY = 512
+"""More changes than that since FACT was written, and it is written anew."""
+MOST_SINGLE = 64_000
+"""Addresses beyond which they are put together to prefixes: the map has room for 65,536 rows, others too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """``ranges`` are few; ``addresses`` are those outside them."""
+
+    ranges: tuple[Network, ...] = ()
+    addresses: frozenset[Address] = frozenset()
 
 
 class ServicePrefixes:
+    """``refresh`` asks, ``known`` answers with what was heard last."""
+
     def __init__(self, journal: Journal, kubernetes: Kubernetes) -> None:
         self._journal = journal
         self._kubernetes = kubernetes
-        self._heard: tuple[object, object] | None = None
-        text = journal.facts.get(FACT)
-        self._known = None if text is None else tuple(ip_network(one) for one in json.loads(text))
+        self._heard: tuple[frozenset[Address], tuple[Network, ...]] | None = None
+        self._written: Destinations | None = None
+        """What FACT says."""
+        self._known = self._remembered()
 
-    def known(self) -> tuple[Network, ...] | None:
-        """As few networks as say it. None if nobody has ever told."""
-        addresses, cidrs = self._kubernetes.service_addresses(), self._kubernetes.service_cidrs()
-        if addresses is not None and (addresses, cidrs) != self._heard:
-            self._heard = addresses, cidrs
-            self._learn(_fewest([*(cidrs or ()), *map(host_network, addresses)]))
+    def known(self) -> Destinations | None:
+        """None if nobody has ever told."""
         return self._known
 
-    def _learn(self, found: tuple[Network, ...]) -> None:
+    async def refresh(self) -> None:
+        """Learn what the API server has told by now."""
+        addresses, cidrs = self._kubernetes.service_addresses(), self._kubernetes.service_cidrs() or ()
+        if addresses is None or self._heard == (addresses, cidrs):
+            return
+        found = Destinations(cidrs, addresses)
+        if len(addresses) > MOST_SINGLE:
+            found = Destinations((*cidrs, *await asyncio.to_thread(_fewest, addresses)))
+        self._heard = addresses, cidrs
         if found != self._known:
+            await self._remember(found)
             self._known = found
-            self._journal.note(FACT, json.dumps([str(one) for one in found]))
+
+    async def _remember(self, found: Destinations) -> None:
+        written = self._written
+        if written is not None and written.ranges == found.ranges:
+            added, removed = found.addresses - written.addresses, written.addresses - found.addresses
+            if len(added) + len(removed) <= MANY:
+                self._journal.note(SINCE, json.dumps({"added": _texts(added), "removed": _texts(removed)}))
+                return
+        text = await asyncio.to_thread(_encoded, found)
+        self._journal.note(FACT, text)
+        self._journal.note(SINCE, "{}")
+        self._written = found
+
+    def _remembered(self) -> Destinations | None:
+        """Of the release before as well, which wrote FACT alone."""
+        text = self._journal.facts.get(FACT)
+        if text is None:
+            return None
+        networks = [ip_network(one) for one in json.loads(text)]
+        single = frozenset(one.network_address for one in networks if one.num_addresses == 1)
+        ranges = tuple(one for one in networks if one.num_addresses > 1)
+        self._written = Destinations(ranges, single)
+        since = json.loads(self._journal.facts.get(SINCE, "{}"))
+        added, removed = (_addresses(since.get(word, ())) for word in ("added", "removed"))
+        return Destinations(ranges, (single - removed) | added)
 
 
-def _fewest(networks: list[Network]) -> tuple[Network, ...]:
-    v4 = collapse_addresses(one for one in networks if one.version == 4)
-    v6 = collapse_addresses(one for one in networks if one.version == 6)
-    return (*v4, *v6)
+def _encoded(found: Destinations) -> str:
+    # Not by networks of one address: these take ten times as long to make.
+    return json.dumps([*map(str, found.ranges), *(f"{one}/{one.max_prefixlen}" for one in found.addresses)])
+
+
+def _texts(addresses: Iterable[Address]) -> list[str]:
+    return sorted(map(str, addresses))
+
+
+def _addresses(texts: Iterable[str]) -> frozenset[Address]:
+    return frozenset(ip_network(one).network_address for one in texts)
+
+
+def _fewest(addresses: Iterable[Address]) -> tuple[Network, ...]:
+    """By spans: ``collapse_addresses`` takes seconds for as many."""
+    found: list[Network] = []
+    first: Address | None = None
+    last: Address | None = None
+    for one in sorted(addresses, key=lambda a: (a.version, int(a))):
+        if first is not None and last is not None:
+            if (last.version, int(last) + 1) == (one.version, int(one)):
+                last = one
+                continue
+            found += summarize_address_range(first, last)
+        first = last = one
+    if first is not None and last is not None:
+        found += summarize_address_range(first, last)
+    return tuple(found)

@@ -78,8 +78,12 @@ class Shaping:
         return limits(pod, self._chained)
 
 
-def told(found: Limits) -> str:
-    """For the pod's event; "" if there is nothing to tell."""
+def told(found: Limits, *, on_host: bool) -> str:
+    """For the pod's event; "" if there is nothing to tell. ``on_host``: the pod has a link there to shape."""
+    if found.any and not on_host:
+        return (
+            "the chained bandwidth plugin limits the pod, which has no link on the host that could be shaped"
+        )
     if found.any:
         ways = " and ".join(w for w, on in (("receives", found.ingress), ("sends", found.egress)) if on)
         return f"the chained bandwidth plugin limits what the pod {ways}: its packets go by the node's stack"

@@ -179,6 +179,9 @@ class Inspector:
         for scope, rejection in self._rejections.all(self._journal.now()).items():
             pairs.append([f"blocked/{scope}/until", stamp(rejection.until)])
             pairs.append([f"blocked/{scope}/reason", str(rejection.error)])
+        for scope, rejection in self._rejections.batch_limits(self._journal.now()).items():
+            pairs.append([f"limited/{scope}/addresses_per_call", str(rejection.batch_limit)])
+            pairs.append([f"limited/{scope}/until", stamp(rejection.limited_until)])
         return pairs
 
     def mapping(self) -> dict[str, Any]:
@@ -276,6 +279,7 @@ def _join(items: Any) -> str:
 def _unrecorded(carrier: Carrier) -> dict[str, Any]:
     """A running pod of which the kernel alone knows."""
     return {
+        "mode": carrier.mode.value,
         "host_link": carrier.link,
         "container_id": carrier.container_id,
         "addresses": sorted(map(str, carrier.addresses)),
@@ -292,9 +296,9 @@ def _attachment(record: AttachmentRecord) -> dict[str, Any]:
         "eni": record.eni_id,
         "ipv4": str(record.ipv4) if record.ipv4 else "",
         "ipv6": str(record.ipv6) if record.ipv6 else "",
+        "mode": record.mode.value,
+        "uplink": record.uplink.kind.value,
         "host_link": record.host_link,
         "state": record.state.value,
         "since": record.since,
-        "mode": record.mode.value,
-        "uplink": record.uplink.kind.value,
     }

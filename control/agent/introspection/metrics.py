@@ -26,6 +26,8 @@ _RPC_MS = (
 """Upstream's start at 50 ms; an ADD here takes a few, so there are buckets below."""
 
 _RPC_OF = {"ADD": "AllocIP", "DEL": "ReleaseIP", "CHECK": "GetIPInfo"}
+_REPAIRED = ("address", "fast", "link", "neighbour", "nft", "route", "rule", "sysctl")
+"""First words of what repair puts right."""
 
 
 class Metrics:
@@ -69,9 +71,12 @@ class Metrics:
         )
         self._repairs = Counter(
             "terway_kernel_repairs",
-            "Kernel objects of pods and ENIs that were missing or foreign and put right",
+            "Kernel objects that were missing, altered or another hand's, and put right, by kind",
+            ["kind"],
             registry=self.registry,
         )
+        for kind in _REPAIRED:  # a rate is seen from the first repair on
+            self._repairs.labels(kind)
         self.registry.register(_PoolCollector(stats, enis, "dual" if dual else "ipv4"))
 
     def openapi(self, api: str, error: str, seconds: float) -> None:
@@ -86,8 +91,8 @@ class Metrics:
     def request(self, command: str, error: str, seconds: float) -> None:
         self._rpc.labels(_RPC_OF.get(command, command), error).observe(seconds * 1000)
 
-    def repaired(self) -> None:
-        self._repairs.inc()
+    def repaired(self, kind: str) -> None:
+        self._repairs.labels(kind).inc()
 
     def allocation(self, *, ok: bool) -> None:
         self._allocations.labels("succeed" if ok else "fail").inc()

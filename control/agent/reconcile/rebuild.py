@@ -6,7 +6,8 @@ know, which no death of the agent leaves behind, since the intent of every ADD i
 
 For each such link: the kernel has the sandbox (its alias), the interface (its MAC is made of both) and what
 leads to it; cloud and metadata have the ENI of these addresses (``Reconciler``); Kubernetes has the pod: one
-of this node that has not ended, whose link has this name and whose status has this address. A pod that is in
+of this node that has not ended, whose status has this address, and whose link has this name in a mode in
+which links have one. A pod that is in
 the API alone proves nothing at any other time: a finished one keeps its status.podIP after its DEL. What is
 told otherwise by any of them stays held (``Holds``) until they agree.
 
@@ -17,6 +18,7 @@ on the host, is nobody else's while the ledger is being rebuilt.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
@@ -24,8 +26,8 @@ from control.agent.dataplane.holds import Holds
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import LedgerError
-from control.model.ids import Address, AttachmentKey, PodKey
-from control.model.modes import shared_eni
+from control.model.ids import Address, AttachmentKey, EniId, PodKey
+from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod
 from control.model.records import AddressRecord, AddressState, AttachmentRecord, AttachmentState
 from datapath.endpoint import Carrier
@@ -37,6 +39,8 @@ REBUILDING = "rebuilding"
 """Fact in the ledger: why it is being rebuilt. A restart goes on with it."""
 IFNAMES = ("eth0", *(f"{kind}{n}" for kind in ("net", "eth") for n in range(1, 10)))
 """Interfaces that a link is looked at for: the runtime's own, and what Multus and upstream call more."""
+_CONTAINER_ID = re.compile("[0-9a-f]{64}")
+"""What runtimes call a sandbox: an alias of this form is believed where a hand has altered the MAC."""
 _UNOWNED = (AddressState.FREE, AddressState.ASSIGNED, AddressState.FROZEN)
 
 
@@ -116,28 +120,47 @@ class Rebuild:
 
     def _pod_of(self, carrier: Carrier) -> tuple[PodKey, str, str] | None:
         """Key, uid and interface of the pod that the link is of, None if that is not known for sure."""
-        ifname = next((i for i in IFNAMES if carrier.is_of(carrier.container_id, i)), None)
-        if not carrier.container_id or ifname is None:
-            return None
+        sandbox = carrier.container_id
+        names = (carrier.ifname,) if carrier.ifname else IFNAMES
+        made_for = [i for i in names if sandbox and carrier.is_of(sandbox, i)]
         for record in self._journal.book.attachments.values():  # another interface of the same sandbox
-            if record.key.container_id == carrier.container_id and record.key.ifname != ifname:
-                return record.pod, record.uid, ifname
-        pods = [
-            pod
+            if made_for and record.key.container_id == sandbox and record.key.ifname not in made_for:
+                return record.pod, record.uid, made_for[0]
+        named = NetworkMode(carrier.mode) in HAS_HOST_LINK
+        if not named and not self._all_have_told():
+            return None
+        found = [
+            (pod.key, pod.uid, ifname)
             for pod in self._running_pods()
-            if carrier.link in _link_names(pod.key, ifname) and carrier.addresses & set(pod.addresses)
+            for ifname in made_for or (names if _CONTAINER_ID.fullmatch(sandbox) else ())
+            if carrier.addresses & set(pod.addresses)
+            and (not named or carrier.link in _link_names(pod.key, ifname))
         ]
-        return (pods[0].key, pods[0].uid, ifname) if len(pods) == 1 else None
+        return found[0] if len(found) == 1 else None
+
+    def _all_have_told(self) -> bool:
+        """Where no link has a pod's name only the address tells: none may be another's by now.
+
+        A kubelet says late that a pod has an address, and goes on saying that an earlier one had it.
+        """
+        book = self._journal.book
+        return all(pod.addresses or book.of_pod(pod.key) for pod in self._running_pods())
 
     def _attachment(self, carrier: Carrier, pod: PodKey, uid: str, ifname: str) -> AttachmentRecord | None:
         """None while cloud and metadata have not shown its addresses, or the ledger contradicts."""
         book = self._journal.book
-        key = AttachmentKey(carrier.container_id, ifname)
+        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode.value)
         ipv4 = [a for a in carrier.addresses if isinstance(a, IPv4Address)]
         ipv6 = [a for a in carrier.addresses if isinstance(a, IPv6Address)]
         records = [r for a in carrier.addresses if (r := book.addresses.get(a)) is not None]
         enis = {r.eni_id for r in records}
-        told = len(records) == len(carrier.addresses) and len(enis) == 1 and len(ipv4) < 2 and len(ipv6) < 2
+        told = (
+            len(records) == len(carrier.addresses)
+            and len(enis) == 1
+            and enis <= book.enis.keys()
+            and len(ipv4) < 2
+            and len(ipv6) < 2
+        )
         if not told or not self._may_have(records):
             return None
         known = book.attachments.get(key)
@@ -148,13 +171,19 @@ class Rebuild:
             pod=pod,
             uid=uid,
             netns="",
-            host_link=carrier.link,
-            uplink=shared_eni(enis.pop()),
+            host_link=carrier.link if mode in HAS_HOST_LINK else "",
+            uplink=self._uplink(enis.pop()),
             ipv4=ipv4[0] if ipv4 else None,
             ipv6=ipv6[0] if ipv6 else None,
             state=AttachmentState.READY,
             since=self._journal.now(),
+            mode=mode,
         )
+
+    def _uplink(self, eni_id: EniId) -> Uplink:
+        """A tag in the cloud says what an ENI is for, and so what it is to its pods."""
+        own = self._journal.book.enis[eni_id].kind is EniKind.EXCLUSIVE
+        return Uplink(UplinkKind.OWN_ENI if own else UplinkKind.SHARED_ENI, eni_id)
 
     def _may_have(self, records: Iterable[AddressRecord]) -> bool:
         """Nobody owns them, or only who has no link any more; and no release of them is under way."""

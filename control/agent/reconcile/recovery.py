@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
@@ -23,22 +22,23 @@ from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.rebuild import Rebuild
+from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import KernelError, TerwayError
+from control.model.pod import Kubernetes
 from control.model.records import AttachmentRecord, AttachmentState, EniState
 from datapath.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
 BOOT_ID = "boot_id"
+MISS_PERIOD = 60.0
+"""Seconds between two looks for pods whose link is gone: who is missed at both is told of, and a runtime may
+take a while from a namespace's end to its DEL."""
 WITNESSES_TIMEOUT = 2.0
 """Seconds the first ADD waits for cloud and metadata to be held against the ledger. It takes well under a
 second if both answer; nothing fails after it, and what they say later counts as well."""
-
-
-def _nothing() -> None:
-    pass
 
 
 class Recovery:
@@ -49,6 +49,7 @@ class Recovery:
         attachments: Attachments,
         kernel: NodeKernel,
         holds: Holds,
+        kubernetes: Kubernetes,
         reconciler: Reconciler,
         pool: Pool,
         orphans: Orphans,
@@ -65,7 +66,8 @@ class Recovery:
         self._pool = pool
         self._settings = settings
         self._witnesses: asyncio.Task[None] | None = None
-        self.on_repair: Callable[[], None] = _nothing
+        self._missed_at = -MISS_PERIOD
+        self.reports = RepairReports(kubernetes, journal.now)
 
     async def run(self, boot_id: str) -> None:
         rebooted = self._journal.facts.get(BOOT_ID, boot_id) != boot_id
@@ -89,7 +91,7 @@ class Recovery:
             log.warning("starting from the ledger: cloud and metadata have not answered yet")
         self._rebuild.run()
         self._prepare_enis()
-        self.repair()
+        await self.repair(at_start=True)
         self._pool.resume()
         self._pool.kick()
 
@@ -141,7 +143,7 @@ class Recovery:
                     log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
                     self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
 
-    def repair(self) -> int:
+    async def repair(self, *, at_start: bool = False) -> int:
         """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""
         endpoints: list[Endpoint] = []
         for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
@@ -153,10 +155,12 @@ class Recovery:
                     endpoints.append(endpoint_of(record, eni, self._settings))
                 except KernelError as exc:  # of another release's mode, and the others are seen to
                     log.warning("not repaired: %s", exc)
-        done = self._kernel.repair(endpoints)
-        for difference in done:
-            log.warning("repaired %s: %s", difference.what, difference.found)
-            self.on_repair()
+        done = await self._kernel.repair(endpoints)
+        self.reports.mended(done, events=not at_start)
+        self.reports.left(self._kernel.foreign_hands())
         self._holds.look()
-        self._holds.miss()
+        now = self._journal.now()
+        if not 0 <= now - self._missed_at < MISS_PERIOD:
+            self._missed_at = now
+            self._holds.miss()
         return len(done)

@@ -5,7 +5,7 @@ loop     every        does
 ======== ============ =========================================================================
 sync     pool period  gives back idle addresses beyond the maximum, resumes cut-off operations
 watch    60 s         metadata against the ledger; the cloud only if they differ
-repair   60 s         what pods lack in the kernel, whether or not metadata answers
+repair   10 s         all that was written to the kernel; soon after the kernel tells of a change
 collect  300 s        frees addresses of pods that are gone, on two witnesses; first soon after the start
 ledger   5 s          looks whether it is where it was and can be written, and rebuilds one that was lost
 ======== ============ =========================================================================
@@ -27,6 +27,7 @@ from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
+from control.agent.reconcile.repair_rounds import RepairRounds
 from control.agent.state.journal import Journal
 from control.model.errors import TerwayError
 from control.model.ids import AttachmentKey
@@ -45,6 +46,10 @@ FIRST_COLLECT = 15.0
 LEDGER_PERIOD = 5.0
 GRACE = 120.0
 """Seconds an attachment is left alone after its last change: the API server may lag behind the runtime."""
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Upkeep:
@@ -76,6 +81,9 @@ class Upkeep:
         self._rebuild = rebuild
         self._timers = timers
         self._sync_period = sync_period
+        self.rounds = RepairRounds(timers)
+        self.follow_facts: Callable[[], Awaitable[None]] = _nothing
+        """What of the node a repair goes by may have changed since the last one."""
         self._told: dict[AttachmentKey, str] = {}
         """Of whom the kernel cannot be asked, and why."""
 
@@ -83,7 +91,7 @@ class Upkeep:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(self._sync_period, self._sync))
             group.create_task(self._every(WATCH_PERIOD, self._watch))
-            group.create_task(self._every(WATCH_PERIOD, self._repair))
+            group.create_task(self._repairs())
             group.create_task(self._every(COLLECT_PERIOD, self.collect, first=FIRST_COLLECT))
             group.create_task(self._every(LEDGER_PERIOD, self.mend_ledger))
             group.create_task(self._every(SWEEP_CHECK, self.sweep, first=FIRST_COLLECT))
@@ -93,13 +101,16 @@ class Upkeep:
     ) -> None:
         await self._timers.sleep(seconds if first is None else first)
         while True:
-            try:
-                await work()
-            except TerwayError as exc:
-                log.warning("%s: %s", work.__name__.strip("_"), exc)
-            except Exception:  # the last resort: a fault of ours in one round must not end all rounds
-                log.exception("%s failed in a way nobody foresaw", work.__name__.strip("_"))
+            await self._guarded(work)
             await self._timers.sleep(seconds)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except TerwayError as exc:
+            log.warning("%s: %s", work.__name__.strip("_"), exc)
+        except Exception:  # the last resort: a fault of ours in one round must not end all rounds
+            log.exception("%s failed in a way nobody foresaw", work.__name__.strip("_"))
 
     async def mend_ledger(self) -> None:
         """Nothing is written while the ledger is well: a node at rest stays at rest."""
@@ -112,7 +123,7 @@ class Upkeep:
             self._finish_half_done()
         self._attachments.pay()
         if self._rebuild.run():
-            self._recovery.repair()
+            await self._recovery.repair()
 
     async def _sync(self) -> None:
         self._pool.resume()
@@ -122,8 +133,14 @@ class Upkeep:
         await self._reconciler.all(ask_cloud=False)
         self._pool.kick()
 
+    async def _repairs(self) -> None:
+        while True:
+            await self.rounds.next()
+            await self._guarded(self.follow_facts)
+            await self._guarded(self._repair)
+
     async def _repair(self) -> None:
-        self._recovery.repair()
+        await self._recovery.repair()
 
     async def sweep(self) -> None:
         """ENIs that nobody remembers; mostly it is not time to ask for them."""

@@ -72,6 +72,11 @@ def new_chain(chain: Chain) -> Request:
     return _request(Nft.NEWCHAIN, wire.CREATE, body, "add chain", chain.name)
 
 
+def delete_chain(name: str) -> Request:
+    body = wire.attribute_text(1, TABLE) + wire.attribute_text(3, name)
+    return _request(Nft.DELCHAIN, 0, body, "delete chain", name)
+
+
 def new_rule(rule: Rule) -> Request:
     body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, rule.chain)
     body += wire.nested(4, *rule.expressions) + wire.attribute(7, comment_bytes(rule.comment))
@@ -82,11 +87,6 @@ def comment_bytes(comment: str) -> bytes:
     """As the program nft keeps and shows it."""
     text = comment.encode()[:254] + b"\0"
     return bytes([0, len(text)]) + text
-
-
-def comment_of(data: bytes) -> str:
-    """ "" if there is none."""
-    return data[2:].split(b"\0")[0].decode(errors="replace") if data[:1] == b"\0" else ""
 
 
 def head() -> bytes:

@@ -18,8 +18,8 @@ _LIST_ELEM = 1
 _NAME, _DATA = 1, 2
 _VALUE, _VERDICT = 1, 2
 _VERDICT_REGISTER, _REGISTER = 0, 1
-_FIRST_WORD, _SECOND_WORD = 8, 9
-"""The first register of 16 bytes, in words of four."""
+_SECOND_WORD = 9
+"""Of the first register of 16 bytes, in words of four; the first is that register's own number."""
 _NETWORK, _TRANSPORT = 1, 2
 _COUNTER_OBJECT = 1
 _LIMIT_OVER = 1
@@ -77,7 +77,7 @@ def load_network(offset: int, length: int) -> Expression:
 def load_key(offset: int, length: int) -> tuple[Expression, Expression]:
     """The link that the packet came by, then bytes of the IP header: for ``in_set`` and ``add_to``."""
     field = _payload(_NETWORK, offset, length, register=_SECOND_WORD)
-    return load_meta(Meta.IIF, register=_FIRST_WORD), field
+    return load_meta(Meta.IIF, register=_REGISTER), field
 
 
 def in_set(name: str) -> Expression:

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from socket import socket as RawSocket
 
 from datapath.endpoint import Difference
 from datapath.enforcement.guard import batch
-from datapath.enforcement.guard.ruleset import MEANINGS, PRIORITY, SETS, TABLE, Reason, Ruleset, ruleset
+from datapath.enforcement.guard.comparison import same
+from datapath.enforcement.guard.ruleset import (
+    MEANINGS,
+    PRIORITY,
+    SETS,
+    TABLE,
+    Reason,
+    Rule,
+    Ruleset,
+    ruleset,
+)
 from datapath.errors import KernelError
-from datapath.firewall.connection import open_netfilter
+from datapath.firewall.connection import open_netfilter, open_raw
 from datapath.firewall.nft import Nft
-from datapath.netlink import wire
-from datapath.netlink.socket import Socket
+from datapath.netlink import event_filter, wire
+from datapath.netlink.event_filter import Test
+from datapath.netlink.socket import Socket, waiting
 from datapath.netlink.wire import Message, Request
 
 log = logging.getLogger(__name__)
 
 _HEAD = 4
+_NFNLGRP_NFTABLES = 7
+_NAME_AT = 16 + _HEAD + 4
 _NO_SUCH_TABLE = frozenset({errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -46,8 +61,12 @@ class Guard:
         self._socket: Socket | None = None
         self.lacking = "the kernel has no nf_tables"
         self._busy = threading.Lock()
+        self._good: tuple[bytes, Ruleset] | None = None
+        """As of which generation of nf_tables the table was as wanted."""
+        self._events: RawSocket | None = None
         try:
             self._socket = open_netfilter(netns)
+            self._events = _events(netns)
         except OSError as exc:
             self.lacking = f"netfilter's netlink cannot be opened: {exc}"
 
@@ -55,6 +74,9 @@ class Guard:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
     def stand(self, enis: Iterable[str]) -> tuple[Difference, ...]:
         """The table is as it should be for ENIs of these names; says what was not.
@@ -66,9 +88,13 @@ class Guard:
         wanted = ruleset(enis)
         try:
             with self._busy:
+                generation = _generation(self._socket)
+                if generation and (generation, wanted) == self._good:
+                    return ()
                 found = _difference(self._socket, wanted)
                 if found is not None:
-                    _write(self._socket, wanted)
+                    _write(self._socket, wanted, found.strange)
+                self._good = (generation, wanted) if found is None else None
         except (KernelError, OSError) as exc:
             lacking = f"nf_tables refused the table inet {TABLE}: {exc}"
             if lacking != self.lacking:
@@ -76,7 +102,22 @@ class Guard:
             self.lacking = lacking
             return ()
         self.lacking = ""
-        return () if found is None else (found,)
+        return () if found is None else (found.difference,)
+
+    def fileno(self) -> int:
+        """Readable when somebody has changed the table; -1 if there is none, or the kernel does not tell."""
+        return -1 if self._events is None else self._events.fileno()
+
+    def changed(self) -> bool:
+        """Whether somebody else has changed the table since the last time. Never waits."""
+        if self._events is None or self._socket is None:
+            return False
+        ours = self._socket.port
+        found = False
+        for data in waiting(self._events):
+            # The number of who changed it stands in each message; a transaction is one hand's.
+            found = found or data is None or int.from_bytes(data[12:16], sys.byteorder) != ours
+        return found
 
     def drops(self) -> list[Drops]:
         """One per reason; none while the table is not there. Raises KernelError."""
@@ -95,39 +136,87 @@ class Guard:
                 self._socket.batch(*batch.framed(batch.new_table(), batch.delete_table()))
 
 
-def _write(socket: Socket, wanted: Ruleset) -> None:
-    """In one transaction. Counters stay, unless somebody has changed what cannot be written over."""
+def _write(socket: Socket, wanted: Ruleset, strange: Iterable[str]) -> None:
+    """In one transaction. Counters stay, unless somebody has changed what cannot be written over.
+
+    ``strange``: chains of the table that nobody of ours has made.
+    """
     objects = [
         *(batch.new_counter(reason) for reason in Reason),
         *(batch.new_set(one, number) for number, one in enumerate(SETS, start=1)),
         *map(batch.new_chain, wanted.chains),
     ]
     rules = [*map(batch.new_rule, wanted.rules)]
+    gone = map(batch.delete_chain, strange)
     try:
-        socket.batch(*batch.framed(batch.new_table(), batch.flush_rules(), *objects, *rules))
+        socket.batch(*batch.framed(batch.new_table(), batch.flush_rules(), *gone, *objects, *rules))
     except KernelError:
         anew = (batch.new_table(), batch.delete_table(), batch.new_table())
         socket.batch(*batch.framed(*anew, *objects, *rules))
 
 
-def _difference(socket: Socket, wanted: Ruleset) -> Difference | None:
-    """None if the table is as wanted: awake, its chains where they belong, each with its rules in order."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is not as wanted, and chains that nobody of ours has made."""
+
+    difference: Difference
+    strange: tuple[str, ...] = ()
+
+
+def _difference(socket: Socket, wanted: Ruleset) -> _Found | None:
+    """None if the table is as wanted: awake, its chains and no others, in their places, with their rules."""
     what = f"nft table inet {TABLE}"
     flags = _table_flags(socket)
     if flags is None:
-        return Difference(what, "absent")
-    if flags:
-        return Difference(what, "switched off")
+        return _Found(Difference(what, "absent"))
     chains = dict(_chains(socket))
+    strange = tuple(sorted(chains.keys() - {chain.name for chain in wanted.chains}))
+    if flags:
+        return _Found(Difference(what, "switched off"), strange)
     for chain in wanted.chains:
         if chain.name not in chains or chains[chain.name] != chain.hook:
-            return Difference(f"chain {chain.name} of {what}", "absent, or at another place")
+            return _Found(Difference(f"chain {chain.name} of {what}", "absent, or at another place"), strange)
     listed = _rules(socket)
-    for name in {chain.name for chain in wanted.chains}:
-        planned = [one.comment for one in wanted.rules if one.chain == name]
-        if [comment for chain, comment in listed if chain == name] != planned:
-            return Difference(f"rules of chain {name} of {what}", "others")
+    for name in dict.fromkeys(chain.name for chain in wanted.chains):
+        planned = [rule for rule in wanted.rules if rule.chain == name]
+        there = [expressions for chain, expressions in listed if chain == name]
+        if len(planned) != len(there) or not all(map(_is_rule, planned, there)):
+            return _Found(Difference(f"rules of chain {name} of {what}", "others"), strange)
+    if strange:
+        return _Found(Difference(f"chain {strange[0]} of {what}", "another hand's"), strange)
     return None
+
+
+def _is_rule(planned: Rule, there: bytes) -> bool:
+    """By what it does: a comment can be copied."""
+    return same(b"".join(planned.expressions), there)
+
+
+def _generation(socket: Socket) -> bytes:
+    """Another one after each transaction of anybody's; b"" if the kernel does not tell."""
+    kind = batch.SUBSYSTEM << 8 | Nft.GETGEN
+    answer = socket.one(Request(kind, 0, batch.head(), "ask for the generation of", "nf_tables"))
+    return b"" if answer is None else wire.attributes(answer.body, _HEAD).get(1, b"")
+
+
+def _events(netns: int | None) -> RawSocket | None:
+    """Those of our table alone: what kube-proxy does all day wakes nobody."""
+    events = open_raw(netns, groups=1 << (_NFNLGRP_NFTABLES - 1))
+    if events is None:
+        return None
+    # Behind two heads the first attribute of each message is its table's name.
+    name, program = TABLE.encode() + b"\0", []
+    for offset in range(0, len(name) - 3, 4):
+        program += _unless(Test.LOAD_WORD, offset, name[offset : offset + 4])
+    program += _unless(Test.LOAD_WORD, len(name) - 4, name[-4:])
+    event_filter.attach(events, [*program, event_filter.ACCEPT])
+    events.setblocking(False)
+    return events
+
+
+def _unless(load: Test, offset: int, wanted: bytes) -> list[event_filter.Instruction]:
+    equal = event_filter.instruction(Test.EQUAL, int.from_bytes(wanted, "big"), then=1)
+    return [event_filter.instruction(load, _NAME_AT + offset), equal, event_filter.REJECT]
 
 
 def _table_flags(socket: Socket) -> int | None:
@@ -155,15 +244,15 @@ def _chains(socket: Socket) -> list[tuple[str, int | None]]:
     return listed
 
 
-def _rules(socket: Socket) -> list[tuple[str, str]]:
-    """Chain and comment, in order."""
+def _rules(socket: Socket) -> list[tuple[str, bytes]]:
+    """Chain and expressions, in order."""
     body = batch.head() + wire.attribute_text(1, TABLE)
     listed = []
     for message in socket.dump(_dump(Nft.GETRULE, body, "list rules of")):
         found = wire.attributes(message.body, _HEAD)
         # Before Linux 5.14 the list is of all tables.
-        if wire.text(found[1]) == TABLE:
-            listed.append((wire.text(found[2]), batch.comment_of(found.get(7, b""))))
+        if message.body[0] == batch.INET and wire.text(found[1]) == TABLE:
+            listed.append((wire.text(found[2]), found.get(4, b"")))
     return listed
 
 

@@ -24,7 +24,7 @@ from datapath.endpoint import (
     Presence,
     Sighting,
 )
-from datapath.errors import AddressTaken, KernelError, NameTaken
+from datapath.errors import AddressTaken, KernelError, NameTaken, UplinkUnusable
 from datapath.modes.macvlan import mark, slave
 from datapath.modes.macvlan.mark import Mark
 from datapath.modes.macvlan.plan import plan, proofs
@@ -32,9 +32,11 @@ from datapath.modes.macvlan.presence import Eni, Witnesses, whereabouts
 from datapath.modes.port import ModeContext
 from datapath.netlink import link, route
 from datapath.netlink.link import Link
+from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Request
 from datapath.objects import ABSENT
+from datapath.pausing import Pausing
 from datapath.pod import inside as pod_side
 from datapath.pod.reach import NamespaceReach
 
@@ -48,6 +50,7 @@ class Macvlan:
         self._context = context
         self._sockets, self._reaper = context.sockets, context.reaper
         self._reach = NamespaceReach()
+        self._memory = Memory()
         self.taken: frozenset[str] = frozenset()
         """MACs of the ENIs that a pod has for itself, as of the last look."""
 
@@ -157,27 +160,36 @@ class Macvlan:
                         found.append(_carrier(eni, eni.mark))
         return tuple(found)
 
-    def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
-        """See ``ModePort.repair``. What is in the pod is left to the pod, as in the other modes.
+    def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
+        """See ``ModePort.repairing``; in one step, as an ENI has one pod.
+
+        What is in the pod is left to the pod, as in the other modes.
 
         A mark whose pod is gone goes too: the ENI is to be shared again.
         """
         done: list[Difference] = []
+        yield
         with self._sockets.borrowed() as socket:
             enis = self._enis(socket)
             for endpoint in endpoints:
                 eni = _eni(enis, endpoint.eni.mac)
-                if eni is not None:
-                    done += self._repair(socket, endpoint, eni)
-            done += self._drop_stale(socket, {one.key for one in endpoints})
-            self._enis(socket)
+                try:
+                    done += () if eni is None else self._repair(socket, endpoint, eni)
+                except KernelError as exc:
+                    log.warning("repair of %s failed; the next one tries again: %s", endpoint, exc)
+            yield
+            stale = self._drop_stale(socket, {one.key for one in endpoints})
+            if stale:
+                self._enis(socket)
+            done += stale
         return tuple(done)
 
     # Steps
 
     def _enis(self, socket: Socket) -> list[Eni]:
         """Every link that may be an ENI."""
-        listed = [Eni(one, mark.read(one.alias)) for one in link.list_all(socket) if not one.stacked]
+        links = self._memory.read("links", link.dump(socket), link.decode, essence=link.essence)
+        listed = [Eni(one, mark.read(one.alias)) for one in links if not one.stacked]
         self.taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
         return listed
 
@@ -312,7 +324,7 @@ def _of(enis: Iterable[Eni], who: EndpointId) -> Eni | None:
 def _require(found: Eni | None, eni: EniLink) -> Eni:
     if found is None:
         detail = "no link has this MAC; was the ENI detached?"
-        raise KernelError(
+        raise UplinkUnusable(
             "find the link of an ENI", errno=errno.ENODEV, object=f"MAC {eni.mac}", detail=detail
         )
     return found

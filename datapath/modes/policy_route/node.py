@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6
 
 from datapath import objects, sysctl
 from datapath.endpoint import EniLink
 from datapath.errors import KernelError
-from datapath.modes.policy_route import layout, plan
+from datapath.modes.policy_route import layout, plan, settings
 from datapath.netlink import address, link, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Devconf, Link
@@ -91,23 +90,45 @@ def has_ipv6() -> bool:
     return os.path.isdir(sysctl.path("net/ipv6/conf"))
 
 
-def prepare(socket: Socket, host_addresses: Iterable[Address]) -> frozenset[int]:
-    """Forwarding on, reverse path filter off, the rule towards the pods, for the families of the addresses.
+def prepare(socket: Socket, families: frozenset[int], *, home: str = "") -> None:
+    """Forwarding on, reverse path filter off, the rule towards the pods. ``home``: the node's own ENI's link.
 
     The filter stays on for pods' host links, each by itself: see ``plan.HOST_LINK_SETTINGS``.
-    Returns the families; IPv4 is always one. Forwarding of IPv6 makes the kernel ignore router
-    advertisements on links with accept_ra=1, as upstream's node setup does.
     """
-    families = _families(host_addresses)
-    _ensure_links("ipv4", {"forwarding": "1"})
-    _ensure_links("ipv4", {"rp_filter": "0"}, leave_out=HOST_ROLES)
-    if AF_INET6 in families:
-        _ensure_links("ipv6", _FORWARDS_V6)
+    ipv6 = AF_INET6 in families
+    if ipv6 and home:
+        # First: a router's default route goes when forwarding begins, unless this says that it stays.
+        keep_router(home)
+    for name in settings.FOR_EVERY_LINK:
+        mend_settings(name, settings.NODE, ipv6=ipv6)
+    for name in sysctl.links("ipv4"):
+        wanted = {Devconf.FORWARDING: 1} if name.startswith(HOST_ROLES) else settings.NODE.ipv4
+        mend_settings(name, settings.Wanted(wanted), ipv6=False)
+    for name in sysctl.links("ipv6") if ipv6 else ():
+        mend_settings(name, settings.Wanted({}, settings.NODE.ipv6), ipv6=True)
     socket.transact(
         *(rule.add(plan.pods_rule(family)) for family in sorted(families)),
         *map(address.add, plan.node_addresses()),
     )
-    return families
+
+
+def keep_router(home: str) -> tuple[str, ...]:
+    """A node that forwards hears no router, unless accept_ra is 2. 0 stays: somebody else listens for it."""
+    name = f"net/ipv6/conf/{home}/accept_ra"
+    try:
+        if sysctl.read(name) != "1":
+            return ()
+        sysctl.write(name, "2")
+    except KernelError as exc:
+        if exc.errno != errno.ENOENT:  # no IPv6 on this link
+            raise
+        return ()
+    return (name,)
+
+
+def own_addresses(socket: Socket, ifindex: int) -> tuple[Address, ...]:
+    """Global addresses of a link, as the kernel has them."""
+    return tuple(one.address for one in address.of_link(socket, ifindex) if not one.address.is_link_local)
 
 
 def answers_by_link() -> bool:
@@ -120,26 +141,12 @@ def answers_by_link() -> bool:
     return tuple(map(sysctl.read, names)) == ("1", "0")
 
 
-def mend_settings(
-    families: frozenset[int], *, enis: Iterable[str] = (), host_links: Iterable[str] = ()
-) -> tuple[str, ...]:
-    """What ``prepare`` and ``prepare_eni`` set and somebody has set otherwise: put right, and named.
-
-    Of the reverse path filter the greater of ``all`` and the link's own counts: 2 there makes the pods'
-    strict one loose, and 1 refuses what the VPC brings by any ENI but the node's. Forwarding is each link's
-    own, and ``default`` is what the next pod's begins with.
-    """
-    changed: list[str] = []
-    for name in ("all", "default"):
-        changed += sysctl.ensure(_settings("ipv4", name, {"forwarding": "1", "rp_filter": "0"}))
-        if AF_INET6 in families:
-            changed += sysctl.ensure(_settings("ipv6", name, _FORWARDS_V6))
-    for names, ipv4, ipv6 in ((enis, _ENI_V4, _ENI_V6), (host_links, {"forwarding": "1"}, _FORWARDS_V6)):
-        for name in names:
-            changed += _ensure_link("ipv4", name, ipv4)
-            if AF_INET6 in families:
-                changed += _ensure_link("ipv6", name, ipv6)
-    return tuple(changed)
+def mend_settings(link_name: str, wanted: settings.Wanted, *, ipv6: bool) -> tuple[str, ...]:
+    """Write what differs for a link, ``all`` or ``default``, and name it."""
+    changed = sysctl.ensure(settings.named("ipv4", link_name, wanted.ipv4), absent_is_fine=True)
+    if ipv6:
+        changed += sysctl.ensure(settings.named("ipv6", link_name, wanted.ipv6), absent_is_fine=True)
+    return changed
 
 
 def prepare_eni(
@@ -151,17 +158,14 @@ def prepare_eni(
     Raises KernelError with ENODEV if no link has the MAC.
     """
     found = find_eni(socket, eni.mac)
-    sysctl.ensure(_settings("ipv4", found.name, _ENI_V4))
-    if eni.gateway_v6 is not None:
-        sysctl.ensure(_settings("ipv6", found.name, _ENI_V6))
-    if not found.up or found.mtu != eni.mtu or not found.has(ENI_SETTINGS):
-        socket.one(link.change(found.index, up=True, mtu=eni.mtu, ipv4=ENI_SETTINGS))
+    mend_settings(found.name, settings.ENI, ipv6=eni.gateway_v6 is not None)
+    if not found.up or found.mtu != eni.mtu or not found.has(settings.ENI_SETTINGS):
+        socket.one(link.change(found.index, up=True, mtu=eni.mtu, ipv4=settings.ENI_SETTINGS))
     prepared = PreparedEni(eni, found.index, found.name, host_addresses, closed)
     present = look(socket, prepared).objects
     absent = objects.missing(prepared.objects(), present)
-    opened = [
-        one for one in present if isinstance(one, Route) and one.unreachable and one not in prepared.routes()
-    ]
+    wanted = prepared.routes()
+    opened = [one for one in present if isinstance(one, Route) and one.unreachable and one not in wanted]
     socket.transact(*map(objects.delete, opened), *map(objects.add, absent))
     return prepared
 
@@ -189,7 +193,7 @@ def find_eni(socket: Socket, mac: str) -> Link:
 
 def look_for(socket: Socket, mac: str) -> Link | None:
     wanted = mac.lower()
-    return next((one for one in link.list_all(socket) if one.mac == wanted and _may_be_eni(one)), None)
+    return next((one for one in link.list_all(socket) if one.mac == wanted and may_be_eni(one)), None)
 
 
 def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
@@ -211,43 +215,5 @@ def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
         socket.transact(*map(rule.delete, rules), *map(route.delete, reversed(routes)))
 
 
-def _may_be_eni(found: Link) -> bool:
+def may_be_eni(found: Link) -> bool:
     return not found.stacked and not found.name.startswith(HOST_ROLES)
-
-
-def _families(addresses: Iterable[Address]) -> frozenset[int]:
-    return frozenset({AF_INET}) | {family_of(a) for a in addresses}
-
-
-def _ensure_links(family: str, wanted: dict[str, str], *, leave_out: tuple[str, ...] = ()) -> None:
-    """``default`` is what pods' links start with, so that no ADD needs to write any of these."""
-    for name in ("all", "default"):
-        sysctl.ensure(_settings(family, name, wanted))
-    for name in sysctl.links(family):
-        if leave_out and name.startswith(leave_out):
-            continue
-        _ensure_link(family, name, wanted)
-
-
-def _ensure_link(family: str, name: str, wanted: dict[str, str]) -> tuple[str, ...]:
-    try:
-        return sysctl.ensure(_settings(family, name, wanted))
-    except KernelError as exc:
-        if exc.errno != errno.ENOENT:
-            raise
-        # The link was removed while its siblings were gone through, or its MTU is too small for IPv6.
-        return ()
-
-
-def _settings(family: str, link_name: str, wanted: dict[str, str]) -> dict[str, str]:
-    return {f"net/{family}/conf/{link_name}/{key}": value for key, value in wanted.items()}
-
-
-_FORWARDS_V6 = {"forwarding": "1", "disable_ipv6": "0"}
-_ENI_V4 = {"forwarding": "1"}
-ENI_SETTINGS = {Devconf.RP_FILTER: 0, Devconf.ACCEPT_LOCAL: 1}
-"""What the VPC brings by an ENI need not be answered by it. ACCEPT_LOCAL: what the node itself sends to an
-address that no pod has comes back by the ENI, with the node's own source. The kernel would drop it as
-martian, and the sender never hear that there is nobody."""
-_ENI_V6 = {"disable_ipv6": "0", "accept_dad": "0", "accept_ra": "0", "forwarding": "1"}
-"""Before the link is up: no duplicate detection, no router's word, as the cloud's API assigns both."""

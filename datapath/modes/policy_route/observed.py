@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from datapath.endpoint import Carrier, Endpoint
@@ -11,12 +12,14 @@ from datapath.modes.policy_route.node import FAMILIES
 from datapath.modes.policy_route.plan import no_pod_rule
 from datapath.netlink import address, link, neighbour, route, rule
 from datapath.netlink.address import Assigned
-from datapath.netlink.link import LOOPBACK, Link
+from datapath.netlink.link import Link
+from datapath.netlink.memory import Memory
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import MAIN, Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Network
+from datapath.pausing import Pausing, at_once
 from datapath.pod import names
 from datapath.pod.names import HOST_LINK_PREFIX
 
@@ -28,9 +31,10 @@ class Observed:
     ``links``: host ends of pods (by name), whoever made them; a link's ``alias`` is its container id, "" for
     upstream's. ``doomed``: taken out of use and about to be deleted. ``routes``: those in ``TABLE_PODS``;
     ``upstream_routes``: those of pods in the main table. ``rules``: ours and upstream's about pods, nobody
-    else's; ``eni_rules``: ours about ENIs. ``addresses``: of the pods' host links and the loopback.
-    ``others``: every other link of the node, as somebody may have renamed a pod's. ``peers``: the MAC of the
-    pod's end by the host link's index, where a repair has asked for it.
+    else's; ``eni_rules``: ours about ENIs. ``addresses``: all. ``others``: every other link of the node, as
+    somebody may have renamed a pod's. ``peers``: the MAC of the pod's end by the host link's index, where a
+    repair has asked for it. ``tables``: routes of ENIs' tables, by their number, where they were asked for.
+    ``other_rules``: everybody else's.
     """
 
     links: tuple[Link, ...]
@@ -43,34 +47,83 @@ class Observed:
     addresses: tuple[Assigned, ...] = ()
     others: tuple[Link, ...] = field(default=())
     peers: Mapping[int, str] = field(default_factory=dict)
+    tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
+    other_rules: tuple[Rule, ...] = ()
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         """Addresses that are routed to link ``index``, by us or by upstream."""
         both = (*self.routes, *self.upstream_routes)
         return tuple(dict.fromkeys(r.destination.network_address for r in both if r.oif == index))
 
+    def is_as(self, before: Observed) -> bool:
+        """The kernel said the same, byte for byte: both were read by one memory."""
+        if self.tables.keys() != before.tables.keys():
+            return False
+        pairs: list[tuple[Sequence[object], Sequence[object]]] = [
+            (self.links, before.links),
+            (self.doomed, before.doomed),
+            (self.routes, before.routes),
+            (self.upstream_routes, before.upstream_routes),
+            (self.rules, before.rules),
+            (self.neighbours, before.neighbours),
+            (self.eni_rules, before.eni_rules),
+            (self.addresses, before.addresses),
+            (self.others, before.others),
+            (self.other_rules, before.other_rules),
+        ]
+        pairs += [(routes, before.tables[number]) for number, routes in self.tables.items()]
+        return all(len(a) == len(b) and all(map(operator.is_, a, b)) for a, b in pairs)
+
 
 def observe(socket: Socket) -> Observed:
-    """Rules first and links last: what a parallel ``setup`` has written a rule for has its route and link."""
-    rules = [one for family in FAMILIES for one in rule.list_all(socket, family)]
-    routes = [one for family in FAMILIES for one in route.list_table(socket, family, layout.TABLE_PODS)]
-    main = [one for family in FAMILIES for one in route.list_table(socket, family, MAIN)]
-    neighbours = neighbour.list_permanent(socket)
-    addresses = address.list_all(socket)
-    everything = link.list_all(socket)
+    """Without ENIs' tables."""
+    return at_once(observing(socket, Memory()))
+
+
+def observing(socket: Socket, memory: Memory, tables: Iterable[int] = ()) -> Pausing[Observed]:
+    """Rules first and links last: what a parallel ``setup`` has written a rule for has its route and link.
+
+    ``tables``: numbers of ENIs' tables.
+    """
+    rules: list[Rule] = []
+    listed: dict[int, list[Route]] = {}
+    for family in FAMILIES:
+        rules += memory.read(("rules", family), rule.dump(socket, family), rule.decode)
+        yield
+    for table in (*tables, layout.TABLE_PODS, MAIN):
+        listed[table] = []
+        for family in FAMILIES:
+            dumped = route.dump_table(socket, family, table)
+            found = memory.read(("routes", family, table), dumped, route.decode)
+            listed[table] += [one for one in found if one is not None and one.table == table]
+            yield
+    neighbours = memory.read(
+        "neighbours", neighbour.dump(socket), neighbour.decode, essence=neighbour.essence
+    )
+    yield
+    addresses = memory.read("addresses", address.dump(socket), address.decode, essence=address.essence)
+    yield
+    everything = memory.read("links", link.dump(socket), link.decode, essence=link.essence)
+    yield
     doomed = [one for one in everything if one.group == names.GROUP_DOOMED]
-    links = [one for one in everything if one.name.startswith(HOST_LINK_PREFIX) and one not in doomed]
-    indices = {one.index for one in links}
+    pods = [
+        one for one in everything if one.name.startswith(HOST_LINK_PREFIX) and one.group != names.GROUP_DOOMED
+    ]
+    indices = {one.index for one in pods}
     return Observed(
-        links=tuple(links),
+        links=tuple(pods),
         doomed=tuple(doomed),
-        routes=tuple(routes),
-        upstream_routes=tuple(r for r in main if r.oif in indices and _is_single(r.destination)),
+        routes=tuple(listed.pop(layout.TABLE_PODS)),
+        upstream_routes=tuple(r for r in listed.pop(MAIN) if r.oif in indices and is_single(r.destination)),
         rules=tuple(filter(is_pod_rule, rules)),
-        neighbours=tuple(n for n in neighbours if n.index in indices),
-        others=tuple(one for one in everything if one.index not in indices and one not in doomed),
+        neighbours=tuple(n for n in neighbours if n is not None and n.index in indices),
+        others=tuple(
+            one for one in everything if one.index not in indices and one.group != names.GROUP_DOOMED
+        ),
         eni_rules=tuple(filter(is_eni_rule, rules)),
-        addresses=tuple(a for a in addresses if a.index in indices or a.index == LOOPBACK),
+        addresses=tuple(addresses),
+        tables={number: tuple(routes) for number, routes in listed.items()},
+        other_rules=tuple(one for one in rules if not is_pod_rule(one) and not is_eni_rule(one)),
     )
 
 
@@ -84,10 +137,17 @@ def carriers(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> tupl
     spoken_for = frozenset().union(*carried.values()) if carried else frozenset()
     by_rule = frozenset(a for one in observed.rules if (a := address_of(one)) is not None)
     macs = {one.index: one.mac for one in observed.others}
-    return tuple(
-        _carrier(observed, one, carried.get(one.index) or by_rule - spoken_for, macs)
-        for one in (*observed.links, *(link for link in observed.others if link.index in carried))
-    )
+    tables: dict[Address, set[int]] = {}
+    for one in observed.rules:
+        if is_source_rule(one) and one.source is not None:
+            tables.setdefault(one.source.network_address, set()).add(one.table)
+    found = []
+    for host in (*observed.links, *(o for o in observed.others if o.index in carried)):
+        addresses = carried.get(host.index) or by_rule - spoken_for
+        numbers = {table - layout.TABLE_ENI_BASE for one in addresses for table in tables.get(one, ())}
+        enis = frozenset(macs[number] for number in numbers if number in macs)
+        found.append(Carrier(host.name, host.mac, host.alias, addresses, enis))
+    return tuple(found)
 
 
 def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[int, frozenset[Address]]:
@@ -103,7 +163,7 @@ def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[
 
 def _signs(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> Iterator[tuple[int, Address]]:
     for one in (*observed.routes, *observed.upstream_routes):
-        if _is_single(one.destination):
+        if is_single(one.destination):
             yield one.oif, one.destination.network_address
     for other in observed.neighbours:
         if not other.address.is_link_local:
@@ -111,14 +171,6 @@ def _signs(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> Iterat
     for index, addresses in rows.items():
         for carried in addresses:
             yield index, carried
-
-
-def _carrier(
-    observed: Observed, one: Link, addresses: frozenset[Address], macs: Mapping[int, str]
-) -> Carrier:
-    tables = {r.table for r in observed.rules if is_source_rule(r) and address_of(r) in addresses}
-    enis = frozenset(macs[t - layout.TABLE_ENI_BASE] for t in tables if t - layout.TABLE_ENI_BASE in macs)
-    return Carrier(one.name, one.mac, one.alias, addresses, enis)
 
 
 def owns(endpoint: Endpoint, found: Link) -> bool:
@@ -149,7 +201,7 @@ def is_source_rule(one: Rule) -> bool:
     """From one pod to an ENI's table."""
     if not one.by_address or one.priority != layout.PRIORITY_FROM_POD or one.destination is not None:
         return False
-    return one.source is not None and _is_single(one.source) and one.table > layout.TABLE_ENI_BASE
+    return one.source is not None and is_single(one.source) and one.table > layout.TABLE_ENI_BASE
 
 
 def is_eni_rule(one: Rule) -> bool:
@@ -161,7 +213,7 @@ def is_upstream_rule(one: Rule) -> bool:
     """To one pod, by the main table."""
     if not one.by_address or one.priority != layout.PRIORITY_TO_POD or one.source is not None:
         return False
-    return one.destination is not None and _is_single(one.destination) and one.table == MAIN
+    return one.destination is not None and is_single(one.destination) and one.table == MAIN
 
 
 def address_of(one: Rule) -> Address | None:
@@ -175,5 +227,5 @@ def _leads_to_all_pods(one: Rule) -> bool:
     return unselective and one.priority == layout.PRIORITY_TO_POD and one.table == layout.TABLE_PODS
 
 
-def _is_single(network: Network) -> bool:
+def is_single(network: Network) -> bool:
     return network.prefixlen == network.max_prefixlen

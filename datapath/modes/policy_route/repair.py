@@ -1,20 +1,24 @@
 """What to do so that the host's side is as planned again. Pure: an observation in, steps out.
 
 Three kinds of step: objects of a live pod that somebody deleted (systemd-networkd does, aws-cni#3309), traces
-of upstream's way of routing the same pod, and leftovers of pods that are gone. Rules and routes of others are
-never in an ``Observed``, so no step can touch them. A live link that no endpoint owns is a running pod whose
-record the caller has lost: neither the link nor what leads to it is touched.
+of upstream's way of routing the same pod, and leftovers of pods that are gone. What others have put beside
+our objects is for ``foreign``. A live link that no endpoint owns is a running pod whose record the caller has
+lost: neither the link nor what leads to it is touched.
+
+A step tells whom it is about, since a pod may come or go between the observation and the step.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from datapath import objects
 from datapath.endpoint import Difference, Endpoint
 from datapath.modes.policy_route import observed as seen
-from datapath.modes.policy_route.node import ENI_SETTINGS, EniState, PreparedEni
+from datapath.modes.policy_route import settings
+from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.plan import (
     HOST_LINK_SETTINGS,
@@ -27,9 +31,8 @@ from datapath.modes.policy_route.plan import (
 )
 from datapath.netlink import link
 from datapath.netlink.link import Link
-from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
-from datapath.netlink.wire import Address, Request
+from datapath.netlink.wire import Address, Request, host_network
 from datapath.objects import Object
 from datapath.pod.names import ASIDE_PREFIX, host_mac
 from datapath.pod.names import pod_mac as planned_pod_mac
@@ -37,10 +40,17 @@ from datapath.pod.names import pod_mac as planned_pod_mac
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``difference`` in words, and the requests that settle it."""
+    """``difference`` in words, and what settles it: requests, and sysctls to write.
+
+    ``host``: the pod's link that it is for, 0 for none: without that link it is not done. ``about``: the
+    address that nobody had, None for none: it is not done once somebody has it.
+    """
 
     difference: Difference
     requests: tuple[Request, ...]
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    host: int = 0
+    about: Address | None = None
 
 
 def steps(
@@ -57,18 +67,59 @@ def steps(
     A pod whose host link is gone, or is another sandbox's, gets no step: only ``setup`` can make it.
     ``rows``: what the fast path carries, by link.
     """
+    return [one for one in pausing_steps(observed, endpoints, enis, rows, own_gateway=own_gateway) if one]
+
+
+def pausing_steps(
+    observed: Observed,
+    endpoints: Sequence[Endpoint],
+    enis: Mapping[str, int],
+    rows: Mapping[int, frozenset[Address]],
+    *,
+    own_gateway: bool = False,
+) -> Iterator[Step | None]:
+    """``steps``, one by one; None is a moment at which a pause does no harm."""
     mine = owned(observed, endpoints)
-    found: list[Step] = []
+    yield None
+    present = Present(observed)
+    yield None
     for endpoint, host in mine.items():
         eni = enis.get(endpoint.eni.mac.lower())
         mac = pod_mac(observed, endpoint, host)
         place = Place(host.index, host.lower, eni or 0, host.mac, mac, own_gateway)
         if mac:
-            found.extend(_mend_mac(endpoint, host))
-        found.extend(_mend(observed, endpoint, host, place))
-    found.extend(_stale_routes(observed, mine))
-    found.extend(_stale_rules(observed, mine, rows))
-    return found
+            yield from _mend_mac(endpoint, host)
+        yield from _mend(present, endpoint, host, place)
+        yield None
+    yield from _stale_routes(observed, mine)
+    yield None
+    yield from _stale_rules(observed, mine, rows)
+
+
+class Present:
+    """An observation by the pods that its objects are about."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+        self._by_link: dict[int, list[Object]] = defaultdict(list)
+        self._rules: dict[Address, list[Rule]] = defaultdict(list)
+        for address in observed.addresses:
+            self._by_link[address.index].append(address)
+        for route in observed.routes:
+            self._by_link[route.oif].append(route)
+        for neighbour in observed.neighbours:
+            self._by_link[neighbour.index].append(neighbour)
+        for rule in observed.rules:
+            subject = seen.address_of(rule)
+            if subject is not None:
+                self._rules[subject].append(rule)
+
+    def of_link(self, index: int) -> Sequence[Object]:
+        """Addresses, neighbours, and routes of the pods' table."""
+        return self._by_link.get(index, ())
+
+    def rules(self, addresses: Iterable[Address]) -> list[Rule]:
+        return [rule for address in addresses for rule in self._rules.get(address, ())]
 
 
 def owned(observed: Observed, endpoints: Iterable[Endpoint]) -> dict[Endpoint, Link]:
@@ -82,43 +133,83 @@ def node_steps(observed: Observed, families: Iterable[int], enis: Iterable[str])
 
     ``enis``: names of the links of the ENIs that are there.
     """
-    wanted: list[Object] = [*(pods_rule(family) for family in sorted(families)), *node_addresses()]
     present: list[Object] = [*observed.rules, *observed.addresses]
-    found = [
-        Step(objects.difference(one, present), (objects.add(one),))
-        for one in objects.missing(wanted, present)
-    ]
+    found = []
+    for address in node_addresses():
+        # The kernel takes no other scope or length for an address that is there.
+        others = [o for o in observed.addresses if o.index == address.index and o.address == address.address]
+        if address not in others:
+            words = objects.difference(address, present)
+            found.append(Step(words, (*map(objects.delete, others), objects.add(address))))
+    for rule in objects.missing([pods_rule(family) for family in sorted(families)], present):
+        found.append(Step(objects.difference(rule, present), (objects.add(rule),)))
     known = frozenset(enis)
     for left in observed.eni_rules:
         if left.iif not in known:
-            found.append(_removal(left, "left behind: no ENI of ours has this name"))
+            found.append(removal(left, "left behind: no ENI of ours has this name"))
     for one in observed.doomed:
         found.append(Step(Difference(f"link {one.name}", "left behind: its pod is gone"), ()))
     return found
 
 
+def eni_state(observed: Observed, prepared: PreparedEni, table: int) -> EniState:
+    """What an observation has of a prepared ENI. ``table``: its number."""
+    found = next((one for one in observed.others if one.index == prepared.ifindex), None)
+    if found is None or found.mac != prepared.eni.mac.lower():
+        return EniState(None, ())
+    rules = (*observed.eni_rules, *observed.other_rules)
+    return EniState(
+        found,
+        (
+            *(one for one in observed.addresses if one.index == found.index),
+            *observed.tables.get(table, ()),
+            *(one for one in rules if one.iif == found.name),
+        ),
+    )
+
+
 def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
-    """Link, addresses and table of an ENI that is there. One that is gone is for ``forget_eni``."""
+    """Link, settings, addresses and table of an ENI that is there. One that is gone is for ``forget_eni``."""
     if state.link is None:
         return []
-    found = []
     # It may have been renamed, and the rules are about its name.
     wanted = replace(prepared, name=state.link.name).objects()
+    # First, as the kernel takes no IPv6 object for a link where somebody has switched IPv6 off.
+    found = eni_setting_steps(prepared, state.link)
     if not state.link.up:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
-        return [Step(Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down"), up)]
+        words = Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down")
+        return [*found, Step(words, up)]
     if state.link.mtu != prepared.eni.mtu:
         words = Difference(
             f"link {prepared.name} of ENI {prepared.eni.mac} mtu {prepared.eni.mtu}", f"mtu {state.link.mtu}"
         )
         found.append(Step(words, (link.change(prepared.ifindex, mtu=prepared.eni.mtu),)))
-    if not state.link.has(ENI_SETTINGS):
-        words = eni_set_otherwise(prepared)
-        found.append(Step(words, (link.change(prepared.ifindex, ipv4=ENI_SETTINGS),)))
     for one in objects.missing(wanted, state.objects):
         found.append(Step(objects.difference(one, state.objects), (objects.add(one),)))
     return found
+
+
+def eni_setting_steps(prepared: PreparedEni, there: Link) -> list[Step]:
+    found = []
+    if not there.has(settings.ENI_SETTINGS):
+        words = eni_set_otherwise(prepared)
+        found.append(Step(words, (link.change(there.index, ipv4=settings.ENI_SETTINGS),)))
+    rest = settings.Wanted(settings.FORWARDS, settings.ENI.ipv6)
+    return found + setting_steps(there, rest, ipv6=prepared.eni.gateway_v6 is not None)
+
+
+def setting_steps(there: Link, wanted: settings.Wanted, *, ipv6: bool, host: int = 0) -> list[Step]:
+    """A step for each setting of a link that somebody has set otherwise."""
+    return [
+        Step(set_otherwise(name), (), {name: value}, host)
+        for name, value in settings.otherwise(there, wanted, ipv6=ipv6).items()
+    ]
+
+
+def set_otherwise(name: str) -> Difference:
+    return Difference(f"sysctl {name}", "set otherwise by somebody")
 
 
 def eni_set_otherwise(prepared: PreparedEni) -> Difference:
@@ -135,24 +226,25 @@ def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
     return not host.alias and set(observed.addresses_of(host.index)) == set(endpoint.addresses())
 
 
-def _mend(observed: Observed, endpoint: Endpoint, host: Link, place: Place) -> Iterator[Step]:
+def _mend(present: Present, endpoint: Endpoint, host: Link, place: Place) -> Iterator[Step]:
     yield from _mend_link(endpoint, host)
     wanted = plan(endpoint, place)
     planned: list[Object] = [*wanted.host_addresses, *wanted.host_routes]
+    rules = present.rules(endpoint.addresses())
     if place.pod_mac:
         planned.extend(wanted.host_neighbours)
     if place.eni:
         planned.extend(wanted.host_rules)
-        yield from _conflicts(observed, wanted.host_rules)
-    present: list[Object] = [
-        *observed.addresses,
-        *observed.routes,
-        *observed.neighbours,
-        *observed.rules,
-    ]
-    for one in objects.missing(planned, present):
-        yield Step(objects.difference(one, present), (objects.add(one),))
-    yield from _upstream_traces(observed, endpoint, host)
+        yield from _conflicts(rules, wanted.host_rules)
+    there: list[Object] = [*present.of_link(host.index), *rules]
+    missing = objects.missing(planned, there)
+    if missing:
+        observed = present.observed
+        others: list[Object] = [*observed.addresses, *observed.routes, *observed.neighbours, *observed.rules]
+        for one in missing:
+            # As before: what is down gets its routes by the same batch that brings it up, or the next round.
+            yield Step(objects.difference(one, others), (objects.add(one),), host=host.index)
+    yield from _upstream_traces(present.observed, rules, endpoint, host)
 
 
 def pod_mac(observed: Observed, endpoint: Endpoint, host: Link) -> str:
@@ -169,54 +261,62 @@ def _mend_mac(endpoint: Endpoint, host: Link) -> Iterator[Step]:
     wanted = host_mac(endpoint.container_id, endpoint.ifname)
     if host.mac != wanted:
         words = Difference(f"link {host.name} MAC {wanted}", f"MAC {host.mac}")
-        yield Step(words, (link.change(host.index, mac=wanted),))
+        yield Step(words, (link.change(host.index, mac=wanted),), host=host.index)
 
 
 def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
+    # First, as the kernel takes no IPv6 object for a link where somebody has switched IPv6 off.
+    rest = settings.Wanted(settings.FORWARDS, settings.HOST_LINK.ipv6)
+    yield from setting_steps(host, rest, ipv6=endpoint.ipv6 is not None, host=host.index)
     name = f"link {host.name}"
     if host.alias != endpoint.container_id:
         found = f"alias {host.alias}" if host.alias else "without alias"
         words = Difference(f"{name} of container {endpoint.container_id}", found)
-        yield Step(words, (link.change(host.index, alias=endpoint.container_id),))
+        yield Step(words, (link.change(host.index, alias=endpoint.container_id),), host=host.index)
     if not host.up:
-        yield Step(Difference(name, "down"), (link.change(host.index, up=True),))
+        yield Step(Difference(name, "down"), (link.change(host.index, up=True),), host=host.index)
     if host.mtu != endpoint.mtu:
         words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
-        yield Step(words, (link.change(host.index, mtu=endpoint.mtu),))
+        yield Step(words, (link.change(host.index, mtu=endpoint.mtu),), host=host.index)
     if not host.has(HOST_LINK_SETTINGS):
-        yield Step(not_shut_off(host.name), (link.change(host.index, ipv4=HOST_LINK_SETTINGS),))
+        shut = link.change(host.index, ipv4=HOST_LINK_SETTINGS)
+        yield Step(not_shut_off(host.name), (shut,), host=host.index)
 
 
 def not_shut_off(host_link: str) -> Difference:
     return Difference(f"link {host_link}: what its pod may do to the node", "not shut off")
 
 
-def _conflicts(observed: Observed, planned: Iterable[Rule]) -> Iterator[Step]:
+def _conflicts(rules: Iterable[Rule], planned: Iterable[Rule]) -> Iterator[Step]:
     """Rules that send the same pod's packets by another ENI."""
-    wanted = set(planned)
-    sources = {one.source for one in wanted}
-    for one in observed.rules:
-        if seen.is_source_rule(one) and one.source in sources and one not in wanted:
-            yield _removal(one, "leads to an ENI that is not the pod's")
+    for one in rules:
+        if seen.is_source_rule(one) and one not in planned:
+            yield removal(one, "leads to an ENI that is not the pod's")
 
 
-def _upstream_traces(observed: Observed, endpoint: Endpoint, host: Link) -> Iterator[Step]:
-    rules = {upstream_rule(one) for one in endpoint.addresses()}
+def _upstream_traces(
+    observed: Observed, rules: Iterable[Rule], endpoint: Endpoint, host: Link
+) -> Iterator[Step]:
+    theirs = {upstream_rule(one) for one in endpoint.addresses()}
+    for old_rule in rules:
+        if old_rule in theirs:
+            yield removal(old_rule, "upstream's, replaced by the pods' table")
+    if not observed.upstream_routes:
+        return
     routes = {upstream_route(one, host.index, host.name) for one in endpoint.addresses()}
-    for old_rule in observed.rules:
-        if old_rule in rules:
-            yield _removal(old_rule, "upstream's, replaced by the pods' table")
     for old_route in observed.upstream_routes:
         if old_route in routes:
-            yield _removal(old_route, "upstream's, replaced by the pods' table")
+            yield removal(old_route, "upstream's, replaced by the pods' table")
 
 
 def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterator[Step]:
     """Routes to an owned link for an address that its endpoint does not have."""
-    addresses = {host.index: set(endpoint.addresses()) for endpoint, host in owned.items()}
+    networks = {
+        host.index: {host_network(one) for one in endpoint.addresses()} for endpoint, host in owned.items()
+    }
     for one in observed.routes:
-        if one.oif in addresses and one.destination.network_address not in addresses[one.oif]:
-            yield _removal(one, "the pod does not have this address")
+        if one.oif in networks and one.destination not in networks[one.oif]:
+            yield removal(one, "the pod does not have this address")
 
 
 def _stale_rules(
@@ -224,14 +324,18 @@ def _stale_rules(
 ) -> Iterator[Step]:
     """Rules for addresses that no endpoint has and no live link carries."""
     kept = {one for endpoint in owned for one in endpoint.addresses()}
+    about = [one for one in observed.rules if seen.address_of(one) not in kept]
+    if not any(seen.address_of(one) is not None for one in about):
+        return
     mine = {host.name for host in owned.values()}
     for carrier in seen.carriers(observed, rows):
         if carrier.link not in mine:
             kept.update(carrier.addresses)
-    for one in observed.rules:
+    for one in about:
         subject = seen.address_of(one)
         if subject is not None and subject not in kept:
-            yield _removal(one, "left behind: no pod has this address")
+            step = removal(one, "left behind: no pod has this address")
+            yield replace(step, about=subject)
 
 
 def back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator[Step]:
@@ -248,8 +352,8 @@ def back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator
             renamed = [one for one in everything if seen.is_made_for(endpoint, one)]
             for host in (renamed or [one for one in aside if seen.owns(endpoint, one)])[:1]:
                 words = Difference(f"link {endpoint.host_link}", f"named {host.name}")
-                yield Step(words, (link.rename(host.index, endpoint.host_link),))
+                yield Step(words, (link.rename(host.index, endpoint.host_link),), host=host.index)
 
 
-def _removal(one: Route | Rule, reason: str) -> Step:
+def removal(one: Object, reason: str) -> Step:
     return Step(Difference(objects.describe(one), reason), (objects.delete(one),))

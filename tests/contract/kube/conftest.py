@@ -15,12 +15,20 @@ from tests.contract.kube.real import RealServer
 _SERVERS = ["small", "real"] if kube_programs.directory() else ["small"]
 
 
+@pytest.fixture(scope="session")
+def small() -> Iterator[Kube]:
+    yield from _small()
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
+    yield from _real(tmp_path_factory.mktemp("kube"))
+
+
 @pytest.fixture(scope="session", params=_SERVERS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
-    if request.param == "small":
-        yield from _small()
-    else:
-        yield from _real(tmp_path_factory.mktemp("kube"))
+def server(request: pytest.FixtureRequest) -> Kube:
+    found: Kube = request.getfixturevalue(request.param)
+    return found
 
 
 def _small() -> Iterator[Kube]:
@@ -47,9 +55,5 @@ def _real(directory: Path) -> Iterator[Kube]:
 @pytest.fixture
 def kube(server: Kube) -> Iterator[Kube]:
     """The server, with a namespace of the test's own in ``kube.namespace``."""
-    created = server.core.create_namespace({"metadata": {"generateName": "contract-"}})
-    name = created.metadata.name
-    try:
-        yield server.within(name)
-    finally:
-        server.core.delete_namespace(name)
+    with server.own_namespace() as made:
+        yield made

@@ -37,6 +37,15 @@ class Kube:
     def within(self, namespace: str) -> Kube:
         return Kube(self.api, self.compact, namespace)
 
+    @contextmanager
+    def own_namespace(self) -> Iterator[Kube]:
+        created = self.core.create_namespace({"metadata": {"generateName": "contract-"}})
+        name = created.metadata.name
+        try:
+            yield self.within(name)
+        finally:
+            self.core.delete_namespace(name)
+
     @property
     def core(self) -> client.CoreV1Api:
         return client.CoreV1Api(self.api)

@@ -443,21 +443,21 @@ def test_a_loosened_link_is_shut_again_at_once(
 ) -> None:
     """systemd-udevd does it to each new link, and the reverse path filter is what holds ARP's senders."""
     link = pods[0].endpoint.host_link
-    assert mode.restore_settings() == (), "what we set ourselves is no news"
+    assert mode.react().mended == (), "what we set ourselves is no news"
     setting = f"net/ipv4/conf/{link}/rp_filter"
     for value in ("2", "0"):
         with namespace.entered(world.node):
             sysctl.write(setting, value)
             sysctl.write("net/ipv4/conf/eth0/rp_filter", value)
-        (told,) = mode.restore_settings()
+        (told,) = mode.react().mended
         assert told.what.startswith(f"link {link}")
         with namespace.entered(world.node):
             assert sysctl.read(setting) == "1"
             assert sysctl.read("net/ipv4/conf/eth0/rp_filter") == value, "others' links are others'"
     with namespace.entered(world.node):
         sysctl.write("net/ipv4/conf/all/rp_filter", "2")
-    assert [one.what for one in mode.restore_settings()] == ["sysctl net/ipv4/conf/all/rp_filter"]
-    assert mode.restore_settings() == ()
+    assert [one.what for one in mode.react().mended] == ["sysctl net/ipv4/conf/all/rp_filter"]
+    assert mode.react().mended == ()
 
 
 @VERSIONS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -326,10 +326,11 @@ def test_modes_are_repaired_apart(
 ) -> None:
     """One mode that fails keeps no other from being mended."""
 
-    def fails(_endpoints: object) -> tuple[()]:
+    def fails(_endpoints: object) -> Iterator[None]:
+        yield
         raise KernelError("list links")
 
-    monkeypatch.setattr(mode.policy_route, "repair", fails)
+    monkeypatch.setattr(mode.policy_route, "repairing", fails)
     MENDED["mark removed"](world, pod)
     with pytest.raises(KernelError, match="list links"):
         mode.repair([pod.endpoint])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import subprocess
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import pytest
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Present
 from datapath.endpoint import Difference, Endpoint, EndpointId, EndpointKey
+from datapath.modes.policy_route.watch import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pod import reaper
 from tests.netns.datapath.traffic import exchange
@@ -161,14 +161,21 @@ def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: NodeDatapath
     """A strict filter, which systemd-udevd may set a moment after the hot-plug, would cut its pods off."""
     endpoint, pod = world.endpoint(ENI2), world.namespace()
     mode.setup(endpoint, pod)
-    mode.restore_settings()
-    for mend in (mode.restore_settings, lambda: mode.repair([endpoint])):
+    mode.react()
+
+    def at_once() -> tuple[Difference, ...]:
+        return mode.react().mended
+
+    def in_a_round() -> tuple[Difference, ...]:
+        return mode.repair([endpoint])
+
+    for mend in (at_once, in_a_round):
         with namespace.entered(world.node):
             sysctl.write("net/ipv4/conf/eni2/rp_filter", "1")
         assert [one.what for one in mend()] == [f"reverse path filter and accept_local of ENI {ENI2.mac}"]
         with namespace.entered(world.node):
             assert sysctl.read("net/ipv4/conf/eni2/rp_filter") == "0"
-        mode.restore_settings()
+        mode.react()
         assert exchange(world.router, pod, endpoint.addresses()[0])
 
 
@@ -200,11 +207,17 @@ def test_an_eni_that_was_renamed_is_followed(world: World, mode: NodeDatapath) -
     assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1", "ens6"}
 
 
-def test_a_new_pod_is_no_change_of_settings(world: World, mode: NodeDatapath) -> None:
-    """Of a link that is made the kernel tells all its settings: an ADD is not to wake the agent by that."""
-    mode.restore_settings()
-    running(world, mode)
-    assert select.select([mode.settings_fileno()], [], [], 0)[0] == []
+def test_what_we_do_ourselves_is_no_news(world: World, mode: NodeDatapath) -> None:
+    """ADDs and DELs, and what the kernel does on their account, bring no repair about."""
+    mode.react()
+    endpoint, _ = running(world, mode)
+    another, _ = running(world, mode)
+    assert mode.react() == Reaction()
+    mode.teardown(endpoint, None)
+    mode.flush()
+    assert mode.react() == Reaction()
+    assert mode.repair([another]) == ()
+    assert mode.react() == Reaction()
 
 
 def test_foreign_rules_about_links_stay(world: World, mode: NodeDatapath) -> None:

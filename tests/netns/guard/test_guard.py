@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from ipaddress import ip_network
@@ -48,6 +49,9 @@ def test_every_reason_has_a_counter_and_a_meaning(node: Node) -> None:
         "add rule inet terway prerouting counter",
         "add table inet terway { flags dormant; }",
         "chain inet terway prerouting { policy drop; }",
+        "add chain inet terway foreign",
+        "chain inet terway foreign { type filter hook forward priority 0; policy drop; }",
+        "add chain inet terway foreign; add rule inet terway foreign drop; flush chain inet terway to_node",
     ],
 )
 def test_a_foreign_hand_is_undone_and_told(node: Node, words: str) -> None:
@@ -59,6 +63,29 @@ def test_a_foreign_hand_is_undone_and_told(node: Node, words: str) -> None:
     assert "table inet terway" in told.what
     assert node.nft("list", "table", "inet", "terway") == before
     assert node.guard.stand(ENIS) == ()
+
+
+def test_a_rule_by_our_comment_that_does_something_else_is_undone(node: Node) -> None:
+    node.guard.stand(ENIS)
+    before = node.nft("list", "table", "inet", "terway")
+    listed = node.nft("-a", "list", "chain", "inet", "terway", "to_node").splitlines()
+    ours = next(line for line in listed if "127.0.0.0/8" in line or "@nh" in line or "ip daddr" in line)
+    handle, comment = ours.split("# handle ")[1], ours.split('comment "')[1].split('"')[0]
+    node.nft(f'replace rule inet terway to_node handle {handle} accept comment "{comment}"')
+    (told,) = node.guard.stand(ENIS)
+    assert told.what == "rules of chain to_node of nft table inet terway"
+    assert node.nft("list", "table", "inet", "terway") == before
+    assert node.guard.stand(ENIS) == ()
+
+
+def test_what_others_do_to_the_table_is_told_and_to_theirs_is_not(node: Node) -> None:
+    node.guard.stand(ENIS)
+    assert not node.guard.changed(), "what we do ourselves is no news"
+    node.nft("add table inet other; add chain inet other mine; add table inet terwayish")
+    assert select.select([node.guard.fileno()], [], [], 0)[0] == []
+    node.nft("add chain inet terway foreign")
+    assert node.guard.changed()
+    assert not node.guard.changed()
 
 
 def test_a_table_that_cannot_be_written_over_is_made_anew(node: Node) -> None:

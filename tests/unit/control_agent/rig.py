@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
@@ -29,12 +28,12 @@ from control.agent.state.journal import Journal
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
 from control.ipam.rejections import Rejections
 from control.ipam.sizing import pool_sizes
+from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.model.cloud import InstanceLimits, NodeIdentity, VSwitch
-from control.model.errors import KubernetesError, PodNotFound
-from control.model.ids import Address, AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
-from control.model.modes import UplinkKind
-from control.model.pod import EventType, Network, Pod
+from control.model.ids import AttachmentKey, InstanceId, Mac, PodKey, SecurityGroupId, VSwitchId
+from control.model.modes import NetworkMode, UplinkKind
+from control.model.pod import Pod
 from control.model.policies import VSwitchPolicy
 from control.store.memory import MemoryLedger
 
@@ -52,66 +51,6 @@ NODES_VSWITCH = VSwitchId("vsw-nodes")
 TAGS = (("creator", "terway"),)
 
 
-class FakeKubernetes:
-    def __init__(self) -> None:
-        self.known: dict[PodKey, Pod] = {}
-        self.events: list[tuple[str, str, str]] = []
-        self.annotations: dict[PodKey, dict[str, str]] = {}
-        self.away = False
-        self.translated: frozenset[Address] | None = None
-        self.service_ranges: tuple[Network, ...] | None = None
-        self.services_changed: Callable[[], None] = lambda: None
-        """What a test calls after it has changed one of the two above."""
-
-    async def pod(self, key: PodKey, uid: str | None) -> Pod:
-        pod = self.known.get(key)
-        if pod is None and self.away:
-            raise KubernetesError("API server away")
-        if pod is None or (uid and pod.uid != uid):
-            raise PodNotFound(f"pod {key} (uid {uid}) is not in Kubernetes")
-        return pod
-
-    async def exists(self, key: PodKey, uid: str) -> bool:
-        if self.away:
-            raise KubernetesError("API server away")
-        return key in self.known and self.known[key].uid == uid
-
-    async def cluster_id(self) -> str:
-        if self.away:
-            raise KubernetesError("API server away")
-        return "cluster-1"
-
-    def synced(self) -> bool:
-        return not self.away
-
-    def pods(self) -> Mapping[PodKey, Pod]:
-        return self.known
-
-    def on_pods(self, call: Callable[[], None]) -> None:
-        pass
-
-    def service_addresses(self) -> frozenset[Address] | None:
-        return self.translated
-
-    def service_cidrs(self) -> tuple[Network, ...] | None:
-        return self.service_ranges
-
-    def on_services(self, call: Callable[[], None]) -> None:
-        self.services_changed = call
-
-    def event(
-        self, target: Pod | None, kind: EventType, reason: str, message: str, *, topic: str = ""
-    ) -> None:
-        del topic
-        self.events.append((str(target.key) if target else "node", reason, f"{kind}: {message}"))
-
-    def annotate(self, pod: Pod, annotations: Mapping[str, str]) -> None:
-        self.annotations.setdefault(pod.key, {}).update(annotations)
-
-    async def close(self) -> None:
-        pass
-
-
 @dataclass
 class Rig:
     """One daemon over state that outlives it: ``restarted()`` is the next daemon on the same node."""
@@ -125,6 +64,7 @@ class Rig:
     dual: bool = False
     vswitches: tuple[VSwitchId, ...] = (PODS_VSWITCH,)
     account: FakeAccount | None = None
+    mode: NetworkMode = NetworkMode.POLICY_ROUTE
     cloud: FakeCloud = field(init=False)
 
     def __post_init__(self) -> None:
@@ -193,6 +133,7 @@ class Rig:
             faults=Faults(),
             settings=EndpointSettings(),
             dual=self.dual,
+            mode=self.mode,
         )
         self.reconciler = Reconciler(
             journal=self.journal,
@@ -221,6 +162,7 @@ class Rig:
             attachments=self.attachments,
             kernel=self.kernel,
             holds=self.holds,
+            kubernetes=self.kubernetes,
             reconciler=self.reconciler,
             pool=self.pool,
             orphans=self.orphans,
@@ -228,7 +170,7 @@ class Rig:
             settings=EndpointSettings(),
         )
 
-    async def restarted(self, *, reboot: bool = False) -> Rig:
+    async def restarted(self, *, reboot: bool = False, mode: NetworkMode | None = None) -> Rig:
         """The next daemon: memory is gone, what it wrote is there. ``reboot``: the kernel's objects too."""
         await self.watch.close()
         await self.allocators.close()
@@ -245,13 +187,14 @@ class Rig:
             dual=self.dual,
             vswitches=self.vswitches,
             account=self.account,
+            mode=self.mode if mode is None else mode,
         )
         await new.recovery.run("boot-2" if reboot else "boot-1")
         return new
 
     def knows(self, name: str, uid: str = "") -> PodKey:
         key = PodKey("default", name)
-        self.kubernetes.known[key] = Pod(key, uid or f"uid-{name}", "node1")
+        self.kubernetes.put_pod(Pod(key, uid or f"uid-{name}", "node1"))
         return key
 
     async def add(self, name: str, *, container: str = "", uid: str = "") -> Attached:

@@ -81,7 +81,7 @@ def test_a_delete_is_answered_and_its_row_goes_later() -> None:
         await rig.delete("gone")
         assert rig.kernel.pod_links() == {stays.record.host_link: "c-stays"}
         assert rig.journal.book.addresses[gone.record.addresses()[0]].owner == gone.record.key
-        assert rig.recovery.repair() == 0, "nothing is put back for a pod that is gone"
+        assert await rig.recovery.repair() == 0, "nothing is put back for a pod that is gone"
         with pytest.raises(RequestError, match="no attachment"):
             rig.attachments.check(gone.record.key, None)
         with pytest.raises(LedgerError, match="disk is full"):
@@ -174,7 +174,7 @@ def test_died_before_the_row_could_go(pod_is_gone: bool) -> None:
         rig = await rig.restarted()
         assert rig.journal.book.attachments[gone.record.key].state is AttachmentState.READY
         if pod_is_gone:
-            del rig.kubernetes.known[gone.record.pod]
+            rig.kubernetes.remove_pod(gone.record.pod)
         rig.clock.advance(GRACE + 1)
         await upkeep(rig).collect()
         left = {live.record.key} if pod_is_gone else {live.record.key, gone.record.key}

@@ -62,7 +62,7 @@ def test_lost_ledger_takes_nothing_from_running_pods(dual: bool) -> None:
         assert len(addresses) == len(set(addresses))
         assert before < set(addresses)
         assert {a for a in before if a.version == 4} <= set(new.in_cloud())  # type: ignore[attr-defined]
-        assert any("PodsNotInLedger" in reason for _, reason, _ in new.kubernetes.events)
+        assert any("PodsNotInLedger" in event.reason for event in new.kubernetes.events)
 
     run(scenario())
 
@@ -197,13 +197,13 @@ def test_gc_ends_what_neither_runtime_nor_kubernetes_knows() -> None:
     async def scenario() -> None:
         rig = await with_pods(3)
         new = await lost(rig)
-        del new.kubernetes.known[next(k for k in new.kubernetes.known if k.name == "web-1")]
+        new.kubernetes.remove_pod(next(k for k in new.kubernetes.pods() if k.name == "web-1"))
         for listed in ({"c-web-0", "c-web-1", "c-web-2"}, {"c-web-0"}):
             new.holds.collect([AttachmentKey(one, "eth0") for one in listed])
             left = {e.container_id for e in new.kernel.endpoints.values()}
             assert left == {"c-web-0", "c-web-2"} | (listed & {"c-web-1"})
         new.kubernetes.away = True
-        new.kubernetes.known.clear()
+        new.kubernetes.forget()
         new.holds.collect([])
         assert len(new.kernel.endpoints) == 2, "an API server that is away is no witness"
 
@@ -240,7 +240,7 @@ def test_cni_gc_ends_them() -> None:
     async def scenario() -> None:
         rig = await with_pods(1)
         new = await lost(rig)
-        new.kubernetes.known.clear()
+        new.kubernetes.remove_pods()
         service = CniService(
             attachments=new.attachments, journal=new.journal, kernel=new.kernel, holds=new.holds, mtu=1500
         )
@@ -304,7 +304,7 @@ def test_a_pod_whose_link_is_gone_is_told_until_it_is_made_anew() -> None:
         for _ in range(2):
             rig.holds.miss()
             assert rig.holds.cut_off == (record,)
-        told = [(who, text) for who, reason, text in rig.kubernetes.events if reason == "LinkGone"]
+        told = [(e.about, f"{e.kind}: {e.message}") for e in rig.kubernetes.events if e.reason == "LinkGone"]
         assert len(told) == 1
         assert "web-0" in told[0][0]
         assert f"link {record.host_link} of pod" in told[0][1]

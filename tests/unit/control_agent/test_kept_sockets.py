@@ -153,6 +153,10 @@ def test_what_is_not_ours_is_moved_aside_and_a_link_is_not_followed(tmp_path: Pa
         keeper.look()
         assert path.with_name(".eni.socket.foreign").read_text() == "of value"
         path.unlink()
+        path.touch()
+        keeper.look()
+        assert path.with_name(".eni.socket.foreign").read_text() == "of value", "an empty one is not kept"
+        path.unlink()
         path.symlink_to(theirs)
         # Where the next one is bound before it is renamed, a pod with a hostPath plants a link as well.
         path.with_name(f".eni.socket.{os.getpid()}").symlink_to(theirs)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.agent.dataplane.fastpath import State, Status, Why
-from control.agent.mode import checks, fallbacks, unchecked
+from control.agent.mode import fallbacks, locks_of, unchecked
 from control.agent.node_config import NodeConfig
 from control.config import cni_conf, eni_conf, settings
 from control.config.credentials import Credentials
 from control.model.cloud import InstanceLimits
+from control.model.modes import NetworkMode
 
+POLICY_ROUTE = NetworkMode.POLICY_ROUTE
 LIMITS = InstanceLimits("ecs.g7.large", 3, 6, 6, 3, trunk_supported=False)
 ON = Status(State.ON, asked=True)
 NO_EBPF = Status(State.UNAVAILABLE, True, (Why.UNAVAILABLE,), ("no eBPF",))
@@ -40,15 +42,22 @@ def test_dual_stack_on_a_kernel_without_ipv6_is_refused_by_a_clear_sentence() ->
 
 
 def test_everything_is_checked_twice_where_everything_is_there() -> None:
-    assert checks("", ON)["source_ipv6"] == ["eBPF", "nftables"]
-    assert checks("", NO_EBPF)["source_ipv6"] == ["nftables"]
-    assert unchecked("", ON) == unchecked("", NO_EBPF) == []
+    assert locks_of(POLICY_ROUTE, "", ON).table()["source_ipv6"] == ["eBPF", "nftables"]
+    assert locks_of(POLICY_ROUTE, "", NO_EBPF).table()["source_ipv6"] == ["nftables"]
+    assert unchecked(locks_of(POLICY_ROUTE, "", ON)) == unchecked(locks_of(POLICY_ROUTE, "", NO_EBPF)) == []
 
 
 def test_what_nobody_checks_is_said_with_the_reason() -> None:
-    assert checks(NO_FIB, NO_EBPF)["source_ipv4"] == ["rp_filter"]
-    (sentence,) = unchecked(NO_FIB, NO_EBPF)
+    assert locks_of(POLICY_ROUTE, NO_FIB, NO_EBPF).table()["source_ipv4"] == ["rp_filter"]
+    (sentence,) = unchecked(locks_of(POLICY_ROUTE, NO_FIB, NO_EBPF))
     assert "source_ipv6" in sentence
     assert sentence.endswith(NO_FIB)
     assert "neighbour_nd" in sentence
-    assert unchecked(NO_FIB, ON) == []
+    assert unchecked(locks_of(POLICY_ROUTE, NO_FIB, ON)) == []
+
+
+def test_of_a_pod_with_an_eni_of_its_own_the_vpc_checks_what_it_sends() -> None:
+    table = locks_of(NetworkMode.MACVLAN, NO_FIB, NO_EBPF).table()
+    assert table["source_ipv4"] == table["source_ipv6"] == ["VPC"]
+    (sentence,) = unchecked(locks_of(NetworkMode.MACVLAN, "", ON))
+    assert "tunnel_to_the_node" in sentence

@@ -10,10 +10,11 @@ import pytest
 
 from control.agent.reconcile.rebuild import REBUILDING
 from control.model.ids import AttachmentKey
-from control.model.modes import NetworkMode, UplinkKind
+from control.model.modes import EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.pod import Pod
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes, Ended
 from control.store.memory import MemoryLedger
+from datapath.endpoint import Mode
 from datapath.pod.names import host_link_name, host_mac
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_holds import run
@@ -23,8 +24,8 @@ def tell_of_addresses(rig: Rig) -> None:
     """As kubelets do: each pod's status has the addresses that it runs with."""
     for record in rig.journal.book.attachments.values():
         if record.key.ifname == "eth0":
-            pod = rig.kubernetes.known[record.pod]
-            rig.kubernetes.known[record.pod] = replace(pod, addresses=record.addresses())
+            pod = rig.kubernetes.pods()[record.pod]
+            rig.kubernetes.put_pod(replace(pod, addresses=record.addresses()))
 
 
 async def with_pods(count: int, *, dual: bool = False) -> Rig:
@@ -65,7 +66,7 @@ def test_everything_that_runs_is_recorded_again(dual: bool) -> None:
         assert not new.holds.unrecorded
         assert not new.rebuild.going_on()
         new.assert_agree()
-        reasons = [reason for _, reason, _ in new.kubernetes.events]
+        reasons = [event.reason for event in new.kubernetes.events]
         assert "PodsInLedger" in reasons
         again = await new.restarted()
         assert story(again) == before
@@ -94,14 +95,14 @@ def test_a_pod_that_kubernetes_does_not_vouch_for_stays_held(change: Callable[[P
     async def scenario() -> None:
         rig = await with_pods(2)
         record = next(r for r in rig.journal.book.attachments.values() if r.pod.name == "web-0")
-        sound = rig.kubernetes.known[record.pod]
-        rig.kubernetes.known[record.pod] = change(sound)
+        sound = rig.kubernetes.pods()[record.pod]
+        rig.kubernetes.put_pod(change(sound))
         new = await lost(rig)
         assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-1"]
         assert new.journal.book.held == set(record.addresses())
         again = await new.restarted()
         assert again.rebuild.going_on(), "a restart goes on with it"
-        rig.kubernetes.known[record.pod] = sound
+        rig.kubernetes.put_pod(sound)
         assert again.rebuild.run() == 1
         assert not again.rebuild.going_on()
         again.assert_agree()
@@ -114,10 +115,11 @@ def test_an_api_server_that_is_away_is_waited_for() -> None:
         rig = await with_pods(3)
         before = story(rig)
         rig.kubernetes.away = True
+        rig.kubernetes.forget()
         new = await lost(rig)
         assert not new.journal.book.attachments
         assert len(new.journal.book.held) == 3
-        rig.kubernetes.away = False
+        rig.kubernetes.come_back()
         assert new.rebuild.run() == 3
         assert story(new) == before
 
@@ -130,7 +132,7 @@ def test_the_pod_of_a_later_sandbox_is_not_taken_for_the_one_that_runs() -> None
     async def scenario() -> None:
         rig = await with_pods(1)
         (record,) = rig.journal.book.attachments.values()
-        rig.kubernetes.known[record.pod] = Pod(record.pod, "uid-of-the-next", "node1")
+        rig.kubernetes.put_pod(Pod(record.pod, "uid-of-the-next", "node1"))
         new = await lost(rig)
         assert not new.journal.book.attachments
         assert new.journal.book.held == set(record.addresses())
@@ -154,6 +156,24 @@ def test_a_link_with_a_name_and_no_sandbox_is_not_recorded() -> None:
         new = await lost(rig)
         assert {r.pod.name for r in new.journal.book.attachments.values()} == {"web-0", "web-1"}
         assert {c.link for c in new.holds.unrecorded} == set(rig.kernel.foreign)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("alias", "recorded"), [("a" * 64, True), ("somebody", False)])
+def test_a_link_whose_mac_somebody_altered_is_known_by_an_alias_that_is_a_sandboxs(
+    alias: str, recorded: bool
+) -> None:
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        await rig.add("web-0", container=alias)
+        tell_of_addresses(rig)
+        (carrier,) = rig.kernel.carriers()
+        rig.kernel.endpoints.clear()
+        rig.kernel.foreign[carrier.link] = replace(carrier, mac="02:00:00:00:be:ef")
+        new = await lost(rig)
+        assert bool(new.journal.book.attachments) is recorded
+        assert bool(new.journal.book.held) is not recorded
 
     run(scenario())
 
@@ -182,6 +202,59 @@ def test_another_interface_goes_by_its_sandbox() -> None:
     run(scenario())
 
 
+def test_a_pod_without_a_host_link_goes_by_its_address_once_every_pod_has_told_its_own() -> None:
+    """Its mark has the sandbox, and no name: a kubelet may not have said yet whose the address is by now."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2)
+        gone = next(r for r in rig.journal.book.attachments.values() if r.pod.name == "web-1")
+        await rig.delete("web-1")
+        assert gone.ipv4 is not None
+        (first,) = rig.kernel.carriers()
+        rig.kernel.foreign["eth1"] = replace(
+            first,
+            link="eth1",
+            mac="00:16:3e:00:00:09",
+            container_id="f" * 64,
+            addresses=frozenset({gone.ipv4}),
+            mode=Mode.MACVLAN,
+            ifname="eth0",
+        )
+        silent = rig.knows("silent")
+        new = await lost(rig)
+        assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-0"]
+        assert new.journal.book.held == {gone.ipv4}
+        shown = rig.kubernetes.pods()[silent]
+        rig.kubernetes.put_pod(replace(shown, addresses=(IPv4Address("1.2.3.4"),)))
+        assert new.rebuild.run() == 1
+        record = new.journal.book.attachments[AttachmentKey("f" * 64, "eth0")]
+        assert (record.pod, record.mode, record.host_link) == (gone.pod, NetworkMode.MACVLAN, "")
+
+    run(scenario())
+
+
+def test_the_uplink_of_an_eni_of_a_pods_own_is_known_by_its_tag() -> None:
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        new = await lost(rig)
+        book = new.journal.book
+        (record,) = book.attachments.values()
+        new.journal.record(
+            Changes(
+                enis=(replace(book.enis[record.eni_id], kind=EniKind.EXCLUSIVE),),
+                addresses=(
+                    replace(book.addresses[record.addresses()[0]], owner=None, state=AddressState.FREE),
+                ),
+                gone_attachments=(record.key,),
+            )
+        )
+        new.journal.remember(REBUILDING, "lost")
+        assert new.rebuild.run() == 1
+        assert book.attachments[record.key].uplink == Uplink(UplinkKind.OWN_ENI, record.eni_id)
+
+    run(scenario())
+
+
 def test_an_older_ledger_is_brought_up_to_date() -> None:
     """A copy of it was put back: web-0 has ended since, and its address is web-1's by now."""
 
@@ -191,7 +264,7 @@ def test_an_older_ledger_is_brought_up_to_date() -> None:
         copy = MemoryLedger()
         copy.begin_anew(rig.ledger.load())
         await rig.delete("web-0")
-        del rig.kubernetes.known[old.pod]
+        rig.kubernetes.remove_pod(old.pod)
         rig.clock.advance(31)
         for n in (1, 2, 3):
             await rig.add(f"web-{n}")
@@ -207,7 +280,7 @@ def test_an_older_ledger_is_brought_up_to_date() -> None:
         new.assert_agree()
         (past,) = new.journal.history(old.pod)
         assert (past.ended, past.address, past.key) == (Ended.OUTDATED, old.ipv4, old.key)
-        told = [text for _, reason, text in new.kubernetes.events if reason == "LedgerLost"]
+        told = [event.message for event in new.kubernetes.events if event.reason == "LedgerLost"]
         assert len(told) == 1
         assert "older than what runs" in told[0]
         assert "memory.older" in told[0]
@@ -241,13 +314,13 @@ def test_an_address_that_a_pod_of_the_api_has_is_nobody_elses_after_a_reboot() -
         rig = await with_pods(3)
         records = {r.pod.name: r for r in rig.journal.book.attachments.values()}
         ended = records["web-2"].pod
-        rig.kubernetes.known[ended] = replace(rig.kubernetes.known[ended], sandbox_exited=True)
+        rig.kubernetes.put_pod(replace(rig.kubernetes.pods()[ended], sandbox_exited=True))
         rig.kernel.endpoints.clear()
         new = await lost(rig)
         assert new.journal.book.held == {records["web-0"].ipv4, records["web-1"].ipv4}
         assert new.rebuild.going_on()
         await new.add("web-0", container="c-again")
-        del rig.kubernetes.known[records["web-1"].pod]
+        rig.kubernetes.remove_pod(records["web-1"].pod)
         new.rebuild.run()
         assert not new.journal.book.held
         assert not new.journal.facts[REBUILDING]

@@ -27,7 +27,7 @@ def test_a_wall_clock_set_back_holds_no_address_and_no_dead_pod_back() -> None:
         new.clock.advance(31)
         assert (new.pool.stats().cooling, new.pool.stats().idle) == (0, 2)
         new.kernel.endpoints.clear()
-        new.kubernetes.known.clear()
+        new.kubernetes.remove_pods()
         new.clock.advance(121)
         await upkeep_of(new).collect()
         assert not new.journal.book.attachments

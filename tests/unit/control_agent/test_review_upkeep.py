@@ -36,7 +36,7 @@ def test_collection_of_a_pod_deleted_meanwhile_does_not_free_its_successors_addr
         rig = Rig(max_pool=0)
         first = (await rig.add("web-0")).record
         rig.kernel.endpoints.clear()
-        rig.kubernetes.known.clear()
+        rig.kubernetes.remove_pods()
         rig.clock.advance(200)
 
         async def slow_exists(key: PodKey, uid: str) -> bool:
@@ -94,8 +94,8 @@ def test_the_kernel_is_repaired_while_metadata_is_away() -> None:
         rig.kernel.endpoints.clear()
         timers = Timers(rig.clock)
         upkeep = upkeep_of(rig, timers)
-        repaired: list[bool] = []
-        rig.recovery.on_repair = lambda: repaired.append(True)
+        repaired: list[str] = []
+        rig.recovery.reports.on_repair = repaired.append
         rig.metadata.failure = MetadataError("metadata did not answer within 2 s")
         running = asyncio.create_task(upkeep.run())
         async with asyncio.timeout(10):

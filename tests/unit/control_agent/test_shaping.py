@@ -39,7 +39,7 @@ def pod(**annotations: str) -> Pod:
 def test_limits(plugin: dict[str, Any] | None, asks: dict[str, str], found: Limits) -> None:
     plugins: tuple[Plugin, ...] = ({"type": "terway"}, *([plugin] if plugin else []))
     assert Shaping(lambda: plugins).limits(pod(**asks)) == found
-    assert bool(told(found)) is (found != Limits())
+    assert bool(told(found, on_host=True)) is (found != Limits())
 
 
 def test_a_plugin_that_comes_or_goes_later_counts_from_then_on() -> None:

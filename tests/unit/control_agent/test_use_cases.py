@@ -92,8 +92,9 @@ def test_failed_kernel_leaves_nothing_and_the_pod_is_told() -> None:
         await rig.settle()
         rig.assert_agree()
         assert not rig.journal.book.attachments
-        assert rig.kubernetes.events[-1][:2] == ("default/web-0", "AllocIPFailed")
-        assert "KernelRefused" in rig.kubernetes.events[-1][2]
+        told = rig.kubernetes.events[-1]
+        assert (told.about, told.reason) == ("default/web-0", "AllocIPFailed")
+        assert "KernelRefused" in told.message
         rig.kernel.broken = ""
         await rig.add("web-0")
         rig.assert_agree()
@@ -444,7 +445,7 @@ def test_eni_gone_from_cloud_and_metadata_is_forgotten_only_without_pods() -> No
         await rig.cloud.delete_eni(eni.eni_id)
         await rig.reconciler.all(ask_cloud=False)
         assert rig.journal.book.enis[eni.eni_id].state is EniState.FROZEN
-        assert any(reason == "ResourceInvalid" for _, reason, _ in rig.kubernetes.events)
+        assert any(event.reason == "ResourceInvalid" for event in rig.kubernetes.events)
         await rig.delete("web-0")
         await rig.reconciler.all(ask_cloud=False)
         assert not rig.journal.book.enis

@@ -12,8 +12,9 @@ from datapath.endpoint import Carrier, Endpoint, EniLink, Mode, SharedEni
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed, carriers, is_pod_rule, owns, paired
-from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS, no_pod_rule
+from datapath.modes.policy_route.plan import no_pod_rule
 from datapath.modes.policy_route.repair import Step, back_in_place, eni_steps, node_steps, steps
+from datapath.modes.policy_route.settings import HOST_LINK
 from datapath.netlink import wire
 from datapath.netlink.link import Devconf, Link
 from datapath.netlink.neighbour import Neighbour
@@ -135,8 +136,8 @@ def test_down_and_wrong_mtu() -> None:
 
 
 def test_what_a_pod_may_do_to_the_node_is_shut_off_again() -> None:
-    assert found(replace(GOOD, links=(replace(LINK, families=settings(HOST_LINK_SETTINGS)),)), POD) == []
-    open_again = settings({**HOST_LINK_SETTINGS, Devconf.RP_FILTER: 0})
+    assert found(replace(GOOD, links=(replace(LINK, families=settings(HOST_LINK.ipv4)),)), POD) == []
+    open_again = settings({**HOST_LINK.ipv4, Devconf.RP_FILTER: 0})
     (step,) = found(replace(GOOD, links=(replace(LINK, families=open_again),)), POD)
     assert step.difference.found == "not shut off"
 
@@ -154,8 +155,8 @@ def test_node_rule_and_doomed_links() -> None:
     kept, left = no_pod_rule(AF_INET, "eni1"), no_pod_rule(AF_INET, "eni9")
     observed = replace(GOOD, doomed=(doomed,), eni_rules=(kept, left))
     assert words(node_steps(observed, {AF_INET}, ["eni1"])) == [
-        ("rule 512: from all lookup 512", "absent"),
         ("address 169.254.1.1/32 dev lo", "absent"),
+        ("rule 512: from all lookup 512", "absent"),
         ("rule 1024: from all iif eni9 unreachable", "left behind: no ENI of ours has this name"),
         ("link doomed7", "left behind: its pod is gone"),
     ]

@@ -1,0 +1,59 @@
+"""What a policy-routing node is made of while its agent runs: sockets, ENIs, facts, and who stands by it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from datapath.endpoint import Endpoint
+from datapath.modes.policy_route.node import PreparedEni
+from datapath.modes.port import ModeContext
+from datapath.netlink.wire import Address, Network
+
+
+@dataclass(slots=True)
+class NodeHold:
+    """One per mode and namespace."""
+
+    context: ModeContext
+    removing: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whatever takes away, and by each step of a repair."""
+    enis: dict[str, PreparedEni] = field(default_factory=dict)
+    """By MAC, in lower case."""
+    closed: tuple[Network, ...] = ()
+    """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
+    families: frozenset[int] = frozenset()
+    home: int = 0
+    """The link of the node's own ENI, 0 while nobody has told."""
+    own_gateway: bool = False
+    pods: dict[int, Endpoint] = field(default_factory=dict)
+    """By host link, those that stand: set up since the start, or found by a round of repair."""
+    joined: dict[int, Endpoint] = field(default_factory=dict)
+    """Pods that were set up since the last round of repair began, by host link."""
+    joining: set[Address] = field(default_factory=set)
+    """Of pods that are being set up."""
+    retired: set[int] = field(default_factory=set)
+    """Host links that were taken out of use since then."""
+
+    def prepared(self) -> tuple[PreparedEni, ...]:
+        return tuple(self.enis.values())
+
+    def is_new(self, address: Address) -> bool:
+        """Of a pod that was set up since the last round began, or is being. With ``removing`` held."""
+        joined = tuple(self.joined.values())
+        return address in self.joining or any(address in endpoint.addresses() for endpoint in joined)
+
+    @contextmanager
+    def to_join(self, endpoint: Endpoint) -> Iterator[None]:
+        """While it is set up: what an earlier look had of its addresses is not true any more."""
+        with self.removing:
+            self.joining.update(endpoint.addresses())
+        try:
+            yield
+        finally:
+            self.joining.difference_update(endpoint.addresses())
+
+    def eni_names(self) -> Iterable[str]:
+        return [prepared.name for prepared in self.prepared()]

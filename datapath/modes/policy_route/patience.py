@@ -1,0 +1,50 @@
+"""How long an object waits to be put back that somebody undoes again and again.
+
+Five times at once; from then on after 1, 2, 4 and at last 60 seconds, so that two programs that want
+different things cost the node no more than a message now and then. Five minutes of peace, and it begins anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from datapath.endpoint import Difference
+
+FREELY = 5
+LONGEST = 60.0
+"""Seconds between two tries, at last."""
+PEACE = 300.0
+"""Seconds after which an object is one that nobody quarrels about."""
+_KEPT = 4096
+
+
+class Patience:
+    """``clock`` in seconds; it never goes back. Not for two threads at once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: dict[str, tuple[int, float]] = {}
+
+    def allows(self, what: str) -> bool:
+        """It may be put back now."""
+        count, last = self._times.get(what, (0, 0.0))
+        return count < FREELY or self._clock() >= last + _pause(count)
+
+    def done(self, one: Difference) -> Difference:
+        """It was put back; from the fifth time on its words say that somebody is against it."""
+        now = self._clock()
+        count, last = self._times.get(one.what, (0, now))
+        count = 1 if now - last > PEACE else count + 1
+        if len(self._times) >= _KEPT:
+            self._times = {what: (n, at) for what, (n, at) in self._times.items() if now - at <= PEACE}
+        self._times[one.what] = count, now
+        if count < FREELY:
+            return one
+        words = f"{one.found}; undone {count} times by another hand: tried again in {_pause(count):.0f} s"
+        return replace(one, found=words)
+
+
+def _pause(count: int) -> float:
+    return float(min(2 ** min(count - FREELY, 10), LONGEST))

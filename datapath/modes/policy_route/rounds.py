@@ -1,0 +1,324 @@
+"""A round of repair: look, compare with everything that was ever written, put right, say what that was.
+
+Each object is put right by itself, and a refusal is told and stops nothing else. The round pauses every few
+milliseconds, so pods come and go in it: a step looks under the lock of those who take away whether it is
+still about somebody. What reads byte for byte as it did when a round last found nothing to do needs no
+comparison, which is what makes a round every few seconds cheap.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from socket import AF_INET6
+
+from datapath import sysctl
+from datapath.acceleration.shortcut import Present
+from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
+from datapath.errors import KernelError
+from datapath.modes.policy_route import foreign, layout, node, repair, settings
+from datapath.modes.policy_route import observed as seen
+from datapath.modes.policy_route.hold import NodeHold
+from datapath.modes.policy_route.node import EniState, PreparedEni
+from datapath.modes.policy_route.observed import Observed
+from datapath.modes.policy_route.patience import Patience
+from datapath.modes.policy_route.plan import Place, plan
+from datapath.modes.policy_route.repair import Step
+from datapath.netlink import link
+from datapath.netlink.link import Link
+from datapath.netlink.memory import Memory
+from datapath.netlink.socket import Socket
+from datapath.netlink.wire import Address
+from datapath.pausing import Pausing, at_once
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Good:
+    """What a round that had nothing to do was about."""
+
+    observed: Observed
+    endpoints: Sequence[Endpoint]
+    enis: tuple[PreparedEni, ...]
+
+
+class Rounds:
+    """One round at a time."""
+
+    def __init__(self, hold: NodeHold) -> None:
+        self._hold = hold
+        self._memory = Memory()
+        self._good: Good | None = None
+        self.patience = Patience()
+        self._carriers: tuple[Observed, Mapping[int, frozenset[Address]], tuple[Carrier, ...]] | None = None
+        self._beside: tuple[Difference, ...] = ()
+        self._not_ours: tuple[Difference, ...] = ()
+
+    @property
+    def left(self) -> tuple[Difference, ...]:
+        """What others have done that a round leaves as it is: told, with what helps."""
+        return (*self._not_ours, *self._beside)
+
+    def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
+        """``endpoints``: all that should exist, as of now."""
+        hold = self._hold
+        hold.joined.clear()
+        hold.retired.clear()
+        with hold.context.sockets.borrowed() as socket:
+            done = self.mend_node_settings()
+            going = hold.context.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
+            observed = yield from self._observe(socket)
+            followed = self._follow_enis(socket, observed)
+            named = list(repair.back_in_place(observed, endpoints))
+            done += followed + self.carry_out(socket, named)
+            if followed or named:
+                observed = yield from self._observe(socket)
+            observed = self._with_peers(socket, observed, endpoints)
+            if going:
+                observed = replace(observed, doomed=())
+            good = Good(observed, endpoints, hold.prepared())
+            if not self._is_good(good):
+                compared, complete = yield from self._compare(socket, observed, endpoints)
+                done += compared
+                self._good = good if complete and not compared else None
+            yield
+            done += self._mend_beside(observed, endpoints)
+        if observed.doomed:
+            hold.context.reaper.wake()
+        return tuple(map(self.patience.done, done))
+
+    def look(self) -> Observed:
+        """What there is at this moment, without ENIs' tables."""
+        with self._hold.context.sockets.borrowed() as socket:
+            return at_once(seen.observing(socket, self._memory))
+
+    def carriers(self) -> tuple[Carrier, ...]:
+        """As ``observed.carriers`` has them, and made anew only if something has changed."""
+        now, rows = self.look(), self._hold.context.shortcut.carried()
+        known = self._carriers
+        if known is not None and rows == known[1] and now.is_as(known[0]):
+            return known[2]
+        found = seen.carriers(now, rows)
+        self._carriers = now, rows, found
+        return found
+
+    def _observe(self, socket: Socket) -> Pausing[Observed]:
+        tables = [layout.eni_table(one.ifindex) for one in self._hold.prepared()]
+        return seen.observing(socket, self._memory, tables)
+
+    def _is_good(self, now: Good) -> bool:
+        good = self._good
+        return (
+            good is not None
+            and now.enis == good.enis
+            and now.observed.is_as(good.observed)
+            and list(now.endpoints) == list(good.endpoints)
+        )
+
+    def _compare(
+        self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]
+    ) -> Pausing[tuple[list[Difference], bool]]:
+        """What was put right, and whether that is all there was: no step failed, or has to wait."""
+        hold = self._hold
+        done: list[Difference] = []
+        tried = 0
+        for step in self._steps(observed, endpoints):
+            if step is None:
+                yield
+                continue
+            tried += 1
+            done += self.carry_out(socket, [step])
+        for mac, prepared in tuple(hold.enis.items()):
+            there = next((one for one in observed.others if one.index == prepared.ifindex), None)
+            if there is not None and there.name != prepared.name:
+                hold.enis[mac] = replace(prepared, name=there.name)
+        return done, tried == len(done)
+
+    def _steps(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Iterator[Step | None]:
+        hold = self._hold
+        enis = {mac: prepared.ifindex for mac, prepared in hold.enis.items()}
+        states = [
+            (one, repair.eni_state(observed, one, layout.eni_table(one.ifindex))) for one in hold.prepared()
+        ]
+        names = [state.link.name for _, state in states if state.link is not None]
+        yield from repair.node_steps(observed, hold.families, names)
+        yield from self._home_steps(observed)
+        for prepared, state in states:
+            yield from repair.eni_steps(prepared, state)
+            yield None
+        rows = hold.context.shortcut.carried()
+        yield None
+        yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
+        yield None
+        yield from self._foreign_steps(observed, endpoints, states)
+
+    def _foreign_steps(
+        self,
+        observed: Observed,
+        endpoints: Sequence[Endpoint],
+        states: Sequence[tuple[PreparedEni, EniState]],
+    ) -> Iterator[Step | None]:
+        hosts = {}
+        for endpoint, host in repair.owned(observed, endpoints).items():
+            mac = repair.pod_mac(observed, endpoint, host)
+            wanted = plan(endpoint, Place(host.index, host.lower, 0, host.mac, mac, self._hold.own_gateway))
+            hosts[host.index] = wanted if mac else replace(wanted, host_neighbours=())
+            yield None
+        yield None
+        ours = foreign.Ours(
+            frozenset(a for endpoint in endpoints for a in endpoint.addresses()),
+            hosts,
+            frozenset(one.name for one in observed.links)
+            | {state.link.name for _, state in states if state.link is not None},
+        )
+        yield from foreign.steps(observed, ours, states)
+        self._beside = tuple(foreign.left(ours, states))
+
+    def _home_steps(self, observed: Observed) -> Iterator[Step]:
+        """Settings of the node's own ENI. Its addresses and routes are the system's."""
+        home = next((one for one in observed.others if one.index == self._hold.home), None)
+        if home is None:
+            return
+        ipv6 = AF_INET6 in self._hold.families
+        yield from repair.setting_steps(home, settings.NODE, ipv6=ipv6)
+        if ipv6 and settings.hears_no_router(home):
+            name = settings.accept_ra(home)
+            yield Step(repair.set_otherwise(name), (), {name: "2"})
+
+    def mend_node_settings(self) -> list[Difference]:
+        """What counts for every link, and for the next one."""
+        hold = self._hold
+        done: list[Difference] = []
+        try:
+            with hold.context.inside():
+                hold.own_gateway = node.answers_by_link()
+                for name in settings.FOR_EVERY_LINK:
+                    ipv6 = AF_INET6 in hold.families
+                    changed = node.mend_settings(name, settings.NODE, ipv6=ipv6)
+                    done += [repair.set_otherwise(one) for one in changed]
+        except KernelError as exc:
+            log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
+        return done
+
+    # Steps
+
+    def carry_out(self, socket: Socket, steps: Sequence[Step]) -> list[Difference]:
+        """Each by itself: a link that vanished meanwhile must not keep the others from being mended."""
+        done = []
+        for step in steps:
+            try:
+                if self._carried_out(socket, step):
+                    done.append(step.difference)
+            except KernelError as exc:
+                log.warning("repair of %s failed; the next one tries again: %s", step.difference.what, exc)
+        return done
+
+    def _carried_out(self, socket: Socket, step: Step) -> bool:
+        hold = self._hold
+        if not self.patience.allows(step.difference.what):
+            return False
+        with hold.removing:
+            if step.host in hold.retired or (step.about is not None and hold.is_new(step.about)):
+                return False
+            if step.sysctls:
+                with hold.context.inside():
+                    for name, value in step.sysctls.items():
+                        sysctl.write(name, value)
+            socket.transact(*step.requests)
+        return True
+
+    def _follow_enis(self, socket: Socket, observed: Observed) -> list[Difference]:
+        """An ENI that was plugged anew has another link; one whose MAC somebody changed has its own still.
+
+        Each is found by its MAC anew: what was found at the start is true until somebody unplugs.
+        """
+        done: list[Difference] = []
+        self._not_ours = ()
+        by_index = {one.index: one for one in observed.others}
+        for mac, prepared in tuple(self._hold.enis.items()):
+            there = by_index.get(prepared.ifindex)
+            if there is not None and there.mac == mac:
+                continue
+            try:
+                if any(one.mac == mac and node.may_be_eni(one) for one in observed.others):
+                    moved = self.prepare_anew(socket, prepared)
+                    words = f"number {prepared.ifindex}: it was plugged anew"
+                    done.append(
+                        Difference(f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})", words)
+                    )
+                elif there is not None:
+                    found = _given_mac_back(prepared, there, observed)
+                    if isinstance(found, Step):
+                        done += self.carry_out(socket, [found])
+                    else:
+                        self._not_ours += (found,)
+            except KernelError as exc:
+                log.warning("ENI %s could not be made ready again; the next repair tries again: %s", mac, exc)
+        return done
+
+    def prepare_anew(self, socket: Socket, prepared: PreparedEni) -> PreparedEni:
+        """The ENI by its MAC, whatever its link is now; what led to the link before goes."""
+        hold = self._hold
+        with hold.context.inside():
+            moved = node.prepare_eni(socket, prepared.eni, prepared.host_addresses, closed=prepared.closed)
+        if moved.ifindex != prepared.ifindex:
+            # What is unreachable does not go with a link, as the other routes did.
+            with hold.removing:
+                hold.context.shortcut.eni_leaves(prepared.ifindex)
+                node.forget_eni(
+                    socket, prepared.ifindex, prepared.name if prepared.name != moved.name else ""
+                )
+        hold.enis[prepared.eni.mac.lower()] = moved
+        hold.context.guard.stand(hold.eni_names())
+        hold.context.shortcut.eni_ready(moved.eni, moved.ifindex)
+        return moved
+
+    def _with_peers(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Observed:
+        """With the pods' ends of links that have another MAC than ours: upstream's, or set by somebody."""
+        owned = repair.owned(observed, endpoints).items()
+        strange = [host for endpoint, host in owned if not seen.is_made_for(endpoint, host)]
+        return replace(observed, peers={one.index: link.peer_mac(socket, one) for one in strange})
+
+    def _mend_beside(self, observed: Observed, endpoints: Sequence[Endpoint]) -> list[Difference]:
+        """The guard's table and the fast path."""
+        hold = self._hold
+        there = {one.index: one for one in observed.others}
+        names = [there[one.ifindex].name for one in hold.prepared() if one.ifindex in there]
+        done = list(hold.context.guard.stand(names))
+        with hold.removing:
+            done += hold.context.shortcut.mend(self._present(observed, endpoints))
+        return done
+
+    def _present(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Present:
+        """What a shortcut may know of. A pod of upstream's, whose MAC is not known, is not among it."""
+        hold = self._hold
+        pods = {}
+        known = dict(hold.joined)
+        for endpoint, host in repair.owned(observed, endpoints).items():
+            eni, mac = hold.enis.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
+            if host.index in hold.retired:
+                continue
+            known[host.index] = endpoint
+            if eni is not None and mac:
+                pods[host.index] = endpoint, AppliedVeth(host.index, host.mac, mac, eni.ifindex)
+        hold.pods = known
+        enis = {one.ifindex: one.eni for one in hold.prepared()}
+        links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()
+        return Present(pods, enis, links)
+
+
+def _given_mac_back(prepared: PreparedEni, there: Link, observed: Observed) -> Step | Difference:
+    """A step only if it is our ENI beyond doubt: what we wrote goes with a link, and a card knows its MAC."""
+    mac = prepared.eni.mac.lower()
+    table = observed.tables.get(layout.eni_table(prepared.ifindex), ())
+    ours = there.name == prepared.name and any(one.oif == there.index for one in table)
+    if ours and there.permanent_mac in ("", mac):
+        words = Difference(f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
+        return Step(words, (link.change(there.index, mac=mac),))
+    return Difference(
+        f"link {there.name} (number {there.index}) that had the MAC of ENI {mac}",
+        f"it has {there.mac} now and is not known to be that ENI any more, so it is left, and the ENI's pods "
+        f"are cut off. If it is, `ip link set {there.name} address {mac}` puts it back",
+    )

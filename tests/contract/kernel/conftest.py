@@ -1,0 +1,60 @@
+"""The kernel port over a real kernel, in namespaces, and over the fake that is shipped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.agent.dataplane.fake_kernel import FakeKernel
+from control.agent.dataplane.kernel import LinuxKernel
+from control.agent.dataplane.ports import NodeKernel
+from control.model.ids import Mac
+from datapath.acceleration.shortcut import NoShortcut
+from datapath.endpoint import Difference, Endpoint, Mode
+from tests.netns.datapath.own_eni import macvlan_pod
+from tests.netns.datapath.world import ENI1, ENI2, ETH0, HOST, HOST_V6, Card, World, eni_link
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A node with two ENIs that are prepared, and pods to be set up on it."""
+
+    kernel: NodeKernel
+    world: World
+    directory: Path
+
+    def pod(self, mode: Mode, card: Card = ENI1, **changes: Any) -> tuple[Endpoint, int]:
+        if mode is Mode.MACVLAN:
+            made = macvlan_pod(self.world, self.directory, card, **changes)
+            return made.endpoint, made.netns
+        return self.world.endpoint(card, **changes), self.world.namespace()
+
+    def repair(self, *endpoints: Endpoint) -> tuple[Difference, ...]:
+        return asyncio.run(_repaired(self.kernel, endpoints))
+
+
+async def _repaired(kernel: NodeKernel, endpoints: tuple[Endpoint, ...]) -> tuple[Difference, ...]:
+    return await kernel.repair(endpoints)
+
+
+@pytest.fixture(params=["fake", "linux"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    if os.geteuid():
+        pytest.skip("namespaces need root")
+    world = World()
+    kernel: NodeKernel = FakeKernel()
+    if request.param == "linux":
+        kernel = LinuxKernel(NoShortcut(), netns=world.node)
+        kernel.prepare_node(Mac(ETH0.mac), (HOST, HOST_V6), ipv6=True)
+    for card in (ENI1, ENI2):
+        kernel.prepare_eni(eni_link(card))
+    yield Site(kernel, world, tmp_path)
+    if isinstance(kernel, LinuxKernel):
+        kernel.close()
+    world.close()

@@ -1,0 +1,90 @@
+"""When a round of repair is due, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from control.agent.reconcile import repair_rounds
+from control.agent.reconcile.repair_reports import PEACE, RepairReports, kind_of
+from control.agent.reconcile.repair_rounds import BURST, PERIOD, RepairRounds
+from control.kube.fake import FakeKubernetes
+from control.model.clock import SystemClock
+from control.process.timers import Timers
+from datapath.endpoint import Difference
+
+ROUTE, OTHER = Difference("route 10.0.0.5/32 dev cali0", "absent"), Difference("route 10.0.0.6/32", "absent")
+SYSCTL = Difference("sysctl net/ipv4/conf/all/forwarding", "set otherwise by somebody")
+SHUT = Difference("link cali0: what its pod may do to the node", "not shut off")
+
+
+def test_a_round_is_due_by_the_clock_and_by_a_change() -> None:
+    async def scenario() -> None:
+        timers = Timers(SystemClock())
+        rounds = RepairRounds(timers)
+        waiting = asyncio.ensure_future(rounds.next())
+        while not waiting.done():
+            timers.advance(PERIOD)
+            await asyncio.sleep(0)
+        rounds.is_due()
+        rounds.is_due()
+        await rounds.next()
+        waiting = asyncio.ensure_future(rounds.next())
+        await asyncio.sleep(0)
+        assert not waiting.done(), "several changes are one round"
+        waiting.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_hand_that_never_rests_makes_no_round_after_the_other() -> None:
+    """By a clock that stands still: the sixth round waits for a share of time that does not come."""
+
+    async def scenario() -> None:
+        rounds = RepairRounds(Timers(SystemClock()), lambda: 0.0)
+        slept: list[float] = []
+
+        async def note(seconds: float) -> None:
+            slept.append(seconds)
+
+        original, repair_rounds.asyncio.sleep = asyncio.sleep, note  # type: ignore[attr-defined]
+        try:
+            for _ in range(BURST + 2):
+                rounds.is_due()
+                await rounds._told()
+        finally:
+            repair_rounds.asyncio.sleep = original  # type: ignore[attr-defined]
+        assert slept[:BURST] == [repair_rounds.SOON] * BURST
+        assert slept[BURST] > repair_rounds.SOON
+        assert slept[BURST + 1] > slept[BURST]
+
+    asyncio.run(scenario())
+
+
+def test_a_cause_has_one_event_and_each_object_its_place_in_the_metric() -> None:
+    now, kubernetes = [0.0], FakeKubernetes()
+    reports = RepairReports(kubernetes, lambda: now[0])
+    counted: list[str] = []
+    reports.on_repair = counted.append
+    for _ in range(3):
+        reports.mended([ROUTE, OTHER])
+        now[0] += PEACE / 2
+    assert counted == ["route"] * 6
+    (event,) = kubernetes.events
+    assert (event.reason, event.count) == ("NodeRepaired", 1)
+    assert "route 10.0.0.5/32 dev cali0 (and 1 more): absent" in event.message
+    now[0] += PEACE
+    reports.mended([ROUTE])
+    assert [one.count for one in kubernetes.events] == [2]
+    reports.mended([SHUT], at_once=True)
+    assert [one.count for one in kubernetes.events] == [2], "systemd-udevd does this to each new link"
+    reports.mended([SYSCTL], at_once=True)
+    assert [one.count for one in kubernetes.events] == [2, 1]
+    assert kind_of(SYSCTL) == "sysctl"
+
+
+def test_what_is_left_is_told_once_for_as_long_as_it_is_there() -> None:
+    kubernetes = FakeKubernetes()
+    reports = RepairReports(kubernetes, lambda: 0.0)
+    for there in ([SHUT], [SHUT], [], [SHUT]):
+        reports.left(there)
+    assert [(one.reason, one.count) for one in kubernetes.events] == [("ForeignObject", 2)]
