@@ -79,7 +79,7 @@ def reason_rows() -> str:
 
 
 def map_texts(tables_source: str, rows_source: str, shapes: Iterable[MapShape]) -> tuple[MapText, ...]:
-    """Maps in the order of ``shapes``, from the texts of tables.h and of the headers of rows. Raises Unsaid."""
+    """Maps in the order of ``shapes``, from the texts of tables.h and the headers of rows. Raises Unsaid."""
     found = {item["name"]: item["body"] for item in _MAP.finditer(tables_source)}
     return tuple(_map_text(shape, found.get(shape.name, ""), rows_source) for shape in shapes)
 
