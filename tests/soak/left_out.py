@@ -15,9 +15,6 @@ LEFT_OUT: dict[str, str] = {
         "a host link that a hand has renamed is not found by a repeated ADD, which takes the pod's eth0 for"
         " another plugin's, until the repair has given it its name back: such refusals are no failure"
     ),
-    "pins": "pins that are removed are not noticed before the next start: no step removes them",
-    "tcx links of an ENI": "a detached program of an ENI is not attached again: no step detaches one",
-    "endpoints rows": "a wrong row of the map endpoints is not compared: no step writes one",
     "foreign objects on an ENI": "no step adds any address, route, qdisc or program yet",
     "node address": "no step changes one yet",
 }
