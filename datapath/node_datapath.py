@@ -14,7 +14,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from datapath.acceleration.shortcut import NoShortcut, Shortcut
+from datapath.acceleration.companion import Companion
+from datapath.acceleration.shortcut import Shortcut
 from datapath.endpoint import (
     Applied,
     Carrier,
@@ -42,20 +43,24 @@ from datapath.pod.reaper import Reaper
 
 log = logging.getLogger(__name__)
 
-_NO_SHORTCUT = NoShortcut()
-
 
 class NodeDatapath:
     """``netns`` is the node's namespace, None for the process's own; it is duplicated.
 
     Safe from several threads, though not for two verbs on one endpoint at once. Raises KernelError on any
-    refusal. ``shortcut`` is told of what comes and goes, and stays the caller's to close.
+    refusal. ``shortcut`` hears of what comes and goes in the accelerator's place, and stays the caller's.
     """
 
-    def __init__(self, netns: int | None = None, *, shortcut: Shortcut = _NO_SHORTCUT) -> None:
+    def __init__(self, netns: int | None = None, *, shortcut: Shortcut | None = None) -> None:
         self._netns = None if netns is None else os.dup(netns)
+        self.accelerator = Companion(self._netns)
+        """The fast path, once it is opened: until then, and without it, pods are routed."""
         self._context = ModeContext(
-            self._netns, Pool(self._netns), Reaper(self._netns), Guard(self._netns), shortcut
+            self._netns,
+            Pool(self._netns),
+            Reaper(self._netns),
+            Guard(self._netns),
+            self.accelerator if shortcut is None else shortcut,
         )
         self.policy_route = PolicyRoute(self._context)
         self._macvlan = Macvlan(self._context)
@@ -73,6 +78,7 @@ class NodeDatapath:
         self.guard.close()
         self.policy_route.close()
         self._macvlan.close()
+        self.accelerator.close()
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
@@ -161,6 +167,8 @@ class NodeDatapath:
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         """See ``ModePort.setup``. A shared uplink must have been prepared."""
+        if endpoint.ipv6 is not None and not self.has_ipv6():
+            raise _no_ipv6(endpoint)
         if isinstance(endpoint.uplink, OwnEni):
             self._own(endpoint.eni)
             try:
@@ -246,3 +254,12 @@ class NodeDatapath:
         if failed is not None:
             raise failed
         return tuple(done)
+
+
+def _no_ipv6(endpoint: Endpoint) -> KernelError:
+    return KernelError(
+        "set up a pod",
+        errno=errno.EAFNOSUPPORT,
+        object=f"{endpoint} with {endpoint.ipv6}",
+        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
+    )

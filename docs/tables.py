@@ -2,7 +2,8 @@
 
 Names, sizes and numbers come from the objects and their BTF, sentences from comments of the headers:
 
-    bpf/include/datapath.h     hooks, reasons, and what a row of each map is
+    bpf/include/reasons.h      hooks and reasons
+    bpf/include/*_row.h, *_rows.h  what a row of each map is
     bpf/lib/tables.h           kinds of maps, and the C types of their rows
     datapath/acceleration          which programs there are, and which maps the agent fills
 
@@ -78,7 +79,7 @@ def reason_rows() -> str:
 
 
 def map_texts(tables_source: str, rows_source: str, shapes: Iterable[MapShape]) -> tuple[MapText, ...]:
-    """Maps in the order of ``shapes``, from the texts of tables.h and datapath.h. Raises Unsaid."""
+    """Maps in the order of ``shapes``, from the texts of tables.h and the headers of rows. Raises Unsaid."""
     found = {item["name"]: item["body"] for item in _MAP.finditer(tables_source)}
     return tuple(_map_text(shape, found.get(shape.name, ""), rows_source) for shape in shapes)
 
@@ -88,7 +89,8 @@ def _map_texts() -> tuple[MapText, ...]:
     with Object(objects.path(PROGRAMS[0])) as opened:
         shapes = [opened.map_shape(name) for name in MAPS]
     tables: Path = include.parents[1] / "lib" / "tables.h"
-    return map_texts(tables.read_text(), include.read_text(), shapes)
+    rows = "".join(one.read_text() for one in sorted(include.parent.glob("*_row*.h")))
+    return map_texts(tables.read_text(), rows, shapes)
 
 
 def _map_text(shape: MapShape, body: str, rows_source: str) -> MapText:
@@ -98,7 +100,9 @@ def _map_text(shape: MapShape, body: str, rows_source: str) -> MapText:
     comment = re.search(_COMMENT.format(name=re.escape(shape.name)), rows_source, re.DOTALL)
     if comment is None:
         wanted = f"a comment with `{shape.name}` right above its struct"
-        raise Unsaid(f"bpf/include/datapath.h does not say what a row of {shape.name} is: it takes {wanted}")
+        raise Unsaid(
+            f"no header of rows in bpf/include says what a row of {shape.name} is: that takes {wanted}"
+        )
     types = dict(_TYPE.findall(body))
     row = _sentence(comment["text"])
     return MapText(shape.name, kind[1], types.get("key", ""), types.get("value", ""), row, shape)
@@ -107,7 +111,7 @@ def _map_text(shape: MapShape, body: str, rows_source: str) -> MapText:
 def _how(where: str) -> str:
     found = [f"{device}: {how}" for device, how in _DEVICES.items() if device in where]
     if not found:
-        raise Unsaid(f"enum hook of bpf/include/datapath.h names none of {', '.join(_DEVICES)} in {where!r}")
+        raise Unsaid(f"enum hook of bpf/include/reasons.h names none of {', '.join(_DEVICES)} in {where!r}")
     return "; ".join(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from datapath import namespace
+from datapath.acceleration.companion import Companion, Prefixes
 from datapath.acceleration.path import FastPath
-from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.endpoint import Endpoint, EniLink, Mode, SharedEni
 from datapath.netlink import address, link, neighbour, route
 from datapath.netlink.address import Assigned
@@ -28,6 +29,7 @@ HOST, AWAY = IPv4Address("10.0.1.10"), IPv4Address("203.0.113.10")
 ENI_MAC, GATEWAY_MAC = "00:16:3e:00:00:11", "ee:ff:ff:ff:ff:ff"
 ENI = EniLink(ENI_MAC, IPv4Address("10.0.1.253"))
 UPLINK = SharedEni("eni-1", ENI)
+LEARN_TIMEOUT = 10.0
 LOOPBACK, ROUTED = "loopback", "routed"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -96,26 +98,28 @@ def _node(bpffs: Path | None) -> Iterator[_Node]:
     with ExitStack() as stack:
         node, away, *pods = (new_namespace(stack) for _ in range(4))
         _cable(node, away)
-        mode = NodeDatapath(node)
-        stack.callback(mode.close)
-        mode.prepare((HOST,))
-        eni = mode.prepare_uplink(UPLINK, (HOST,))
-        endpoints = [_endpoint(number) for number in (1, 2)]
-        applied = [mode.policy_route.setup(one, netns) for one, netns in zip(endpoints, pods, strict=True)]
-        addresses = (HOST + 1, HOST + 2)
+        datapath = NodeDatapath(node)
         if bpffs is not None:
-            fast = stack.enter_context(fast_path(bpffs, node))
-            fast.put_uplink(UplinkRow(eni, ENI_MAC, GATEWAY_MAC))
-            fast.attach_eni(eni)
-            for done, one in zip(applied, endpoints, strict=True):
-                macs = done.pod_mac, done.host_mac
-                fast.put_endpoint(
-                    Pod(done.host_ifindex, UplinkName(ENI_MAC), *macs, addresses=one.addresses())
-                )
-                fast.attach_pod(done.host_ifindex)
-            fast.set_stack_prefixes(node=(HOST,))
-            fast.switch(True)
-        yield _Node((pods[0], pods[1]), addresses, away)
+            pins = stack.enter_context(bpf_file_system(bpffs))
+            datapath.accelerator.open(pins / "terway", Prefixes())
+        stack.callback(datapath.close)
+        datapath.prepare((HOST,))
+        datapath.prepare_uplink(UPLINK, (HOST,))
+        for number, netns in enumerate(pods, 1):
+            datapath.setup(_endpoint(number), netns)
+        if bpffs is not None:
+            _await_gateway(datapath.accelerator)
+            datapath.accelerator.fast.switch(True)
+        yield _Node((pods[0], pods[1]), (HOST + 1, HOST + 2), away)
+
+
+def _await_gateway(accelerator: Companion) -> None:
+    """Until its MAC is known, as a node does: packets would ask the neighbour table each time."""
+    deadline = time.monotonic() + LEARN_TIMEOUT
+    while not accelerator.learn():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no MAC of gateway {ENI.gateway} in {LEARN_TIMEOUT:.0f} s")
+        time.sleep(0.01)
 
 
 def _endpoint(number: int) -> Endpoint:

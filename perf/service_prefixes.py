@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import platform
 import tempfile
 import time
@@ -94,6 +95,8 @@ async def _measured(stack: ExitStack, scratch: Path, count: int, changes: int) -
             kubernetes.put_services(addresses)
             await tell()
 
+    gc.collect()
+    gc.freeze()  # as the agent does after its start
     kubernetes.put_services(addresses)
     first = await _observed("first list", count, companion, tell)
     each = await _observed(f"{changes} changes", count, companion, change)

@@ -50,7 +50,6 @@ from control.model.pod import EventType
 from control.process.http_api import HttpApi
 from control.process.timers import Timers
 from control.store.unread import UnreadLedger, open_ledger
-from datapath.acceleration.companion import Companion
 from datapath.modes.policy_route.watch import Reaction
 
 log = logging.getLogger(__name__)
@@ -69,8 +68,7 @@ class Node:
         self._timers = Timers(self._clock)
         self._ledger = open_ledger(config.settings.state_directory / LEDGER_FILE)
         self._journal = Journal(self._ledger, self._clock, cooldown=config.eni.pool.cool_down)
-        self._companion = Companion()
-        self._kernel = LinuxKernel(self._companion)
+        self._kernel = LinuxKernel()
         self._kernel.close_to_pods(config.closed_to_pods)
         self._faults = Faults(config.fault)
         self._kubernetes = KubernetesAdapter(
@@ -93,7 +91,7 @@ class Node:
         self._shaping = Shaping(lambda: self.files.conf_file.plugins)
         self._known = Known(self._journal)
         self._switch = FastPathSwitch(
-            companion=self._companion,
+            companion=self._kernel.accelerator,
             journal=self._journal,
             kubernetes=self._kubernetes,
             settings=config.settings,
@@ -170,7 +168,6 @@ class Node:
             self._health.stop()
         self._kernel.close()
         self._switch.close()
-        self._companion.close()
         self._ledger.close()
 
     async def stop_working(self) -> None:

@@ -65,7 +65,9 @@ def mapping_tree(answer: Mapping[str, Any]) -> str:
     if unrecorded:
         lines.append(f"Running, and not in the ledger ({len(unrecorded)} links)")
     for link in unrecorded:
-        lines.append(f"  {link['host_link']} {','.join(link['addresses'])} container {link['container_id']}")
+        mode = link.get("mode", USUAL_MODE)
+        name = link["host_link"] if mode == USUAL_MODE else f"ENI {link['host_link']} ({mode})"
+        lines.append(f"  {name} {','.join(link['addresses'])} container {link['container_id']}")
     return "\n".join(lines)
 
 

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 ROUND = 10.0
 """Seconds between two looks that nothing has called for."""
-TROUBLED_ROUND = 1.0
-"""The same while something could not be put back: a disk may have room again."""
+SHORT_ROUND = 1.0
+"""The same while something could not be put back, as a disk may have room again, and without inotify."""
 DEBOUNCE = 0.03
 """Seconds from an event to the look: who writes a file makes several."""
 FREE_MENDS = 3
@@ -90,13 +90,14 @@ class Keeper:
         self._now = now
         self._cares: dict[Kept, _Care] = {}
         self._watch = FileWatch()
+        self._listening: FileWatch | None = None
         self._wake = asyncio.Event()
         if self._watch.why:
-            log.warning("files are looked at every %.0f s only: %s", ROUND, self._watch.why)
+            log.warning("files are looked at every %.0f s only: %s", SHORT_ROUND, self._watch.why)
 
     def add(self, thing: Kept) -> None:
-        """Keep ``thing`` from now on. It is as it should be at this moment, or the next look mends it."""
-        self._cares[thing] = _Care()
+        """Keep ``thing`` from now on: the next look mends it if need be. Twice is once."""
+        self._cares.setdefault(thing, _Care())
         self._wake.set()
 
     def trouble(self) -> str:
@@ -116,17 +117,24 @@ class Keeper:
 
     async def run(self, timers: Timers) -> None:
         """Raises MustRestart, and nothing else."""
-        loop, fd = asyncio.get_running_loop(), self._watch.fileno()
-        if fd >= 0:
-            loop.add_reader(fd, self._readable)
+        loop = asyncio.get_running_loop()
         try:
             while True:
+                self._listen(loop)
                 self.look()
                 await self._pause(timers)
         finally:
-            if fd >= 0:
-                loop.remove_reader(fd)
+            if self._watch.fileno() >= 0:
+                loop.remove_reader(self._watch.fileno())
             self._watch.close()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """To inotify, once there is an instance for us: the node's are root's, and all are perhaps in use."""
+        if self._watch.fileno() < 0:
+            self._watch = FileWatch()
+        if self._watch.fileno() >= 0 and self._listening is not self._watch:
+            loop.add_reader(self._watch.fileno(), self._readable)
+            self._listening = self._watch
 
     def look(self) -> None:
         # Watches first: what is spoiled during the look is heard of after it.
@@ -177,7 +185,8 @@ class Keeper:
     async def _pause(self, timers: Timers) -> None:
         """Until something happens, a thing may be mended again, or the round is over."""
         now, cares = self._now(), self._cares.values()
-        seconds = TROUBLED_ROUND if any(care.trouble for care in cares) else ROUND
+        short = bool(self._watch.why) or any(care.trouble for care in cares)
+        seconds = SHORT_ROUND if short else ROUND
         held = [care.not_before - now for care in cares if care.trouble and care.not_before > now]
         waking = asyncio.create_task(self._wake.wait())
         sleeping = asyncio.create_task(timers.sleep(min([seconds, *held])))

@@ -8,7 +8,8 @@ can be followed and a removed directory that comes back is seen. Events are hint
   over which something is mounted; ``follow`` asks for the paths anew and takes what stands there by then.
 * What is changed below another mount of the same file system is seen (one inode), a change in an overlay's
   lower layer or on a network's server is not.
-* A user may have 128 instances (``max_user_instances``): without one there is no watch, and ``why`` says so.
+* A user may have 128 instances (``max_user_instances``), and root has many users: without one there is no
+  watch, and ``why`` says so.
 
 So whoever uses it looks in rounds as well.
 """

@@ -1,6 +1,6 @@
 """Names that the programs and Python share, read from BTF: reasons, verdicts, hooks, limits.
 
-A name here is the C name in lower case; ``bpf/include/datapath.h`` says what each means.
+A name here is the C name in lower case; the headers in ``bpf/include/`` say what each means.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each reason, hook and verdict means, in the words of ``bpf/include/datapath.h``.
+"""What each reason, hook and verdict means, in the words of ``bpf/include/reasons.h``.
 
 BTF carries names and numbers but no comments, so the comments are read from the header itself: whoever
 explains a number, in the window, on the command line or in the docs, has it from there and types nothing
@@ -63,7 +63,7 @@ class ReasonText:
 
 def header() -> Path:
     """Where the header is; also for objects of another directory."""
-    return objects.header("datapath.h")
+    return objects.header("reasons.h")
 
 
 @cache

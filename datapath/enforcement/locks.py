@@ -11,6 +11,7 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 
 from datapath.endpoint import Difference, Endpoint, Mode
 from datapath.errors import Unenforced
@@ -64,20 +65,30 @@ class Locks:
     off: Mapping[Lock, str] = field(default_factory=dict)
 
     def holders(self, lie: Lie) -> list[Lock]:
-        return [one for one in LOCKS_OF[self.mode] if one not in self.off and lie in HOLDS[one]]
+        return _holders(self.mode, frozenset(self.off), lie)
 
     def table(self) -> dict[str, list[str]]:
         """By lie, who refuses it; an empty list: nobody does."""
         return {lie.value: [one.value for one in self.holders(lie)] for lie in Lie}
 
-    def unheld(self, endpoint: Endpoint) -> list[Lie]:
+    def unheld(self, endpoint: Endpoint) -> tuple[Lie, ...]:
         """What must be refused of the pod, and nobody refuses."""
-        versions = {one.version for one in endpoint.addresses()}
-        must = [lie for version in sorted(versions) for lie in MUST[version]]
-        return [lie for lie in must if not self.holders(lie)]
+        versions = tuple(one.version for one in endpoint.addresses())
+        return _unheld(self.mode, frozenset(self.off), versions)
 
     def reasons(self) -> str:
         return "; ".join(f"{lock}: {why}" for lock, why in self.off.items())
+
+
+def _holders(mode: Mode, off: frozenset[Lock], lie: Lie) -> list[Lock]:
+    return [one for one in LOCKS_OF[mode] if one not in off and lie in HOLDS[one]]
+
+
+@cache
+def _unheld(mode: Mode, off: frozenset[Lock], versions: tuple[int, ...]) -> tuple[Lie, ...]:
+    """Every ADD asks, and there are a dozen answers."""
+    must = (lie for version in versions for lie in MUST[version])
+    return tuple(lie for lie in must if not _holders(mode, off, lie))
 
 
 def require(endpoint: Endpoint, locks: Locks) -> None:

@@ -6,7 +6,7 @@
     cni control datapath
                      the product's packages; cni/.output/terway is the executable for the node
     bpf/.output/     the programs of the fast path, compiled
-    bpf/include/     datapath.h, which says what their reasons mean
+    bpf/include/     reasons.h, which says what their reasons mean
     site-packages/   pyproject.toml's run-time dependencies, each file by its hash in requirements/agent.txt
 
 Nothing of lab, perf and tests. Byte code is made here, as the image's file system is read-only where it runs.
@@ -30,7 +30,7 @@ PACKAGES = ("cni", "control", "datapath")
 OBJECTS = ("pod_egress", "pod_egress_ct", "eni_ingress", "eni_ingress_ct", "pod_ingress", "eni_egress")
 """The fabric is the lab's."""
 _BUILT = ("cni/.output/terway", "datapath/ebpf/_libbpf.abi3.so")
-_READ = ("bpf/include/datapath.h",)
+_READ = ("bpf/include/reasons.h",)
 """Of the source tree, what is read at run time besides Python."""
 
 _UNUSED = (

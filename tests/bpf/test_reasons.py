@@ -37,7 +37,7 @@ APPENDED = tuple(f"{name} = {50 + number}" for number, name in enumerate(NEXT))
 
 def appended(*, classified: bool) -> tuple[tuple[str, str, str], ...]:
     enum = (
-        "include/datapath.h",
+        "include/reasons.h",
         "\tREASON_COUNT,\n",
         "".join(f"\t{one},\n" for one in APPENDED) + "\tREASON_COUNT,\n",
     )
@@ -65,7 +65,7 @@ def classes(bpf: Path) -> dict[int, int]:
 def test_reasons_that_come_later_have_the_class_of_their_name(tmp_path: Path) -> None:
     find = build(tmp_path, *appended(classified=True))
     bpf = find("pod_egress").parents[1]
-    told = reasons_of((bpf / "include" / "datapath.h").read_text())
+    told = reasons_of((bpf / "include" / "reasons.h").read_text())
     assert {one.name.upper() for one in told} >= set(NEXT)
     order = [ReasonClass.FAST, ReasonClass.STACK, ReasonClass.DROP, ReasonClass.SEEN]
     found = classes(bpf)

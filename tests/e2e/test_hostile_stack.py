@@ -232,7 +232,7 @@ def test_a_foreign_flush_is_mended_and_told(bench: Bench) -> None:
     bench.advance(61)
     until(bench.node.agent_log, lambda log: "repaired nft table inet terway: absent" in log)
     _, metrics = bench.node.agent_get("/metrics")
-    assert "terway_kernel_repairs_total 1.0" in metrics
+    assert 'terway_kernel_repairs_total{kind="nft"} 1.0' in metrics
     assert asked(bench.node, "/mode")["in_force"]["bpf"] is before
     bench.node.stop_agent(signal.SIGKILL)
     bench.node.start_agent([] if before else ["-bpf", "off"], env={"TERWAY_TEST_CLOCK": "1"})

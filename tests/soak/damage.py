@@ -7,8 +7,10 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
+from datapath.acceleration.rows import address_bytes
 from lab.client import Lab
 from lab.messages import LabError
 from lab.nodes.agent import Wait
@@ -21,6 +23,7 @@ from tests.soak.site import LEDGER, Site
 from tests.soak.world import World, shuffled
 
 SOCKET = "/run/eni/eni.socket"
+_FIND = "find /sys/fs/bpf/terway"
 STRANGE_MAC = "02:00:00:00:be:ef"
 
 _MORE = {"host link name": "renamed", "host link alias": "without its alias"}
@@ -44,7 +47,7 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
 
 
 def _commands(what: str, link: str, addresses: tuple[str, ...], eni: str) -> list[str]:
-    """Of iproute2, sysctl and nft, which share no line with the agent."""
+    """Of iproute2, sysctl, nft and bpftool, which share no line with the agent."""
     match what:
         case "host link down":
             return [f"ip link set {link} down"]
@@ -66,6 +69,15 @@ def _commands(what: str, link: str, addresses: tuple[str, ...], eni: str) -> lis
             return [f"sysctl -q -w net.ipv4.conf.{link}.forwarding=0"]
         case "reverse path filter of a host link":
             return [f"sysctl -q -w net.ipv4.conf.{link}.rp_filter=0"]
+        case "rows of its addresses":
+            keys = [address_bytes(ip_address(a)).hex(" ") for a in addresses]
+            return [
+                f"{_FIND} -name endpoints -exec bpftool map delete pinned {{}} key hex {k} ;" for k in keys
+            ]
+        case "pins of maps":
+            return [f"{_FIND} -name endpoints -delete", f"{_FIND} -name flow_owners -delete"]
+        case "tcx links of ENIs":
+            return [f"{_FIND} -name ingress_* -exec bpftool link detach pinned {{}} ;"]
         case "forwarding of the node":
             return ["sysctl -q -w net.ipv4.ip_forward=0"]
         case "rule of all pods":

@@ -55,6 +55,7 @@ KERNEL_OF_PODS = (
     "neighbour of a pod",
     "forwarding of a host link",
     "reverse path filter of a host link",
+    "rows of its addresses",
 )
 KERNEL = (
     *KERNEL_OF_PODS,
@@ -64,6 +65,8 @@ KERNEL = (
     "nft table",
     "ENI mtu",
     "ENI link down",
+    "pins of maps",
+    "tcx links of ENIs",
 )
 LEDGERS = ("directory", "wal", "emptied", "cut", "under the agent")
 SOCKETS = ("removed", "open to all", "an empty file", "its directory removed")

@@ -15,7 +15,6 @@ from lab.nodes.agent import Wait
 from tests.e2e.witnesses import state, until
 from tests.soak import agreement, causes, hand, weather, wire
 from tests.soak.agreement import STORY, Finding
-from tests.soak.left_out import is_left_out
 from tests.soak.resources import HUSH, HUSH_EVERY, Gauge
 from tests.soak.sandbox import collect
 from tests.soak.site import Site
@@ -117,9 +116,6 @@ def _explain(world: World) -> None:
 
 def _settle_accounts(site: Site) -> None:
     """What a kubelet ends sooner or later, and what a hand took is given back."""
-    if "replugged" in site.causes and is_left_out("replugged ENI"):
-        site.node.stop_agent()
-        site.start(wait=Wait.SOCKET)
     until(lambda: site.node.agent_get("/readyz"), lambda told: told[0] == 200, seconds=ROUND_SECONDS)
     for slot, sandbox in list(site.pods.items()):
         if set(sandbox.addresses) & site.suspect:

@@ -215,17 +215,21 @@ class Holds:
 
 def describe(unrecorded: Collection[Carrier]) -> str:
     """For an operator: what runs without a record, what that means, and what ends it."""
-    named = [
-        f"{c.link} ({', '.join(sorted(map(str, c.addresses))) or 'address unknown'})"
-        for c in sorted(unrecorded, key=lambda c: c.link)[:TOLD_AT_MOST]
-    ]
+    shown = sorted(unrecorded, key=lambda c: c.link)[:TOLD_AT_MOST]
+    named = [f"{_named(c)} ({', '.join(sorted(map(str, c.addresses))) or 'address unknown'})" for c in shown]
     if len(unrecorded) > TOLD_AT_MOST:
         named.append(f"{len(unrecorded) - TOLD_AT_MOST} more")
     return (
         f"the ledger does not know {len(unrecorded)} running pods, by their links: {', '.join(named)}; they "
         "keep their network, and their addresses and ENIs are neither handed out nor given back. Deleting "
-        "such a pod ends it; a link whose pod is gone for good is removed with `ip link delete NAME`"
+        "such a pod ends it; a link whose pod is gone for good is removed with `ip link delete NAME`, an ENI "
+        "is given back by itself"
     )
+
+
+def _named(carrier: Carrier) -> str:
+    """The link of a pod that has none on the host is its ENI, which nobody is to delete."""
+    return carrier.link if NetworkMode(carrier.mode) in HAS_HOST_LINK else f"ENI {carrier.link} of its own"
 
 
 def without_link(record: AttachmentRecord) -> str:

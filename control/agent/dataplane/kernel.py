@@ -11,7 +11,7 @@ from control.agent.dataplane.pace import paced
 from control.model.errors import AddressInUse, Cause, KernelError, RequestError, UplinkBroken
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
-from datapath.acceleration.shortcut import Shortcut
+from datapath.acceleration.companion import Companion
 from datapath.endpoint import (
     Applied,
     Carrier,
@@ -57,14 +57,18 @@ class LinuxKernel:
     ``netns`` is the node's network namespace, None for the calling process's own.
     """
 
-    def __init__(self, shortcut: Shortcut, *, netns: int | None = None) -> None:
+    def __init__(self, netns: int | None = None) -> None:
         self._netns = netns
         with _in_our_terms():
-            self._datapath = NodeDatapath(netns, shortcut=shortcut)
+            self._datapath = NodeDatapath(netns)
             self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
         self._home = 0
         self._watched: list[tuple[asyncio.AbstractEventLoop, int]] = []
+
+    @property
+    def accelerator(self) -> Companion:
+        return self._datapath.accelerator
 
     def has_ipv6(self) -> bool:
         """Whether the kernel knows IPv6 at all."""

@@ -1,7 +1,7 @@
 """What the fast path counts, as metrics, read from its maps when somebody scrapes.
 
 ``path`` is ``ebpf`` for packets that passed by the host's stack and ``stack`` for those that a pod sent and
-the stack carried on. Reasons and hooks are those of ``bpf/include/datapath.h``.
+the stack carried on. Reasons and hooks are those of ``bpf/include/reasons.h``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
 from control.model.errors import KernelError, MetadataError, TerwayError
 from control.model.ids import Address, EniId, InstanceId, Mac
 from control.model.pod import EventType, Kubernetes
-from control.model.records import Changes, EniRecord, EniState
+from control.model.records import AddressRecord, Changes, EniRecord, EniState
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,10 @@ class Reconciler:
         for eni in idle:
             if self._unmoved(eni):
                 await self._one(eni, in_cloud.get(eni.eni_id), shown[eni.eni_id], before)
+        for eni in enis.values():
+            seen, here = shown.get(eni.eni_id), in_cloud.get(eni.eni_id)
+            if eni not in idle and here is not None and seen is not None:
+                self._freeze_lost(eni.eni_id, here.addresses() | seen.ipv4 | seen.ipv6, before)
         await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
 
     async def look_at(self, eni_id: EniId) -> None:
@@ -126,6 +130,8 @@ class Reconciler:
 
     def _differs(self, eni: EniRecord, seen: MetadataEni | None) -> bool:
         if seen is None or eni.state is not EniState.SERVING:
+            return True
+        if seen.gateway != eni.gateway or (seen.gateway_v6 or eni.gateway_v6) != eni.gateway_v6:
             return True
         return differs(list(self._journal.book.of_eni(eni.eni_id)), seen.ipv4 | seen.ipv6)
 
@@ -180,12 +186,29 @@ class Reconciler:
         verdict = judge(records, cloud_shows, metadata_shows)
         self._carry_out(eni, replace(verdict, freeze=tuple(r for r in verdict.freeze if r.address in before)))
 
+    def _freeze_lost(self, eni_id: EniId, shown: frozenset[Address], before: frozenset[Address]) -> None:
+        """Of an ENI that an operation is about; all else is the operation's to say.
+
+        A ledger that is older than the node has an operation that ended since, and addresses that went since.
+        """
+        eni = self._journal.book.enis.get(eni_id)
+        if eni is None or eni.state is not EniState.SERVING:
+            return
+        records = [r for r in self._journal.book.of_eni(eni_id) if r.address in before]
+        records = [r for r in records if self._dual or r.address.version == 4]
+        lost = judge(records, shown, shown).freeze
+        if lost:
+            self._freeze_addresses(eni, lost)
+
+    def _freeze_addresses(self, eni: EniRecord, records: tuple[AddressRecord, ...]) -> None:
+        self._journal.record(transitions.freeze_addresses(records, self._journal.now()))
+        told = ", ".join(str(r.address) for r in records)
+        self._say(f"Mark as invalid, ip: {told}: neither cloud nor metadata shows it on {eni.eni_id}")
+
     def _carry_out(self, eni: EniRecord, verdict: Verdict) -> None:
         journal = self._journal
         if verdict.freeze:
-            journal.record(transitions.freeze_addresses(verdict.freeze, journal.now()))
-            told = ", ".join(str(r.address) for r in verdict.freeze)
-            self._say(f"Mark as invalid, ip: {told}: neither cloud nor metadata shows it on {eni.eni_id}")
+            self._freeze_addresses(eni, verdict.freeze)
         if verdict.thaw:
             journal.record(transitions.thaw_addresses(verdict.thaw, journal.now()))
         adopt = frozenset(verdict.adopt)

@@ -145,9 +145,8 @@ class PolicyRoute:
 
     def setup(self, endpoint: Endpoint, netns: int) -> AppliedVeth:
         """See ``ModePort.setup``. The ENI must have been prepared."""
-        if endpoint.ipv6 is not None and not self.has_ipv6():
-            raise _no_ipv6(endpoint)
-        locks.require(endpoint, self.locks(endpoint))
+        early = self.locks(endpoint)
+        locks.require(endpoint, early)
         with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             if eni is None:
@@ -161,13 +160,19 @@ class PolicyRoute:
                 place, fresh = self._set_up(socket, endpoint, netns, now)
             self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
+        unhooked = self._shortcut.pod_joined(endpoint, applied)
+        if unhooked and Lock.EBPF not in early.off:
+            self._require_without(endpoint, unhooked, fresh=fresh)
+        return applied
+
+    def _require_without(self, endpoint: Endpoint, unhooked: str, *, fresh: bool) -> None:
+        """The program that was counted on is not at the pod's link after all."""
         try:
-            locks.require(endpoint, self.locks(endpoint, self._shortcut.pod_joined(endpoint, applied)))
+            locks.require(endpoint, self.locks(endpoint, unhooked))
         except Unenforced:
             if fresh:
                 self.teardown(endpoint, None)
             raise
-        return applied
 
     def locks(self, endpoint: Endpoint, unhooked: str = "") -> Locks:
         """Which hold for the endpoint. ``unhooked``: why no program is at its link, if that is known."""
@@ -373,15 +378,6 @@ class PolicyRoute:
         free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
         self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
-
-
-def _no_ipv6(endpoint: Endpoint) -> KernelError:
-    return KernelError(
-        "set up a pod",
-        errno=errno.EAFNOSUPPORT,
-        object=f"{endpoint.host_link} with {endpoint.ipv6}",
-        detail="this kernel has no IPv6 (was it started with ipv6.disable=1?); set ip_stack to ipv4",
-    )
 
 
 def _no_eni(endpoint: Endpoint) -> UplinkUnusable:

@@ -17,7 +17,7 @@ from datapath import sysctl
 from datapath.acceleration.shortcut import Present
 from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
 from datapath.errors import KernelError
-from datapath.modes.policy_route import foreign, layout, node, repair, settings
+from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
@@ -55,11 +55,12 @@ class Rounds:
         self._carriers: tuple[Observed, Mapping[int, frozenset[Address]], tuple[Carrier, ...]] | None = None
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
+        self._astray: tuple[Difference, ...] = ()
 
     @property
     def left(self) -> tuple[Difference, ...]:
         """What others have done that a round leaves as it is: told, with what helps."""
-        return (*self._not_ours, *self._beside)
+        return (*self._not_ours, *self._beside, *self._astray)
 
     def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``endpoints``: all that should exist, as of now."""
@@ -130,11 +131,41 @@ class Rounds:
                 continue
             tried += 1
             done += self.carry_out(socket, [step])
+        yield from self._prove(socket, observed, endpoints)
         for mac, prepared in tuple(hold.enis.items()):
             there = next((one for one in observed.others if one.index == prepared.ifindex), None)
             if there is not None and there.name != prepared.name:
                 hold.enis[mac] = replace(prepared, name=there.name)
         return done, tried == len(done)
+
+    def _prove(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Pausing[None]:
+        """Ask the kernel where pods' packets go, now that all is as planned: others' rules may come first.
+
+        Of ENIs that carry packets; what a link loses that has no carrier is no rule's fault.
+        """
+        hold = self._hold
+        running = {(one.index, one.mac) for one in observed.others if one.running}
+        wrong: list[Difference] = []
+        for endpoint, host in repair.owned(observed, endpoints).items():
+            eni = hold.enis.get(endpoint.eni.mac.lower())
+            if eni is None or (eni.ifindex, eni.eni.mac.lower()) not in running:
+                continue
+            if not host.running or host.index in hold.retired:
+                continue
+            place = Place(host.index, host.lower, eni.ifindex, host.mac, "", hold.own_gateway)
+            wrong += host_side.misrouted(socket, endpoint, place)[:1]
+            yield
+        self._astray = ()
+        if wrong:
+            more = f" and of {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            self._astray = (
+                Difference(
+                    f"{wrong[0].what}{more}",
+                    f"{wrong[0].found}, although all of terwayd's rules and routes stand: a rule of another "
+                    "hand is asked before them. `ip rule` and `ip -6 rule` list it, above priority 512, 1024 "
+                    "or 2048; `ip rule del priority NUMBER` removes it",
+                ),
+            )
 
     def _steps(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Iterator[Step | None]:
         hold = self._hold

@@ -15,7 +15,6 @@ from control.agent.dataplane.fake_kernel import FakeKernel
 from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.dataplane.ports import NodeKernel
 from control.model.ids import Mac
-from datapath.acceleration.shortcut import NoShortcut
 from datapath.endpoint import Difference, Endpoint, Mode
 from tests.netns.datapath.own_eni import macvlan_pod
 from tests.netns.datapath.world import ENI1, ENI2, ETH0, HOST, HOST_V6, Card, World, eni_link
@@ -50,7 +49,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     world = World()
     kernel: NodeKernel = FakeKernel()
     if request.param == "linux":
-        kernel = LinuxKernel(NoShortcut(), netns=world.node)
+        kernel = LinuxKernel(world.node)
         kernel.prepare_node(Mac(ETH0.mac), (HOST, HOST_V6), ipv6=True)
     for card in (ENI1, ENI2):
         kernel.prepare_eni(eni_link(card))

@@ -84,6 +84,23 @@ def test_a_rule_in_the_place_of_ours_goes_and_others_rules_stay(world: World, mo
     theirs = world.snapshot(world.node)
     assert words(mode, endpoint) == []
     assert world.snapshot(world.node) == theirs
+    assert mode.foreign == (), "no packet of a pod's goes another way"
+
+
+def test_a_rule_that_is_asked_before_ours_and_leads_astray_is_told(world: World, mode: NodeDatapath) -> None:
+    endpoint, _ = running(world, mode)
+    another, _ = running(world, mode)
+    with witness(world.node) as reader:
+        reader.route("add", dst="0.0.0.0/0", gateway="10.0.0.253", oif=index_of(world, "eth0"), table=78)
+        reader.rule("add", priority=100, table=78)
+    assert words(mode, endpoint, another) == []
+    (told,) = mode.foreign
+    assert told.what == f"routing of {endpoint.host_link} and of 1 more"
+    assert "of table 78" in told.found
+    with witness(world.node) as reader:
+        reader.rule("del", priority=100, table=78)
+    mode.repair([endpoint, another])
+    assert mode.foreign == ()
 
 
 def test_the_gateway_with_another_scope_is_put_right(world: World, mode: NodeDatapath) -> None:

@@ -354,3 +354,35 @@ def test_identity_of_the_test_pod(pod: OwnPod) -> None:
     fd = namespace.open_path(str(pod.path))
     assert namespace.identity(fd) == namespace.identity(pod.netns)
     os.close(fd)
+
+
+def test_a_crash_between_the_mark_and_the_slave(world: World, mode: NodeDatapath, pod: OwnPod) -> None:
+    """The mark alone holds nothing: the next daemon shares the ENI again, or another pod has it."""
+    words = alias(world)
+    mode.teardown(pod.endpoint, pod.netns)
+    with witness(world.node) as reader:
+        reader.link("set", index=reader.link_lookup(ifname="eni2")[0], IFLA_IFALIAS=words)
+    with closing(NodeDatapath(world.node)) as restarted:
+        assert presence(restarted, pod) is Presence.GONE
+        assert restarted.carriers() == ()
+        restarted.prepare((HOST, HOST_V6))
+        restarted.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+        restarted.teardown(pod.endpoint, None)
+        assert alias(world) == ""
+        restarted.setup(world.endpoint(ENI2), world.namespace())
+        restarted.flush()
+
+
+def test_an_eni_that_was_plugged_anew_has_no_pod(world: World, mode: NodeDatapath, pod: OwnPod) -> None:
+    """Same MAC, another device: the slave died with the old one, and says so until the pod is made anew."""
+    with witness(world.node) as reader:
+        reader.link("del", index=reader.link_lookup(ifname="eni2")[0])
+        peer = {"ifname": "port2", "net_ns_fd": world.router}
+        reader.link("add", ifname="eni2", kind="veth", address=ENI2.mac, peer=peer)
+    with witness(world.router) as reader:
+        reader.link("set", index=reader.link_lookup(ifname="port2")[0], state="up")
+    assert presence(mode, pod) is Presence.GONE
+    assert mode.check(pod.endpoint, pod.netns) != ()
+    mode.setup(pod.endpoint, pod.netns)
+    assert mode.check(pod.endpoint, pod.netns) == ()
+    assert presence(mode, pod) is Presence.THERE

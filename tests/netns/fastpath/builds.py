@@ -31,22 +31,22 @@ OTHER = (("lib/act.h", "skb->cb[WORD_TARGET] =", "skb->cb[3] = 1;\n\tskb->cb[WOR
 """The same behaviour, other instructions."""
 
 LAYOUT_6 = (
-    ("include/datapath.h", "DATAPATH_VERSION = 3", "DATAPATH_VERSION = 6"),
-    ("include/datapath.h", "struct endpoint {\n", "struct endpoint {\n\t__u32 reserved;\n"),
-    ("include/datapath.h", "sizeof(struct endpoint) == 40", "sizeof(struct endpoint) == 44"),
+    ("include/limits.h", "DATAPATH_VERSION = 3", "DATAPATH_VERSION = 6"),
+    ("include/pod_rows.h", "struct endpoint {\n", "struct endpoint {\n\t__u32 reserved;\n"),
+    ("include/pod_rows.h", "sizeof(struct endpoint) == 40", "sizeof(struct endpoint) == 44"),
 )
 """Longer rows of endpoints."""
 
 LAYOUT_7 = (
-    ("include/datapath.h", "DATAPATH_VERSION = 3", "DATAPATH_VERSION = 7"),
-    ("include/datapath.h", "struct stack_flow {\n", "struct stack_flow {\n\t__u64 reserved;\n"),
-    ("include/datapath.h", "sizeof(struct stack_flow) == 32", "sizeof(struct stack_flow) == 40"),
+    ("include/limits.h", "DATAPATH_VERSION = 3", "DATAPATH_VERSION = 7"),
+    ("include/flow_rows.h", "struct stack_flow {\n", "struct stack_flow {\n\t__u64 reserved;\n"),
+    ("include/flow_rows.h", "sizeof(struct stack_flow) == 32", "sizeof(struct stack_flow) == 40"),
 )
 """Longer rows of flows, so that they cannot be shared."""
 
 LAYOUT_8 = (
-    ("include/datapath.h", "DATAPATH_VERSION = 3", "DATAPATH_VERSION = 8"),
-    ("include/datapath.h", "PEERS_NOTED = 2048", "PEERS_NOTED = 1024"),
+    ("include/limits.h", "DATAPATH_VERSION = 3", "DATAPATH_VERSION = 8"),
+    ("include/limits.h", "PEERS_NOTED = 2048", "PEERS_NOTED = 1024"),
     ("lib/flow_table.h", ">> 53; /* 11 bits", ">> 54; /* 10 bits"),
     ("lib/flow_table.h", "1 << (64 - 53)", "1 << (64 - 54)"),
 )

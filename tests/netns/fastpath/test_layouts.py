@@ -73,6 +73,8 @@ def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.Fi
 def test_what_the_stack_sent_under_one_layout_it_answers_under_another(
     node: FastNode, layout: str, request: pytest.FixtureRequest
 ) -> None:
+    # First of all, as conntrack forgets sooner than a compiler on a loaded machine is done.
+    found: Find = request.getfixturevalue(layout)
     pod = node.pod(ENI1)
     with ExitStack() as stack:
         with namespace.entered(pod.netns):
@@ -88,7 +90,7 @@ def test_what_the_stack_sent_under_one_layout_it_answers_under_another(
             _, origin = listener.recvfrom(10)
         assert grown["seen_new"] == 1
         node.fast.switch(True)
-        for find in (request.getfixturevalue(layout), None):
+        for find in (found, None):
             node.reopen(find)
             with node.counting("stack_flow", "fast_eni") as grown:
                 listener.sendto(b"two", origin)

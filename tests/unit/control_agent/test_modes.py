@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cni.conf import Attachment
+from control.agent.cni.service import CniService
 from control.agent.dataplane.ports import endpoint_of
 from control.agent.reconcile import upkeep
 from control.agent.reconcile.upkeep import Upkeep
@@ -273,5 +275,51 @@ def test_an_eni_that_another_has_is_not_taken() -> None:
             rig.kernel.setup(replace(endpoint, container_id="other"), 0)
         assert AttachmentKey("c-web", "eth0") in rig.journal.book.attachments
         await rig.settle()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("mode", [OWN, SHARED])
+def test_gc_frees_what_is_gone_and_nothing_that_cannot_be_looked_at(mode: NetworkMode) -> None:
+    """A runtime that lists nothing is one witness; the kernel's "unknown" is not the second."""
+
+    async def scenario() -> None:
+        rig = Rig(mode=mode)
+        service = CniService(
+            attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, holds=rig.holds, mtu=1500
+        )
+        record = (await rig.add("web")).record
+        await rig.settle()
+        service._collect(())
+        assert record.key in rig.journal.book.attachments, "it lives"
+        endpoints = dict(rig.kernel.endpoints)
+        rig.kernel.endpoints.clear()
+        key = EndpointKey(record.key.container_id, record.key.ifname)
+        rig.kernel.unseen[key] = "EACCES"
+        service._collect(())
+        assert record.key in rig.journal.book.attachments, "nobody knows"
+        rig.kernel.unseen.clear()
+        service._collect((Attachment(record.key.container_id, record.key.ifname),))
+        assert record.key in rig.journal.book.attachments, "the runtime lists it"
+        service._collect(())
+        assert record.key not in rig.journal.book.attachments
+        assert endpoints
+        await rig.settle()
+
+    run(scenario())
+
+
+def test_nobody_is_told_to_delete_an_eni() -> None:
+    """What runs without a record is named by its link; without one on the host that is the ENI."""
+
+    async def scenario() -> None:
+        rig = Rig(mode=OWN)
+        record = (await rig.add("web")).record
+        await rig.settle()
+        rig.journal.record(_forgotten(rig, record))
+        rig.holds.look()
+        (told,) = [event.message for event in rig.kubernetes.events if event.reason == "PodsNotInLedger"]
+        assert "of its own" in told
+        assert "an ENI is given back by itself" in told
 
     run(scenario())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
-from control.aliyun.fake import FakeCloud
+from control.aliyun.fake import FakeCloud, FakeMetadata
 from control.ipam import transitions
 from control.model.cloud import Eni, MetadataEni
 from control.model.errors import KernelError
-from control.model.ids import InstanceId, Mac
-from control.model.records import Changes, EniState
+from control.model.ids import ClientToken, InstanceId, Mac
+from control.model.records import AddressState, Changes, EniState, Operation, OperationKind
 from datapath.endpoint import EniLink
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_use_cases import run
@@ -110,6 +111,35 @@ def test_eni_that_the_kernel_refuses_is_frozen_and_the_others_are_judged() -> No
     run(scenario())
 
 
+def test_a_wrong_gateway_goes_when_metadata_is_right_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was wrong for the length of a restart; no address differs afterwards, and yet it is looked at."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.add("web-0")
+        (eni,) = rig.journal.book.enis.values()
+        right = FakeMetadata.eni
+
+        async def wrong(metadata: FakeMetadata, mac: Mac, *, ipv6: bool) -> MetadataEni | None:
+            shown = await right(metadata, mac, ipv6=ipv6)
+            return None if shown is None else replace(shown, gateway=IPv4Address("10.0.1.77"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeMetadata, "eni", wrong)
+            await rig.reconciler.all(ask_cloud=True)
+        assert rig.journal.book.enis[eni.eni_id].gateway == IPv4Address("10.0.1.77")
+        prepared: list[EniLink] = []
+        monkeypatch.setattr(rig.kernel, "prepare_eni", prepared.append)
+        await rig.reconciler.all(ask_cloud=False)
+        assert rig.journal.book.enis[eni.eni_id].gateway == eni.gateway
+        assert [one.gateway for one in prepared] == [eni.gateway]
+        prepared.clear()
+        await rig.reconciler.all(ask_cloud=False)
+        assert prepared == [], "a node at rest stays at rest"
+
+    run(scenario())
+
+
 def test_a_frozen_eni_is_prepared_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cloud's answer has left it out once; what its pods lean on is no foreign thing for that."""
 
@@ -136,5 +166,29 @@ def test_eni_of_a_node_that_turns_dual_stack_learns_its_ipv6_gateway() -> None:
         rig.journal.record(Changes(enis=(replace(eni, cidr_v6=None, gateway_v6=None),)))
         await rig.reconciler.all(ask_cloud=True)
         assert rig.journal.book.enis[eni.eni_id].gateway_v6 == eni.gateway_v6 is not None
+
+    run(scenario())
+
+
+def test_an_address_that_went_is_not_handed_out_though_an_operation_is_about_its_eni() -> None:
+    """A ledger cut back in time: its assignment is resumed, and what was unassigned since is free in it."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        await rig.add("web")
+        await rig.settle()
+        (eni,) = rig.journal.book.enis.values()
+        gone = next(r.address for r in rig.journal.book.of_eni(eni.eni_id) if r.owner is None)
+        assert isinstance(gone, IPv4Address)
+        await rig.cloud.unassign_ipv4(eni.eni_id, [gone])
+        resumed = Operation(
+            ClientToken("old"), OperationKind.ASSIGN, rig.clock.now(), eni.eni_id, ipv4_count=1
+        )
+        rig.journal.record(Changes(operations=(resumed,)))
+        await rig.reconciler.all(ask_cloud=True)
+        assert rig.journal.book.addresses[gone].state is AddressState.FROZEN
+        assert resumed.token in rig.journal.book.operations, "which is not touched"
+        for i in range(4):
+            assert (await rig.add(f"more-{i}")).record.ipv4 != gone
 
     run(scenario())

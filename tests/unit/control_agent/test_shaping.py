@@ -50,3 +50,11 @@ def test_a_plugin_that_comes_or_goes_later_counts_from_then_on() -> None:
     assert shaping.limits(pod(egress="8M")) == Limits(egress=True)
     plugins.append(())
     assert shaping.limits(pod(egress="8M")) == Limits(unheard=True)
+
+
+def test_a_pod_without_a_link_on_the_host_is_told_that_nothing_shapes_it() -> None:
+    """The chained plugin has nothing to put its bucket on."""
+    limited = told(Limits(ingress=True), on_host=False)
+    assert "no link on the host" in limited
+    assert told(Limits(), on_host=False) == ""
+    assert told(Limits(ingress=True), on_host=True) != limited

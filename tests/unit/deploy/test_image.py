@@ -33,7 +33,7 @@ def test_the_product_is_there_and_nothing_else(product: Path) -> None:
         "pod_egress_ct.bpf.o",
         "pod_ingress.bpf.o",
     ]
-    assert [path.name for path in (product / "bpf/include").iterdir()] == ["datapath.h"]
+    assert [path.name for path in (product / "bpf/include").iterdir()] == ["reasons.h"]
     assert os.access(product / "cni/.output/terway", os.X_OK)
     left = {path.suffix for path in product.rglob("*") if path.is_file()}
     assert left == {"", ".h", ".o", ".py", ".pyc", ".so"}
@@ -131,7 +131,7 @@ def test_a_program_that_fails_or_is_missing_is_named() -> None:
         "deploy/image/buildah.py",
         "requirements/agent.txt",
         "bpf/.output/pod_egress.bpf.o",
-        "bpf/include/datapath.h",
+        "bpf/include/reasons.h",
         "cni/fields.py",
     ],
 )
