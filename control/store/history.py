@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
@@ -15,6 +16,8 @@ from control.model.records import (
     Subject,
 )
 from control.store import rows
+
+log = logging.getLogger(__name__)
 
 _OLD = "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE {} ORDER BY id DESC LIMIT -1 OFFSET {})"
 _OLD_OF_POD = _OLD.format("address = :address AND namespace = :namespace AND pod = :pod", HISTORY_OF_POD)
@@ -69,8 +72,15 @@ class History:
         return self._read("1")
 
     def _read(self, where: str, *values: str) -> tuple[HistoryRecord, ...]:
+        """Without what a later release has written in words of its own: no pod depends on the past."""
         found = self._db.execute(_SELECT.format(where), values).fetchall()
-        return tuple(rows.history_record(dict(zip(_COLUMNS, row, strict=True))) for row in found)
+        records = []
+        for row in found:
+            try:
+                records.append(rows.history_record(dict(zip(_COLUMNS, row, strict=True))))
+            except ValueError as exc:
+                log.warning("a row of the history cannot be read and is left out: %s", exc)
+        return tuple(records)
 
 
 class MemoryHistory:

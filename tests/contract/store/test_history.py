@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
@@ -95,3 +97,19 @@ def test_it_is_counted_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     second.write(Changes(history=records[90:]))
     assert second.history(ONE.eni_id) == records[30:]
     second.close()
+
+
+def test_a_row_of_a_later_release_spoils_neither_the_others_nor_the_ledger(tmp_path: Path) -> None:
+    """It has a word that this release does not know. The ledger is not written anew for that, nor lost."""
+    path = tmp_path / "l.db"
+    ledger = SqliteLedger(path)
+    ledger.write(Changes(history=(ONE, replace(ONE, uid="strange"), replace(ONE, uid="last"))))
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE history SET ended = 'evicted' WHERE uid = 'strange'")
+    ledger = SqliteLedger(path)
+    assert [r.uid for r in ledger.history(ONE.address)] == ["uid-1", "last"]
+    assert ledger.missing() == ""
+    ledger.begin_anew(ledger.load())
+    assert [r.uid for r in ledger.history(ONE.address)] == ["uid-1", "last"]
+    ledger.close()
