@@ -65,11 +65,8 @@ class ExclusiveAllocator:
         try:
             return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
         except TimeoutError:
-            raise PoolExhausted(
-                f"no ENI for pod {request.pod} alone has come from the cloud in {ACQUIRE_TIMEOUT:.0f} s",
-                cause=Cause.TIMEOUT,
-                remedy="see terwayd's log for the call that takes so long; the kubelet tries again",
-            ) from None
+            told_no = self._rejections.latest(self._journal.now()) is not None
+            raise (self._exhausted() if told_no else _out_of_patience(request)) from None
 
     def kick(self) -> None:
         """Serve who waits, make an ENI for each that none is coming for, fail whom nothing can help."""
@@ -172,6 +169,15 @@ class ExclusiveAllocator:
             cause=Cause.POOL_LIMIT,
             remedy="end another pod of this node, have this one run elsewhere, or use a larger instance type",
         )
+
+
+def _out_of_patience(request: AllocationRequest) -> PoolExhausted:
+    """Nobody said no, and nothing came either."""
+    return PoolExhausted(
+        f"no ENI for pod {request.pod} alone has come from the cloud in {ACQUIRE_TIMEOUT:.0f} s",
+        cause=Cause.TIMEOUT,
+        remedy="see terwayd's log for the call that takes so long; the kubelet tries again",
+    )
 
 
 def _rejected(rejection: Rejection, now: float) -> PoolExhausted:

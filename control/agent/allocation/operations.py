@@ -33,7 +33,7 @@ from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.cloud import Cloud, CreateEni, Eni, EniStatus, EniType, Metadata, MetadataEni
-from control.model.eni_tags import kind_tags
+from control.model.eni_tags import kind_tags, tagged_kind
 from control.model.errors import Cause, CloudError, MetadataError, TerwayError
 from control.model.ids import Address, ClientToken, EniId, InstanceId
 from control.model.records import EniRecord, Operation, OperationKind
@@ -69,6 +69,11 @@ def _answer_repeats(eni_id: EniId, got: Sequence[Address]) -> CloudError:
         action="AssignPrivateIpAddresses",
         remedy="it is asked for again by itself; if it repeats, report it to the cloud's support",
     )
+
+
+def _may_be_of(operation: Operation, orphan: Eni) -> bool:
+    """A creation has made it. What it is for is in its tags: a pod's own ENI has no use as a shared one."""
+    return orphan.vswitch_id == operation.vswitch_id and tagged_kind(orphan.tags) is operation.eni_kind
 
 
 def _nothing() -> None:
@@ -490,7 +495,7 @@ class CloudWork:
     async def _settle_create(self, operation: Operation) -> None:
         journal = self._journal
         if operation.eni_id is None:
-            made = [e for e in await self.orphans() if e.vswitch_id == operation.vswitch_id]
+            made = [e for e in await self.orphans() if _may_be_of(operation, e)]
             if not made:
                 journal.record(transitions.abandon_operation(operation))
                 return
