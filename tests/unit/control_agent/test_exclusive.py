@@ -9,7 +9,7 @@ import pytest
 from control.agent.allocation import exclusive
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.exclusive import IDLE_KEPT
-from control.agent.allocation.operations import NODE_TAG
+from control.agent.allocation.ownership import NODE_TAG
 from control.agent.allocation.pool import Pool
 from control.aliyun.actions import Action
 from control.ipam import transitions
@@ -278,7 +278,7 @@ def test_a_creation_that_was_never_answered_ends_with_what_was_made_for_it_alone
             eni_kind=kind,
         )
         rig.journal.record(transitions.begin_operation(operation))
-        await rig.work.settle(operation)
+        await rig.settling.settle(operation)
         assert not rig.journal.book.operations
         adopted = {e.eni_id: e.kind for e in rig.journal.book.enis.values()}
         assert adopted == ({made.eni_id: kind} if kind is EniKind.EXCLUSIVE else {})
