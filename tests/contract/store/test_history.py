@@ -16,6 +16,7 @@ from control.model.modes import NetworkMode
 from control.model.records import (
     HISTORY_AT_MOST,
     HISTORY_OF_ADDRESS,
+    HISTORY_OF_FAILED,
     HISTORY_OF_POD,
     Changes,
     Ended,
@@ -75,6 +76,17 @@ def test_an_address_that_is_used_often_pushes_out_no_other_ones_past(ledger: Led
     assert ledger.history(quiet.address) == (quiet,)
     found = ledger.history(ONE.address)
     assert [r.pod.name for r in found] == [f"job-{n}" for n in range(500 - HISTORY_OF_ADDRESS, 500)]
+
+
+def test_a_node_on_which_every_add_fails_keeps_who_really_had_an_address(ledger: Ledger) -> None:
+    """Fifty pods are tried again every ten seconds, each on an address after the other."""
+    ledger.write(Changes(history=(ONE,)))
+    for n in range(200):
+        pod = PodKey("default", f"crash-{n % 50}")
+        ledger.write(Changes(history=(replace(ONE, pod=pod, uid=f"uid-f{n}", ended=Ended.FAILED),)))
+    found = ledger.history(ONE.address)
+    assert found[0] == ONE
+    assert [r.uid for r in found[1:]] == [f"uid-f{n}" for n in range(200 - HISTORY_OF_FAILED, 200)]
 
 
 def test_there_is_a_bound_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
