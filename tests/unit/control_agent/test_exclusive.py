@@ -14,10 +14,11 @@ from control.agent.allocation.pool import Pool
 from control.aliyun.actions import Action
 from control.ipam import transitions
 from control.ipam.allocator import AllocationRequest, Reservation
+from control.ipam.rejections import of_eni, of_vswitch
 from control.model.cloud import CreateEni
 from control.model.eni_tags import KIND_TAG, kind_tags
-from control.model.errors import Cause, PoolExhausted, RequestError
-from control.model.ids import AttachmentKey, ClientToken, PodKey, SecurityGroupId
+from control.model.errors import Cause, CloudError, PoolExhausted, RequestError
+from control.model.ids import AttachmentKey, ClientToken, EniId, PodKey, SecurityGroupId
 from control.model.modes import EniKind, NetworkMode, UplinkKind
 from control.model.records import EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
@@ -311,5 +312,20 @@ def test_capacity_is_what_shared_enis_may_have() -> None:
         rig.allocators.kick()
         assert rig.pool.stats().capacity == 0
         assert not rig.cloud.wanted
+
+    run(scenario())
+
+
+def test_what_a_shared_eni_was_refused_is_no_reason_of_a_pod_that_needs_its_own() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for number in range(3):
+            await _own(rig, f"own-{number}")
+        full = CloudError("no address left", cause=Cause.VSWITCH_FULL, action="AssignPrivateIpAddresses")
+        for scope in (of_eni(EniId("eni-shared")), of_vswitch(PODS_VSWITCH)):
+            rig.rejections.hold_off(scope, full, rig.clock.now())
+        with pytest.raises(PoolExhausted, match="3 of 3 ENIs for pods are there") as told:
+            await rig.allocators.acquire(_request("one-more"))
+        assert told.value.cause is Cause.POOL_LIMIT
 
     run(scenario())
