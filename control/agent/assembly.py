@@ -13,6 +13,7 @@ from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
 from control.agent.allocation.runner import OperationRunner
+from control.agent.allocation.settling import Settling
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.cni.attach import Attachments
 from control.agent.cni.service import CniService
@@ -195,7 +196,17 @@ def _runner(
         zone=place.identity.zone,
         policy=config.eni.vswitch_policy,
     )
-    runner = OperationRunner(journal=ports.journal, work=work, vswitches=vswitches, rejections=rejections)
+    settling = Settling(
+        work=work,
+        cloud=ports.cloud,
+        metadata=ports.metadata,
+        journal=ports.journal,
+        instance_id=place.identity.instance_id,
+        dual=place.sizes.dual,
+    )
+    runner = OperationRunner(
+        journal=ports.journal, work=work, settling=settling, vswitches=vswitches, rejections=rejections
+    )
 
     def failed(error: TerwayError) -> None:
         ports.metrics.allocation(ok=False)

@@ -6,6 +6,7 @@ A fallback is never silent: the reasons go to the log, to a node event and to ``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cni.plugin import IpStack, VirtualType
@@ -15,7 +16,7 @@ from control.agent.node_config import NodeConfig
 from control.ipam.sizing import PoolSizes
 from control.model.cloud import InstanceLimits
 from control.model.ids import Address
-from control.model.modes import NetworkMode
+from control.model.modes import UPLINK_OF, NetworkMode, UplinkKind
 from datapath.endpoint import Mode
 from datapath.enforcement.locks import Lock, Locks
 
@@ -35,6 +36,16 @@ BUILT = {
 def network_mode(config: NodeConfig) -> NetworkMode:
     """The mode of pods that come from now on. Those that are there keep theirs."""
     return BUILT.get(config.cni.plugin.virtual_type, NetworkMode.POLICY_ROUTE)
+
+
+def shared_sizes(mode: NetworkMode, sizes: PoolSizes) -> PoolSizes:
+    """``sizes`` of the pool of shared ENIs on a node whose next pods are of ``mode``.
+
+    Who has an ENI of its own takes none of its addresses: held idle they would only keep ENIs from such pods.
+    """
+    if UPLINK_OF[mode] is UplinkKind.SHARED_ENI:
+        return sizes
+    return replace(sizes, min_pool=0, max_pool=0)
 
 
 def fallbacks(

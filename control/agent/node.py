@@ -200,7 +200,8 @@ class Node:
         identity = await self._known.identity(self._metadata)
         cloud = self._connect(identity)
         limits = await self._known.limits(cloud, identity.instance_type)
-        sizes = self._config.sizes(limits, ipv6=self._kernel.has_ipv6())
+        network_mode = mode.network_mode(self._config)
+        sizes = mode.shared_sizes(network_mode, self._config.sizes(limits, ipv6=self._kernel.has_ipv6()))
         self._switch.open()
         home = HomeAddresses(
             kernel=self._kernel,
@@ -217,7 +218,7 @@ class Node:
             self._config.eni.security_groups or await self._known.primary_groups(cloud, identity),
             self._config.eni.vswitches.get(identity.zone) or (VSwitchId(identity.vswitch_id),),
         )
-        assembly = assemble(self._config, self._ports(cloud), place, mode.network_mode(self._config))
+        assembly = assemble(self._config, self._ports(cloud), place, network_mode)
         assembly.upkeep.follow_facts = home.follow
         try:
             await assembly.recovery.run(boot_id)

@@ -72,18 +72,18 @@ class NodeFiles:
 
     def install_conf(self) -> None:
         """Bring the runtime's file in line; others' doings there are told once each."""
-        before = self._journal.facts.get(CHAIN)
+        before = remembered(self._journal.read_fact(CHAIN))
         try:
-            wrote = to_remember(self.conf_file.install(remembered(before)))
+            wrote = self.conf_file.install(before)
             if wrote != before:
                 with contextlib.suppress(LedgerError):  # a full disk is told by whoever needs the ledger
-                    self._journal.remember(CHAIN, wrote)
+                    self._journal.remember(CHAIN, to_remember(wrote))
         finally:
             self._tell_notices(self.conf_file.notices)
 
     def wrong_conf(self) -> str:
         try:
-            return self.conf_file.wrong(remembered(self._journal.facts.get(CHAIN)))
+            return self.conf_file.wrong(remembered(self._journal.read_fact(CHAIN)))
         finally:
             self._tell_notices(self.conf_file.notices)
 

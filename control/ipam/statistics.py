@@ -31,6 +31,7 @@ class PoolStats:
     """The same for CLI, metrics and tests."""
 
     capacity: int
+    """Addresses that shared ENIs may have, those left out that are a pod's own."""
     total: int
     in_use: int
     idle: int
@@ -88,7 +89,7 @@ class PoolStatistics:
                 stuck = r.state is AddressState.FREE and r.eni_id not in serving
                 counts[AddressState.FROZEN if stuck else r.state] += 1
         return PoolStats(
-            capacity=self._sizes.capacity,
+            capacity=max(0, self._sizes.max_enis - len(others)) * self._sizes.per_eni,
             total=sum(counts.values()),
             in_use=counts[AddressState.ASSIGNED],
             idle=self.usable(now),

@@ -163,6 +163,8 @@ HISTORY_OF_POD = 8
 """Rows of one pod's name on one address: a pod whose sandboxes crash pushes out its own past alone."""
 HISTORY_OF_ADDRESS = 32
 """Rows of one address: an address that is used often pushes out no other one's past."""
+HISTORY_OF_FAILED = 4
+"""Rows of one address of ADDs that failed: a node on which every ADD fails keeps who really had it."""
 HISTORY_AT_MOST = 8192
 """Rows in all, 2 MB: ``HISTORY_OF_ADDRESS`` for each address of a node that has 256, as most types have."""
 

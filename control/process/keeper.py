@@ -92,6 +92,8 @@ class Keeper:
         self._watch = FileWatch()
         self._listening: FileWatch | None = None
         self._wake = asyncio.Event()
+        self._tried = False
+        """Something was tried in vain during this look."""
         if self._watch.why:
             log.warning("files are looked at every %.0f s only: %s", SHORT_ROUND, self._watch.why)
 
@@ -149,6 +151,9 @@ class Keeper:
             except Exception as exc:  # a fault of ours with one thing must not end the care for the others
                 log.exception("looking after %s failed in a way nobody foresaw", thing.name)
                 self._in_trouble(thing, care, f"{thing.name}: {exc!r}")
+        if self._tried:  # what it has made and removed beside the thing is no reason to try again at once
+            self._watch.read()
+            self._tried = False
 
     def _look_at(self, thing: Kept, care: _Care) -> None:
         wrong, now = thing.wrong(), self._now()
@@ -164,7 +169,9 @@ class Keeper:
                 f"the next try is in {left:.0f} s; find out who does it"
             )
             return
+        self._tried, before = True, self._tried
         done = thing.mend()
+        self._tried = before
         care.streak = care.streak + 1 if now - care.mended_at < QUIET_PERIOD else 1
         care.mends, care.mended_at, care.trouble = care.mends + 1, now, ""
         doubled = min(max(care.streak - FREE_MENDS, 0), 16)

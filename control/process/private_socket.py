@@ -19,7 +19,7 @@ _WRITABLE_BY_OTHERS = 0o022
 
 
 class PrivateSocket:
-    """Mode 0600, in a directory that nobody else may write to."""
+    """Mode 0600, in a directory in which nobody else may replace it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +66,7 @@ class PrivateSocket:
             return f"{self.path} is another process's socket"
         if stat.S_IMODE(found.st_mode) != MODE or found.st_uid != os.geteuid():
             return f"{self.path} has mode {stat.S_IMODE(found.st_mode):o} and owner {found.st_uid}"
-        if os.stat(self.path.parent).st_mode & _WRITABLE_BY_OTHERS:
+        if _others_may_write(os.stat(self.path.parent)):
             return f"{self.path.parent} can be written by others than root"
         return ""
 
@@ -85,7 +85,7 @@ class PrivateSocket:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return
         require_on_disk(directory)
-        if found.st_mode & _WRITABLE_BY_OTHERS:
+        if _others_may_write(found):
             directory.chmod(stat.S_IMODE(found.st_mode) & ~_WRITABLE_BY_OTHERS)
 
     def _move_aside(self) -> None:
@@ -96,6 +96,11 @@ class PrivateSocket:
         empty = stat.S_ISREG(found.st_mode) and not found.st_size
         if not stat.S_ISSOCK(found.st_mode) and not empty:
             self.path.rename(self.path.with_name(f".{self.path.name}.foreign"))
+
+
+def _others_may_write(directory: os.stat_result) -> bool:
+    """And take away what is not theirs. /tmp and its like are everybody's on purpose, with the sticky bit."""
+    return bool(directory.st_mode & _WRITABLE_BY_OTHERS) and not directory.st_mode & stat.S_ISVTX
 
 
 def require_on_disk(directory: Path) -> None:

@@ -208,9 +208,9 @@ class SqliteLedger:
 
     def begin_anew(self, snapshot: Snapshot, *, aside: str = "") -> str:
         """The new file is complete before the old one is touched: a full disk changes nothing."""
-        intact = not self._place.missing()
         moved = ""
         try:
+            intact = not self._place.missing()
             self._place.lock()
             made = self._made(snapshot, () if aside else self._readable_history())
             if intact:  # SQLite deletes what is beside a name when it closes it: first, if that is its own

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 KEPT_ASIDE = 4
 """Ledgers that are set aside at most; the oldest goes first."""
+REASONS = ("damaged", "foreign", "newer", "older", "other-node")
+"""What a ledger is set aside for. A name with another word is an operator's own copy, and left alone."""
 BESIDE = ("", "-wal", "-shm", "-journal")
 """SQLite's files, by what follows the ledger's name."""
 _DIRECTORY, _FILE = 0o700, 0o600
@@ -137,7 +140,7 @@ class Place:
         return next(name for name in names if not os.path.lexists(name))
 
     def _aside(self) -> Iterator[Path]:
-        name = re.compile(rf"{re.escape(self.path.name)}\.[a-z-]+-\d+")
+        name = re.compile(rf"{re.escape(self.path.name)}\.({'|'.join(REASONS)})-\d+")
         return (each for each in self.path.parent.iterdir() if name.fullmatch(each.name))
 
     def _all(self) -> Iterator[Path]:
@@ -154,6 +157,8 @@ def _mark(found: os.stat_result) -> Mark:
 def _closed(path: Path, mode: int) -> Iterator[str]:
     try:
         found = path.stat()
+        if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+            return  # /tmp and its like are everybody's on purpose
         if found.st_uid != os.geteuid():
             os.chown(path, os.geteuid(), os.getegid())
             yield f"{path} belonged to uid {found.st_uid}"

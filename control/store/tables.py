@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
 
-from control.model.modes import NetworkMode, UplinkKind
+from control.model.modes import EniKind, NetworkMode, UplinkKind
 from control.model.records import Changes, Snapshot
 from control.store import rows
 from control.store.history import History
@@ -111,7 +111,11 @@ class Tables:
         if self._has_modes:
             return ""
         usual = (NetworkMode.POLICY_ROUTE, UplinkKind.SHARED_ENI)
-        return ", ".join(f"{a.pod} ({a.mode})" for a in c.attachments if (a.mode, a.uplink.kind) != usual)
+        pods = (f"{a.pod} ({a.mode})" for a in c.attachments if (a.mode, a.uplink.kind) != usual)
+        enis = (f"{e.eni_id} ({e.kind})" for e in c.enis if e.kind is not EniKind.SECONDARY)
+        kinds = (o.eni_kind for o in c.operations if o.eni_id is None)
+        coming = (f"an ENI under creation ({kind})" for kind in kinds if kind is not EniKind.SECONDARY)
+        return ", ".join((*pods, *enis, *coming))
 
     def put(self, c: Changes) -> None:
         for table, found in (

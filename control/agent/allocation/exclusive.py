@@ -18,7 +18,7 @@ from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.ipam.allocator import Allocation, AllocationRequest, Reservation
 from control.ipam.own_enis import OwnEni, own_enis
-from control.ipam.rejections import CREATION, EVERYTHING, Rejection, Rejections, of_uplink
+from control.ipam.rejections import CREATION, EVERYTHING, Rejection, Rejections, ScopeKind, of_uplink
 from control.model.errors import Cause, PoolExhausted
 from control.model.ids import SecurityGroupId
 from control.model.modes import EniKind, Uplink, UplinkKind
@@ -26,6 +26,10 @@ from control.model.records import EniState, Operation, OperationKind
 
 IDLE_KEPT = 120.0
 """Seconds an ENI is kept after its pod, cooldown included: the next one spares four calls and a hot-plug."""
+
+_OF_CREATION = frozenset(
+    {ScopeKind.CREATION, ScopeKind.EVERYTHING, ScopeKind.VSWITCH, ScopeKind.SECURITY_GROUP}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,8 @@ class ExclusiveAllocator:
         try:
             return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
         except TimeoutError:
-            raise PoolExhausted(
-                f"no ENI for pod {request.pod} alone has come from the cloud in {ACQUIRE_TIMEOUT:.0f} s",
-                cause=Cause.TIMEOUT,
-                remedy="see terwayd's log for the call that takes so long; the kubelet tries again",
-            ) from None
+            told_no = self._refused_with(self._journal.now()) is not None
+            raise (self._exhausted() if told_no else _out_of_patience(request)) from None
 
     def kick(self) -> None:
         """Serve who waits, make an ENI for each that none is coming for, fail whom nothing can help."""
@@ -148,9 +149,16 @@ class ExclusiveAllocator:
             eni_kind=EniKind.EXCLUSIVE,
         )
 
+    def _refused_with(self, now: float) -> Rejection | None:
+        """The last one that keeps such a pod waiting: what shared ENIs were refused says nothing of it."""
+        about = {of_uplink(own.eni.eni_id) for own in self._own()}
+        kinds = _OF_CREATION if self._room() else frozenset()
+        found = [r for scope, r in self._rejections.all(now).items() if scope in about or scope.kind in kinds]
+        return found[-1] if found else None
+
     def _exhausted(self) -> PoolExhausted:
         now, book = self._journal.now(), self._journal.book
-        rejection = self._rejections.latest(now)
+        rejection = self._refused_with(now)
         if rejection is not None:
             return _rejected(rejection, now)
         there = sum(eni.state is not EniState.RELEASING for eni in book.enis.values())
@@ -172,6 +180,15 @@ class ExclusiveAllocator:
             cause=Cause.POOL_LIMIT,
             remedy="end another pod of this node, have this one run elsewhere, or use a larger instance type",
         )
+
+
+def _out_of_patience(request: AllocationRequest) -> PoolExhausted:
+    """Nobody said no, and nothing came either."""
+    return PoolExhausted(
+        f"no ENI for pod {request.pod} alone has come from the cloud in {ACQUIRE_TIMEOUT:.0f} s",
+        cause=Cause.TIMEOUT,
+        remedy="see terwayd's log for the call that takes so long; the kubelet tries again",
+    )
 
 
 def _rejected(rejection: Rejection, now: float) -> PoolExhausted:

@@ -8,41 +8,34 @@ looks at what the ledger has and goes on from there. How an operation ends:
 * unknown (time-out, lost connection), or refused in passing (throttled, metadata away) where an ENI exists or
   an earlier attempt may have made one: the row stays, the error is raised, and whoever owns the pool resumes
   it later with the same token;
-* unknown for too long: ``settle`` asks what there is, adopts it or lets go, and the pool begins anew. Letting
-  go loses nothing, since what turns up later is found by what it is: addresses on an ENI of ours by the
-  reconciler, an ENI by its tags (``orphans``);
+* unknown for too long: ``settling`` asks what there is, adopts it or lets go, and the pool begins anew.
+  Letting go loses nothing, since what turns up later is found by what it is: addresses on an ENI of ours by
+  the reconciler, an ENI by its tags (``orphans``);
 * an ENI that exists and will never serve: its row becomes the intent to give it back;
 * what was to be given back turns out to be in use (``holds``), or is another node's: it is left alone.
-
-Nothing here waits a fixed time. The kernel tells by netlink when a device appears; metadata is polled from
-5 ms up; the status is asked for once the other two witnesses agree.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from control.agent.allocation.cluster_id import ClusterId
+from control.agent.allocation.ownership import Ownership
+from control.agent.allocation.witnesses import ASSIGNED_TIMEOUT, Witnesses, delays
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import NodeKernel, eni_link
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam import transitions
-from control.model.cloud import Cloud, CreateEni, Eni, EniStatus, EniType, Metadata, MetadataEni
-from control.model.eni_tags import kind_tags
-from control.model.errors import Cause, CloudError, MetadataError, TerwayError
+from control.model.cloud import Cloud, CreateEni, Eni, Metadata
+from control.model.errors import Cause, CloudError, TerwayError
 from control.model.ids import Address, ClientToken, EniId, InstanceId
 from control.model.records import EniRecord, Operation, OperationKind
 
 log = logging.getLogger(__name__)
-
-NODE_TAG = "terway.alibabacloud.com/instance"
-"""Of every ENI that the agent makes: the instance it is made for. An instance's id is no node's name: the
-cloud gives it once, and metadata alone says it, so that a copied disk does not copy it."""
 
 UNKNOWN_OUTCOME = frozenset({Cause.TIMEOUT, Cause.UNREACHABLE, Cause.INTERNAL})
 """After these the effect may exist although no answer came."""
@@ -51,13 +44,6 @@ BEFORE_THE_TOKEN = frozenset({Cause.CREDENTIALS, Cause.FORBIDDEN})
 """Like temporary refusals (throttled, token still being processed) these are given before the cloud looks at
 the token: they do not say that an earlier attempt, whose answer was lost, made nothing."""
 
-WITNESS_TIMEOUT = 60.0
-"""Seconds an attached ENI may take to be seen by kernel, metadata and cloud before it is given up."""
-ASSIGNED_TIMEOUT = 10.0
-"""Seconds a newly assigned address may take to appear in metadata before it is frozen."""
-SILENCE_TIMEOUT = 5.0
-"""Seconds metadata may not answer at all before whoever waits is told. What the cloud has made stays an
-intent in the ledger: nothing is given up or frozen because nobody could be asked."""
 STATE_TIMEOUT = 60.0
 """Seconds an ENI may stay in a transition (Creating, Detaching) that refuses the next step."""
 
@@ -92,37 +78,6 @@ class NotShown(CloudError):
     """The cloud has assigned addresses and metadata answers without them. Says nothing about other ENIs."""
 
 
-class _Silence:
-    """How long metadata has not answered at a stretch."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-
-    def broken(self) -> None:
-        self._since = None
-
-    def goes_on(self, exc: MetadataError) -> None:
-        """Raises ``exc`` once it has been too long."""
-        now = asyncio.get_running_loop().time()
-        self._since = now if self._since is None else self._since
-        if now - self._since >= SILENCE_TIMEOUT:
-            raise exc
-
-
-async def _delays(total: float, *, first: float, most: float) -> AsyncIterator[None]:
-    """Yield at once and then after growing pauses, until ``total`` seconds have gone."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + total
-    pause = first
-    while True:
-        yield
-        left = deadline - loop.time()
-        if left <= 0:
-            return
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, most)
-
-
 class CloudWork:
     def __init__(
         self,
@@ -136,31 +91,24 @@ class CloudWork:
         settings: WorkSettings,
         cluster: ClusterId,
     ) -> None:
-        self._cluster = cluster
-        self.on_tagged: Callable[[list[Eni]], None] | None = None
-        """Told of orphans when the cloud is next asked about a new ENI, then forgotten."""
+        self.ownership = Ownership(
+            cloud=cloud,
+            journal=journal,
+            cluster=cluster,
+            instance_id=settings.instance_id,
+            tags=settings.tags,
+        )
+        self.witnesses = Witnesses(
+            metadata=metadata, kernel=kernel, ownership=self.ownership, dual=settings.dual
+        )
         self.on_unknown: Callable[[], None] = _nothing
         """Told of an ENI of ours that the cloud does not know: a creation's answer may have named another."""
         self._cloud = cloud
-        self._metadata = metadata
         self._kernel = kernel
         self._holds = holds
         self._journal = journal
         self._faults = faults
         self._settings = settings
-
-    async def metadata_answers(self) -> None:
-        """Before anything new is asked of the cloud: without metadata nobody could use it.
-
-        Raises MetadataError once it has been silent for ``SILENCE_TIMEOUT``: a moment of it is waited out.
-        """
-        silence = _Silence()
-        async for _ in _delays(WITNESS_TIMEOUT, first=0.05, most=0.5):
-            try:
-                await self._metadata.macs()
-                return
-            except MetadataError as exc:
-                silence.goes_on(exc)
 
     async def run(self, operation: Operation, *, resumed: bool) -> None:
         """Start or resume. The operation must be in the ledger."""
@@ -179,8 +127,8 @@ class CloudWork:
         if operation.eni_id is None:
             faults.reach(FaultPoint.GROW_INTENT)
             try:
-                await self._cluster.learn()
-                eni = await self._created(self._request(operation), resumed=resumed)
+                request = self._request(operation, await self.ownership.tags(operation))
+                eni = await self._created(request, resumed=resumed)
                 self._check_created(operation, eni)
             except CloudError as exc:
                 says_nothing = exc.temporary or (resumed and exc.cause in BEFORE_THE_TOKEN)
@@ -199,7 +147,7 @@ class CloudWork:
             await self._serve(record, operation)
         except TerwayError as exc:
             if not exc.temporary or exc.cause is Cause.TIMEOUT:
-                self._undo_create(operation)
+                self.undo_create(operation)
             raise
 
     async def _created(self, request: CreateEni, *, resumed: bool) -> Eni:
@@ -225,7 +173,7 @@ class CloudWork:
                 remedy="it is asked for again by itself; if it repeats, report it to the cloud's support",
             )
 
-    def _request(self, operation: Operation) -> CreateEni:
+    def _request(self, operation: Operation, tags: tuple[tuple[str, str], ...]) -> CreateEni:
         assert operation.vswitch_id is not None
         return CreateEni(
             vswitch_id=operation.vswitch_id,
@@ -233,17 +181,13 @@ class CloudWork:
             ipv4_count=operation.ipv4_count,
             ipv6_count=operation.ipv6_count,
             token=operation.token,
-            tags=self._tags(operation),
+            tags=tags,
             resource_group=self._settings.resource_group,
         )
 
-    def _tags(self, operation: Operation) -> tuple[tuple[str, str], ...]:
-        ours, node = self._settings.tags, (NODE_TAG, self._settings.instance_id)
-        return (*ours, *self._cluster.tags(), node, *kind_tags(operation.eni_kind))
-
     async def _attach(self, eni_id: EniId) -> None:
         """At once after Create; an ENI that is not Available yet refuses, and then it is asked again."""
-        async for _ in _delays(STATE_TIMEOUT, first=0.05, most=1.0):
+        async for _ in delays(STATE_TIMEOUT, first=0.05, most=1.0):
             try:
                 await self._cloud.attach_eni(eni_id, self._settings.instance_id)
                 return
@@ -254,7 +198,7 @@ class CloudWork:
         raise last
 
     async def _serve(self, record: EniRecord, operation: Operation | None) -> None:
-        seen = await self.witnesses(record, operation)
+        seen = await self.witnesses.of_eni(record, operation)
         ready = replace(
             record,
             cidr=seen.cidr,
@@ -272,55 +216,7 @@ class CloudWork:
         """An ENI of ours that was found attached: serve it once all witnesses agree."""
         await self._serve(record, None)
 
-    async def witnesses(self, record: EniRecord, operation: Operation | None) -> MetadataEni:
-        """Kernel, metadata and cloud, in this order of cost. Raises a TIMEOUT error naming who is missing."""
-        in_kernel, seen = await asyncio.gather(
-            self._kernel.link_appears(record.mac, timeout=WITNESS_TIMEOUT),
-            self._in_metadata(record, operation),
-        )
-        if not in_kernel:
-            raise self._not_seen(record, "the kernel has no device with its MAC")
-        if seen is None:
-            raise self._not_seen(record, "metadata does not list it with its addresses")
-        async for _ in _delays(WITNESS_TIMEOUT, first=0.05, most=2.0):
-            if any(e.status is EniStatus.IN_USE for e in await self._status_of(record.eni_id)):
-                return seen
-        raise self._not_seen(record, "the cloud does not say InUse")
-
-    async def _status_of(self, eni_id: EniId) -> list[Eni]:
-        """One call, which also tells of orphans if somebody waits to be told."""
-        tell, self.on_tagged = self.on_tagged, None
-        if tell is not None:
-            tagged = await self._tagged()
-            tell([e for e in tagged if self._is_orphan(e)])
-            if any(e.eni_id == eni_id for e in tagged):
-                return [e for e in tagged if e.eni_id == eni_id]
-        return list(await self._cloud.enis([eni_id]))
-
-    def _not_seen(self, record: EniRecord, why: str) -> CloudError:
-        return CloudError(
-            f"ENI {record.eni_id} ({record.mac}) was attached but cannot serve: {why}",
-            cause=Cause.TIMEOUT,
-            action="AttachNetworkInterface",
-            remedy="it is given back and a new one tried; if it repeats, look at the instance's ENIs in ECS",
-        )
-
-    async def _in_metadata(self, record: EniRecord, operation: Operation | None) -> MetadataEni | None:
-        want_v4 = operation.ipv4_count if operation else 1
-        want_v6 = operation.ipv6_count if operation else 0
-        silence = _Silence()
-        async for _ in _delays(WITNESS_TIMEOUT, first=0.005, most=0.5):
-            try:
-                seen = await self._metadata.eni(record.mac, ipv6=self._settings.dual)
-            except MetadataError as exc:
-                silence.goes_on(exc)
-                continue
-            silence.broken()
-            if seen is not None and len(seen.ipv4) >= want_v4 and len(seen.ipv6) >= want_v6:
-                return seen
-        return None
-
-    def _undo_create(self, operation: Operation) -> None:
+    def undo_create(self, operation: Operation) -> None:
         """The ENI exists and will not serve: the intent to give it back, which the pool takes up next."""
         release = Operation(
             token=new_token(),
@@ -355,7 +251,9 @@ class CloudWork:
         if not got:
             journal.record(transitions.abandon_operation(operation))
         else:
-            shown = await self._addresses_shown(operation.eni_id, frozenset(got))
+            shown = await self.witnesses.addresses_shown(
+                journal.book.enis[operation.eni_id].mac, frozenset(got)
+            )
             journal.record(transitions.addresses_assigned(journal.book, operation, got))
             if not shown:
                 lagging = [journal.book.addresses[a] for a in got]
@@ -373,23 +271,6 @@ class CloudWork:
             action="AssignPrivateIpAddresses",
             remedy="they are frozen and join the pool as soon as cloud and metadata both show them",
         )
-
-    async def _addresses_shown(self, eni_id: EniId, addresses: frozenset[Address]) -> bool:
-        """Raises MetadataError if nobody could be asked: then nothing is known of them."""
-        mac = self._journal.book.enis[eni_id].mac
-        silence = _Silence()
-        async for _ in _delays(ASSIGNED_TIMEOUT, first=0.005, most=0.5):
-            try:
-                shown: frozenset[Address] = frozenset(await self._metadata.addresses(mac))
-                if any(a.version == 6 for a in addresses):
-                    shown |= frozenset(await self._metadata.addresses_v6(mac))
-            except MetadataError as exc:
-                silence.goes_on(exc)
-                continue
-            silence.broken()
-            if addresses <= shown:
-                return True
-        return False
 
     async def _release_addresses(self, operation: Operation) -> None:
         assert operation.eni_id is not None
@@ -415,24 +296,24 @@ class CloudWork:
         assert operation.eni_id is not None
         self._faults.reach(FaultPoint.SHED_INTENT)
         described = {e.eni_id: e for e in await self._cloud.enis([operation.eni_id])}.get(operation.eni_id)
-        if described is not None and self._is_anothers(described):
+        if described is not None and self.ownership.is_anothers(described):
             log.warning("ENI %s is another node's by now: it is forgotten, not given back", operation.eni_id)
-            self._forget_eni(operation)
+            self.forget_eni(operation)
             return
         if described is None:
             self.on_unknown()
         shown = frozenset() if described is None else described.addresses()
         if self._holds.eni_in_use(operation.eni_id, shown):
             log.warning("ENI %s stays: a running pod uses it", operation.eni_id)
-            self._keep_eni(operation, "it was to be given back, and a running pod uses it")
+            self.keep_eni(operation, "it was to be given back, and a running pod uses it")
             return
         await self._cloud.detach_eni(operation.eni_id, self._settings.instance_id)
         self._faults.reach(FaultPoint.SHED_DETACHED)
         await self._delete(operation.eni_id)
         self._faults.reach(FaultPoint.SHED_DELETED)
-        self._forget_eni(operation)
+        self.forget_eni(operation)
 
-    def _forget_eni(self, operation: Operation) -> None:
+    def forget_eni(self, operation: Operation) -> None:
         """Not before the cloud has let go: until then what ends packets to its addresses must stay."""
         assert operation.eni_id is not None
         record = self._journal.book.enis.get(operation.eni_id)
@@ -440,105 +321,13 @@ class CloudWork:
             self._kernel.forget_eni(record.mac)
         self._journal.record(transitions.finish_release(self._journal.book, operation))
 
-    async def orphans(self) -> list[Eni]:
-        """ENIs that were made for this very instance, are attached to nothing, and nobody's in the ledger."""
-        return [e for e in await self._tagged() if self._is_orphan(e)]
-
-    async def _tagged(self) -> tuple[Eni, ...]:
-        return await self._cloud.enis_tagged(((NODE_TAG, self._settings.instance_id),))
-
-    def _is_orphan(self, eni: Eni) -> bool:
-        """Attached to nothing, and neither a record nor an intent of the ledger is about it."""
-        book = self._journal.book
-        named = eni.eni_id in book.enis or any(o.eni_id == eni.eni_id for o in book.operations.values())
-        unattached = eni.status is EniStatus.AVAILABLE and eni.instance_id is None
-        return unattached and not named and eni.eni_type is EniType.SECONDARY and not self._is_anothers(eni)
-
-    def _is_anothers(self, eni: Eni) -> bool:
-        """Attached to another instance; attached to none, and tagged by another one's agent or cluster."""
-        ours, tags = self._settings.instance_id, dict(eni.tags)
-        if eni.instance_id is not None:
-            return eni.instance_id != ours
-        return tags.get(NODE_TAG, ours) != ours or self._cluster.is_another(tags)
-
-    def _keep_eni(self, operation: Operation, reason: str) -> None:
+    def keep_eni(self, operation: Operation, reason: str) -> None:
         journal = self._journal
         journal.record(transitions.keep_eni(journal.book, operation, reason, journal.now()))
 
-    # An operation whose outcome stayed unknown.
-
-    async def settle(self, operation: Operation) -> None:
-        """Find out what there is and end the operation by that. Raises TerwayError while nobody can be asked.
-
-        A view that lags shows less than there is of what was added, and more of what was taken away. So what
-        is shown is adopted only if cloud and metadata agree, and what still seems to be there is frozen
-        until both are asked again.
-        """
-        log.warning(
-            "%s %s stayed unanswered: looking at what there is", operation.kind, operation.eni_id or ""
-        )
-        match operation.kind:
-            case OperationKind.CREATE_ENI:
-                await self._settle_create(operation)
-            case OperationKind.ASSIGN:
-                await self._settle_assign(operation)
-            case OperationKind.RELEASE_ADDRESSES:
-                await self._settle_release(operation)
-            case OperationKind.RELEASE_ENI:
-                await self._settle_release_eni(operation)
-
-    async def _settle_create(self, operation: Operation) -> None:
-        journal = self._journal
-        if operation.eni_id is None:
-            made = [e for e in await self.orphans() if e.vswitch_id == operation.vswitch_id]
-            if not made:
-                journal.record(transitions.abandon_operation(operation))
-                return
-            log.warning("ENI %s is adopted: nobody was told that it was made", made[0].eni_id)
-            journal.record(transitions.eni_created(operation, made[0], journal.now()))
-            await self._create(replace(operation, eni_id=made[0].eni_id), resumed=True)
-            return
-        described = await self._cloud.enis([operation.eni_id])
-        if any(e.instance_id == self._settings.instance_id for e in described):
-            await self._create(operation, resumed=True)
-        else:
-            self._undo_create(operation)
-
-    async def _settle_assign(self, operation: Operation) -> None:
-        both, _ = await self._shown(operation)
-        journal = self._journal
-        assert operation.eni_id is not None
-        changes = transitions.adopt_addresses(journal.book, operation.eni_id, both)
-        journal.record(replace(changes, gone_operations=(operation.token,)))
-
-    async def _settle_release(self, operation: Operation) -> None:
-        _, either = await self._shown(operation)
-        journal = self._journal
-        journal.record(transitions.settle_release(journal.book, operation, either, journal.now()))
-
-    async def _shown(self, operation: Operation) -> tuple[frozenset[Address], frozenset[Address]]:
-        """Addresses that cloud and metadata both show on the operation's ENI, and those that either does."""
-        assert operation.eni_id is not None
-        record = self._journal.book.enis.get(operation.eni_id)
-        described = [e for e in await self._cloud.enis([operation.eni_id]) if not self._is_anothers(e)]
-        seen = None if record is None else await self._metadata.eni(record.mac, ipv6=self._settings.dual)
-        cloud: frozenset[Address] = frozenset(a for e in described for a in e.addresses())
-        metadata: frozenset[Address] = frozenset() if seen is None else seen.ipv4 | seen.ipv6
-        return cloud & metadata, cloud | metadata
-
-    async def _settle_release_eni(self, operation: Operation) -> None:
-        assert operation.eni_id is not None
-        described = [e for e in await self._cloud.enis([operation.eni_id]) if not self._is_anothers(e)]
-        if any(e.status in (EniStatus.DETACHING, EniStatus.DELETING) for e in described):
-            await self._release_eni(operation)
-        elif any(e.instance_id is not None for e in described):
-            self._keep_eni(operation, "the cloud did not let go of it")
-        else:
-            self._forget_eni(operation)
-
     async def _delete(self, eni_id: EniId) -> None:
         """An ENI still Detaching refuses: asked again until it is Available."""
-        async for _ in _delays(STATE_TIMEOUT, first=0.1, most=2.0):
+        async for _ in delays(STATE_TIMEOUT, first=0.1, most=2.0):
             try:
                 await self._cloud.delete_eni(eni_id)
                 return

@@ -36,7 +36,7 @@ SUSPECTED = "orphans_suspected"
 class Orphans:
     def __init__(self, *, journal: Journal, work: CloudWork) -> None:
         self._journal = journal
-        self._work = work
+        self._ownership = work.ownership
         work.on_unknown = self.suspect
         suspected = bool(journal.facts.get(SUSPECTED))
         self._due = journal.now() + (0.0 if suspected else SWEEP_PERIOD)
@@ -49,7 +49,7 @@ class Orphans:
 
     def suspect_later(self) -> None:
         """The ledger is new, as on a new node: no call is made for that, the next one for a new ENI tells."""
-        self._work.on_tagged = self._look_at
+        self._ownership.on_tagged = self._look_at
 
     async def sweep(self) -> bool:
         """Look if it is time to. True if something is to be given back: an operation in the ledger."""
@@ -60,7 +60,7 @@ class Orphans:
         )
         if creating or now < self._due:
             return False
-        self._look_at(await self._work.orphans())
+        self._look_at(await self._ownership.orphans())
         old = [eni for eni, since in self._seen.items() if now - since >= ORPHAN_AGE]
         for eni in old:
             log.warning("ENI %s was made for this node, is attached to nothing and unknown: given back", eni)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from control.agent.allocation.operations import CloudWork, NotShown
+from control.agent.allocation.settling import Settling
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.state.journal import Journal
 from control.ipam import transitions
@@ -69,10 +70,17 @@ class OperationRunner:
     """
 
     def __init__(
-        self, *, journal: Journal, work: CloudWork, vswitches: VSwitches, rejections: Rejections
+        self,
+        *,
+        journal: Journal,
+        work: CloudWork,
+        settling: Settling,
+        vswitches: VSwitches,
+        rejections: Rejections,
     ) -> None:
         self._journal = journal
         self._work = work
+        self._settling = settling
         self._vswitches = vswitches
         self._rejections = rejections
         self._running: dict[ClientToken, Operation] = {}
@@ -139,7 +147,7 @@ class OperationRunner:
             if prepare is not None:
                 operation = await prepare(operation)
             if self._stays_unknown(operation):
-                await self._work.settle(operation)
+                await self._settling.settle(operation)
             else:
                 await self._work.run(operation, resumed=prepare is None)
             self._answered(operation)
@@ -162,7 +170,7 @@ class OperationRunner:
 
         Raises MetadataError before anything is made that could not be used.
         """
-        await self._work.metadata_answers()
+        await self._work.witnesses.metadata_answers()
         if operation.kind is OperationKind.CREATE_ENI:
             operation = await self._with_vswitch(operation)
             self._running[operation.token] = operation

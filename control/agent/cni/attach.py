@@ -288,7 +288,7 @@ class Attachments:
         return None
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
-        eni = self._journal.book.enis[record.eni_id]
+        eni = self._eni_of(record)
         found = self._shaping.limits(pod)
         fast = may_be_fast(pod) and not found.any
         endpoint = endpoint_of(record, eni, self._settings, fast=fast, hooked=not found.egress)
@@ -366,7 +366,14 @@ class Attachments:
                 cause=Cause.POD_UNKNOWN,
                 remedy="the runtime should make the sandbox anew",
             )
+        return self._kernel.check(endpoint_of(record, self._eni_of(record), self._settings), netns)
+
+    def _eni_of(self, record: AttachmentRecord) -> EniRecord:
+        """Raises KernelError."""
         eni = self._journal.book.enis.get(record.eni_id)
         if eni is None:
-            raise KernelError(f"the ENI {record.eni_id} of {record.pod} is gone")
-        return self._kernel.check(endpoint_of(record, eni, self._settings), netns)
+            raise KernelError(
+                f"the ENI {record.eni_id} of {record.pod} is gone",
+                remedy="delete the pod: the next one gets an address of another ENI",
+            )
+        return eni

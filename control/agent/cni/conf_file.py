@@ -178,9 +178,9 @@ class CniConfFile:
             ) from exc
 
 
-def remembered(text: str | None) -> tuple[str, ...] | None:
-    """What ``install`` said, as it was kept in a ledger's fact; None if there is none."""
-    return None if text is None else tuple(json.loads(text))
+def remembered(told: object) -> tuple[str, ...] | None:
+    """What ``install`` said, from a ledger's fact; None if there is none that can be understood."""
+    return tuple(map(str, told)) if isinstance(told, list) else None
 
 
 def to_remember(types: Sequence[str]) -> str:

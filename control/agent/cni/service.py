@@ -143,15 +143,27 @@ class CniService:
         listed = {AttachmentKey(a.container_id, a.ifname) for a in valid}
         book = self._journal.book
         unlisted = [a for a in book.attachments.values() if a.key not in listed]
+        failed: list[TerwayError] = []
         for record, sighting in zip(unlisted, self._sight(unlisted), strict=True):
             if record.state is AttachmentState.ADDING:
                 continue
             if sighting.presence is Presence.GONE:
-                log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
-                self._attachments.end(record)
+                failed += self._free(record)
             elif sighting.presence is Presence.UNKNOWN:
                 log.warning("GC: %s (%s) is not listed and stays: %s", record.pod, record.key, sighting.why)
-        self._holds.collect(listed)
+        failed += self._holds.collect(listed)
+        if failed:  # the runtime is told once all the others are freed, and asks again
+            raise failed[0]
+
+    def _free(self, record: AttachmentRecord) -> list[TerwayError]:
+        """What it failed with, if it did: no reason to keep the others."""
+        try:
+            self._attachments.end(record)
+        except TerwayError as exc:
+            log.warning("GC: %s (%s) could not be freed: %s", record.pod, record.key, exc)
+            return [exc]
+        log.warning("GC: %s (%s) is neither listed nor in the kernel: freed", record.pod, record.key)
+        return []
 
     def _sight(self, records: Sequence[AttachmentRecord]) -> list[Sighting]:
         found = sightings(self._kernel, records, self._journal.book.enis)

@@ -181,7 +181,10 @@ class FastPathSwitch:
                     await self._services.refresh()
         await self._tell_services()
         self._filters.look(self._terms())
-        self._apply()
+        try:
+            self._apply()
+        except KernelError as exc:  # it may fail without any pod's harm, and the rounds try again
+            log.warning("the fast path is as it was: %s", exc)
 
     async def run(self) -> None:
         """Follow what changes: the node's filters, pods' annotations, an operator's word."""

@@ -18,7 +18,7 @@ from dataclasses import replace
 from control.agent.dataplane.ports import NodeKernel, sightings
 from control.agent.state.journal import Journal
 from control.ipam import transitions
-from control.model.errors import LedgerError
+from control.model.errors import KernelError, LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
 from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode
 from control.model.pod import EventType, Kubernetes
@@ -165,24 +165,31 @@ class Holds:
             log.warning("%s of sandbox %s is not in the ledger: taken down", carrier.link, key)
             self._end(carrier)
 
-    def collect(self, listed: Collection[AttachmentKey]) -> None:
+    def collect(self, listed: Collection[AttachmentKey]) -> list[KernelError]:
         """End links that neither the runtime lists nor Kubernetes has a pod for: two witnesses.
 
         ``listed`` are the attachments that the runtime calls valid. A link without an alias was not made for
         any sandbox that a runtime could list, so it stays. So does a pod without a host link: nothing on the
-        node says which pod it is, so the second witness cannot be asked.
+        node says which pod it is, so the second witness cannot be asked. Says what links failed with that
+        could not be ended, once the others are.
         """
         if not self._kubernetes.synced():
-            return
+            return []
         self.look()
         sandboxes = {key.container_id for key in listed}
         alive = set(self._names_of_pods({key.ifname for key in listed} | {"eth0"}))
+        failed: list[KernelError] = []
         for carrier in self.unrecorded:
             if NetworkMode(carrier.mode) not in HAS_HOST_LINK:
                 continue
             if carrier.container_id and carrier.container_id not in sandboxes and carrier.link not in alive:
                 log.warning("GC: %s has neither a sandbox nor a pod: taken down", carrier.link)
-                self._end(carrier)
+                try:
+                    self._end(carrier)
+                except KernelError as exc:
+                    log.warning("GC: %s stays for now: %s", carrier.link, exc)
+                    failed.append(exc)
+        return failed
 
     def _names_of_pods(self, ifnames: Iterable[str]) -> Iterable[str]:
         """What the links of this node's pods are called: nothing else of a link says whose it is."""

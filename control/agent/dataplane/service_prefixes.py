@@ -12,21 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network, summarize_address_range
+from zlib import crc32
 
 from control.agent.state.journal import Journal
 from control.model.ids import Address
 from control.model.pod import Kubernetes
 from datapath.endpoint import Network
 
+log = logging.getLogger(__name__)
+
 FACT = "service_prefixes"
 """In the ledger: a JSON list of networks."""
 SINCE = "service_prefixes_since"
-"""In the ledger: addresses that came and went since FACT was written, {"added": [...], "removed": [...]}."""
+"""In the ledger: addresses that came and went since FACT was written, and which FACT that was:
+{"of": CRC-32, "added": [...], "removed": [...]}. The release before writes FACT alone and leaves this be."""
 MANY = 512
-"""More changes than that since FACT was written, and it is written anew."""
+"""More changes than that since FACT was written, and it is written anew. So it is for fewer addresses than
+that, as the release before reads FACT alone."""
 MOST_SINGLE = 64_000
 """Addresses beyond which they are put together to prefixes: the map has room for 65,536 rows, others too."""
 
@@ -48,6 +54,8 @@ class ServicePrefixes:
         self._heard: tuple[frozenset[Address], tuple[Network, ...]] | None = None
         self._written: Destinations | None = None
         """What FACT says."""
+        self._mark = 0
+        """CRC-32 of FACT."""
         self._known = self._remembered()
 
     def known(self) -> Destinations | None:
@@ -69,33 +77,42 @@ class ServicePrefixes:
 
     async def _remember(self, found: Destinations) -> None:
         written = self._written
-        if written is not None and written.ranges == found.ranges:
+        if written is not None and written.ranges == found.ranges and len(found.addresses) > MANY:
             added, removed = found.addresses - written.addresses, written.addresses - found.addresses
             if len(added) + len(removed) <= MANY:
-                self._journal.note(SINCE, json.dumps({"added": _texts(added), "removed": _texts(removed)}))
+                since = {"of": self._mark, "added": _texts(added), "removed": _texts(removed)}
+                self._journal.note(SINCE, json.dumps(since))
                 return
-        text = await asyncio.to_thread(_encoded, found)
+        text, self._mark = await asyncio.to_thread(_encoded, found)
         self._journal.note(FACT, text)
         self._journal.note(SINCE, "{}")
         self._written = found
 
     def _remembered(self) -> Destinations | None:
-        """Of the release before as well, which wrote FACT alone."""
+        """Of the release before as well. None for what another hand has altered: the API server is asked."""
         text = self._journal.facts.get(FACT)
         if text is None:
             return None
-        networks = [ip_network(one) for one in json.loads(text)]
+        try:
+            networks = [ip_network(one) for one in json.loads(text)]
+            since = json.loads(self._journal.facts.get(SINCE, "{}"))
+            self._mark = crc32(text.encode())
+            since = since if since.get("of") == self._mark else {}
+            added, removed = (_addresses(since.get(word, ())) for word in ("added", "removed"))
+        except (ValueError, TypeError, AttributeError) as exc:
+            log.warning("what the ledger says of Services cannot be read: %s", exc)
+            return None
         single = frozenset(one.network_address for one in networks if one.num_addresses == 1)
         ranges = tuple(one for one in networks if one.num_addresses > 1)
         self._written = Destinations(ranges, single)
-        since = json.loads(self._journal.facts.get(SINCE, "{}"))
-        added, removed = (_addresses(since.get(word, ())) for word in ("added", "removed"))
         return Destinations(ranges, (single - removed) | added)
 
 
-def _encoded(found: Destinations) -> str:
+def _encoded(found: Destinations) -> tuple[str, int]:
+    """For FACT, with its CRC-32."""
     # Not by networks of one address: these take ten times as long to make.
-    return json.dumps([*map(str, found.ranges), *(f"{one}/{one.max_prefixlen}" for one in found.addresses)])
+    text = json.dumps([*map(str, found.ranges), *(f"{one}/{one.max_prefixlen}" for one in found.addresses)])
+    return text, crc32(text.encode())
 
 
 def _texts(addresses: Iterable[Address]) -> list[str]:

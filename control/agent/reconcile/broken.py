@@ -15,7 +15,7 @@ from collections.abc import Callable
 from control.agent.dataplane.ports import NodeKernel
 from control.agent.reconcile.enis import Reconciler
 from control.agent.state.journal import Journal
-from control.model.errors import TerwayError
+from control.model.errors import KernelError, TerwayError
 from control.model.ids import EniId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import EniRecord, EniState
@@ -70,13 +70,21 @@ class BrokenWatch:
         pause, lag = FIRST_PAUSE, FIRST_LAG
         await self._look(eni.eni_id)
         while self._is_frozen(eni.eni_id):
-            back = await self._kernel.link_appears(eni.mac, timeout=pause)
+            back = await self._appears(eni, pause)
             if back:
                 await asyncio.sleep(lag)
             if back or pause < MAX_PAUSE:
                 await self._look(eni.eni_id)
             lag = min(2 * lag, MAX_PAUSE) if back else FIRST_LAG
             pause = min(2 * pause, MAX_PAUSE)
+
+    async def _appears(self, eni: EniRecord, pause: float) -> bool:
+        try:
+            return await self._kernel.link_appears(eni.mac, timeout=pause)
+        except KernelError as exc:  # no descriptor is left, say: looked at all the same
+            log.warning("the return of ENI %s cannot be waited for: %s", eni.eni_id, exc)
+            await asyncio.sleep(pause)
+            return False
 
     async def _look(self, eni_id: EniId) -> None:
         try:

@@ -38,7 +38,7 @@ class HomeAddresses:
         self._journal = journal
         self._mac = mac
         self._dual = dual
-        self._shown = _remembered(journal.facts.get(FACT))
+        self._shown = _remembered(journal.read_fact(FACT))
         self._asked_at, self._pause = float("-inf"), SOONEST
         self._strange: frozenset[Address] = frozenset()
         self.own: tuple[Address, ...] = ()
@@ -92,9 +92,9 @@ class HomeAddresses:
         return (*found, *ipv6) if self._dual else tuple(found)
 
 
-def _remembered(fact: str | None) -> frozenset[Address]:
+def _remembered(fact: object) -> frozenset[Address]:
     try:
-        return frozenset(map(ip_address, json.loads(fact or "[]")))
+        return frozenset(map(ip_address, fact)) if isinstance(fact, list) else frozenset()
     except ValueError:  # another version's: it is asked for again
         return frozenset()
 

@@ -49,6 +49,8 @@ class Rebuild:
         self._journal = journal
         self._holds = holds
         self._kubernetes = kubernetes
+        self.asked = False
+        """Cloud and metadata have said, since the start, what there is: before that no address is known."""
         holds.claimed = self.claimed
 
     def going_on(self) -> bool:
@@ -74,7 +76,11 @@ class Rebuild:
         self._journal.note(REBUILDING, "lost" if empty else "older")
 
     def claimed(self) -> frozenset[Address]:
-        """Addresses of pods that Kubernetes says run here and that nothing else here speaks of."""
+        """Addresses of pods that Kubernetes says run here and that nothing else here speaks of.
+
+        While nobody has said which addresses there are all of them count: what cloud and metadata show next
+        is not free because it was not known when Kubernetes was asked.
+        """
         if not self.going_on():
             return frozenset()
         book = self._journal.book
@@ -83,8 +89,12 @@ class Rebuild:
             for pod in self._running_pods()
             if not book.of_pod(pod.key)
             for address in pod.addresses
-            if (record := book.addresses.get(address)) is not None and record.owner is None
+            if self._is_unowned(address)
         )
+
+    def _is_unowned(self, address: Address) -> bool:
+        record = self._journal.book.addresses.get(address)
+        return not self.asked if record is None else record.owner is None
 
     def _running_pods(self) -> Iterator[Pod]:
         return (p for p in self._kubernetes.pods().values() if not (p.host_network or p.sandbox_exited))
@@ -99,7 +109,7 @@ class Rebuild:
             made += now  # what is known of a sandbox by now may say whose its other interfaces are
             self._holds.look()
         left = [c for c in self._holds.unrecorded if c.container_id]
-        if not left and not self.claimed():
+        if self.asked and not left and not self.claimed():
             self._journal.note(REBUILDING, "")
             self._holds.look()
         return made

@@ -99,6 +99,7 @@ class Recovery:
         refused: TerwayError | None = None
         try:
             await self._reconciler.all(ask_cloud=True)
+            self._rebuild.asked = True
         except TerwayError as exc:
             refused = exc
             log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)

@@ -130,8 +130,10 @@ class Upkeep:
         self._allocators.sync()
 
     async def _watch(self) -> None:
-        await self._reconciler.all(ask_cloud=False)
-        self._pool.kick()
+        """A cloud that was away at the start has never said which ENIs there are."""
+        await self._reconciler.all(ask_cloud=not self._rebuild.asked)
+        self._rebuild.asked = True
+        self._allocators.kick()
 
     async def _repairs(self) -> None:
         while True:
@@ -159,12 +161,16 @@ class Upkeep:
         book = self._journal.book
         settled = [a for a in book.attachments.values() if self._is_settled(a)]
         seen = sightings(self._kernel, settled, book.enis)
+        self._told = {key: why for key, why in self._told.items() if key in book.attachments}
         for record in settled:
-            gone = self._is_lost(record, seen[record.key]) and await self._is_gone(record)
-            if gone and book.attachments.get(record.key) is record:
-                log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
-                self._attachments.finish(record, Ended.COLLECTED)
-        self._pool.kick()
+            try:
+                gone = self._is_lost(record, seen[record.key]) and await self._is_gone(record)
+                if gone and book.attachments.get(record.key) is record:
+                    log.warning("%s (%s) is gone from Kubernetes and kernel: freed", record.pod, record.key)
+                    self._attachments.finish(record, Ended.COLLECTED)
+            except TerwayError as exc:  # of one pod, and the others are seen to
+                log.warning("%s (%s) is looked at the next time: %s", record.pod, record.key, exc)
+        self._allocators.kick()
 
     def _finish_half_done(self) -> None:
         for record in list(self._journal.book.attachments.values()):

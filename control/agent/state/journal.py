@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from control.ipam.book import Book
 from control.model.clock import Clock
@@ -49,6 +51,14 @@ class Journal:
             self.owed.difference_update(changes.gone_attachments)
         if changes.attachments or changes.gone_attachments:
             self.changed_at = self._clock.now()
+
+    def read_fact(self, fact: str) -> Any:
+        """A fact that is JSON. None if there is none, or it cannot be read: another hand has altered it."""
+        try:
+            return json.loads(self.facts.get(fact, "null"))
+        except ValueError as exc:
+            log.warning("fact %s of the ledger cannot be read and is asked for again: %s", fact, exc)
+            return None
 
     def remember(self, fact: str, value: str) -> None:
         """Raises LedgerError. What the ledger has is not written again: a start needs no free disk."""
@@ -167,6 +177,10 @@ def _not_after(snapshot: Snapshot, now: float) -> Snapshot:
     """
     return replace(
         snapshot,
+        enis=tuple(replace(e, since=min(e.since, now)) for e in snapshot.enis),
         addresses=tuple(replace(a, since=min(a.since, now)) for a in snapshot.addresses),
-        attachments=tuple(replace(a, since=min(a.since, now)) for a in snapshot.attachments),
+        attachments=tuple(
+            replace(a, since=min(a.since, now), made=min(a.made, now)) for a in snapshot.attachments
+        ),
+        operations=tuple(replace(o, since=min(o.since, now)) for o in snapshot.operations),
     )

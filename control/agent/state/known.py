@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from control.agent.state.journal import Journal
 from control.model.cloud import Cloud, InstanceLimits, Metadata, NodeIdentity
@@ -25,10 +25,10 @@ cloud answers, the old ones serve: a type's limits change next to never, and pod
 IDENTITY, LIMITS, GROUPS = "identity", "limits", "primary_groups"
 
 
-def _read(kind: type[T], text: str | None) -> T | None:
+def _read(kind: type[T], value: Any) -> T | None:
     """A fact as this version knows it; one that another version wrote otherwise is asked for again."""
     try:
-        return kind(**json.loads(text or "null"))
+        return kind(**value)
     except TypeError:
         return None
 
@@ -44,11 +44,11 @@ class Known:
         try:
             identity = await metadata.identity()
         except MetadataError:
-            known = _read(NodeIdentity, self._journal.facts.get(IDENTITY))
+            known = _read(NodeIdentity, self._journal.read_fact(IDENTITY))
             if known is None:
                 raise
             return known
-        before = _read(NodeIdentity, self._journal.facts.get(IDENTITY))
+        before = _read(NodeIdentity, self._journal.read_fact(IDENTITY))
         if before is not None and before.instance_id != identity.instance_id:
             self._disown(before, identity)
         self._journal.note(IDENTITY, json.dumps(asdict(identity)))
@@ -64,8 +64,8 @@ class Known:
         log.warning("%s", self.disowned)
 
     def primary_mac(self) -> Mac | None:
-        known = self._journal.facts.get(IDENTITY)
-        return None if known is None else Mac(json.loads(known)["mac"])
+        known = _read(NodeIdentity, self._journal.read_fact(IDENTITY))
+        return None if known is None else Mac(known.mac)
 
     async def limits(self, cloud: Cloud, instance_type: str) -> InstanceLimits:
         """The cloud is asked only if nothing is known of this type: old limits serve on."""
@@ -86,13 +86,16 @@ class Known:
 
     def _limits(self) -> tuple[InstanceLimits | None, float]:
         """What is remembered, and when the cloud said so."""
-        fact = json.loads(self._journal.facts.get(LIMITS, "{}"))
-        return _read(InstanceLimits, json.dumps(fact.get("limits"))), fact.get("at", 0.0)
+        fact = self._journal.read_fact(LIMITS)
+        if not isinstance(fact, dict):
+            return None, 0.0
+        at = fact.get("at")
+        return _read(InstanceLimits, fact.get("limits")), at if isinstance(at, float) else 0.0
 
     async def primary_groups(self, cloud: Cloud, identity: NodeIdentity) -> tuple[SecurityGroupId, ...]:
         """The primary ENI's security groups, for a configuration without any. Asked for once."""
-        known = self._journal.facts.get(GROUPS)
-        if not known:
+        known = self._journal.read_fact(GROUPS)
+        if not known or not isinstance(known, list):
             enis = await cloud.enis_of_instance(identity.instance_id)
             primary = [e for e in enis if e.mac == identity.mac]
             if not primary or not primary[0].security_groups:
@@ -100,6 +103,6 @@ class Known:
                     f"the primary ENI of {identity.instance_id} shows no security group",
                     remedy="set security_group in eni-config",
                 )
-            known = json.dumps(primary[0].security_groups)
-            self._journal.note(GROUPS, known)
-        return tuple(SecurityGroupId(g) for g in json.loads(known))
+            known = list(primary[0].security_groups)
+            self._journal.note(GROUPS, json.dumps(known))
+        return tuple(map(SecurityGroupId, known))

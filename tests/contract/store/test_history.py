@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
@@ -14,6 +16,7 @@ from control.model.modes import NetworkMode
 from control.model.records import (
     HISTORY_AT_MOST,
     HISTORY_OF_ADDRESS,
+    HISTORY_OF_FAILED,
     HISTORY_OF_POD,
     Changes,
     Ended,
@@ -75,6 +78,17 @@ def test_an_address_that_is_used_often_pushes_out_no_other_ones_past(ledger: Led
     assert [r.pod.name for r in found] == [f"job-{n}" for n in range(500 - HISTORY_OF_ADDRESS, 500)]
 
 
+def test_a_node_on_which_every_add_fails_keeps_who_really_had_an_address(ledger: Ledger) -> None:
+    """Fifty pods are tried again every ten seconds, each on an address after the other."""
+    ledger.write(Changes(history=(ONE,)))
+    for n in range(200):
+        pod = PodKey("default", f"crash-{n % 50}")
+        ledger.write(Changes(history=(replace(ONE, pod=pod, uid=f"uid-f{n}", ended=Ended.FAILED),)))
+    found = ledger.history(ONE.address)
+    assert found[0] == ONE
+    assert [r.uid for r in found[1:]] == [f"uid-f{n}" for n in range(200 - HISTORY_OF_FAILED, 200)]
+
+
 def test_there_is_a_bound_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     assert HISTORY_AT_MOST >= 256 * HISTORY_OF_ADDRESS
     monkeypatch.setattr(history, "HISTORY_AT_MOST", 100)
@@ -95,3 +109,19 @@ def test_it_is_counted_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     second.write(Changes(history=records[90:]))
     assert second.history(ONE.eni_id) == records[30:]
     second.close()
+
+
+def test_a_row_of_a_later_release_spoils_neither_the_others_nor_the_ledger(tmp_path: Path) -> None:
+    """It has a word that this release does not know. The ledger is not written anew for that, nor lost."""
+    path = tmp_path / "l.db"
+    ledger = SqliteLedger(path)
+    ledger.write(Changes(history=(ONE, replace(ONE, uid="strange"), replace(ONE, uid="last"))))
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE history SET ended = 'evicted' WHERE uid = 'strange'")
+    ledger = SqliteLedger(path)
+    assert [r.uid for r in ledger.history(ONE.address)] == ["uid-1", "last"]
+    assert ledger.missing() == ""
+    ledger.begin_anew(ledger.load())
+    assert [r.uid for r in ledger.history(ONE.address)] == ["uid-1", "last"]
+    ledger.close()

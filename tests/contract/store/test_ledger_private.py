@@ -78,3 +78,14 @@ def test_a_file_that_is_stricter_stays_so(tmp_path: Path) -> None:
         assert modes(directory)["."] == 0o500
     finally:
         directory.chmod(0o700)
+
+
+def test_a_directory_that_is_everybodys_on_purpose_stays_so(tmp_path: Path) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    ledger = SqliteLedger(shared / "l.db")
+    assert ledger.make_private() == ()
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    assert (shared / "l.db").stat().st_mode & 0o777 == 0o600
+    ledger.close()

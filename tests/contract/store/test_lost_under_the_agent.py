@@ -313,3 +313,19 @@ def test_taken_is_the_lock_of_the_directory_that_is_there(tmp_path: Path) -> Non
     with pytest.raises(LedgerTaken):
         SqliteLedger(tmp_path / "state" / "l.db")
     ledger.close()
+
+
+def test_a_place_that_cannot_be_looked_at_is_told_and_waited_for(tmp_path: Path) -> None:
+    """Somebody has made the directory a link to itself: the path leads nowhere, which is no answer."""
+    path = tmp_path / "state" / "l.db"
+    ledger = SqliteLedger(path)
+    known = ledger.load()
+    path.parent.rename(tmp_path / "moved")
+    path.parent.symlink_to(path.parent)
+    assert "cannot be looked at" in ledger.missing()
+    with pytest.raises(LedgerError, match="could not begin anew"):
+        ledger.begin_anew(known)
+    path.parent.unlink()
+    ledger.begin_anew(known)
+    assert ledger.missing() == ""
+    ledger.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from control.model.errors import LedgerError
-from control.model.ids import AttachmentKey, EniId, PodKey
+from control.model.ids import AttachmentKey, ClientToken, EniId, PodKey
 from control.model.modes import EniKind, NetworkMode, shared_eni
 from control.model.records import (
     AttachmentRecord,
@@ -25,6 +25,7 @@ from control.model.records import (
     Ended,
     EniState,
     HistoryRecord,
+    Operation,
     OperationKind,
 )
 from control.store.ledger import SqliteLedger
@@ -228,4 +229,10 @@ def test_what_schema_1_has_no_word_for_is_not_written_in_it(tmp_path: Path) -> N
     with pytest.raises(LedgerError, match=re.escape("no word for default/web-0 (vlan)")):
         ledger.write(ALL)
     assert ledger.load().attachments == ()
+    own = Operation(ClientToken("t-own"), OperationKind.CREATE_ENI, 1.0, eni_kind=EniKind.EXCLUSIVE)
+    with pytest.raises(LedgerError, match=re.escape("no word for an ENI under creation (exclusive)")):
+        ledger.write(Changes(operations=(own,)))
+    with pytest.raises(LedgerError, match=re.escape("no word for eni-1 (member)")):
+        ledger.write(Changes(enis=ALL.enis[:1]))
+    ledger.write(Changes(operations=(replace(own, eni_kind=EniKind.SECONDARY),)))
     ledger.close()

@@ -136,3 +136,15 @@ def test_a_copy_is_whole(tmp_path: Path) -> None:
     assert other.load().attachments == (ATTACHMENT,)
     other.close()
     ledger.close()
+
+
+def test_an_operators_own_copies_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    copies = [tmp_path / f"l.db.backup-{day}" for day in range(20251201, 20251208)]
+    for copy in copies:
+        copy.write_bytes(b"an operator's")
+    ledger = SqliteLedger(path)
+    ledger.begin_anew(ledger.load(), aside="other-node")
+    ledger.keep_copy("older")
+    ledger.close()
+    assert all(copy.exists() for copy in copies)

@@ -14,6 +14,7 @@ from control.agent.allocation.operations import CloudWork, WorkSettings
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool, PoolSettings
 from control.agent.allocation.runner import OperationRunner
+from control.agent.allocation.settling import Settling
 from control.agent.allocation.vswitches import VSwitches
 from control.agent.cni.attach import AddRequest, Attached, Attachments
 from control.agent.dataplane.fake_kernel import FakeKernel
@@ -95,12 +96,21 @@ class Rig:
             settings=WorkSettings(NODE.instance_id, dual=self.dual, tags=TAGS),
             cluster=ClusterId(self.journal, self.kubernetes),
         )
+        self.settling = Settling(
+            work=self.work,
+            cloud=self.cloud,
+            metadata=self.metadata,
+            journal=self.journal,
+            instance_id=NODE.instance_id,
+            dual=self.dual,
+        )
         self.orphans = Orphans(journal=self.journal, work=self.work)
         sizes = pool_sizes(LIMITS, min_pool=self.min_pool, max_pool=self.max_pool, dual=self.dual)
         self.rejections = Rejections()
         self.runner = OperationRunner(
             journal=self.journal,
             work=self.work,
+            settling=self.settling,
             vswitches=VSwitches(
                 self.cloud, self.clock, self.vswitches, zone=NODE.zone, policy=VSwitchPolicy.MOST
             ),

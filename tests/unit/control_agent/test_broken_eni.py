@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from control.agent.cni.attach import Attached
+from control.agent.reconcile import broken as broken_watch
 from control.aliyun.actions import Action
 from control.ipam.rejections import FIRST_HOLD_OFF, MAX_HOLD_OFF, of_uplink
 from control.model.errors import Cause, KernelError, PoolExhausted, RequestError, UplinkBroken
-from control.model.ids import EniId
+from control.model.ids import EniId, Mac
 from control.model.records import EniRecord, EniState
 from datapath.endpoint import Applied, Endpoint, EniLink
 from tests.unit.control_agent.rig import NODE, Rig
@@ -264,6 +265,34 @@ def test_pods_that_wait_are_not_given_the_broken_enis_addresses() -> None:
         added = await asyncio.gather(*(rig.add(f"web-{i}") for i in range(12)))
         assert {_eni_of(a) for a in added}.isdisjoint({broken.eni_id})
         await rig.settle()
+        await rig.watch.close()
+
+    run(scenario())
+
+
+def test_a_return_that_cannot_be_waited_for_is_looked_for_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No descriptor was left for a moment: the one task that looks after the ENI outlives it."""
+    monkeypatch.setattr(broken_watch, "FIRST_PAUSE", 0.01)
+
+    async def scenario() -> None:
+        rig = Rig()
+        eni = await _only_eni(rig)
+        appears, failures = rig.kernel.link_appears, [1, 1]
+
+        async def failing(mac: Mac, *, timeout: float) -> bool:
+            if mac == eni.mac and failures:
+                failures.pop()
+                raise KernelError("socket: Too many open files")
+            return await appears(mac, timeout=timeout)
+
+        await _detach(rig, eni)
+        rig.kernel.link_appears = failing  # type: ignore[method-assign]  # twice
+        await rig.add("web")
+        await rig.cloud.attach_eni(eni.eni_id, NODE.instance_id)
+        rig.kernel.plug(eni.mac)
+        await _until(lambda: rig.journal.book.enis[eni.eni_id].state is EniState.SERVING)
         await rig.watch.close()
 
     run(scenario())

@@ -50,7 +50,7 @@ class Site:
             old.unlink()
         (self.source / config[0]).write_text(config[1])
         made = CniConfFile(cni_conf.find(self.source), self.target, self.programs)
-        self.fact = to_remember(made.install(remembered(self.fact)))
+        self.fact = to_remember(made.install(remembered(json.loads(self.fact or "null"))))
         return made
 
     def put(self, name: str, value: object) -> None:
@@ -267,7 +267,7 @@ def test_a_directory_that_is_none_is_said(tmp_path: Path, site: Site) -> None:
 
 @pytest.mark.parametrize("types", [(), ("terway",), ("terway", "portmap")])
 def test_what_is_remembered_comes_back(types: Sequence[str]) -> None:
-    assert remembered(to_remember(types)) == types
+    assert remembered(json.loads(to_remember(types))) == types
     assert remembered(None) is None
 
 

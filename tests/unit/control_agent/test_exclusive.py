@@ -6,18 +6,23 @@ import asyncio
 
 import pytest
 
+from control.agent.allocation import exclusive
 from control.agent.allocation.allocators import Allocators
 from control.agent.allocation.exclusive import IDLE_KEPT
+from control.agent.allocation.ownership import NODE_TAG
 from control.agent.allocation.pool import Pool
 from control.aliyun.actions import Action
+from control.ipam import transitions
 from control.ipam.allocator import AllocationRequest, Reservation
-from control.model.eni_tags import KIND_TAG
-from control.model.errors import Cause, PoolExhausted, RequestError
-from control.model.ids import AttachmentKey, PodKey
+from control.ipam.rejections import of_eni, of_vswitch
+from control.model.cloud import CreateEni
+from control.model.eni_tags import KIND_TAG, kind_tags
+from control.model.errors import Cause, CloudError, PoolExhausted, RequestError
+from control.model.ids import AttachmentKey, ClientToken, EniId, PodKey, SecurityGroupId
 from control.model.modes import EniKind, NetworkMode, UplinkKind
-from control.model.records import EniState
+from control.model.records import EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
-from tests.unit.control_agent.rig import NODE, Rig
+from tests.unit.control_agent.rig import NODE, PODS_VSWITCH, Rig
 from tests.unit.control_agent.test_use_cases import run
 
 
@@ -251,5 +256,76 @@ def test_the_pool_alone_is_what_a_shared_request_asks(monkeypatch: pytest.Monkey
         monkeypatch.setattr(Pool, "acquire", counted)
         await rig.add("shared")
         assert asked == ["shared"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [EniKind.SECONDARY, EniKind.EXCLUSIVE])
+def test_a_creation_that_was_never_answered_ends_with_what_was_made_for_it_alone(kind: EniKind) -> None:
+    """An orphan of the other kind is another creation's, and its tag goes on saying what it is for."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        assert rig.account is not None
+        tags = (("creator", "terway"), (NODE_TAG, NODE.instance_id), *kind_tags(EniKind.EXCLUSIVE))
+        lost = CreateEni(PODS_VSWITCH, (SecurityGroupId("sg-cluster"),), 1, 0, ClientToken("lost"), tags)
+        made = rig.account.create(lost)
+        operation = Operation(
+            ClientToken("mine"),
+            OperationKind.CREATE_ENI,
+            rig.clock.now(),
+            vswitch_id=PODS_VSWITCH,
+            ipv4_count=1,
+            eni_kind=kind,
+        )
+        rig.journal.record(transitions.begin_operation(operation))
+        await rig.settling.settle(operation)
+        assert not rig.journal.book.operations
+        adopted = {e.eni_id: e.kind for e in rig.journal.book.enis.values()}
+        assert adopted == ({made.eni_id: kind} if kind is EniKind.EXCLUSIVE else {})
+
+    run(scenario())
+
+
+def test_who_has_waited_too_long_is_told_what_the_cloud_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A creation whose outcome is unknown is tried again and again while the pod waits."""
+    monkeypatch.setattr(exclusive, "ACQUIRE_TIMEOUT", 0.05)
+
+    async def scenario() -> None:
+        rig = Rig()
+        rig.cloud.fail(Action.CREATE_ENI, "InternalError", times=9)
+        with pytest.raises(PoolExhausted, match="InternalError"):
+            await rig.allocators.acquire(_request("web"))
+
+    run(scenario())
+
+
+def test_capacity_is_what_shared_enis_may_have() -> None:
+    """Nothing is left to ask the cloud for when pods have all ENIs for themselves: no call stands by."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        assert rig.pool.stats().capacity == 45
+        for number in range(3):
+            assert rig.pool.stats().capacity == 45 - 15 * number
+            await _own(rig, f"own-{number}")
+        rig.allocators.kick()
+        assert rig.pool.stats().capacity == 0
+        assert not rig.cloud.wanted
+
+    run(scenario())
+
+
+def test_what_a_shared_eni_was_refused_is_no_reason_of_a_pod_that_needs_its_own() -> None:
+    async def scenario() -> None:
+        rig = Rig()
+        for number in range(3):
+            await _own(rig, f"own-{number}")
+        full = CloudError("no address left", cause=Cause.VSWITCH_FULL, action="AssignPrivateIpAddresses")
+        for scope in (of_eni(EniId("eni-shared")), of_vswitch(PODS_VSWITCH)):
+            rig.rejections.hold_off(scope, full, rig.clock.now())
+        with pytest.raises(PoolExhausted, match="3 of 3 ENIs for pods are there") as told:
+            await rig.allocators.acquire(_request("one-more"))
+        assert told.value.cause is Cause.POOL_LIMIT
 
     run(scenario())

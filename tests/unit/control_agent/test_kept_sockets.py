@@ -307,3 +307,18 @@ def test_the_debug_socket_is_bound_anew(tmp_path: Path, hand: Hand) -> None:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def test_a_directory_that_is_everybodys_on_purpose_stays_so(tmp_path: Path) -> None:
+    """/tmp, say: closed to others it would be of no more use to the node, and the sticky bit is enough."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    place = PrivateSocket(shared / "cni.sock")
+    with closing(place.bind(1)):
+        assert place.wrong() == ""
+        assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+        shared.chmod(0o777)
+        assert "can be written by others" in place.wrong()
+    with closing(place.bind(1)):
+        assert stat.S_IMODE(shared.stat().st_mode) == 0o755

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.agent.dataplane.fastpath import State, Status, Why
-from control.agent.mode import fallbacks, locks_of, unchecked
+from control.agent.mode import fallbacks, locks_of, shared_sizes, unchecked
 from control.agent.node_config import NodeConfig
 from control.config import cni_conf, eni_conf, settings
 from control.config.credentials import Credentials
+from control.ipam.sizing import PoolSizes
 from control.model.cloud import InstanceLimits
 from control.model.modes import NetworkMode
 
@@ -61,3 +62,11 @@ def test_of_a_pod_with_an_eni_of_its_own_the_vpc_checks_what_it_sends() -> None:
     assert table["source_ipv4"] == table["source_ipv6"] == ["VPC"]
     (sentence,) = unchecked(locks_of(NetworkMode.MACVLAN, "", ON))
     assert "tunnel_to_the_node" in sentence
+
+
+def test_where_each_pod_has_an_eni_of_its_own_no_shared_one_is_held_idle() -> None:
+    sizes = PoolSizes(max_enis=2, per_eni=6, min_pool=1, max_pool=5)
+    assert shared_sizes(POLICY_ROUTE, sizes) == sizes
+    own = shared_sizes(NetworkMode.MACVLAN, sizes)
+    assert (own.min_pool, own.max_pool) == (0, 0)
+    assert (own.max_enis, own.per_eni) == (sizes.max_enis, sizes.per_eni)

@@ -13,7 +13,6 @@ from cni.conf import Attachment
 from control.agent.cni.service import CniService
 from control.agent.dataplane.ports import endpoint_of
 from control.agent.reconcile import upkeep
-from control.agent.reconcile.upkeep import Upkeep
 from control.ipam import transitions
 from control.model.errors import AddressInUse, KernelError, PoolExhausted
 from control.model.ids import AttachmentKey
@@ -21,6 +20,7 @@ from control.model.modes import EniKind, NetworkMode, UplinkKind
 from control.model.records import AttachmentRecord, AttachmentState, Changes, Ended
 from datapath.endpoint import AppliedSlave, AppliedVeth, EndpointKey, Mode
 from tests.unit.control_agent.rig import Rig
+from tests.unit.control_agent.test_review_upkeep import upkeep_of
 
 OWN, SHARED = NetworkMode.MACVLAN, NetworkMode.POLICY_ROUTE
 
@@ -179,13 +179,6 @@ def _forgotten(rig: Rig, record: AttachmentRecord) -> Changes:
 
 
 # The kernel's word, which is three-valued
-
-
-def upkeep_of(rig: Rig) -> Upkeep:
-    found = Upkeep.__new__(Upkeep)
-    found._journal, found._pool, found._attachments = rig.journal, rig.pool, rig.attachments
-    found._kernel, found._kubernetes, found._told = rig.kernel, rig.kubernetes, {}
-    return found
 
 
 @pytest.mark.parametrize("mode", [OWN, SHARED])

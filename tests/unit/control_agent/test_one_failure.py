@@ -10,18 +10,23 @@ from typing import Any, cast
 import pytest
 
 from control.agent.allocation.vswitches import RETRY_SECONDS, VSwitches
+from control.agent.dataplane.fake_kernel import FakeKernel
 from control.agent.introspection.window import Window
 from control.aliyun.actions import Action
 from control.aliyun.fake import FakeAccount, FakeCloud, FakeMetadata
 from control.cli import render
 from control.model.clock import SystemClock
 from control.model.cloud import CreateEni, MetadataEni, VSwitch
-from control.model.errors import CloudError, MetadataError
-from control.model.ids import ClientToken, Mac, SecurityGroupId, VSwitchId
+from control.model.errors import CloudError, KernelError, KubernetesError, MetadataError
+from control.model.ids import Address, ClientToken, Mac, PodKey, SecurityGroupId, VSwitchId
 from control.model.policies import VSwitchPolicy
 from control.model.records import AddressState, EniState
 from control.process.http_api import HttpApi
+from control.store.memory import MemoryLedger
+from datapath.endpoint import Endpoint, EndpointId
 from tests.unit.control_agent.rig import LIMITS, NODE, Rig
+from tests.unit.control_agent.test_disk import service
+from tests.unit.control_agent.test_review_upkeep import upkeep_of
 
 FIRST, SECOND = VSwitchId("vsw-1"), VSwitchId("vsw-2")
 
@@ -170,5 +175,87 @@ def test_an_eni_that_metadata_fails_for_does_not_keep_the_others_from_being_look
         await rig.reconciler.all(ask_cloud=True)
         assert rig.journal.book.addresses[lost].state is AddressState.FROZEN
         assert rig.journal.book.enis[other.eni_id].state is EniState.SERVING
+
+    asyncio.run(scenario())
+
+
+class Stubborn(FakeKernel):
+    """Takes down everything but one link."""
+
+    stubborn = ""
+
+    def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
+        if endpoint.host_link == self.stubborn:
+            raise KernelError(f"link {endpoint.host_link} cannot be removed")
+        super().teardown(endpoint, netns)
+
+    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+        if who.host_link == self.stubborn:
+            raise KernelError(f"link {who.host_link} cannot be removed")
+        return super().take_down(who)
+
+
+async def _three_pods_that_are_gone() -> Rig:
+    """From the kernel; the first of them leaves something that cannot be removed."""
+    rig = Rig(kernel=Stubborn(), max_pool=0)
+    first = (await rig.add("p0")).record
+    for number in (1, 2):
+        await rig.add(f"p{number}")
+    cast(Stubborn, rig.kernel).stubborn = first.host_link
+    rig.kernel.endpoints.clear()
+    rig.clock.advance(200)
+    return rig
+
+
+def test_a_pod_that_cannot_be_collected_does_not_keep_the_others() -> None:
+    async def scenario() -> None:
+        rig = await _three_pods_that_are_gone()
+        rig.kubernetes.remove_pods()
+        await upkeep_of(rig).collect()
+        assert [a.pod.name for a in rig.journal.book.attachments.values()] == ["p0"]
+
+    asyncio.run(scenario())
+
+
+def test_a_pod_that_kubernetes_does_not_answer_for_does_not_keep_the_others() -> None:
+    async def scenario() -> None:
+        rig = await _three_pods_that_are_gone()
+        rig.kubernetes.remove_pods()
+        cast(Stubborn, rig.kernel).stubborn = ""
+        exists = rig.kubernetes.exists
+
+        async def failing(key: PodKey, uid: str) -> bool:
+            if key.name == "p0":
+                raise KubernetesError("GET of pod default/p0 was refused with 500")
+            return await exists(key, uid)
+
+        rig.kubernetes.exists = failing  # type: ignore[method-assign]  # one pod of three
+        await upkeep_of(rig).collect()
+        assert [a.pod.name for a in rig.journal.book.attachments.values()] == ["p0"]
+
+    asyncio.run(scenario())
+
+
+def test_gc_frees_the_others_and_tells_of_the_one() -> None:
+    async def scenario() -> None:
+        rig = await _three_pods_that_are_gone()
+        with pytest.raises(KernelError, match="cannot be removed"):
+            service(rig)._collect(())
+        assert [a.pod.name for a in rig.journal.book.attachments.values()] == ["p0"]
+
+    asyncio.run(scenario())
+
+
+def test_gc_takes_down_the_other_links_without_a_record() -> None:
+    async def scenario() -> None:
+        rig = Rig(kernel=Stubborn(), max_pool=0)
+        links = [(await rig.add(f"p{number}")).record.host_link for number in range(3)]
+        cast(Stubborn, rig.kernel).stubborn = links[0]
+        rig.ledger = MemoryLedger()
+        rig.kubernetes.remove_pods()
+        new = await rig.restarted()
+        with pytest.raises(KernelError, match="cannot be removed"):
+            service(new)._collect(())
+        assert list(rig.kernel.endpoints) == links[:1]
 
     asyncio.run(scenario())

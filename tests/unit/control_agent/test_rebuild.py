@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from control.agent.reconcile.rebuild import REBUILDING
+from control.aliyun.actions import Action
 from control.model.ids import AttachmentKey
 from control.model.modes import EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.pod import Pod
@@ -18,6 +19,7 @@ from datapath.endpoint import Mode
 from datapath.pod.names import host_link_name, host_mac
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_holds import run
+from tests.unit.control_agent.test_review_upkeep import upkeep_of
 
 
 def tell_of_addresses(rig: Rig) -> None:
@@ -337,5 +339,55 @@ def test_a_finished_pod_counts_for_nothing_while_no_ledger_is_rebuilt() -> None:
         assert not new.rebuild.going_on()
         assert not new.journal.book.held
         assert record.ipv4 in new.journal.book.addresses
+
+    run(scenario())
+
+
+async def _without_cloud(rig: Rig) -> Rig:
+    """The next daemon, on a node whose ledger is gone, while the OpenAPI is away."""
+    await rig.watch.close()
+    await rig.allocators.close()
+    rig.ledger = MemoryLedger()
+    rig.ledger.remember("nothing", "of this node")
+    new = replace(rig)
+    new.cloud.fail(Action.DESCRIBE_ENIS, "ServiceUnavailable")
+    await new.recovery.run("boot-1")
+    return new
+
+
+def test_a_cloud_that_was_away_at_the_start_is_asked_by_the_rounds() -> None:
+    """Without its word no ENI is in the ledger, and nothing in metadata differs from none."""
+
+    async def scenario() -> None:
+        rig = await with_pods(3)
+        before = story(rig)
+        new = await _without_cloud(rig)
+        assert not new.journal.book.attachments
+        await upkeep_of(new)._watch()
+        assert new.rebuild.run() == 3
+        assert story(new) == before
+        assert not new.rebuild.going_on()
+        asked = new.cloud.count(Action.DESCRIBE_ENIS)
+        await upkeep_of(new)._watch()
+        assert new.cloud.count(Action.DESCRIBE_ENIS) == asked, "once is enough"
+
+    run(scenario())
+
+
+def test_what_the_cloud_shows_late_is_not_free_if_a_pod_of_the_api_has_it() -> None:
+    """No link tells of these pods, and no address was known when Kubernetes was asked first."""
+
+    async def scenario() -> None:
+        rig = await with_pods(3)
+        records = tuple(rig.journal.book.attachments.values())
+        rig.kernel.endpoints.clear()
+        new = await _without_cloud(rig)
+        new.rebuild.run()
+        assert new.rebuild.going_on(), "nobody has said yet which addresses there are"
+        await upkeep_of(new)._watch()
+        taken = {r.ipv4 for r in records}
+        assert taken <= new.journal.book.addresses.keys()
+        other = await new.add("another")
+        assert other.record.ipv4 not in taken
 
     run(scenario())

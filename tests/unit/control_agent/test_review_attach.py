@@ -11,7 +11,7 @@ from control.agent.cni.attach import AddRequest, Attached
 from control.ipam import transitions
 from control.model.errors import KernelError
 from control.model.ids import AttachmentKey
-from control.model.records import AddressState, AttachmentState
+from control.model.records import AddressState, AttachmentState, Changes
 from datapath.endpoint import Endpoint
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_review_upkeep import upkeep_of
@@ -110,5 +110,19 @@ def test_new_sandbox_does_not_take_over_an_address_that_the_cloud_has_lost() -> 
         new = (await rig.add("web-1", container="new")).record
         assert new.ipv4 != old.ipv4
         assert rig.journal.book.addresses[old.ipv4].state is AddressState.FROZEN
+
+    run(scenario())
+
+
+def test_a_repeated_add_whose_eni_is_gone_is_told_so() -> None:
+    """As CHECK tells it, and not as something that nobody foresaw."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        record = (await rig.add("web")).record
+        await rig.settle()
+        rig.journal.record(Changes(gone_enis=(record.eni_id,)))
+        with pytest.raises(KernelError, match=f"the ENI {record.eni_id} of default/web is gone"):
+            await rig.add("web")
 
     run(scenario())

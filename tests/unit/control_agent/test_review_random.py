@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from control.agent.allocation import operations
+from control.agent.allocation import operations, witnesses
 from control.aliyun.actions import Action
 from control.model.errors import TerwayError
 from control.model.records import AddressState
@@ -138,8 +138,9 @@ class Day:
 def test_a_random_day_ends_with_ledger_cloud_and_kernel_in_agreement(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("WITNESS_TIMEOUT", "ASSIGNED_TIMEOUT", "STATE_TIMEOUT"):
-        monkeypatch.setattr(operations, name, 0.05)
+    monkeypatch.setattr(operations, "STATE_TIMEOUT", 0.05)
+    for name in ("WITNESS_TIMEOUT", "ASSIGNED_TIMEOUT"):
+        monkeypatch.setattr(witnesses, name, 0.05)
 
     async def scenario() -> None:
         day = Day(seed)

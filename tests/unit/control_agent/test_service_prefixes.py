@@ -115,3 +115,22 @@ def test_the_same_again_costs_nothing(site: Site) -> None:
     site.told("203.0.113.1")
     assert site.prefixes.known() is known
     assert site.journal.facts == before
+
+
+def test_few_are_written_whole_as_the_release_before_reads_no_difference(site: Site) -> None:
+    site.told("203.0.113.1", "203.0.113.2")
+    site.told("203.0.113.2", "203.0.113.3")
+    assert set(json.loads(site.journal.facts[FACT])) == {"203.0.113.2/32", "203.0.113.3/32"}
+
+
+def test_a_difference_counts_for_the_list_that_it_was_made_of_alone(site: Site) -> None:
+    """The release before has served meanwhile, and writes the list without looking at the difference."""
+    first, second = some(3000), some(2999)
+    site.told(*map(str, first))
+    site.told(*map(str, second))
+    assert json.loads(site.journal.facts[SINCE])["removed"]
+    site.ledger.remember(FACT, json.dumps([f"{one}/32" for one in first]))
+    site.start()
+    known = site.prefixes.known()
+    assert known is not None
+    assert known.addresses == first

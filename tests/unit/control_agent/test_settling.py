@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from control.agent.allocation import operations
+from control.agent.allocation import witnesses
 from control.agent.allocation.cluster_id import CLUSTER_TAG
-from control.agent.allocation.operations import NODE_TAG
 from control.agent.allocation.orphans import ORPHAN_AGE
+from control.agent.allocation.ownership import NODE_TAG
 from control.agent.allocation.runner import TRIES
 from control.aliyun.actions import Action
 from control.aliyun.fake import FakeCloud
@@ -143,7 +143,7 @@ def test_creation_answered_with_an_eni_that_is_known_touches_it_not() -> None:
 def test_assignment_answered_with_addresses_that_are_not_its_own(
     words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "ASSIGNED_TIMEOUT", 0.05)
+    monkeypatch.setattr(witnesses, "ASSIGNED_TIMEOUT", 0.05)
 
     async def scenario() -> None:
         rig = Rig(max_pool=0)

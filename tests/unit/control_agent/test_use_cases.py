@@ -160,7 +160,7 @@ def test_lost_answer_of_a_create_is_asked_for_again_with_the_same_token() -> Non
 
 
 def test_eni_that_metadata_never_shows_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("control.agent.allocation.operations.WITNESS_TIMEOUT", 0.05)
+    monkeypatch.setattr("control.agent.allocation.witnesses.WITNESS_TIMEOUT", 0.05)
 
     async def scenario() -> None:
         rig = Rig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from control.model.clock import SystemClock
 from control.process import keeper as keeping
 from control.process.keeper import Keeper, Kept, MustRestart
 from control.process.timers import Timers
-from control.process.watch_files import FileWatch
+from control.process.watch_files import ANY, FileWatch
 
 
 @dataclass(eq=False)
@@ -84,6 +85,43 @@ def test_what_cannot_be_mended_is_told_once_until_it_can(site: Site, tmp_path: P
     keeper.look()
     assert keeper.trouble() == ""
     assert len(site.told) == 2
+
+
+@dataclass(eq=False)
+class InTheWay(OnDisk):
+    """A directory stands where the file should be: what is made beside it cannot take its name."""
+
+    tries: int = 0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path.with_name(ANY),)
+
+    def wrong(self) -> str:
+        return f"{self.path} is a directory"
+
+    def mend(self) -> str:
+        self.tries += 1
+        fresh = self.path.with_name(".fresh")
+        fresh.write_text("mine")
+        try:
+            fresh.rename(self.path)
+        finally:
+            fresh.unlink()
+        return "written anew"
+
+
+def test_a_try_in_vain_does_not_call_for_the_next_one(site: Site, tmp_path: Path) -> None:
+    """It would be tried as fast as the disk writes, for as long as the directory stands there."""
+    thing = InTheWay(tmp_path / "a")
+    thing.path.mkdir()
+    keeper = site.keeper(thing)
+    keeper.look()
+    assert thing.tries == 1
+    assert "is a directory" in keeper.trouble() or "Is a directory" in keeper.trouble()
+    assert not select.select([keeper._watch.fileno()], [], [], 0)[0]
+    thing.path.rmdir()
+    assert select.select([keeper._watch.fileno()], [], [], 0)[0], "what others do is heard of"
 
 
 def test_what_no_pod_needs_does_not_make_the_node_unready(site: Site, tmp_path: Path) -> None:
