@@ -187,6 +187,7 @@ class Pool:
             self._give_back(found)
             raise
         except BaseException:
+            self.ports -= {found.port}  # which may be another program's next
             found.close()
             raise
         self._give_back(found)
