@@ -70,7 +70,7 @@ def steps(observed: Observed, ours: Ours, enis: Collection[tuple[PreparedEni, En
     there |= {one.index for one in observed.others if one.kind == "veth"}
     for route in observed.routes:
         if not is_single(route.destination) or route.oif not in there:
-            yield removal(route, "no pod's, in the table of routes to the pods")
+            yield replace(removal(route, "no pod's, in the table of routes to the pods"), host=route.oif)
     names = {state.link.name for _, state in enis if state.link is not None}
     for rule in observed.other_rules:
         if rule.plain and (reason := _in_the_place_of_ours(rule, ours, names)):

@@ -209,8 +209,9 @@ class PolicyRoute:
             host = link.find(socket, endpoint.host_link)
             if host is None:
                 # Its link went with the namespace: a repair that goes on has it still.
-                known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
-                self._hold.retired.update(known)
+                for index in [index for index, one in self._hold.pods.items() if one.key == endpoint.key]:
+                    self._hold.retire(index)
+                    self._shortcut.pod_leaves(index)
                 self._forget_addresses(socket, endpoint)
             elif seen.owns(endpoint, host):
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
@@ -340,9 +341,7 @@ class PolicyRoute:
 
     def _retire(self, socket: Socket, host: Link, addresses: Iterable[Address], eni: int | None) -> None:
         """Take a host link out of use, with the rules of its addresses."""
-        self._hold.retired.add(host.index)
-        self._hold.joined.pop(host.index, None)
-        self._hold.pods.pop(host.index, None)
+        self._hold.retire(host.index)
         self._shortcut.pod_leaves(host.index)
         socket.transact(*doom(host), *host_side.rule_removals(socket, addresses, eni))
         self._reaper.wake()
@@ -360,8 +359,7 @@ class PolicyRoute:
         try:
             with self._hold.removing:
                 if pair.fresh:
-                    self._hold.retired.add(old.host.index)
-                    self._hold.pods.pop(old.host.index, None)
+                    self._hold.retire(old.host.index)
                     self._shortcut.pod_leaves(old.host.index)
                     stale = [one for one in stale if isinstance(one, Rule)]
                     socket.transact(*doom(old.host))

@@ -8,6 +8,7 @@ comparison, which is what makes a round every few seconds cheap.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
 from datapath.errors import KernelError
 from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
 from datapath.modes.policy_route import observed as seen
-from datapath.modes.policy_route.hold import NodeHold
+from datapath.modes.policy_route.hold import NodeFacts, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.patience import Patience
@@ -34,6 +35,9 @@ from datapath.pausing import Pausing, at_once
 
 log = logging.getLogger(__name__)
 
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
+"""What is to be taken away has gone by itself, with its link mostly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Good:
@@ -42,6 +46,7 @@ class Good:
     observed: Observed
     endpoints: Sequence[Endpoint]
     enis: tuple[PreparedEni, ...]
+    facts: NodeFacts
 
 
 class Rounds:
@@ -77,13 +82,16 @@ class Rounds:
             if followed or named:
                 observed = yield from self._observe(socket)
             observed = self._with_peers(socket, observed, endpoints)
-            if going:
-                observed = replace(observed, doomed=())
-            good = Good(observed, endpoints, hold.prepared())
+            left = () if going else tuple(o for o in observed.doomed if o.index not in hold.retired)
+            observed = replace(observed, doomed=left)
+            good = Good(observed, endpoints, hold.prepared(), hold.facts())
             if not self._is_good(good):
                 compared, complete = yield from self._compare(socket, observed, endpoints)
                 done += compared
                 self._good = good if complete and not compared else None
+            elif any(0 < one.priority < layout.PRIORITY_FROM_POD for one in observed.other_rules):
+                # Where it leads stands in a table that nobody looks at.
+                yield from self._prove(socket, observed, endpoints)
             yield
             done += self._mend_beside(observed, endpoints)
         if observed.doomed:
@@ -113,6 +121,7 @@ class Rounds:
         good = self._good
         return (
             good is not None
+            and now.facts == good.facts
             and now.enis == good.enis
             and now.observed.is_as(good.observed)
             and list(now.endpoints) == list(good.endpoints)
@@ -131,6 +140,7 @@ class Rounds:
                 continue
             tried += 1
             done += self.carry_out(socket, [step])
+            yield
         yield from self._prove(socket, observed, endpoints)
         for mac, prepared in tuple(hold.enis.items()):
             there = next((one for one in observed.others if one.index == prepared.ifindex), None)
@@ -153,7 +163,10 @@ class Rounds:
             if not host.running or host.index in hold.retired:
                 continue
             place = Place(host.index, host.lower, eni.ifindex, host.mac, "", hold.own_gateway)
-            wrong += host_side.misrouted(socket, endpoint, place)[:1]
+            try:
+                wrong += host_side.misrouted(socket, endpoint, place)[:1]
+            except KernelError as exc:  # of this pod, and the others are asked about
+                log.warning("where packets of %s go is asked again by the next repair: %s", endpoint, exc)
             yield
         self._astray = ()
         if wrong:
@@ -170,20 +183,30 @@ class Rounds:
     def _steps(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Iterator[Step | None]:
         hold = self._hold
         enis = {mac: prepared.ifindex for mac, prepared in hold.enis.items()}
-        states = [
-            (one, repair.eni_state(observed, one, layout.eni_table(one.ifindex))) for one in hold.prepared()
-        ]
+        states = self._states(observed)
         names = [state.link.name for _, state in states if state.link is not None]
-        yield from repair.node_steps(observed, hold.families, names)
+        # Of one that came after the look a part of what it has was seen, or nothing.
+        later = [one.name for one in hold.prepared() if layout.eni_table(one.ifindex) not in observed.tables]
+        yield from repair.node_steps(observed, hold.families, [*names, *later])
         yield from self._home_steps(observed)
         for prepared, state in states:
-            yield from repair.eni_steps(prepared, state)
+            for step in repair.eni_steps(prepared, state):
+                yield replace(step, eni=prepared)
             yield None
         rows = hold.context.shortcut.carried()
         yield None
         yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
         yield None
         yield from self._foreign_steps(observed, endpoints, states)
+
+    def _states(self, observed: Observed) -> list[tuple[PreparedEni, EniState]]:
+        """Of the ENIs that were looked at."""
+        tables = {one: layout.eni_table(one.ifindex) for one in self._hold.prepared()}
+        return [
+            (one, repair.eni_state(observed, one, table))
+            for one, table in tables.items()
+            if table in observed.tables
+        ]
 
     def _foreign_steps(
         self,
@@ -205,6 +228,7 @@ class Rounds:
             | {state.link.name for _, state in states if state.link is not None},
         )
         yield from foreign.steps(observed, ours, states)
+        yield None
         self._beside = tuple(foreign.left(ours, states))
 
     def _home_steps(self, observed: Observed) -> Iterator[Step]:
@@ -243,7 +267,9 @@ class Rounds:
                 if self._carried_out(socket, step):
                     done.append(step.difference)
             except KernelError as exc:
-                log.warning("repair of %s failed; the next one tries again: %s", step.difference.what, exc)
+                if not step.takes_away or exc.errno not in _GONE:
+                    what = step.difference.what
+                    log.warning("repair of %s failed; the next one tries again: %s", what, exc)
         return done
 
     def _carried_out(self, socket: Socket, step: Step) -> bool:
@@ -252,6 +278,8 @@ class Rounds:
             return False
         with hold.removing:
             if step.host in hold.retired or (step.about is not None and hold.is_new(step.about)):
+                return False
+            if step.eni is not None and hold.enis.get(step.eni.eni.mac.lower()) != step.eni:
                 return False
             if step.sysctls:
                 with hold.context.inside():
@@ -294,7 +322,7 @@ class Rounds:
         hold = self._hold
         with hold.context.inside():
             moved = node.prepare_eni(socket, prepared.eni, prepared.host_addresses, closed=prepared.closed)
-        if moved.ifindex != prepared.ifindex:
+        if prepared.ifindex not in (0, moved.ifindex):
             # What is unreachable does not go with a link, as the other routes did.
             with hold.removing:
                 hold.context.shortcut.eni_leaves(prepared.ifindex)

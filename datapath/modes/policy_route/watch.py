@@ -139,7 +139,8 @@ class NodeWatch:
         if isinstance(subject, Rule):
             return 0 < subject.priority <= layout.PRIORITY_FROM_POD
         if isinstance(subject, Neighbour):
-            return subject.index in hold.pods
+            pod = hold.pods.get(subject.index)
+            return pod is not None and subject.address in pod.addresses()
         return isinstance(subject, Lost)
 
     def _is_address_of_ours(self, one: Assigned, *, gone: bool) -> bool:
