@@ -93,6 +93,9 @@ class LinuxKernel:
             except kernel_errors.KernelError as exc:
                 log.warning("what others have changed stays so until the next repair: %s", exc)
                 reacted(Reaction(repair=True))
+            except Exception:  # the last resort: what was read is read, and nobody is told of it again
+                log.exception("what the kernel told of could not be followed; a repair looks at all")
+                reacted(Reaction(repair=True))
 
         for descriptor in self._datapath.events_filenos():
             self._watched.append((loop, descriptor))

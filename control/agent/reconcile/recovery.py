@@ -67,6 +67,7 @@ class Recovery:
         self._settings = settings
         self._witnesses: asyncio.Task[None] | None = None
         self._missed_at = -MISS_PERIOD
+        self._repairing = asyncio.Lock()
         self.reports = RepairReports(kubernetes, journal.now)
 
     async def run(self, boot_id: str) -> None:
@@ -144,7 +145,15 @@ class Recovery:
                     self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
 
     async def repair(self, *, at_start: bool = False) -> int:
-        """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""
+        """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was.
+
+        One at a time: a round knows who came and went since it began, and another one would begin that anew.
+        Who waits goes by the ledger as of then.
+        """
+        async with self._repairing:
+            return await self._repair(at_start=at_start)
+
+    async def _repair(self, *, at_start: bool) -> int:
         endpoints: list[Endpoint] = []
         for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
             if record.key in self._journal.owed:

@@ -1,0 +1,52 @@
+"""What becomes of the kernel's word: a repair, whatever happens to whoever reads it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from control.agent.dataplane.kernel import LinuxKernel
+from datapath.errors import KernelError
+from datapath.modes.policy_route.watch import Reaction
+from datapath.node_datapath import NodeDatapath
+from tests.contract.kernel.conftest import Site
+from tests.netns.datapath.world import witness
+from tests.pace import patience
+
+
+@pytest.mark.parametrize(
+    "refusal", [KernelError("read a setting"), ValueError("of a kind that nobody knows")]
+)
+def test_what_cannot_be_followed_is_a_reason_to_look(
+    site: Site, refusal: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = site.kernel
+    if not isinstance(kernel, LinuxKernel):
+        pytest.skip("the fake hears of nobody")
+    read = NodeDatapath.react
+
+    def react(datapath: NodeDatapath) -> Reaction:
+        read(datapath)
+        raise refusal
+
+    monkeypatch.setattr(NodeDatapath, "react", react)
+    assert asyncio.run(_first(kernel, site)).repair
+
+
+async def _first(kernel: LinuxKernel, site: Site) -> Reaction:
+    told: asyncio.Queue[Reaction] = asyncio.Queue()
+    kernel.watch(told.put_nowait)
+    await asyncio.to_thread(_meddle, site)
+    try:
+        async with asyncio.timeout(patience(10)):
+            return await told.get()
+    finally:
+        for loop, descriptor in kernel._watched:
+            loop.remove_reader(descriptor)
+        kernel._watched.clear()
+
+
+def _meddle(site: Site) -> None:
+    with witness(site.world.node) as reader:
+        reader.rule("del", priority=512)
