@@ -19,7 +19,6 @@ from datapath.endpoint import (
     Endpoint,
     EndpointId,
     EndpointKey,
-    EniLink,
     Network,
     SharedEni,
     Sighting,
@@ -170,9 +169,9 @@ class LinuxKernel:
         """Where pods may not send to; told before the first ENI is prepared."""
         self._datapath.close_to_pods(destinations)
 
-    def prepare_eni(self, eni: EniLink) -> None:
+    def prepare_uplink(self, uplink: SharedEni) -> None:
         with _in_our_terms():
-            self._datapath.prepare_uplink(SharedEni(eni.mac, eni), self._host)
+            self._datapath.prepare_uplink(uplink, self._host)
 
     def forget_eni(self, mac: Mac) -> None:
         with _in_our_terms():

@@ -19,7 +19,7 @@ from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, shared_eni
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.repair_reports import RepairReports
@@ -138,7 +138,7 @@ class Recovery:
             if eni.state not in (EniState.SERVING, EniState.FROZEN) or eni.gateway is None:
                 continue
             try:
-                self._kernel.prepare_eni(eni_link(eni, self._settings.mtu))
+                self._kernel.prepare_uplink(shared_eni(eni, self._settings.mtu))
             except TerwayError as exc:
                 if eni.state is EniState.SERVING:
                     log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
