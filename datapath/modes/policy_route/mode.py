@@ -123,6 +123,10 @@ class PolicyRoute:
             if prepared.host_addresses != told:
                 self._hold.enis[mac] = replace(prepared, host_addresses=told)
 
+    def shares(self, mac: str) -> bool:
+        """The ENI was made ready for whoever has an address of it."""
+        return mac.lower() in self._hold.enis
+
     def forget_eni(self, mac: str) -> None:
         """Remove the table's routes and the rules to it; succeeds for an ENI that is gone or unknown."""
         prepared = self._hold.enis.pop(mac.lower(), None)

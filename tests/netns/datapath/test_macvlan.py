@@ -386,3 +386,22 @@ def test_an_eni_that_was_plugged_anew_has_no_pod(world: World, mode: NodeDatapat
     mode.setup(pod.endpoint, pod.netns)
     assert mode.check(pod.endpoint, pod.netns) == ()
     assert presence(mode, pod) is Presence.THERE
+
+
+def test_an_alias_that_an_operator_gives_shares_no_pods_eni(
+    world: World, mode: NodeDatapath, pod: OwnPod
+) -> None:
+    """A .link file of udev's gives aliases too. Meanwhile the ENI is looked at, as every minute."""
+    before = world.snapshot(world.node)
+    with witness(world.node) as reader:
+        (index,) = reader.link_lookup(ifname=ENI2.name)
+        reader.link("set", index=index, ifalias="uplink to production")
+    mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+    assert f"mark of ENI {ENI2.mac}" in [one.what for one in mode.repair([pod.endpoint])]
+    assert world.snapshot(world.node) == before
+    assert mode.repair([pod.endpoint]) == ()
+    assert mode.check(pod.endpoint, pod.netns) == ()
+    mode.teardown(pod.endpoint, pod.netns)
+    beside, netns = world.endpoint(ENI2), world.namespace()
+    mode.setup(beside, netns)
+    exchange(world.router, netns, address(beside, 4))
