@@ -159,9 +159,9 @@ class PolicyRoute:
                 place, fresh = self._set_up(socket, endpoint, netns, eni)
             except UplinkUnusable:
                 now = self._plugged_anew(socket, endpoint.eni.mac, eni)
-                if now is None:
+                if now is None and not self._rounds.mend_for_an_add():
                     raise
-                place, fresh = self._set_up(socket, endpoint, netns, now)
+                place, fresh = self._set_up(socket, endpoint, netns, now or eni)
             self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
         unhooked = self._shortcut.pod_joined(endpoint, applied)

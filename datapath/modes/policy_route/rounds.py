@@ -58,6 +58,8 @@ class Rounds:
         self._good: Good | None = None
         self.patience = Patience()
         self._carriers: tuple[Observed, Mapping[int, frozenset[Address]], tuple[Carrier, ...]] | None = None
+        self._for_adds: list[Difference] = []
+        """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
         self._astray: tuple[Difference, ...] = ()
@@ -73,7 +75,7 @@ class Rounds:
         hold.joined.clear()
         hold.retired.clear()
         with hold.context.sockets.borrowed() as socket:
-            done = self.mend_node_settings()
+            done, self._for_adds = self._for_adds + self.mend_node_settings(), []
             going = hold.context.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
             observed = yield from self._observe(socket)
             followed = self._follow_enis(socket, observed)
@@ -256,6 +258,15 @@ class Rounds:
         except KernelError as exc:
             log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
         return done
+
+    def mend_for_an_add(self) -> bool:
+        """A node that does not forward looks like an ENI that is broken. Whether it was so; a round tells.
+
+        Its event comes a moment after an ADD may have failed for it.
+        """
+        found = self.mend_node_settings()
+        self._for_adds += found
+        return bool(found)
 
     # Steps
 
