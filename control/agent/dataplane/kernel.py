@@ -31,6 +31,10 @@ from datapath.node_datapath import NodeDatapath
 
 log = logging.getLogger(__name__)
 
+CALM = 0.02
+"""Seconds after a word of the kernel's in which no other is read. A pod can take its end of a pair down and
+up a thousand times a second, and each is a word of the other end; the first of many is followed at once."""
+
 
 @contextmanager
 def _in_our_terms() -> Iterator[None]:
@@ -50,6 +54,10 @@ def _in_our_terms() -> Iterator[None]:
         raise KernelError(str(exc)) from exc
 
 
+def _nothing() -> None:
+    pass
+
+
 class LinuxKernel:
     """Implements ``control.agent.dataplane.ports.NodeKernel``.
 
@@ -63,7 +71,7 @@ class LinuxKernel:
             self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
         self._home = 0
-        self._watched: list[tuple[asyncio.AbstractEventLoop, int]] = []
+        self._end_watch: Callable[[], None] = _nothing
 
     @property
     def accelerator(self) -> Companion:
@@ -85,8 +93,23 @@ class LinuxKernel:
     def watch(self, reacted: Callable[[Reaction], None]) -> None:
         """From now on the kernel's word of changes is followed; ``reacted`` hears what came of it."""
         loop = asyncio.get_running_loop()
+        descriptors = self._datapath.events_filenos()
+        later: asyncio.TimerHandle | None = None
+
+        def listen() -> None:
+            for descriptor in descriptors:
+                loop.add_reader(descriptor, changed)
+
+        def rest() -> None:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+            if later is not None:
+                later.cancel()
 
         def changed() -> None:
+            nonlocal later
+            rest()
+            later = loop.call_later(CALM, listen)
             try:
                 reacted(self._datapath.react())
             except kernel_errors.KernelError as exc:
@@ -96,9 +119,8 @@ class LinuxKernel:
                 log.exception("what the kernel told of could not be followed; a repair looks at all")
                 reacted(Reaction(repair=True))
 
-        for descriptor in self._datapath.events_filenos():
-            self._watched.append((loop, descriptor))
-            loop.add_reader(descriptor, changed)
+        listen()
+        self._end_watch = rest
 
     def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
         """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
@@ -201,7 +223,6 @@ class LinuxKernel:
         return found.name if found else ""
 
     def close(self) -> None:
-        for loop, descriptor in self._watched:
-            loop.remove_reader(descriptor)
+        self._end_watch()
         self._socket.close()
         self._datapath.close()

@@ -42,11 +42,44 @@ async def _first(kernel: LinuxKernel, site: Site) -> Reaction:
         async with asyncio.timeout(patience(10)):
             return await told.get()
     finally:
-        for loop, descriptor in kernel._watched:
-            loop.remove_reader(descriptor)
-        kernel._watched.clear()
+        _end(kernel)
 
 
 def _meddle(site: Site) -> None:
     with witness(site.world.node) as reader:
         reader.rule("del", priority=512)
+
+
+def _end(kernel: LinuxKernel) -> None:
+    """Within the loop: the fixture closes the kernel after its end."""
+    kernel._end_watch()
+    kernel._end_watch = lambda: None
+
+
+def test_a_pod_that_makes_events_without_end_does_not_have_the_loop(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as there are passes of the loop: what is read is followed by more at once."""
+    kernel, read = site.kernel, []
+    if not isinstance(kernel, LinuxKernel):
+        pytest.skip("the fake hears of nobody")
+
+    def react(datapath: NodeDatapath) -> Reaction:
+        del datapath
+        read.append(True)
+        return Reaction()
+
+    async def scenario() -> None:
+        kernel.watch(lambda _reaction: None)
+        await asyncio.to_thread(_meddle, site)
+        while not read:
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(read) < 10
+        while len(read) < 20:  # and those that come are read
+            await asyncio.sleep(0.01)
+        _end(kernel)
+
+    monkeypatch.setattr(NodeDatapath, "react", react)
+    asyncio.run(scenario())
