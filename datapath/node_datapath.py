@@ -104,6 +104,10 @@ class NodeDatapath:
         """
         self.policy_route.prepare_node(host_addresses, home=home, ipv6=ipv6)
 
+    def home_is(self, home: int) -> None:
+        """The node's own ENI has another link, of this number; the next repair sees to that."""
+        self.policy_route.home_is(home)
+
     def host_addresses(self, addresses: Iterable[Address]) -> None:
         """The node's own are these from now on; the next repair brings the uplinks in line."""
         told = tuple(addresses)

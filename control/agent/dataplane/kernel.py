@@ -125,7 +125,10 @@ class LinuxKernel:
     def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
         """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
         with _in_our_terms():
-            home = self._home_link(primary_mac)
+            before, home = self._home, self._home_link(primary_mac)
+            if before not in (0, home):
+                log.warning("the primary ENI's link is number %d now, and was %d", home, before)
+                self._datapath.home_is(home)
             return tuple(
                 a.address for a in address.of_link(self._socket, home) if not a.address.is_link_local
             )

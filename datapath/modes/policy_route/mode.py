@@ -105,6 +105,11 @@ class PolicyRoute:
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
+    def home_is(self, home: int) -> None:
+        """The node's own ENI was plugged anew, or its driver bound anew."""
+        self._hold.home = home
+        self._shortcut.node_ready(home)
+
     def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:
         """Make the ENI's link and table ready; its index. KernelError with ENODEV: no link has the MAC."""
         hold = self._hold

@@ -7,11 +7,13 @@ import asyncio
 import pytest
 
 from control.agent.dataplane.kernel import LinuxKernel
+from control.model.ids import Mac
+from datapath import namespace, sysctl
 from datapath.errors import KernelError
 from datapath.modes.policy_route.watch import Reaction
 from datapath.node_datapath import NodeDatapath
 from tests.contract.kernel.conftest import Site
-from tests.netns.datapath.world import witness
+from tests.netns.datapath.world import ETH0, HOST, witness
 from tests.pace import patience
 
 
@@ -83,3 +85,20 @@ def test_a_pod_that_makes_events_without_end_does_not_have_the_loop(
 
     monkeypatch.setattr(NodeDatapath, "react", react)
     asyncio.run(scenario())
+
+
+def test_a_primary_eni_whose_driver_is_bound_anew_is_looked_after(site: Site) -> None:
+    """Its link has another number, and what a new link begins with."""
+    kernel = site.kernel
+    if not isinstance(kernel, LinuxKernel):
+        pytest.skip("the fake has no link of the node's own")
+    with witness(site.world.node) as reader:
+        reader.link("del", ifname="eth0")
+        reader.link("add", ifname="eth0", kind="veth", address=ETH0.mac, peer={"ifname": "wire"})
+        (index,) = reader.link_lookup(ifname="eth0")
+        reader.addr("add", index=index, address=str(HOST), prefixlen=24)
+    assert kernel.home_addresses(Mac(ETH0.mac)) == (HOST,)
+    site.repair()
+    with namespace.entered(site.world.node):
+        sysctl.write("net/ipv4/conf/eth0/rp_filter", "1")
+    assert [one.what for one in site.repair()] == ["sysctl net/ipv4/conf/eth0/rp_filter"]
