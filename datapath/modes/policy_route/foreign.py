@@ -19,7 +19,7 @@
     a rule of another priority             before 2048                  told, if pods' packets go another way
                                                                         by it (``rounds``)
     a rule that selects by a mark, a       anywhere                     left: it is somebody's who knows why
-    port or a user
+    port or a user, or has host bits
 
 Who puts it back each second is stronger than a repair: what comes again and again is left for longer and
 longer, and told (``patience``). IPv6 link-local addresses are the kernel's.

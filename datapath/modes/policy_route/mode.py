@@ -284,12 +284,12 @@ class PolicyRoute:
         prepared = self._hold.enis.get(mac.lower())
         if prepared is not None:
             return prepared.ifindex
-        found = node.look_for(socket, mac)
+        found = node.look_for(socket, mac, self._context.apart)
         return None if found is None else found.index
 
     def _name_of(self, socket: Socket, mac: str, prepared: PreparedEni | None) -> str:
         """Of an ENI's link now, or what it was when it was made ready; "" if nobody knows."""
-        found = node.look_for(socket, mac)
+        found = node.look_for(socket, mac, self._context.apart)
         if found is not None:
             return found.name
         return "" if prepared is None else prepared.name
@@ -313,7 +313,7 @@ class PolicyRoute:
 
         Its event comes a moment after an ADD may have failed for it.
         """
-        prepared, found = self._hold.enis.get(mac.lower()), node.look_for(socket, mac)
+        prepared, found = self._hold.enis.get(mac.lower()), node.look_for(socket, mac, self._context.apart)
         if prepared is None or found is None or found.index == before:
             return None
         return self._rounds.prepare_anew(socket, prepared).ifindex

@@ -307,12 +307,13 @@ class Rounds:
         done: list[Difference] = []
         self._not_ours = ()
         by_index = {one.index: one for one in observed.others}
+        apart = self._hold.context.apart
         for mac, prepared in tuple(self._hold.enis.items()):
             there = by_index.get(prepared.ifindex)
             if there is not None and there.mac == mac:
                 continue
             try:
-                if any(one.mac == mac and node.may_be_eni(one) for one in observed.others):
+                if any(one.mac == mac and node.may_be_eni(one, apart) for one in observed.others):
                     moved = self.prepare_anew(socket, prepared)
                     words = f"number {prepared.ifindex}: it was plugged anew"
                     done.append(
@@ -332,7 +333,13 @@ class Rounds:
         """The ENI by its MAC, whatever its link is now; what led to the link before goes."""
         hold = self._hold
         with hold.context.inside():
-            moved = node.prepare_eni(socket, prepared.eni, prepared.host_addresses, closed=prepared.closed)
+            moved = node.prepare_eni(
+                socket,
+                prepared.eni,
+                prepared.host_addresses,
+                closed=prepared.closed,
+                apart=hold.context.apart,
+            )
         if prepared.ifindex not in (0, moved.ifindex):
             # What is unreachable does not go with a link, as the other routes did.
             with hold.removing:

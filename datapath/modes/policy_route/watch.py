@@ -123,7 +123,7 @@ class NodeWatch:
             there = head.link()
             as_left = there.up, there.name, there.mac, there.mtu
             return as_left != (True, prepared.name, prepared.eni.mac.lower(), prepared.eni.mtu)
-        return head.mac() in hold.enis and may_be_eni(head.link())
+        return head.mac() in hold.enis and may_be_eni(head.link(), hold.context.apart)
 
     def _is_of_ours(self, change: Change) -> bool:
         subject: Subject = change.subject
