@@ -52,6 +52,8 @@ def _in_our_terms() -> Iterator[None]:
         raise UplinkBroken(str(exc)) from exc
     except kernel_errors.KernelError as exc:
         raise KernelError(str(exc)) from exc
+    except OSError as exc:
+        raise KernelError(f"talk to the kernel: {exc}") from exc
 
 
 def _nothing() -> None:
