@@ -137,20 +137,22 @@ def test_verbs_without_a_descriptor_left(world: World, mode: NodeDatapath, endpo
 
 
 def test_the_reaper_outlives_a_lack_of_descriptors(
-    mode: NodeDatapath, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    world: World, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waits for it would wait for ever, and that is the agent's event loop."""
 
     def refuses(_netns: int | None) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
+    fresh = NodeDatapath(world.node)  # whose reaper has not begun
     with monkeypatch.context() as patch:
         patch.setattr(reaper, "Socket", refuses)
-        mode.teardown(endpoint, None)
+        fresh.teardown(endpoint, None)
         with pytest.raises(KernelError, match="Too many open files"):
-            mode.flush()
-    mode.flush()
-    assert mode.policy_route.observe().doomed == ()
+            fresh.flush()
+    fresh.flush()
+    assert fresh.policy_route.observe().doomed == ()
+    fresh.close()
 
 
 def test_no_thread_to_be_had(
