@@ -21,6 +21,7 @@ from datapath.node_datapath import NodeDatapath
 from datapath.pod import reaper
 from datapath.pod.reach import NamespaceReach, PathReused
 from tests.netns.datapath.own_eni import OwnPod, links, macvlan_pod, presence
+from tests.netns.datapath.test_repair import upstream_pod
 from tests.netns.datapath.world import ENI1, World, witness
 from tests.netns.fastpath.node import until
 
@@ -82,19 +83,29 @@ def seen(mode: NodeDatapath, endpoint: Endpoint) -> Presence:
         ({"IFLA_IFALIAS": "somebody"}, THERE),
         ({"ifname": "mine0", "IFLA_IFALIAS": "somebody"}, THERE),
         ({"ifname": "mine0", "address": "02:00:00:00:00:77"}, UNKNOWN),
+        ({"IFLA_IFALIAS": "", "address": "02:00:00:00:00:77"}, UNKNOWN),
         ({"IFLA_IFALIAS": "somebody", "address": "02:00:00:00:00:77"}, GONE),
     ],
 )
 def test_a_host_link_that_somebody_has_changed(
     world: World, mode: NodeDatapath, endpoint: Endpoint, changes: dict[str, str], told: Presence
 ) -> None:
-    """What has neither our MAC nor our alias is anybody's."""
+    """What has neither our MAC nor our alias is anybody's; but that is no proof, where it has the name."""
     with witness(world.node) as reader:
         index = reader.link_lookup(ifname=endpoint.host_link)[0]
         if changes:
             reader.link("set", index=index, state="down")
             reader.link("set", index=index, **changes)
     assert seen(mode, endpoint) is told
+
+
+def test_upstreams_pod_is_not_gone(world: World, mode: NodeDatapath) -> None:
+    """Its link has neither our MAC nor an alias, until the first repair."""
+    made, pod = world.endpoint(ENI1, version_6=False), world.namespace()
+    upstream_pod(world, made, pod)
+    assert seen(mode, made) is UNKNOWN
+    mode.repair([made])
+    assert seen(mode, made) is THERE
 
 
 def test_a_host_link_goes_with_its_pod(mode: NodeDatapath, endpoint: Endpoint) -> None:
