@@ -159,7 +159,6 @@ class Upkeep:
         book = self._journal.book
         settled = [a for a in book.attachments.values() if self._is_settled(a)]
         seen = sightings(self._kernel, settled, book.enis)
-        self._told = {key: why for key, why in self._told.items() if key in seen}
         for record in settled:
             gone = self._is_lost(record, seen[record.key]) and await self._is_gone(record)
             if gone and book.attachments.get(record.key) is record:
