@@ -104,6 +104,10 @@ class NodeDatapath:
         """
         self.policy_route.prepare_node(host_addresses, home=home, ipv6=ipv6)
 
+    def home_is(self, home: int) -> None:
+        """The node's own ENI has another link, of this number; the next repair sees to that."""
+        self.policy_route.home_is(home)
+
     def host_addresses(self, addresses: Iterable[Address]) -> None:
         """The node's own are these from now on; the next repair brings the uplinks in line."""
         told = tuple(addresses)
@@ -163,6 +167,17 @@ class NodeDatapath:
             except KernelError as exc:
                 log.warning("ENI %s cannot be shared yet; the next look at it tries again: %s", mac, exc)
 
+    def _share_no_more(self) -> list[Difference]:
+        """What a pod has for itself, and was made ready for all while its mark was gone."""
+        done = []
+        for mac in filter(self.policy_route.shares, self._macvlan.taken):
+            try:
+                self.policy_route.forget_eni(mac)
+                done.append(Difference(f"ENI {mac} that a pod has for itself", "shared"))
+            except KernelError as exc:
+                log.warning("ENI %s is shared and a pod's own; the next repair tries again: %s", mac, exc)
+        return done
+
     # Endpoints
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
@@ -170,8 +185,8 @@ class NodeDatapath:
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
         if isinstance(endpoint.uplink, OwnEni):
-            self._own(endpoint.eni)
             try:
+                self._own(endpoint.eni)
                 return self._mode(endpoint.mode).setup(endpoint, netns)
             except BaseException:
                 self._share_again([] if self._macvlan.owner(endpoint.eni.mac) else [endpoint.eni.mac])
@@ -251,6 +266,7 @@ class NodeDatapath:
                 )
                 failed = failed or exc
         self._share_again(before - self._macvlan.taken)
+        done += self._share_no_more()
         if failed is not None:
             raise failed
         return tuple(done)

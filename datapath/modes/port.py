@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from datapath import namespace
@@ -71,6 +71,8 @@ class ModeContext:
     """What refuses that pods send as somebody else; it says itself whether it is in force."""
     shortcut: Shortcut
     """Is told of what comes and goes."""
+    apart: set[int] = field(default_factory=set)
+    """Links that pods have for themselves, as of the last look: their MAC is what the pod makes of it."""
 
     def inside(self) -> AbstractContextManager[None]:
         """The node's namespace for this thread, for sysctls."""

@@ -46,7 +46,8 @@ class Rule:
 
     ``iif``: only those that come in by the link of that name, which need not be there. ``unreachable``:
     they go nowhere, and their sender is told; ``table`` is 0 then. ``plain`` is False if the rule selects by
-    more than this (a mark, a port) or does something else again: such a rule is somebody else's.
+    more than this (a mark, a port), does something else again, or was written with host bits (192.0.2.7/24),
+    which the kernel keeps and compares: such a rule is somebody else's, and these values would not remove it.
     """
 
     family: int
@@ -86,16 +87,23 @@ def decode(message: Message) -> Rule:
     family, to_bits, from_bits, tos, table, _, _, action, flags = _FIB_RULE_HDR.unpack_from(message.body)
     found = wire.attributes(message.body, _FIB_RULE_HDR.size)
     other = {k for k in found.keys() - _UNDERSTOOD if not (k in _SUPPRESSORS and found[k] == _NOTHING)}
+    source = wire.network(found[FRA_SRC], from_bits) if FRA_SRC in found else None
+    destination = wire.network(found[FRA_DST], to_bits) if FRA_DST in found else None
+    exact = _is_exact(source, found.get(FRA_SRC)) and _is_exact(destination, found.get(FRA_DST))
     return Rule(
         family=family,
         priority=wire.u32(found[FRA_PRIORITY]) if FRA_PRIORITY in found else 0,
         table=wire.u32(found[FRA_TABLE]) if FRA_TABLE in found else table,
-        source=wire.network(found[FRA_SRC], from_bits) if FRA_SRC in found else None,
-        destination=wire.network(found[FRA_DST], to_bits) if FRA_DST in found else None,
-        plain=action in _ACTIONS and not other and not tos and not flags & FIB_RULE_INVERT,
+        source=source,
+        destination=destination,
+        plain=action in _ACTIONS and exact and not other and not tos and not flags & FIB_RULE_INVERT,
         iif=wire.text(found.get(FRA_IIFNAME, b"")),
         unreachable=action == FR_ACT_UNREACHABLE,
     )
+
+
+def _is_exact(network: Network | None, told: bytes | None) -> bool:
+    return network is None or network.network_address.packed == told
 
 
 def list_all(socket: Socket, family: int) -> list[Rule]:

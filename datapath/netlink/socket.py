@@ -175,21 +175,39 @@ class Pool:
 
     @contextmanager
     def borrowed(self) -> Iterator[Socket]:
-        """A socket for the length of the block. It is dropped, not given back, if its state is in doubt."""
+        """A socket for the length of the block. It is dropped, not given back, if its state is in doubt.
+
+        Whatever the block meets of the kernel is a KernelError: also that there is no descriptor left, or
+        that an answer was lost.
+        """
         try:
             found = self._free.pop()
         except IndexError:
-            found = Socket(self._netns)
-            self.ports |= {found.port}
+            found = self._opened()
         try:
             yield found
         except KernelError:
             self._give_back(found)
             raise
+        except OSError as exc:
+            self._drop(found)
+            raise KernelError("talk to the kernel", errno=exc.errno or 0, detail=_words(exc)) from exc
         except BaseException:
-            found.close()
+            self._drop(found)
             raise
         self._give_back(found)
+
+    def _opened(self) -> Socket:
+        try:
+            found = Socket(self._netns)
+        except OSError as exc:
+            raise KernelError("open a netlink socket", errno=exc.errno or 0, detail=_words(exc)) from exc
+        self.ports |= {found.port}
+        return found
+
+    def _drop(self, found: Socket) -> None:
+        self.ports -= {found.port}  # which may be another program's next
+        found.close()
 
     def _give_back(self, found: Socket) -> None:
         if self._closed:
@@ -202,6 +220,11 @@ class Pool:
         self._closed = True
         while self._free:
             self._free.pop().close()
+
+
+def _words(exc: OSError) -> str:
+    """What an errno does not say."""
+    return str(exc.filename or "") if exc.errno else str(exc)
 
 
 def waiting(events: socket.socket) -> Iterator[bytes | None]:

@@ -85,6 +85,10 @@ class Request:
         """The same, content with more errnos."""
         return replace(self, done_if=self.done_if.union(numbers))
 
+    def strictly(self) -> Request:
+        """The same, of which a wish that was true already is an error."""
+        return replace(self, done_if=frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -211,10 +215,10 @@ def address(value: bytes) -> Address:
 
 
 def network(value: bytes, prefix_length: int) -> Network:
-    """Host bits must be zero, as the kernel keeps them for routes and rules."""
+    """Without host bits: the kernel takes no route with any, and keeps those of a rule as it was told."""
     if len(value) == 4:
-        return IPv4Network((value, prefix_length))
-    return IPv6Network((value, prefix_length))
+        return IPv4Network((value, prefix_length), strict=False)
+    return IPv6Network((value, prefix_length), strict=False)
 
 
 _EVERYWHERE_4, _EVERYWHERE_6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")

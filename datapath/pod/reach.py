@@ -70,7 +70,11 @@ class NamespaceReach:
             if self._hanging is not None and not self._hanging.done.is_set():
                 raise _hangs(path, self._hanging.path)
             self._hanging = opening
-        threading.Thread(target=self._run, args=(opening,), name="open-netns", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(opening,), name="open-netns", daemon=True).start()
+        except RuntimeError as exc:  # no thread to be had: nothing hangs
+            opening.done.set()
+            raise KernelError("open a pod's namespace", object=path, detail=str(exc)) from exc
         opening.done.wait(OPEN_TIMEOUT)
         with self._lock:
             opening.given_up = opening.found is None

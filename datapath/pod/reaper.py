@@ -56,14 +56,22 @@ class Reaper:
         with self._changed:
             self._asked += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="link-reaper", daemon=True)
-                self._thread.start()
+                self._start()
             self._changed.notify_all()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="link-reaper", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            log.warning("links of pods that are gone stay for now; the next DEL tries again: %s", exc)
+        else:
+            self._thread = thread
 
     def is_due(self) -> bool:
         """What is in the doomed group is about to go, unless the round fails."""
         with self._changed:
-            return self._asked > self._done
+            return self._thread is not None and self._asked > self._done
 
     def flush(self) -> None:
         """Wait until nothing that was doomed before this call is left.
@@ -114,6 +122,12 @@ class Reaper:
         except KernelError as exc:
             log.warning("links of pods that are gone could not be removed; the next DEL tries again: %s", exc)
             return exc
+        except Exception as exc:  # the last resort: who waits for a round would wait for ever
+            log.exception("links of pods that are gone could not be removed; the next DEL tries again")
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            return KernelError("delete links of pods that are gone", detail=str(exc))
         return None
 
 

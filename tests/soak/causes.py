@@ -83,6 +83,7 @@ REFUSALS = (
     _rule("may be used in|cooling", ALWAYS),
     _rule("no link has this MAC|was the ENI detached|The ENI .* is gone|ENI .* is frozen", "detached"),
     _rule("is ENI .* still attached, and was it prepared", "altered", "detached", "replugged"),
+    _rule("rules or routes of this node were changed by another hand", "altered", "detached", "replugged"),
     _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
     _rule("No address has come from the cloud", *_AWAY, *_WAITED_FOR),
     _rule("frozen on this node", *_DISTORTED),

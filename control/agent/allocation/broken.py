@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from control.agent.dataplane.ports import NodeKernel, eni_link
+from control.agent.dataplane.ports import NodeKernel, shared_eni
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.ipam.rejections import FIRST_HOLD_OFF, Rejections, of_uplink
@@ -53,7 +53,7 @@ class BrokenUplinks:
             return
         mended_at = self._mended_at.pop(eni_id, None)
         try:
-            self._kernel.prepare_eni(eni_link(eni, self._mtu))
+            self._kernel.prepare_uplink(shared_eni(eni, self._mtu))
         except KernelError as exc:
             self._freeze(eni, str(exc))
             self._hold_off(eni, str(exc), now)

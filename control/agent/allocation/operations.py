@@ -26,7 +26,7 @@ from control.agent.allocation.cluster_id import ClusterId
 from control.agent.allocation.ownership import Ownership
 from control.agent.allocation.witnesses import ASSIGNED_TIMEOUT, Witnesses, delays
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import NodeKernel, eni_link
+from control.agent.dataplane.ports import NodeKernel, shared_eni
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam import transitions
@@ -206,7 +206,7 @@ class CloudWork:
             cidr_v6=seen.cidr_v6,
             gateway_v6=seen.gateway_v6,
         )
-        self._kernel.prepare_eni(eni_link(ready, self._settings.mtu))
+        self._kernel.prepare_uplink(shared_eni(ready, self._settings.mtu))
         self._faults.reach(FaultPoint.GROW_SEEN)
         journal = self._journal
         journal.record(transitions.eni_serves(journal.book, ready, seen, journal.now(), operation=operation))

@@ -21,10 +21,10 @@ from datapath.endpoint import (
     Endpoint,
     EndpointId,
     EndpointKey,
-    EniLink,
     Mode,
     OwnEni,
     Presence,
+    SharedEni,
     Sighting,
 )
 from datapath.pod import names
@@ -109,7 +109,8 @@ class FakeKernel:
     def plug(self, mac: Mac) -> None:
         self.unplugged.pop(mac).set()
 
-    def prepare_eni(self, eni: EniLink) -> None:
+    def prepare_uplink(self, uplink: SharedEni) -> None:
+        eni = uplink.eni
         if eni.mac in self.unplugged:
             raise KernelError(f"no link has MAC {eni.mac}")
         self.enis.add(eni.mac)

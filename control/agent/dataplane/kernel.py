@@ -19,7 +19,6 @@ from datapath.endpoint import (
     Endpoint,
     EndpointId,
     EndpointKey,
-    EniLink,
     Network,
     SharedEni,
     Sighting,
@@ -31,6 +30,10 @@ from datapath.netlink.socket import Socket
 from datapath.node_datapath import NodeDatapath
 
 log = logging.getLogger(__name__)
+
+CALM = 0.02
+"""Seconds after a word of the kernel's in which no other is read. A pod can take its end of a pair down and
+up a thousand times a second, and each is a word of the other end; the first of many is followed at once."""
 
 
 @contextmanager
@@ -49,6 +52,12 @@ def _in_our_terms() -> Iterator[None]:
         raise UplinkBroken(str(exc)) from exc
     except kernel_errors.KernelError as exc:
         raise KernelError(str(exc)) from exc
+    except OSError as exc:
+        raise KernelError(f"talk to the kernel: {exc}") from exc
+
+
+def _nothing() -> None:
+    pass
 
 
 class LinuxKernel:
@@ -64,7 +73,7 @@ class LinuxKernel:
             self._socket = Socket(netns)
         self._host: tuple[Address, ...] = ()
         self._home = 0
-        self._watched: list[tuple[asyncio.AbstractEventLoop, int]] = []
+        self._end_watch: Callable[[], None] = _nothing
 
     @property
     def accelerator(self) -> Companion:
@@ -86,22 +95,42 @@ class LinuxKernel:
     def watch(self, reacted: Callable[[Reaction], None]) -> None:
         """From now on the kernel's word of changes is followed; ``reacted`` hears what came of it."""
         loop = asyncio.get_running_loop()
+        descriptors = self._datapath.events_filenos()
+        later: asyncio.TimerHandle | None = None
+
+        def listen() -> None:
+            for descriptor in descriptors:
+                loop.add_reader(descriptor, changed)
+
+        def rest() -> None:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+            if later is not None:
+                later.cancel()
 
         def changed() -> None:
+            nonlocal later
+            rest()
+            later = loop.call_later(CALM, listen)
             try:
                 reacted(self._datapath.react())
             except kernel_errors.KernelError as exc:
                 log.warning("what others have changed stays so until the next repair: %s", exc)
                 reacted(Reaction(repair=True))
+            except Exception:  # the last resort: what was read is read, and nobody is told of it again
+                log.exception("what the kernel told of could not be followed; a repair looks at all")
+                reacted(Reaction(repair=True))
 
-        for descriptor in self._datapath.events_filenos():
-            self._watched.append((loop, descriptor))
-            loop.add_reader(descriptor, changed)
+        listen()
+        self._end_watch = rest
 
     def home_addresses(self, primary_mac: Mac) -> tuple[Address, ...]:
         """Global addresses on the primary ENI's link, as the kernel lists them. Raises KernelError."""
         with _in_our_terms():
-            home = self._home_link(primary_mac)
+            before, home = self._home, self._home_link(primary_mac)
+            if before not in (0, home):
+                log.warning("the primary ENI's link is number %d now, and was %d", home, before)
+                self._datapath.home_is(home)
             return tuple(
                 a.address for a in address.of_link(self._socket, home) if not a.address.is_link_local
             )
@@ -167,9 +196,9 @@ class LinuxKernel:
         """Where pods may not send to; told before the first ENI is prepared."""
         self._datapath.close_to_pods(destinations)
 
-    def prepare_eni(self, eni: EniLink) -> None:
+    def prepare_uplink(self, uplink: SharedEni) -> None:
         with _in_our_terms():
-            self._datapath.prepare_uplink(SharedEni(eni.mac, eni), self._host)
+            self._datapath.prepare_uplink(uplink, self._host)
 
     def forget_eni(self, mac: Mac) -> None:
         with _in_our_terms():
@@ -199,7 +228,6 @@ class LinuxKernel:
         return found.name if found else ""
 
     def close(self) -> None:
-        for loop, descriptor in self._watched:
-            loop.remove_reader(descriptor)
+        self._end_watch()
         self._socket.close()
         self._datapath.close()

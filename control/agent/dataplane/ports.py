@@ -36,7 +36,10 @@ class NodeKernel(Protocol):
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]: ...
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None: ...
-    def prepare_eni(self, eni: EniLink) -> None: ...
+    def prepare_uplink(self, uplink: SharedEni) -> None:
+        """Make an ENI ready for pods; one that a pod has for itself is left to that."""
+        ...
+
     def forget_eni(self, mac: Mac) -> None: ...
     async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of all endpoints in order; says what was not. Others are served meanwhile."""
@@ -86,6 +89,11 @@ def eni_link(eni: EniRecord, mtu: int) -> EniLink:
     if eni.gateway is None:
         raise KernelError(f"gateway of {eni.eni_id} is unknown: metadata has not shown this ENI yet")
     return EniLink(mac=eni.mac, gateway=eni.gateway, gateway_v6=eni.gateway_v6, mtu=mtu)
+
+
+def shared_eni(eni: EniRecord, mtu: int) -> SharedEni:
+    """As endpoints have it. Raises KernelError as ``eni_link``."""
+    return SharedEni(eni.eni_id, eni_link(eni, mtu))
 
 
 def endpoint_of(

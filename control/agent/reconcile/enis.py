@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from control.agent.allocation.operations import CloudWork
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import NodeKernel, eni_link
+from control.agent.dataplane.ports import NodeKernel, shared_eni
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.ipam.witness import Verdict, differs, judge
@@ -173,7 +173,7 @@ class Reconciler:
 
     def _seen(self, eni: EniRecord, cloud: Eni, seen: MetadataEni, before: frozenset[Address]) -> None:
         served = transitions.eni_serves(self._journal.book, eni, seen, self._journal.now(), operation=None)
-        self._kernel.prepare_eni(eni_link(served.enis[0], self._mtu))
+        self._kernel.prepare_uplink(shared_eni(served.enis[0], self._mtu))
         gateways = (served.enis[0].gateway, served.enis[0].gateway_v6)
         if eni.state is not EniState.SERVING or gateways != (eni.gateway, eni.gateway_v6):
             self._journal.record(Changes(enis=served.enis))

@@ -19,7 +19,7 @@ from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, eni_link
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, shared_eni
 from control.agent.reconcile.enis import Reconciler
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.repair_reports import RepairReports
@@ -67,6 +67,7 @@ class Recovery:
         self._settings = settings
         self._witnesses: asyncio.Task[None] | None = None
         self._missed_at = -MISS_PERIOD
+        self._repairing = asyncio.Lock()
         self.reports = RepairReports(kubernetes, journal.now)
 
     async def run(self, boot_id: str) -> None:
@@ -138,14 +139,22 @@ class Recovery:
             if eni.state not in (EniState.SERVING, EniState.FROZEN) or eni.gateway is None:
                 continue
             try:
-                self._kernel.prepare_eni(eni_link(eni, self._settings.mtu))
+                self._kernel.prepare_uplink(shared_eni(eni, self._settings.mtu))
             except TerwayError as exc:
                 if eni.state is EniState.SERVING:
                     log.warning("ENI %s cannot serve: %s", eni.eni_id, exc)
                     self._journal.record(transitions.freeze_eni(eni, str(exc), self._journal.now()))
 
     async def repair(self, *, at_start: bool = False) -> int:
-        """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was."""
+        """Re-add what running pods lack in the kernel, remove what nobody owns. How many objects that was.
+
+        One at a time: a round knows who came and went since it began, and another one would begin that anew.
+        Who waits goes by the ledger as of then.
+        """
+        async with self._repairing:
+            return await self._repair(at_start=at_start)
+
+    async def _repair(self, *, at_start: bool) -> int:
         endpoints: list[Endpoint] = []
         for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
             if record.key in self._journal.owed:

@@ -103,6 +103,7 @@ class Macvlan:
                 self._unwind(socket, eni, netns, made=made)
                 raise
         self.taken |= {endpoint.eni.mac.lower()}
+        self._context.apart.add(eni.link.index)
         return AppliedSlave(found.mac, eni.link.index)
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
@@ -191,6 +192,10 @@ class Macvlan:
         links = self._memory.read("links", link.dump(socket), link.decode, essence=link.essence)
         listed = [Eni(one, mark.read(one.alias)) for one in links if not one.stacked]
         self.taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
+        apart = {one.link.index for one in listed if one.mark is not None}
+        # In this order nothing that stays is not in it for a moment.
+        self._context.apart.update(apart)
+        self._context.apart.intersection_update(apart)
         return listed
 
     def _witnesses(self, socket: Socket) -> Witnesses:
@@ -264,6 +269,7 @@ class Macvlan:
                 return ()
             socket.one(link.change(eni.link.index, alias=""))
             self.taken -= {eni.mac.lower()}
+            self._context.apart.discard(eni.link.index)
             return eni.mark.addresses
 
     def _delete_by_path(self, who: EndpointId, eni: Eni) -> str:

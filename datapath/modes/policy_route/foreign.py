@@ -19,7 +19,7 @@
     a rule of another priority             before 2048                  told, if pods' packets go another way
                                                                         by it (``rounds``)
     a rule that selects by a mark, a       anywhere                     left: it is somebody's who knows why
-    port or a user
+    port or a user, or has host bits
 
 Who puts it back each second is stronger than a repair: what comes again and again is left for longer and
 longer, and told (``patience``). IPv6 link-local addresses are the kernel's.
@@ -70,7 +70,7 @@ def steps(observed: Observed, ours: Ours, enis: Collection[tuple[PreparedEni, En
     there |= {one.index for one in observed.others if one.kind == "veth"}
     for route in observed.routes:
         if not is_single(route.destination) or route.oif not in there:
-            yield removal(route, "no pod's, in the table of routes to the pods")
+            yield replace(removal(route, "no pod's, in the table of routes to the pods"), host=route.oif)
     names = {state.link.name for _, state in enis if state.link is not None}
     for rule in observed.other_rules:
         if rule.plain and (reason := _in_the_place_of_ours(rule, ours, names)):

@@ -13,6 +13,15 @@ from datapath.modes.port import ModeContext
 from datapath.netlink.wire import Address, Network
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What of the node every pod's plan goes by."""
+
+    families: frozenset[int]
+    home: int
+    own_gateway: bool
+
+
 @dataclass(slots=True)
 class NodeHold:
     """One per mode and namespace."""
@@ -39,6 +48,15 @@ class NodeHold:
 
     def prepared(self) -> tuple[PreparedEni, ...]:
         return tuple(self.enis.values())
+
+    def facts(self) -> NodeFacts:
+        return NodeFacts(self.families, self.home, self.own_gateway)
+
+    def retire(self, host: int) -> None:
+        """The pod's link is out of use, or has gone. With ``removing`` held."""
+        self.retired.add(host)
+        self.joined.pop(host, None)
+        self.pods.pop(host, None)
 
     def is_new(self, address: Address) -> bool:
         """Of a pod that was set up since the last round began, or is being. With ``removing`` held."""

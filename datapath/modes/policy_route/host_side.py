@@ -27,6 +27,11 @@ from datapath.netlink.wire import Address, Message, Request, host_network
 from datapath.objects import Object
 from datapath.pod.names import HOST_LINK_PREFIX
 
+_ASTRAY = (
+    "rules or routes of this node were changed by another hand; what terwayd has written is put back within "
+    "seconds, and `ip rule` lists what is asked before it"
+)
+
 
 def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> None:
     """Link up and named after its container, all objects, upstream's of the same pod removed; then prove it.
@@ -50,11 +55,10 @@ def write(socket: Socket, endpoint: Endpoint, place: Place, wanted: Plan) -> Non
         _remove_conflicts(socket, endpoint, wanted)
         wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
     if wrong:
-        detail = (
-            f"{'; '.join(wrong.values())}; is ENI {endpoint.eni.mac} still attached, and was it prepared?"
-        )
         by_eni_alone = all(question.oif == place.eni for question in wrong)
         error = UplinkUnusable if by_eni_alone else KernelError
+        hint = f"is ENI {endpoint.eni.mac} still attached, and was it prepared?" if by_eni_alone else _ASTRAY
+        detail = f"{'; '.join(wrong.values())}; {hint}"
         raise error("prove the pod's routing", object=endpoint.host_link, detail=detail)
 
 

@@ -105,6 +105,11 @@ class PolicyRoute:
         self._shortcut.node_ready(home)
         self._reaper.wake()
 
+    def home_is(self, home: int) -> None:
+        """The node's own ENI was plugged anew, or its driver bound anew."""
+        self._hold.home = home
+        self._shortcut.node_ready(home)
+
     def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:
         """Make the ENI's link and table ready; its index. KernelError with ENODEV: no link has the MAC."""
         hold = self._hold
@@ -122,6 +127,10 @@ class PolicyRoute:
         for mac, prepared in tuple(self._hold.enis.items()):
             if prepared.host_addresses != told:
                 self._hold.enis[mac] = replace(prepared, host_addresses=told)
+
+    def shares(self, mac: str) -> bool:
+        """The ENI was made ready for whoever has an address of it."""
+        return mac.lower() in self._hold.enis
 
     def forget_eni(self, mac: str) -> None:
         """Remove the table's routes and the rules to it; succeeds for an ENI that is gone or unknown."""
@@ -155,9 +164,9 @@ class PolicyRoute:
                 place, fresh = self._set_up(socket, endpoint, netns, eni)
             except UplinkUnusable:
                 now = self._plugged_anew(socket, endpoint.eni.mac, eni)
-                if now is None:
+                if now is None and not self._rounds.mend_for_an_add():
                     raise
-                place, fresh = self._set_up(socket, endpoint, netns, now)
+                place, fresh = self._set_up(socket, endpoint, netns, now or eni)
             self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
         unhooked = self._shortcut.pod_joined(endpoint, applied)
@@ -209,8 +218,9 @@ class PolicyRoute:
             host = link.find(socket, endpoint.host_link)
             if host is None:
                 # Its link went with the namespace: a repair that goes on has it still.
-                known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
-                self._hold.retired.update(known)
+                for index in [index for index, one in self._hold.pods.items() if one.key == endpoint.key]:
+                    self._hold.retire(index)
+                    self._shortcut.pod_leaves(index)
                 self._forget_addresses(socket, endpoint)
             elif seen.owns(endpoint, host):
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
@@ -274,12 +284,12 @@ class PolicyRoute:
         prepared = self._hold.enis.get(mac.lower())
         if prepared is not None:
             return prepared.ifindex
-        found = node.look_for(socket, mac)
+        found = node.look_for(socket, mac, self._context.apart)
         return None if found is None else found.index
 
     def _name_of(self, socket: Socket, mac: str, prepared: PreparedEni | None) -> str:
         """Of an ENI's link now, or what it was when it was made ready; "" if nobody knows."""
-        found = node.look_for(socket, mac)
+        found = node.look_for(socket, mac, self._context.apart)
         if found is not None:
             return found.name
         return "" if prepared is None else prepared.name
@@ -303,7 +313,7 @@ class PolicyRoute:
 
         Its event comes a moment after an ADD may have failed for it.
         """
-        prepared, found = self._hold.enis.get(mac.lower()), node.look_for(socket, mac)
+        prepared, found = self._hold.enis.get(mac.lower()), node.look_for(socket, mac, self._context.apart)
         if prepared is None or found is None or found.index == before:
             return None
         return self._rounds.prepare_anew(socket, prepared).ifindex
@@ -340,9 +350,7 @@ class PolicyRoute:
 
     def _retire(self, socket: Socket, host: Link, addresses: Iterable[Address], eni: int | None) -> None:
         """Take a host link out of use, with the rules of its addresses."""
-        self._hold.retired.add(host.index)
-        self._hold.joined.pop(host.index, None)
-        self._hold.pods.pop(host.index, None)
+        self._hold.retire(host.index)
         self._shortcut.pod_leaves(host.index)
         socket.transact(*doom(host), *host_side.rule_removals(socket, addresses, eni))
         self._reaper.wake()
@@ -360,8 +368,7 @@ class PolicyRoute:
         try:
             with self._hold.removing:
                 if pair.fresh:
-                    self._hold.retired.add(old.host.index)
-                    self._hold.pods.pop(old.host.index, None)
+                    self._hold.retire(old.host.index)
                     self._shortcut.pod_leaves(old.host.index)
                     stale = [one for one in stale if isinstance(one, Rule)]
                     socket.transact(*doom(old.host))

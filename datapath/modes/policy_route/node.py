@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6
 
@@ -150,14 +151,20 @@ def mend_settings(link_name: str, wanted: settings.Wanted, *, ipv6: bool) -> tup
 
 
 def prepare_eni(
-    socket: Socket, eni: EniLink, host_addresses: tuple[Address, ...], *, closed: tuple[Network, ...] = ()
+    socket: Socket,
+    eni: EniLink,
+    host_addresses: tuple[Address, ...],
+    *,
+    closed: tuple[Network, ...] = (),
+    apart: Container[int] = (),
 ) -> PreparedEni:
     """Link up with its MTU, the host's addresses, and a table that leads to the gateway.
 
-    ``closed`` as for ``PreparedEni``; what was closed before and is not any more is opened.
+    ``closed`` as for ``PreparedEni``; what was closed before and is not any more is opened. ``apart`` as for
+    ``may_be_eni``.
     Raises KernelError with ENODEV if no link has the MAC.
     """
-    found = find_eni(socket, eni.mac)
+    found = find_eni(socket, eni.mac, apart)
     mend_settings(found.name, settings.ENI, ipv6=eni.gateway_v6 is not None)
     if not found.up or found.mtu != eni.mtu or not found.has(settings.ENI_SETTINGS):
         socket.one(link.change(found.index, up=True, mtu=eni.mtu, ipv4=settings.ENI_SETTINGS))
@@ -182,18 +189,19 @@ def look(socket: Socket, prepared: PreparedEni) -> EniState:
     return EniState(found, tuple(present))
 
 
-def find_eni(socket: Socket, mac: str) -> Link:
+def find_eni(socket: Socket, mac: str, apart: Container[int] = ()) -> Link:
     """The link of an ENI. Raises KernelError with ENODEV if there is none."""
-    found = look_for(socket, mac)
+    found = look_for(socket, mac, apart)
     if found is None:
         detail = "is the ENI attached, and not moved into a pod?"
         raise KernelError("find the link of an ENI", errno=errno.ENODEV, object=f"MAC {mac}", detail=detail)
     return found
 
 
-def look_for(socket: Socket, mac: str) -> Link | None:
+def look_for(socket: Socket, mac: str, apart: Container[int] = ()) -> Link | None:
     wanted = mac.lower()
-    return next((one for one in link.list_all(socket) if one.mac == wanted and may_be_eni(one)), None)
+    links = link.list_all(socket)
+    return next((one for one in links if one.mac == wanted and may_be_eni(one, apart)), None)
 
 
 def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
@@ -215,5 +223,6 @@ def forget_eni(socket: Socket, ifindex: int, name: str) -> None:
         socket.transact(*map(rule.delete, rules), *map(route.delete, reversed(routes)))
 
 
-def may_be_eni(found: Link) -> bool:
-    return not found.stacked and not found.name.startswith(HOST_ROLES)
+def may_be_eni(found: Link, apart: Container[int] = ()) -> bool:
+    """``apart``: links whose MAC proves nothing, as for ``ModeContext``."""
+    return not found.stacked and not found.name.startswith(HOST_ROLES) and found.index not in apart

@@ -18,6 +18,7 @@ LONGEST = 60.0
 PEACE = 300.0
 """Seconds after which an object is one that nobody quarrels about."""
 _KEPT = 4096
+"""Objects that are remembered; of more, those that were put back last."""
 
 
 class Patience:
@@ -37,9 +38,10 @@ class Patience:
         now = self._clock()
         count, last = self._times.get(one.what, (0, now))
         count = 1 if now - last > PEACE else count + 1
-        if len(self._times) >= _KEPT:
-            self._times = {what: (n, at) for what, (n, at) in self._times.items() if now - at <= PEACE}
+        self._times.pop(one.what, None)  # to the end: they are in the order of the last time
         self._times[one.what] = count, now
+        if len(self._times) > _KEPT:
+            del self._times[next(iter(self._times))]
         if count < FREELY:
             return one
         words = f"{one.found}; undone {count} times by another hand: tried again in {_pause(count):.0f} s"

@@ -30,8 +30,9 @@ def sightings(sockets: Pool, asked: Iterable[EndpointId]) -> Mapping[EndpointKey
 def among(links: Iterable[Link], wanted: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
     """By a link's MAC, which no other sandbox's has, whatever the link is called; or by its name and alias.
 
-    Somebody may have changed any of the three, and upstream's links have a MAC of their own. A link that has
-    the sandbox's alias and neither its name nor the MAC of any interface of it proves nothing either way.
+    Somebody may have changed any of the three, and upstream's links have a MAC of their own and no alias. A
+    link that has the sandbox's alias and neither its name nor the MAC of any interface of it proves nothing
+    either way; nor does one that has its name alone.
     """
     wanted = tuple(wanted)
     macs = {names.host_mac(one.key.container_id, one.key.ifname): one.key for one in wanted}
@@ -39,6 +40,7 @@ def among(links: Iterable[Link], wanted: Iterable[EndpointId]) -> Mapping[Endpoi
     others = [one for one in links if one.mac not in macs]
     by_name = {(one.name, one.alias) for one in others}
     strange = {one.alias: one.name for one in others if one.alias}
+    unmarked = {one.name for one in others if not one.alias}
     found = {}
     for one in wanted:
         container = one.key.container_id
@@ -46,6 +48,9 @@ def among(links: Iterable[Link], wanted: Iterable[EndpointId]) -> Mapping[Endpoi
             found[one.key] = _THERE
         elif container in strange:
             why = f"link {strange[container]} has its alias, and another name and MAC than ours"
+            found[one.key] = Sighting(Presence.UNKNOWN, why)
+        elif one.host_link in unmarked:
+            why = f"link {one.host_link} has its name, and neither an alias nor a MAC of ours"
             found[one.key] = Sighting(Presence.UNKNOWN, why)
         else:
             found[one.key] = _GONE

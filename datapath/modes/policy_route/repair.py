@@ -43,7 +43,9 @@ class Step:
     """``difference`` in words, and what settles it: requests, and sysctls to write.
 
     ``host``: the pod's link that it is for, 0 for none: without that link it is not done. ``about``: the
-    address that nobody had, None for none: it is not done once somebody has it.
+    address that nobody had, None for none: it is not done once somebody has it. ``eni``: the ENI that it is
+    for, None for none: it is not done once that is forgotten, or wanted otherwise. ``takes_away``: what goes
+    by itself meanwhile was not in disorder.
     """
 
     difference: Difference
@@ -51,6 +53,8 @@ class Step:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     host: int = 0
     about: Address | None = None
+    eni: PreparedEni | None = None
+    takes_away: bool = False
 
 
 def steps(
@@ -235,7 +239,7 @@ def _mend(present: Present, endpoint: Endpoint, host: Link, place: Place) -> Ite
         planned.extend(wanted.host_neighbours)
     if place.eni:
         planned.extend(wanted.host_rules)
-        yield from _conflicts(rules, wanted.host_rules)
+        yield from _conflicts(rules, wanted.host_rules, host)
     there: list[Object] = [*present.of_link(host.index), *rules]
     missing = objects.missing(planned, there)
     if missing:
@@ -287,11 +291,11 @@ def not_shut_off(host_link: str) -> Difference:
     return Difference(f"link {host_link}: what its pod may do to the node", "not shut off")
 
 
-def _conflicts(rules: Iterable[Rule], planned: Iterable[Rule]) -> Iterator[Step]:
+def _conflicts(rules: Iterable[Rule], planned: Iterable[Rule], host: Link) -> Iterator[Step]:
     """Rules that send the same pod's packets by another ENI."""
     for one in rules:
         if seen.is_source_rule(one) and one not in planned:
-            yield removal(one, "leads to an ENI that is not the pod's")
+            yield replace(removal(one, "leads to an ENI that is not the pod's"), host=host.index)
 
 
 def _upstream_traces(
@@ -300,13 +304,13 @@ def _upstream_traces(
     theirs = {upstream_rule(one) for one in endpoint.addresses()}
     for old_rule in rules:
         if old_rule in theirs:
-            yield removal(old_rule, "upstream's, replaced by the pods' table")
+            yield replace(removal(old_rule, "upstream's, replaced by the pods' table"), host=host.index)
     if not observed.upstream_routes:
         return
     routes = {upstream_route(one, host.index, host.name) for one in endpoint.addresses()}
     for old_route in observed.upstream_routes:
         if old_route in routes:
-            yield removal(old_route, "upstream's, replaced by the pods' table")
+            yield replace(removal(old_route, "upstream's, replaced by the pods' table"), host=host.index)
 
 
 def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterator[Step]:
@@ -316,7 +320,7 @@ def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterato
     }
     for one in observed.routes:
         if one.oif in networks and one.destination not in networks[one.oif]:
-            yield removal(one, "the pod does not have this address")
+            yield replace(removal(one, "the pod does not have this address"), host=one.oif)
 
 
 def _stale_rules(
@@ -356,4 +360,4 @@ def back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator
 
 
 def removal(one: Object, reason: str) -> Step:
-    return Step(Difference(objects.describe(one), reason), (objects.delete(one),))
+    return Step(Difference(objects.describe(one), reason), (objects.delete(one).strictly(),), takes_away=True)

@@ -8,6 +8,7 @@ comparison, which is what makes a round every few seconds cheap.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
 from datapath.errors import KernelError
 from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
 from datapath.modes.policy_route import observed as seen
-from datapath.modes.policy_route.hold import NodeHold
+from datapath.modes.policy_route.hold import NodeFacts, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.patience import Patience
@@ -34,6 +35,9 @@ from datapath.pausing import Pausing, at_once
 
 log = logging.getLogger(__name__)
 
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
+"""What is to be taken away has gone by itself, with its link mostly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Good:
@@ -42,6 +46,7 @@ class Good:
     observed: Observed
     endpoints: Sequence[Endpoint]
     enis: tuple[PreparedEni, ...]
+    facts: NodeFacts
 
 
 class Rounds:
@@ -53,6 +58,8 @@ class Rounds:
         self._good: Good | None = None
         self.patience = Patience()
         self._carriers: tuple[Observed, Mapping[int, frozenset[Address]], tuple[Carrier, ...]] | None = None
+        self._for_adds: list[Difference] = []
+        """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
         self._astray: tuple[Difference, ...] = ()
@@ -68,7 +75,7 @@ class Rounds:
         hold.joined.clear()
         hold.retired.clear()
         with hold.context.sockets.borrowed() as socket:
-            done = self.mend_node_settings()
+            done, self._for_adds = self._for_adds + self.mend_node_settings(), []
             going = hold.context.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
             observed = yield from self._observe(socket)
             followed = self._follow_enis(socket, observed)
@@ -77,13 +84,16 @@ class Rounds:
             if followed or named:
                 observed = yield from self._observe(socket)
             observed = self._with_peers(socket, observed, endpoints)
-            if going:
-                observed = replace(observed, doomed=())
-            good = Good(observed, endpoints, hold.prepared())
+            left = () if going else tuple(o for o in observed.doomed if o.index not in hold.retired)
+            observed = replace(observed, doomed=left)
+            good = Good(observed, endpoints, hold.prepared(), hold.facts())
             if not self._is_good(good):
                 compared, complete = yield from self._compare(socket, observed, endpoints)
                 done += compared
                 self._good = good if complete and not compared else None
+            elif any(0 < one.priority < layout.PRIORITY_FROM_POD for one in observed.other_rules):
+                # Where it leads stands in a table that nobody looks at.
+                yield from self._prove(socket, observed, endpoints)
             yield
             done += self._mend_beside(observed, endpoints)
         if observed.doomed:
@@ -113,6 +123,7 @@ class Rounds:
         good = self._good
         return (
             good is not None
+            and now.facts == good.facts
             and now.enis == good.enis
             and now.observed.is_as(good.observed)
             and list(now.endpoints) == list(good.endpoints)
@@ -131,6 +142,7 @@ class Rounds:
                 continue
             tried += 1
             done += self.carry_out(socket, [step])
+            yield
         yield from self._prove(socket, observed, endpoints)
         for mac, prepared in tuple(hold.enis.items()):
             there = next((one for one in observed.others if one.index == prepared.ifindex), None)
@@ -153,7 +165,10 @@ class Rounds:
             if not host.running or host.index in hold.retired:
                 continue
             place = Place(host.index, host.lower, eni.ifindex, host.mac, "", hold.own_gateway)
-            wrong += host_side.misrouted(socket, endpoint, place)[:1]
+            try:
+                wrong += host_side.misrouted(socket, endpoint, place)[:1]
+            except KernelError as exc:  # of this pod, and the others are asked about
+                log.warning("where packets of %s go is asked again by the next repair: %s", endpoint, exc)
             yield
         self._astray = ()
         if wrong:
@@ -170,20 +185,30 @@ class Rounds:
     def _steps(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Iterator[Step | None]:
         hold = self._hold
         enis = {mac: prepared.ifindex for mac, prepared in hold.enis.items()}
-        states = [
-            (one, repair.eni_state(observed, one, layout.eni_table(one.ifindex))) for one in hold.prepared()
-        ]
+        states = self._states(observed)
         names = [state.link.name for _, state in states if state.link is not None]
-        yield from repair.node_steps(observed, hold.families, names)
+        # Of one that came after the look a part of what it has was seen, or nothing.
+        later = [one.name for one in hold.prepared() if layout.eni_table(one.ifindex) not in observed.tables]
+        yield from repair.node_steps(observed, hold.families, [*names, *later])
         yield from self._home_steps(observed)
         for prepared, state in states:
-            yield from repair.eni_steps(prepared, state)
+            for step in repair.eni_steps(prepared, state):
+                yield replace(step, eni=prepared)
             yield None
         rows = hold.context.shortcut.carried()
         yield None
         yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
         yield None
         yield from self._foreign_steps(observed, endpoints, states)
+
+    def _states(self, observed: Observed) -> list[tuple[PreparedEni, EniState]]:
+        """Of the ENIs that were looked at."""
+        tables = {one: layout.eni_table(one.ifindex) for one in self._hold.prepared()}
+        return [
+            (one, repair.eni_state(observed, one, table))
+            for one, table in tables.items()
+            if table in observed.tables
+        ]
 
     def _foreign_steps(
         self,
@@ -205,6 +230,7 @@ class Rounds:
             | {state.link.name for _, state in states if state.link is not None},
         )
         yield from foreign.steps(observed, ours, states)
+        yield None
         self._beside = tuple(foreign.left(ours, states))
 
     def _home_steps(self, observed: Observed) -> Iterator[Step]:
@@ -233,6 +259,15 @@ class Rounds:
             log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
         return done
 
+    def mend_for_an_add(self) -> bool:
+        """A node that does not forward looks like an ENI that is broken. Whether it was so; a round tells.
+
+        Its event comes a moment after an ADD may have failed for it.
+        """
+        found = self.mend_node_settings()
+        self._for_adds += found
+        return bool(found)
+
     # Steps
 
     def carry_out(self, socket: Socket, steps: Sequence[Step]) -> list[Difference]:
@@ -243,7 +278,9 @@ class Rounds:
                 if self._carried_out(socket, step):
                     done.append(step.difference)
             except KernelError as exc:
-                log.warning("repair of %s failed; the next one tries again: %s", step.difference.what, exc)
+                if not step.takes_away or exc.errno not in _GONE:
+                    what = step.difference.what
+                    log.warning("repair of %s failed; the next one tries again: %s", what, exc)
         return done
 
     def _carried_out(self, socket: Socket, step: Step) -> bool:
@@ -252,6 +289,8 @@ class Rounds:
             return False
         with hold.removing:
             if step.host in hold.retired or (step.about is not None and hold.is_new(step.about)):
+                return False
+            if step.eni is not None and hold.enis.get(step.eni.eni.mac.lower()) != step.eni:
                 return False
             if step.sysctls:
                 with hold.context.inside():
@@ -268,12 +307,13 @@ class Rounds:
         done: list[Difference] = []
         self._not_ours = ()
         by_index = {one.index: one for one in observed.others}
+        apart = self._hold.context.apart
         for mac, prepared in tuple(self._hold.enis.items()):
             there = by_index.get(prepared.ifindex)
             if there is not None and there.mac == mac:
                 continue
             try:
-                if any(one.mac == mac and node.may_be_eni(one) for one in observed.others):
+                if any(one.mac == mac and node.may_be_eni(one, apart) for one in observed.others):
                     moved = self.prepare_anew(socket, prepared)
                     words = f"number {prepared.ifindex}: it was plugged anew"
                     done.append(
@@ -293,8 +333,14 @@ class Rounds:
         """The ENI by its MAC, whatever its link is now; what led to the link before goes."""
         hold = self._hold
         with hold.context.inside():
-            moved = node.prepare_eni(socket, prepared.eni, prepared.host_addresses, closed=prepared.closed)
-        if moved.ifindex != prepared.ifindex:
+            moved = node.prepare_eni(
+                socket,
+                prepared.eni,
+                prepared.host_addresses,
+                closed=prepared.closed,
+                apart=hold.context.apart,
+            )
+        if prepared.ifindex not in (0, moved.ifindex):
             # What is unreachable does not go with a link, as the other routes did.
             with hold.removing:
                 hold.context.shortcut.eni_leaves(prepared.ifindex)

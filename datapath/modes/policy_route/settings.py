@@ -10,6 +10,7 @@
 
 ``home`` is the node's own ENI. Of the reverse path filter the greater of ``all`` and the link's own counts: 2
 in ``all`` makes the pods' strict one loose, and 1 refuses what the VPC brings by any ENI but the node's.
+accept_ra is not given back: 2 means the same as 1 to a node that does not forward.
 Links of others get the first three rows' values once, at the start, as upstream's node set-up does; what
 their owners make of them later is theirs.
 """

@@ -123,7 +123,7 @@ class NodeWatch:
             there = head.link()
             as_left = there.up, there.name, there.mac, there.mtu
             return as_left != (True, prepared.name, prepared.eni.mac.lower(), prepared.eni.mtu)
-        return head.mac() in hold.enis and may_be_eni(head.link())
+        return head.mac() in hold.enis and may_be_eni(head.link(), hold.context.apart)
 
     def _is_of_ours(self, change: Change) -> bool:
         subject: Subject = change.subject
@@ -139,7 +139,8 @@ class NodeWatch:
         if isinstance(subject, Rule):
             return 0 < subject.priority <= layout.PRIORITY_FROM_POD
         if isinstance(subject, Neighbour):
-            return subject.index in hold.pods
+            pod = hold.pods.get(subject.index)
+            return pod is not None and subject.address in pod.addresses()
         return isinstance(subject, Lost)
 
     def _is_address_of_ours(self, one: Assigned, *, gone: bool) -> bool:

@@ -17,7 +17,7 @@ from control.agent.dataplane.ports import NodeKernel
 from control.model.ids import Mac
 from datapath.endpoint import Difference, Endpoint, Mode
 from tests.netns.datapath.own_eni import macvlan_pod
-from tests.netns.datapath.world import ENI1, ENI2, ETH0, HOST, HOST_V6, Card, World, eni_link
+from tests.netns.datapath.world import ENI1, ENI2, ETH0, HOST, HOST_V6, Card, World, eni_link, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         kernel = LinuxKernel(world.node)
         kernel.prepare_node(Mac(ETH0.mac), (HOST, HOST_V6), ipv6=True)
     for card in (ENI1, ENI2):
-        kernel.prepare_eni(eni_link(card))
+        kernel.prepare_uplink(shared(eni_link(card)))
     yield Site(kernel, world, tmp_path)
     if isinstance(kernel, LinuxKernel):
         kernel.close()

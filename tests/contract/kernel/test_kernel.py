@@ -76,7 +76,7 @@ def test_an_eni_is_shared_or_a_pods_own(site: Site) -> None:
     site.kernel.setup(alone, own_netns)
     with pytest.raises(UplinkBroken):
         site.kernel.setup(*site.pod(Mode.POLICY_ROUTE))
-    site.kernel.prepare_eni(eni_link(ENI1))  # as each look at the ENI does
+    site.kernel.prepare_uplink(shared(eni_link(ENI1)))  # as each look at the ENI does
     assert site.kernel.check(alone, own_netns) == ()
     site.kernel.teardown(alone, own_netns)
     site.kernel.setup(*site.pod(Mode.POLICY_ROUTE))
@@ -142,5 +142,5 @@ def test_forgotten_enis_carry_nobody_new(site: Site) -> None:
     site.kernel.forget_eni(Mac(ENI1.mac))
     with pytest.raises(KernelError):
         site.kernel.setup(*site.pod(Mode.POLICY_ROUTE))
-    site.kernel.prepare_eni(eni_link(ENI1))
+    site.kernel.prepare_uplink(shared(eni_link(ENI1)))
     site.kernel.setup(*site.pod(Mode.POLICY_ROUTE))

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint
 from datapath.errors import AddressTaken, KernelError, NameTaken
 from datapath.modes.policy_route import host_side
@@ -440,3 +441,14 @@ def test_crash_leaves_doomed_links_for_the_next_start(world: World) -> None:
     assert started.policy_route.observe().doomed == ()
     assert "doomed1" not in world.snapshot(world.node)["links"]
     started.close()
+
+
+def test_a_node_that_forwards_no_more_is_no_broken_eni(world: World, mode: NodeDatapath) -> None:
+    """Its event is not read yet while the ADD is served, which puts it right; the round tells of it."""
+    with namespace.entered(world.node):
+        sysctl.write("net/ipv4/ip_forward", "0")
+    endpoint, pod = world.endpoint(ENI1), world.namespace()
+    mode.setup(endpoint, pod)
+    assert mode.check(endpoint, pod) == ()
+    assert [one.what for one in mode.repair([endpoint])] == ["sysctl net/ipv4/conf/all/forwarding"]
+    assert mode.repair([endpoint]) == ()

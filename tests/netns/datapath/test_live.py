@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import threading
@@ -15,9 +16,12 @@ import pytest
 
 from datapath import namespace
 from datapath.endpoint import Endpoint, EndpointKey, Presence
+from datapath.errors import KernelError
 from datapath.node_datapath import NodeDatapath
+from datapath.pod import reaper
 from datapath.pod.reach import NamespaceReach, PathReused
 from tests.netns.datapath.own_eni import OwnPod, links, macvlan_pod, presence
+from tests.netns.datapath.test_repair import upstream_pod
 from tests.netns.datapath.world import ENI1, World, witness
 from tests.netns.fastpath.node import until
 
@@ -79,19 +83,29 @@ def seen(mode: NodeDatapath, endpoint: Endpoint) -> Presence:
         ({"IFLA_IFALIAS": "somebody"}, THERE),
         ({"ifname": "mine0", "IFLA_IFALIAS": "somebody"}, THERE),
         ({"ifname": "mine0", "address": "02:00:00:00:00:77"}, UNKNOWN),
+        ({"IFLA_IFALIAS": "", "address": "02:00:00:00:00:77"}, UNKNOWN),
         ({"IFLA_IFALIAS": "somebody", "address": "02:00:00:00:00:77"}, GONE),
     ],
 )
 def test_a_host_link_that_somebody_has_changed(
     world: World, mode: NodeDatapath, endpoint: Endpoint, changes: dict[str, str], told: Presence
 ) -> None:
-    """What has neither our MAC nor our alias is anybody's."""
+    """What has neither our MAC nor our alias is anybody's; but that is no proof, where it has the name."""
     with witness(world.node) as reader:
         index = reader.link_lookup(ifname=endpoint.host_link)[0]
         if changes:
             reader.link("set", index=index, state="down")
             reader.link("set", index=index, **changes)
     assert seen(mode, endpoint) is told
+
+
+def test_upstreams_pod_is_not_gone(world: World, mode: NodeDatapath) -> None:
+    """Its link has neither our MAC nor an alias, until the first repair."""
+    made, pod = world.endpoint(ENI1, version_6=False), world.namespace()
+    upstream_pod(world, made, pod)
+    assert seen(mode, made) is UNKNOWN
+    mode.repair([made])
+    assert seen(mode, made) is THERE
 
 
 def test_a_host_link_goes_with_its_pod(mode: NodeDatapath, endpoint: Endpoint) -> None:
@@ -112,6 +126,63 @@ def test_links_that_cannot_be_listed(world: World, mode: NodeDatapath, endpoint:
     assert told.presence is UNKNOWN
     assert "Too many open files" in told.why
     assert seen(mode, endpoint) is THERE
+
+
+def test_verbs_without_a_descriptor_left(world: World, mode: NodeDatapath, endpoint: Endpoint) -> None:
+    """Each refuses as for any other reason, and what stands stands."""
+    before = world.snapshot(world.node)
+    fresh, other, pod = NodeDatapath(world.node), world.endpoint(ENI1), world.namespace()
+    with no_more_descriptors():
+        for verb in (
+            lambda: fresh.setup(other, pod),
+            lambda: mode.setup(other, pod),
+            lambda: fresh.check(endpoint, None),
+            lambda: fresh.teardown(endpoint, None),
+            lambda: fresh.repair([endpoint]),
+        ):
+            with pytest.raises(KernelError, match="Too many open files"):
+                verb()
+    fresh.close()
+    assert world.snapshot(world.node) == before
+    assert mode.repair([endpoint]) == ()
+
+
+def test_the_reaper_outlives_a_lack_of_descriptors(
+    world: World, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for it would wait for ever, and that is the agent's event loop."""
+
+    def refuses(_netns: int | None) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    fresh = NodeDatapath(world.node)  # whose reaper has not begun
+    with monkeypatch.context() as patch:
+        patch.setattr(reaper, "Socket", refuses)
+        fresh.teardown(endpoint, None)
+        with pytest.raises(KernelError, match="Too many open files"):
+            fresh.flush()
+    fresh.flush()
+    assert fresh.policy_route.observe().doomed == ()
+    fresh.close()
+
+
+def test_no_thread_to_be_had(
+    world: World, mode: NodeDatapath, endpoint: Endpoint, pod: OwnPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    fresh = NodeDatapath(world.node)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuses)
+        assert presence(mode, pod) is UNKNOWN
+        fresh.teardown(endpoint, None)
+        fresh.flush()
+    assert presence(mode, pod) is THERE, "nothing hangs"
+    fresh.repair([])
+    fresh.flush()
+    assert fresh.policy_route.observe().doomed == ()
+    fresh.close()
 
 
 # By namespaces and ENIs

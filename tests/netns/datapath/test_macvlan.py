@@ -386,3 +386,48 @@ def test_an_eni_that_was_plugged_anew_has_no_pod(world: World, mode: NodeDatapat
     mode.setup(pod.endpoint, pod.netns)
     assert mode.check(pod.endpoint, pod.netns) == ()
     assert presence(mode, pod) is Presence.THERE
+
+
+def test_an_alias_that_an_operator_gives_shares_no_pods_eni(
+    world: World, mode: NodeDatapath, pod: OwnPod
+) -> None:
+    """A .link file of udev's gives aliases too. Meanwhile the ENI is looked at, as every minute."""
+    before = world.snapshot(world.node)
+    with witness(world.node) as reader:
+        (index,) = reader.link_lookup(ifname=ENI2.name)
+        reader.link("set", index=index, ifalias="uplink to production")
+    mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+    assert f"mark of ENI {ENI2.mac}" in [one.what for one in mode.repair([pod.endpoint])]
+    assert world.snapshot(world.node) == before
+    assert mode.repair([pod.endpoint]) == ()
+    assert mode.check(pod.endpoint, pod.netns) == ()
+    mode.teardown(pod.endpoint, pod.netns)
+    beside, netns = world.endpoint(ENI2), world.namespace()
+    mode.setup(beside, netns)
+    exchange(world.router, netns, address(beside, 4))
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["runs", "restarted"])
+def test_a_pod_that_takes_the_mac_of_another_eni_takes_nothing_of_it(
+    world: World, mode: NodeDatapath, tmp_path: Path, restarted: bool
+) -> None:
+    """A slave's MAC is its ENI's: root in the pod sets both. That ENI's link comes first in the list."""
+    thief = macvlan_pod(world, tmp_path, ENI1)
+    mode.setup(thief.endpoint, thief.netns)
+    beside, netns = world.endpoint(ENI2), world.namespace()
+    mode.setup(beside, netns)
+    before = world.snapshot(world.node)
+    with witness(thief.netns) as reader:
+        (index,) = reader.link_lookup(ifname="eth0")
+        reader.link("set", index=index, address=ENI2.mac)
+    assert links(world.node)[ENI1.name].get("address") == ENI2.mac
+    with closing(NodeDatapath(world.node)) as other:
+        told = other if restarted else mode
+        if restarted:
+            told.prepare((HOST, HOST_V6))
+        for card in (ENI1, ENI2):
+            told.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
+        assert world.snapshot(world.node) == before
+        told.repair([thief.endpoint, beside])
+        assert world.snapshot(world.node) == before
+        exchange(world.router, netns, address(beside, 4))

@@ -14,7 +14,7 @@ from control.ipam.rejections import FIRST_HOLD_OFF, MAX_HOLD_OFF, of_uplink
 from control.model.errors import Cause, KernelError, PoolExhausted, RequestError, UplinkBroken
 from control.model.ids import EniId, Mac
 from control.model.records import EniRecord, EniState
-from datapath.endpoint import Applied, Endpoint, EniLink
+from datapath.endpoint import Applied, Endpoint, SharedEni
 from tests.unit.control_agent.rig import NODE, Rig
 from tests.unit.control_agent.test_use_cases import run
 
@@ -121,13 +121,13 @@ def test_an_eni_that_could_be_made_ready_again_serves_the_same_add() -> None:
         rig = Rig()
         eni = await _only_eni(rig)
         rig.kernel.misrouted.add(eni.mac)
-        prepare = rig.kernel.prepare_eni
+        prepare = rig.kernel.prepare_uplink
 
-        def prepare_and_mend(eni: EniLink) -> None:
-            prepare(eni)
+        def prepare_and_mend(uplink: SharedEni) -> None:
+            prepare(uplink)
             rig.kernel.misrouted.clear()
 
-        rig.kernel.prepare_eni = prepare_and_mend  # type: ignore[method-assign]
+        rig.kernel.prepare_uplink = prepare_and_mend  # type: ignore[method-assign]
         calls = rig.cloud.count(Action.CREATE_ENI)
         attached = await rig.add("web")
         assert _eni_of(attached) == eni.eni_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from control.agent.reconcile import repair_rounds
 from control.agent.reconcile.repair_reports import PEACE, RepairReports, kind_of
@@ -10,7 +11,9 @@ from control.agent.reconcile.repair_rounds import BURST, PERIOD, RepairRounds
 from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.process.timers import Timers
-from datapath.endpoint import Difference
+from datapath.endpoint import Difference, Endpoint
+from tests.unit.control_agent.rig import Rig
+from tests.unit.control_agent.test_use_cases import run
 
 ROUTE, OTHER = Difference("route 10.0.0.5/32 dev cali0", "absent"), Difference("route 10.0.0.6/32", "absent")
 SYSCTL = Difference("sysctl net/ipv4/conf/all/forwarding", "set otherwise by somebody")
@@ -88,3 +91,33 @@ def test_what_is_left_is_told_once_for_as_long_as_it_is_there() -> None:
     for there in ([SHUT], [SHUT], [], [SHUT]):
         reports.left(there)
     assert [(one.reason, one.count) for one in kubernetes.events] == [("ForeignObject", 2)]
+
+
+def test_two_who_want_a_repair_have_one_after_the_other() -> None:
+    """The ledger's loop repairs what it has rebuilt while the round of ten seconds pauses."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        await rig.add("web-0")
+        go_on, under_way = asyncio.Event(), 0
+        seen: list[int] = []
+
+        async def repair(endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
+            nonlocal under_way
+            under_way += 1
+            assert under_way == 1
+            seen.append(len(endpoints))
+            await go_on.wait()
+            under_way -= 1
+            return ()
+
+        rig.kernel.repair = repair  # type: ignore[method-assign]  # one that takes its time
+        both = [asyncio.ensure_future(rig.recovery.repair()) for _ in range(2)]
+        while not seen:
+            await asyncio.sleep(0)
+        await rig.add("web-1")
+        go_on.set()
+        await asyncio.gather(*both)
+        assert seen == [1, 2], "who has waited knows the pods as of now"
+
+    run(scenario())

@@ -13,7 +13,7 @@ from control.model.cloud import Eni, MetadataEni
 from control.model.errors import KernelError
 from control.model.ids import ClientToken, InstanceId, Mac
 from control.model.records import AddressState, Changes, EniState, Operation, OperationKind
-from datapath.endpoint import EniLink
+from datapath.endpoint import SharedEni
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_use_cases import run
 
@@ -94,14 +94,14 @@ def test_eni_that_the_kernel_refuses_is_frozen_and_the_others_are_judged() -> No
             await rig.add(f"web-{i}")
         await rig.settle()
         first, second = rig.journal.book.enis.values()
-        prepare = rig.kernel.prepare_eni
+        prepare = rig.kernel.prepare_uplink
 
-        def refuse(eni: EniLink) -> None:
-            if eni.mac == first.mac:
+        def refuse(uplink: SharedEni) -> None:
+            if uplink.eni.mac == first.mac:
                 raise KernelError("prepare the ENI: eth1: No such device")
-            prepare(eni)
+            prepare(uplink)
 
-        rig.kernel.prepare_eni = refuse  # type: ignore[method-assign]  # its device went between two looks
+        rig.kernel.prepare_uplink = refuse  # type: ignore[method-assign]  # its device went between two looks
         rig.journal.record(transitions.freeze_eni(second, "seen late", rig.clock.now()))
         await rig.reconciler.all(ask_cloud=True)
         states = {e.eni_id: e.state for e in rig.journal.book.enis.values()}
@@ -128,11 +128,11 @@ def test_a_wrong_gateway_goes_when_metadata_is_right_again(monkeypatch: pytest.M
             patch.setattr(FakeMetadata, "eni", wrong)
             await rig.reconciler.all(ask_cloud=True)
         assert rig.journal.book.enis[eni.eni_id].gateway == IPv4Address("10.0.1.77")
-        prepared: list[EniLink] = []
-        monkeypatch.setattr(rig.kernel, "prepare_eni", prepared.append)
+        prepared: list[SharedEni] = []
+        monkeypatch.setattr(rig.kernel, "prepare_uplink", prepared.append)
         await rig.reconciler.all(ask_cloud=False)
         assert rig.journal.book.enis[eni.eni_id].gateway == eni.gateway
-        assert [one.gateway for one in prepared] == [eni.gateway]
+        assert [(one.id, one.eni.gateway) for one in prepared] == [(eni.eni_id, eni.gateway)]
         prepared.clear()
         await rig.reconciler.all(ask_cloud=False)
         assert prepared == [], "a node at rest stays at rest"

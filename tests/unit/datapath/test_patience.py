@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datapath.endpoint import Difference
-from datapath.modes.policy_route.patience import FREELY, LONGEST, PEACE, Patience
+from datapath.modes.policy_route.patience import _KEPT, FREELY, LONGEST, PEACE, Patience
 
 ONE, OTHER = Difference("route a", "absent"), Difference("route b", "absent")
 
@@ -28,3 +28,15 @@ def test_it_waits_longer_and_longer() -> None:
     now[0] += PEACE + 1
     assert patience.done(ONE) == ONE
     assert patience.allows(ONE.what)
+
+
+def test_a_hand_that_thinks_of_ever_new_objects_fills_nothing() -> None:
+    """Ten thousand routes that a routing daemon has put into a table of ours: each is taken off once."""
+    patience = Patience(lambda: 1000.0)
+    for number in range(FREELY):
+        patience.done(ONE)
+        for other in range(_KEPT):
+            patience.done(Difference(f"route {number} {other}", "another hand's"))
+        assert len(patience._times) == _KEPT
+    assert patience.done(OTHER) == OTHER
+    assert patience.allows(ONE.what), "those that were put back last are known"

@@ -155,6 +155,28 @@ def test_pool_reuses_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError), pool.borrowed():
         raise RuntimeError("state in doubt")
     assert [kernel.closed for kernel in kernels].count(True) == 1
+    assert len(pool.ports) == 1, "the number of one that was closed may be another program's next"
     with pool.borrowed():
         pool.close()
     assert all(kernel.closed for kernel in kernels)
+
+
+def test_what_a_pool_meets_of_the_system_is_a_kernel_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor left, or no room for an answer: callers know one kind of refusal."""
+    kernel = Kernel(lambda r: result(r, 0))
+    opened: list[OSError] = [OSError(errno.EMFILE, "Too many open files")]
+
+    def open_raw(_netns: int | None, *, protocol: int) -> Kernel:
+        del protocol
+        if opened:
+            raise opened.pop()
+        return kernel
+
+    monkeypatch.setattr(socket, "open_raw", open_raw)
+    pool = Pool(None)
+    with pytest.raises(KernelError, match="Too many open files"), pool.borrowed():
+        raise AssertionError
+    with pytest.raises(KernelError, match="No buffer space") as refused, pool.borrowed():
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+    assert refused.value.errno == errno.ENOBUFS
+    assert kernel.closed, "an answer may still come"
