@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from datapath.acceleration import conntrack, rekey
+from datapath.acceleration import conntrack, pins, rekey
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.feature_sets import FeatureSet, SetState
 from datapath.acceleration.layout import CONNTRACK, FAST_PATH, MAPS, PROGRAMS, SETS, Names, names_of
@@ -147,10 +147,12 @@ class Loaded:
                     settings.put(key, settings.values(1))
 
     def commit(self) -> None:
-        """Our programs are in place: from now on this layout is the one that the next process finds."""
+        """Our programs are in place: from now on this layout is the one that the next process finds.
+
+        A name that was there is never absent: without the last one a layout in use passes for half-made.
+        """
         for path, fd in self.program_pins().items():
-            path.unlink(missing_ok=True)
-            libbpf.pin(fd, str(path))
+            pins.put(fd, path)
         for old in self.older:
             shutil.rmtree(old, ignore_errors=True)
         self.older = ()
