@@ -72,8 +72,8 @@ class Loaded:
         self.names: Names = names_of(options.find(PROGRAMS[0]))
         self.pin_dir, self.options = pin_dir, options
         self.directory = pin_dir / f"v{self.names.version}"
-        self.older = tuple(one for one in _layouts(pin_dir) if one != self.directory)
-        self.fresh = not _is_complete(self.directory)
+        self.older = tuple(one for one in layouts(pin_dir) if one != self.directory)
+        self.fresh = not is_complete(self.directory)
         with ExitStack() as stack:
             if self.fresh:
                 shutil.rmtree(self.directory, ignore_errors=True)
@@ -168,12 +168,12 @@ class Loaded:
         shutil.rmtree(self.pin_dir / "links", ignore_errors=True)
 
     def _forget_unless_complete(self) -> None:
-        if not _is_complete(self.directory):
+        if not is_complete(self.directory):
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def sources(self) -> tuple[Path, ...]:
         """Layouts that were in use; others are what a crash left."""
-        return tuple(one for one in self.older if _is_complete(one)) if self.fresh else ()
+        return tuple(one for one in self.older if is_complete(one)) if self.fresh else ()
 
     def _load_fast_path(self, stack: ExitStack) -> dict[str, Object]:
         """With as many of the sets that stand in for its programs as the kernel takes, by trying."""
@@ -335,13 +335,13 @@ def _converted(source: Rows, target: Rows) -> Rows:
     return target
 
 
-def _layouts(pin_dir: Path) -> tuple[Path, ...]:
+def layouts(pin_dir: Path) -> tuple[Path, ...]:
     if not pin_dir.is_dir():
         return ()
     return tuple(sorted(one for one in pin_dir.glob("v*") if one.name[1:].isdigit()))
 
 
-def _is_complete(layout: Path) -> bool:
+def is_complete(layout: Path) -> bool:
     """Programs are pinned last, when they are in place."""
     return (layout / WHOLE).exists()
 

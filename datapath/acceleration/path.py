@@ -29,6 +29,7 @@ from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
+from datapath.acceleration.salvage import salvage
 from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.tc import Shaped, Side
@@ -87,6 +88,7 @@ class FastPath:
         """
         with ExitStack() as undo:
             try:
+                salvage(pin_dir, netns)
                 loaded = Loaded(pin_dir, options)
                 undo.callback(loaded.close)
                 made = cls(loaded, netns)
