@@ -94,12 +94,15 @@ class Attacher:
 
     # Compared
 
-    def mend_blocks(self) -> list[Difference]:
-        """Both blocks: exactly our programs. What else is in them was put there by others, and goes."""
+    def mend_blocks(self, hooks: Hooks) -> list[Difference]:
+        """Both blocks: exactly our programs. What else is in them was put there by others, and goes.
+
+        By the number of a block alone: the kernel lets nobody write to one by a device that hangs on it.
+        """
         done: list[Difference] = []
+        if BLOCKS not in hooks.clsact.values():
+            return done
         with self._sockets.borrowed() as netlink:
-            if BLOCKS not in tc.list_clsact(netlink).values():
-                return done
             for side in Side:
                 place = Place.block(_number(side))
                 there = tc.list_filters(netlink, place)
@@ -115,8 +118,8 @@ class Attacher:
     def look(self) -> Hooks:
         """Where pods and ENIs may have programs, as it is now."""
         with self._sockets.borrowed() as netlink:
-            clsact = tc.list_clsact(netlink)
-            return Hooks(clsact, tc.list_shaped(netlink), tc.list_roots(netlink))
+            found = tc.list_qdiscs(netlink)
+        return Hooks(found.clsact, found.shaped, found.roots)
 
     def pod_differences(self, ifindex: int, hooks: Hooks) -> list[str]:
         """What is otherwise at a pod's host link than ``attach_pod`` leaves it."""
@@ -150,7 +153,7 @@ class Attacher:
             netlink.transact(tc.delete_clsact(ifindex), tc.add_clsact(ifindex, BLOCKS), *block)
         return True
 
-    def foreign(self, ifindex: int, hooks: Hooks) -> list[str]:
+    def foreign(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
         """Programs of others at a device of ours, beside our own place."""
         found = []
         if ifindex in hooks.clsact and hooks.clsact[ifindex] != BLOCKS:
@@ -162,13 +165,16 @@ class Attacher:
                 ]
         if self.tcx:
             for side in Side:
-                found += [f"{one} (tcx {side.name.lower()})" for one in self._others_at(side, ifindex)]
+                link = self._link(side, ifindex) if eni else None
+                others = self._others_at(side, ifindex, link)
+                found += [f"{one} (tcx {side.name.lower()})" for one in others]
         return found
 
     def _filters(self, netlink: Socket, ifindex: int) -> list[tc.Filter]:
         return [one for side in Side for one in tc.list_filters(netlink, Place.device(ifindex, side))]
 
-    def _others_at(self, side: Side, ifindex: int) -> list[str]:
+    def _others_at(self, side: Side, ifindex: int, link: int | None) -> list[str]:
+        """``link``: the descriptor of ours there, None if we have none."""
         try:
             with self._inside():
                 numbers = bpf_call.programs_at(ifindex, _TCX[side])
@@ -176,7 +182,6 @@ class Attacher:
             if exc.errno in _NO_TCX | {errno.ENODEV}:
                 return []
             raise
-        link = self._link(side, ifindex)
         own = 0 if link is None else bpf_call.link_info(link).program_id
         return [f"program {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
 
@@ -248,7 +253,7 @@ class Attacher:
     def shaped(self) -> Shaped:
         """Devices that somebody else shapes."""
         with self._sockets.borrowed() as netlink:
-            return tc.list_shaped(netlink)
+            return tc.list_qdiscs(netlink).shaped
 
     def _attach_present(self, netlink: Socket, ifindex: int) -> None:
         """The veth has clsact: ours, and then all is well, or another's.

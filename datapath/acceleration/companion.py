@@ -52,6 +52,15 @@ class Prefixes:
     """Addresses of Services outside these ranges: tens of thousands where no range is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """What a round that found nothing to do about pods' rows was about."""
+
+    rows: tuple[bytes, ...]
+    pods: Mapping[int, tuple[Endpoint, AppliedVeth]]
+    links: frozenset[int]
+
+
 class Companion:
     """Implements ``shortcut.Shortcut``. ``netns`` is the node's, None for the process's own."""
 
@@ -78,6 +87,7 @@ class Companion:
         """What comparing the prefixes has found since the last ``mend``."""
         self._empty: frozenset[int] = frozenset()
         """Host links with a clsact of somebody else's that was empty at the last round."""
+        self._good: _Good | None = None
         self._home = 0
         self.last = Round()
         """The last round of repair: what it found of others', and what it could not mend."""
@@ -243,9 +253,7 @@ class Companion:
         round.each("pins of the fast path", fast.mend_pins)
         round.each("the fast path's settings", lambda: fast.mend_settings(self._home))
         round.each("the fast path's prefixes", lambda: self._mend_prefixes(fast))
-        round.each("the programs of pods", fast.mend_blocks)
-        round.each("the fast path of ENIs", lambda: self._mend_enis(fast, present, round))
-        round.each("the fast path of pods", lambda: self._mend_pods(fast, present, round))
+        round.each("the fast path of devices", lambda: self._mend_devices(fast, present, round))
         self._pods |= present.pods.keys()
         self._follow_carriers(fast, anew=True)
         self.last = round
@@ -281,8 +289,17 @@ class Companion:
         found, self._compared = self._compared, []
         return found
 
-    def _mend_enis(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
-        rows, hooks = {one.ifindex: one for one in fast.uplinks().values()}, fast.hooks()
+    def _mend_devices(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+        """All by one reading of qdiscs, of which a node has hundreds."""
+        hooks = fast.hooks()
+        round.each("the programs of pods", lambda: fast.mend_blocks(hooks))
+        round.each("the fast path of ENIs", lambda: self._mend_enis(fast, present, hooks, round))
+        round.each("the rows of pods", lambda: self._mend_rows(fast, present, round))
+        round.each("the fast path of pods", lambda: self._mend_hooks(fast, present, hooks, round))
+        return []
+
+    def _mend_enis(self, fast: FastPath, present: Present, hooks: Hooks, round: Round) -> list[Difference]:
+        rows = {one.ifindex: one for one in fast.uplinks().values()}
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             round.each(name, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
@@ -311,20 +328,30 @@ class Companion:
         self.eni_leaves(ifindex)
         return [Difference(f"fast path of device {ifindex}", "no ENI of ours")]
 
-    def _mend_pods(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+    def _mend_rows(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+        """Pod by pod, unless all reads byte for byte as it did when the round before found nothing to do."""
+        now = _Good(fast.fingerprint(), dict(present.pods), present.links)
+        if now == self._good:
+            return []
+        before = len(round.done), len(round.refused)
         round.each("addresses of the fast path", lambda: _remove_strays(fast))
-        hooks, found, rows = fast.hooks(), fast.snapshot(), fast.endpoints()
-        left_alone = hooks.shaped.received | self._unhooked
+        found, rows = fast.snapshot(), fast.endpoints()
         for ifindex, (endpoint, applied) in present.pods.items():
             name, pod = endpoint.host_link, _pod(endpoint, applied, rows.get(ifindex))
-            at_hook = ifindex not in left_alone
             round.each(f"fast path of {name}", partial(self._mend_pod, fast, name, pod, found))
-            if at_hook:
+        for ifindex in rows.keys() - present.links:
+            round.each(f"fast path of device {ifindex}", partial(self._end_pod, fast, ifindex))
+        self._good = now if before == (len(round.done), len(round.refused)) else None
+        return []
+
+    def _mend_hooks(self, fast: FastPath, present: Present, hooks: Hooks, round: Round) -> list[Difference]:
+        left_alone = hooks.shaped.received | self._unhooked
+        for ifindex, (endpoint, _) in present.pods.items():
+            name = endpoint.host_link
+            if ifindex not in left_alone:
                 round.each(f"program of {name}", partial(self._mend_pod_hook, fast, name, ifindex, hooks))
             round.each(f"what others have at {name}", partial(_tell_pod, fast, name, ifindex, hooks, round))
         self._empty &= present.pods.keys()
-        for ifindex in rows.keys() - present.links:
-            round.each(f"fast path of device {ifindex}", partial(self._end_pod, fast, ifindex))
         return []
 
     def _mend_pod(self, fast: FastPath, name: str, pod: Pod, found: Snapshot) -> list[Difference]:
@@ -446,14 +473,15 @@ def _tell_eni(
     fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks, round: Round
 ) -> tuple[Difference, ...]:
     where = f"ENI {eni.mac}"
-    round.foreign += [Foreign(where, one) for one in fast.foreign(ifindex, hooks)]
+    round.foreign += [Foreign(where, one) for one in fast.foreign(ifindex, hooks, eni=True)]
     if ifindex in hooks.roots:
         round.foreign.append(Foreign(where, f"qdisc {hooks.roots[ifindex]} at the root"))
     return ()
 
 
 def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Round) -> tuple[Difference, ...]:
-    round.foreign += [Foreign(f"host link {name}", one) for one in fast.foreign(ifindex, hooks)]
+    found = fast.foreign(ifindex, hooks, eni=False)
+    round.foreign += [Foreign(f"host link {name}", one) for one in found]
     return ()
 
 

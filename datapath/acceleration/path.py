@@ -196,6 +196,11 @@ class FastPath:
         with self._lock:
             return self._tables.snapshot(pod)
 
+    def fingerprint(self) -> tuple[bytes, ...]:
+        """All that ``pod_differences`` looks at, as bytes: what reads as it did needs no comparison."""
+        with self._lock:
+            return self._tables.fingerprint()
+
     def pod_differences(self, pod: Pod, found: Snapshot) -> list[str]:
         """What rows of ``found`` are otherwise than ``put_endpoint`` leaves them."""
         with self._lock:
@@ -312,10 +317,10 @@ class FastPath:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
         return self._attacher.attached()
 
-    def mend_blocks(self) -> list[Difference]:
+    def mend_blocks(self, hooks: Hooks) -> list[Difference]:
         """The programs of all pods that share blocks, and none beside them."""
         with self._lock:
-            return self._attacher.mend_blocks()
+            return self._attacher.mend_blocks(hooks)
 
     def hooks(self) -> Hooks:
         return self._attacher.look()
@@ -332,10 +337,10 @@ class FastPath:
         with self._lock:
             return self._attacher.take_place(host_ifindex)
 
-    def foreign(self, ifindex: int, hooks: Hooks) -> list[str]:
+    def foreign(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
         """Programs of others at a device of ours."""
         with self._lock:
-            return self._attacher.foreign(ifindex, hooks)
+            return self._attacher.foreign(ifindex, hooks, eni=eni)
 
     def shaped(self) -> Shaped:
         """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""

@@ -177,8 +177,8 @@ class FastPathSwitch:
         except Unavailable as exc:
             self._say(
                 EventType.WARNING,
-                f"{exc}: its programs carry packets by rows that nobody follows, and lose those for an address "
-                "that another pod has by now; a restart of terwayd tries again",
+                f"{exc}: its programs carry packets by rows that nobody follows, and lose those for an "
+                "address that another pod has by now; a restart of terwayd tries again",
             )
 
     async def settle(self) -> None:
