@@ -9,7 +9,7 @@ node routes. It reads from the top down:
     load        the programs, verified once, over pinned maps; older layouts carried over
     salvage     maps whose pins are gone, found by the programs that are attached
     needs       what a kernel that refuses them has not got
-    attach      programs to devices: a shared block for pods, links for ENIs      tc, bpf_call
+    attach      programs to devices: a shared block for pods, links for ENIs      tc, eni_links, bpf_call
     tables      the maps as rows of values                                        rows
     trace       what becomes of live packets; trace_readers shares it out
     inspection  maps, programs and attachments as they are in the kernel          human

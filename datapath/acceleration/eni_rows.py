@@ -1,6 +1,6 @@
 """The ENIs that the fast path was told of, and their rows in ``uplinks``: gateways' MACs, carriers.
 
-An ENI without a carrier has no row that can be used, so that the stack gets its pods' packets, and tells them.
+An ENI without a carrier has no row that can be used, so that the stack gets its pods' packets and tells them.
 A gateway whose MAC is not known yet is left to the kernel, and asked for again.
 """
 

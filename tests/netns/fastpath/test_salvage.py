@@ -8,6 +8,8 @@ import pytest
 
 from datapath.acceleration import remove_fast_path, tc
 from datapath.acceleration.attach import BLOCKS
+from datapath.acceleration.inspection import Inspection
+from datapath.ebpf import libbpf
 from datapath.netlink.socket import Socket
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2
@@ -66,3 +68,19 @@ def test_programs_without_pins_are_taken_away(node: FastNode) -> None:
     exchange(one.netns, other.netns, other.address(4))
     assert not remove_fast_path(node.pins, netns=node.world.node)
     node.open()
+
+
+def test_names_among_the_links_that_are_none_are_passed_over(node: FastNode) -> None:
+    """A directory that somebody made, and what a kill left of a pin that was about to be renamed."""
+    links, eni = node.pins / "links", node.enis[ENI1.name]
+    links.joinpath("ingress_999").mkdir()
+    fd = node.fast.program_fd("eni_ingress")
+    libbpf.pin(fd, str(links / f"fresh_ingress_{eni}"))
+    libbpf.pin(fd, str(links / "egress_998"))
+    node.reopen()
+    assert eni in node.fast.attached()
+    found = Inspection(node.fast.directory, node.fast.names, node.world.node).attachments()
+    assert {one.ifindex for one in found if one.how == "tcx"} <= set(node.enis.values())
+    node.fast.detach_eni(999)
+    node.fast.remove()
+    assert not links.exists()
