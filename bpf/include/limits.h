@@ -5,7 +5,7 @@
 
 enum datapath_limit {
 	DATAPATH_VERSION = 3,
-	/* Room for reasons in a row of `reason_counts`, so that a new one changes no layout. */
+	/* Room for reasons in a row of `hook_counts`, so that a new one changes no layout. */
 	REASON_ROOM = 64,
 	ENDPOINTS_MAX = 4096,
 	PODS_MAX = 2048,

@@ -4,10 +4,12 @@
 node routes. It reads from the top down:
 
     companion   beside a mode: rows and attachments for whatever pods and ENIs it makes
+    eni_rows    what it knows of ENIs: gateways' MACs, carriers
     path        FastPath: the verbs for all of it
     load        the programs, verified once, over pinned maps; older layouts carried over
+    salvage     maps whose pins are gone, found by the programs that are attached
     needs       what a kernel that refuses them has not got
-    attach      programs to devices: a shared block for pods, links for ENIs      tc, bpf_call
+    attach      programs to devices: a shared block for pods, links for ENIs      tc, eni_links, bpf_call
     tables      the maps as rows of values                                        rows
     trace       what becomes of live packets; trace_readers shares it out
     inspection  maps, programs and attachments as they are in the kernel          human
@@ -55,17 +57,18 @@ def open_fast_path(
 
 
 def remove_fast_path(pin_dir: Path, *, netns: int | None = None) -> bool:
-    """Take away what an earlier process left there: packets go by the routes at once. False if nothing was.
+    """Take away what an earlier process left: packets go by the routes at once. False if nothing was.
 
-    Loads nothing. Raises Unavailable.
+    Its pins may be gone, and its programs there. Loads nothing. Raises Unavailable.
     """
-    if not any(pin_dir.glob("v*")):
-        return False
     try:
-        from datapath.acceleration.attach import detach_all
+        from datapath.acceleration.attach import BLOCKS, detach_all
+        from datapath.acceleration.tc import list_clsact
         from datapath.netlink.socket import Socket
 
         with Socket(netns) as netlink:
+            if not any(pin_dir.glob("v*")) and BLOCKS not in list_clsact(netlink).values():
+                return False
             detach_all(netlink, pin_dir / "links")
         for left in (*pin_dir.glob("v*"), pin_dir / "links"):
             shutil.rmtree(left, ignore_errors=True)

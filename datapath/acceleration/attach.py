@@ -5,24 +5,23 @@ serves all. A veth whose clsact somebody else added cannot join; it gets filters
 ENIs of a kernel without tcx. A tcx link would save 70 of the 340 ns of a packet's way through the node,
 but it waits for a grace period of RCU with rtnl held: 15 ms to attach, and as much for each link when veths
 are deleted, which makes 420 to 750 ms of 26 for thirty that go together. All others' ADDs would wait.
-ENIs: tcx links, pinned, so that they outlive the process; found out by trying.
+ENIs: tcx links (``eni_links``) where the kernel has them; found out by trying.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from datapath import namespace
 from datapath.acceleration import bpf_call, pins, tc
-from datapath.acceleration.bpf_call import TcxHook
+from datapath.acceleration.eni_links import NO_TCX, EniLinks
 from datapath.acceleration.load import Loaded
 from datapath.acceleration.tc import Blocks, Place, Shaped, Side
-from datapath.ebpf import libbpf
 from datapath.endpoint import Difference
 from datapath.errors import KernelError
 from datapath.netlink.socket import Pool, Socket
@@ -31,8 +30,6 @@ from datapath.netlink.wire import Request
 BLOCKS = Blocks(ingress=0x7465, egress=0x7466)
 _POD = {Side.INGRESS: "pod_egress", Side.EGRESS: "pod_ingress"}
 _ENI = {Side.INGRESS: "eni_ingress", Side.EGRESS: "eni_egress"}
-_TCX = {Side.INGRESS: TcxHook.INGRESS, Side.EGRESS: TcxHook.EGRESS}
-_NO_TCX = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +52,13 @@ class Attacher:
         self._loaded = loaded
         self._netns = None if netns is None else os.dup(netns)
         self._sockets = Pool(self._netns)
-        self._links = loaded.pin_dir / "links"
-        self._links.mkdir(exist_ok=True)
-        self._held: dict[tuple[Side, int], int] = {}
-        """Links of ENIs by side and device, so that one whose pin goes does not go with it."""
+        self._links = EniLinks(loaded.pin_dir / "links", _ENI, loaded.program_fd, self._inside)
         self.tcx = loaded.options.tcx
         """Whether ENIs get tcx links; off once the kernel has refused one."""
 
     def close(self) -> None:
         self._sockets.close()
-        for key in tuple(self._held):
-            self._let_go(key)
+        self._links.close()
         if self._netns is not None:
             os.close(self._netns)
             self._netns = None
@@ -84,22 +77,25 @@ class Attacher:
         """Raises KernelError with ENODEV if the ENI is gone."""
         if self.tcx:
             try:
-                self._attach_links(ifindex)
+                self._links.attach(ifindex)
                 return
             except KernelError as exc:
-                if exc.errno not in _NO_TCX:
+                if exc.errno not in NO_TCX:
                     raise
                 self.tcx = False
         self._attach_filters(ifindex, _ENI)
 
     # Compared
 
-    def mend_blocks(self) -> list[Difference]:
-        """Both blocks: exactly our programs. What else is in them was put there by others, and goes."""
+    def mend_blocks(self, hooks: Hooks) -> list[Difference]:
+        """Both blocks: exactly our programs. What else is in them was put there by others, and goes.
+
+        By the number of a block alone: the kernel lets nobody write to one by a device that hangs on it.
+        """
         done: list[Difference] = []
+        if BLOCKS not in hooks.clsact.values():
+            return done
         with self._sockets.borrowed() as netlink:
-            if BLOCKS not in tc.list_clsact(netlink).values():
-                return done
             for side in Side:
                 place = Place.block(_number(side))
                 there = tc.list_filters(netlink, place)
@@ -115,8 +111,8 @@ class Attacher:
     def look(self) -> Hooks:
         """Where pods and ENIs may have programs, as it is now."""
         with self._sockets.borrowed() as netlink:
-            clsact = tc.list_clsact(netlink)
-            return Hooks(clsact, tc.list_shaped(netlink), tc.list_roots(netlink))
+            found = tc.list_qdiscs(netlink)
+        return Hooks(found.clsact, found.shaped, found.roots)
 
     def pod_differences(self, ifindex: int, hooks: Hooks) -> list[str]:
         """What is otherwise at a pod's host link than ``attach_pod`` leaves it."""
@@ -129,16 +125,7 @@ class Attacher:
         """The same of an ENI and ``attach_eni``: on both sides, which program, and whether it is pinned."""
         if not self.tcx:
             return self._filter_differences(ifindex, _ENI)
-        told = []
-        for side in Side:
-            fd, name = self._link(side, ifindex), side.name.lower()
-            if fd is None:
-                told.append(f"{name}: not attached")
-            elif not self._is_ours(bpf_call.link_info(fd).program_id, _ENI[side]):
-                told.append(f"{name}: program {bpf_call.link_info(fd).program_id}, not {_ENI[side]}")
-            elif pins.pinned(self._pin(side, ifindex)) != bpf_call.identity(fd):
-                told.append(f"{name}: not pinned")
-        return told
+        return self._links.differences(ifindex)
 
     def take_place(self, ifindex: int) -> bool:
         """Put our clsact in place of one that somebody added and put nothing into. False if it is in use."""
@@ -150,7 +137,7 @@ class Attacher:
             netlink.transact(tc.delete_clsact(ifindex), tc.add_clsact(ifindex, BLOCKS), *block)
         return True
 
-    def foreign(self, ifindex: int, hooks: Hooks) -> list[str]:
+    def foreign(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
         """Programs of others at a device of ours, beside our own place."""
         found = []
         if ifindex in hooks.clsact and hooks.clsact[ifindex] != BLOCKS:
@@ -160,25 +147,10 @@ class Attacher:
                     for one in self._filters(netlink, ifindex)
                     if not one.is_ours
                 ]
-        if self.tcx:
-            for side in Side:
-                found += [f"{one} (tcx {side.name.lower()})" for one in self._others_at(side, ifindex)]
-        return found
+        return [*found, *self._links.others(ifindex, eni=eni)] if self.tcx else found
 
     def _filters(self, netlink: Socket, ifindex: int) -> list[tc.Filter]:
         return [one for side in Side for one in tc.list_filters(netlink, Place.device(ifindex, side))]
-
-    def _others_at(self, side: Side, ifindex: int) -> list[str]:
-        try:
-            with self._inside():
-                numbers = bpf_call.programs_at(ifindex, _TCX[side])
-        except KernelError as exc:
-            if exc.errno in _NO_TCX | {errno.ENODEV}:
-                return []
-            raise
-        link = self._link(side, ifindex)
-        own = 0 if link is None else bpf_call.link_info(link).program_id
-        return [f"program {bpf_call.program_name(one)}".rstrip() for one in numbers if one != own]
 
     def _filter_differences(self, ifindex: int, programs: dict[Side, str]) -> list[str]:
         told = []
@@ -206,9 +178,7 @@ class Attacher:
 
     def detach_eni(self, ifindex: int) -> None:
         """Succeeds for the absent."""
-        for side in Side:
-            self._pin(side, ifindex).unlink(missing_ok=True)
-            self._let_go((side, ifindex))
+        self._links.detach(ifindex)
         with self._sockets.borrowed() as netlink:
             netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
 
@@ -220,15 +190,13 @@ class Attacher:
                 netlink.one(self._block_filter(tc.put_filter, side))
             for ifindex in (index for index, blocks in present.items() if blocks != BLOCKS):
                 self._swap_filter(netlink, ifindex, side)
-        for path in self._links.glob(f"{side.name.lower()}_*"):
-            self._swap_link(path, side)
+        self._links.swap(side)
 
     def detach_all(self) -> None:
         """Everything that ``swap`` would find."""
-        for key in tuple(self._held):
-            self._let_go(key)
+        self._links.close()
         with self._sockets.borrowed() as netlink:
-            detach_all(netlink, self._links)
+            detach_all(netlink, self._links.directory)
 
     def attached(self) -> dict[int, str]:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``."""
@@ -239,16 +207,13 @@ class Attacher:
                     found[ifindex] = "block"
                 elif tc.program_at(netlink, Place.device(ifindex, Side.INGRESS)) is not None:
                     found[ifindex] = "clsact"
-        for path in self._links.glob("ingress_*"):
-            with _opened(path) as fd:
-                if bpf_call.is_link(fd) and bpf_call.link_info(fd).ifindex:
-                    found[bpf_call.link_info(fd).ifindex] = "tcx"
+        found |= dict.fromkeys(self._links.devices(), "tcx")
         return found
 
     def shaped(self) -> Shaped:
         """Devices that somebody else shapes."""
         with self._sockets.borrowed() as netlink:
-            return tc.list_shaped(netlink)
+            return tc.list_qdiscs(netlink).shaped
 
     def _attach_present(self, netlink: Socket, ifindex: int) -> None:
         """The veth has clsact: ours, and then all is well, or another's.
@@ -270,53 +235,6 @@ class Attacher:
                 ),
             )
 
-    def _attach_links(self, ifindex: int) -> None:
-        for side in (Side.EGRESS, Side.INGRESS):
-            if not self._renew_link(side, ifindex):
-                self._new_link(side, ifindex)
-
-    def _link(self, side: Side, ifindex: int) -> int | None:
-        """Our link at the device, held open; None if there is none, or one whose device is gone."""
-        key = side, ifindex
-        if key not in self._held:
-            path = self._pin(side, ifindex)
-            fd = libbpf.open_pinned(str(path)) if path.exists() else -1
-            if fd < 0:
-                return None
-            self._held[key] = fd
-        fd = self._held[key]
-        if bpf_call.is_link(fd) and bpf_call.link_info(fd).ifindex == ifindex:
-            return fd
-        self._let_go(key)
-        return None
-
-    def _let_go(self, key: tuple[Side, int]) -> None:
-        fd = self._held.pop(key, None)
-        if fd is not None:
-            os.close(fd)
-
-    def _renew_link(self, side: Side, ifindex: int) -> bool:
-        """False if there is no link of ours at the device."""
-        fd = self._link(side, ifindex)
-        if fd is None:
-            return False
-        bpf_call.link_update(fd, self._loaded.program_fd(_ENI[side]))
-        pins.mend({self._pin(side, ifindex): fd})
-        return True
-
-    def _new_link(self, side: Side, ifindex: int) -> None:
-        with self._inside():
-            fd = bpf_call.link_create(self._loaded.program_fd(_ENI[side]), ifindex, _TCX[side])
-        self._held[side, ifindex] = fd
-        pins.put(fd, self._pin(side, ifindex))
-
-    def _swap_link(self, path: Path, side: Side) -> None:
-        with _opened(path) as fd:
-            if bpf_call.is_link(fd) and bpf_call.link_info(fd).ifindex:
-                bpf_call.link_update(fd, self._loaded.program_fd(_ENI[side]))
-                return
-        path.unlink(missing_ok=True)
-
     def _swap_filter(self, netlink: Socket, ifindex: int, side: Side) -> None:
         """Filters of a device by itself: a pod's if a pod's program is there, else an ENI's."""
         here = tc.program_at(netlink, Place.device(ifindex, Side.INGRESS))
@@ -336,9 +254,6 @@ class Attacher:
     def _block_filter(self, make: tc.MakeFilter, side: Side) -> Request:
         return make(Place.block(_number(side)), self._loaded.program_fd(_POD[side]), _POD[side])
 
-    def _pin(self, side: Side, ifindex: int) -> Path:
-        return self._links / f"{side.name.lower()}_{ifindex}"
-
     def _inside(self) -> AbstractContextManager[None]:
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
 
@@ -354,7 +269,7 @@ def detach_all(netlink: Socket, links: Path) -> None:
     """
     if links.is_dir():
         for path in links.iterdir():
-            path.unlink()
+            pins.remove(path)
     for ifindex, blocks in tc.list_clsact(netlink).items():
         _detach(netlink, ifindex, blocks)
 
@@ -364,12 +279,3 @@ def _detach(netlink: Socket, ifindex: int, blocks: Blocks | None) -> None:
         netlink.one(tc.delete_clsact(ifindex))
     else:
         netlink.transact(*(tc.delete_filter(Place.device(ifindex, side)) for side in Side))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    fd = libbpf.open_pinned(str(path))
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -15,12 +15,16 @@ from enum import IntEnum
 from datapath.errors import KernelError
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280}
-_PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 15, 16
+_PROG_GET_FD_BY_ID, _MAP_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 14, 15, 16
 _LINK_CREATE, _LINK_UPDATE = 28, 29
 _ATTR_BYTES = 144
 _INFO_BYTES = 256
 _MOST_PROGRAMS = 64
 """At a hook of a device: BPF_MPROG_MAX of kernel/bpf/mprog.c."""
+_MOST_MAPS = 64
+"""Of a program: MAX_USED_MAPS of include/linux/bpf_verifier.h."""
+_MAP_IDS = 52
+"""Of struct bpf_prog_info: nr_map_ids, and the address of where they go."""
 _PROGRAM_FIELDS = (("=Q", 40), ("=QQ", 192), ("=I", 216))
 """Of struct bpf_prog_info: load_time; run_time_ns and run_cnt; verified_insns."""
 
@@ -128,6 +132,24 @@ def program_by_id(number: int) -> int:
     return _call(_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0), "open the program", f"id {number}")
 
 
+def maps_of(program_fd: int) -> tuple[int, ...]:
+    """Descriptors, owned by the caller, of the maps that a program uses."""
+    ids = (ctypes.c_uint32 * _MOST_MAPS)()
+    raw = bytearray(_INFO_BYTES)
+    struct.pack_into("=IQ", raw, _MAP_IDS, _MOST_MAPS, ctypes.addressof(ids))
+    (number,) = struct.unpack_from("=I", _info(program_fd, bytes(raw)), _MAP_IDS)
+    found: list[int] = []
+    try:
+        for one in ids[:number]:
+            attr = struct.pack("=III", one, 0, 0)
+            found.append(_call(_MAP_GET_FD_BY_ID, attr, "open the map", f"id {one}"))
+    except KernelError:
+        for fd in found:
+            os.close(fd)
+        raise
+    return tuple(found)
+
+
 def program_name(number: int) -> str:
     """By the kernel's id; "" if it is gone or has none."""
     try:
@@ -140,8 +162,8 @@ def program_name(number: int) -> str:
         os.close(fd)
 
 
-def _info(fd: int) -> bytes:
-    raw = ctypes.create_string_buffer(_INFO_BYTES)
+def _info(fd: int, asked: bytes = b"") -> bytes:
+    raw = ctypes.create_string_buffer(asked, _INFO_BYTES)
     attr = struct.pack("=IIQ", fd, _INFO_BYTES, ctypes.addressof(raw))
     _call(_OBJ_GET_INFO_BY_FD, attr, "ask about the BPF object", f"descriptor {fd}")
     return raw.raw

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 from datapath import namespace
 from datapath.acceleration import open_fast_path
 from datapath.acceleration.carriers import CarrierWatch
+from datapath.acceleration.eni_rows import EniRows
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.acceleration.shortcut import UNHOOKED, Present
 from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
-from datapath.netlink import address, neighbour
-from datapath.netlink.socket import Pool, Socket
+from datapath.netlink import address
+from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address, Network
 
 if TYPE_CHECKING:
@@ -52,6 +53,15 @@ class Prefixes:
     """Addresses of Services outside these ranges: tens of thousands where no range is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """What a round that found nothing to do about pods' rows was about."""
+
+    rows: tuple[bytes, ...]
+    pods: Mapping[int, tuple[Endpoint, AppliedVeth]]
+    links: frozenset[int]
+
+
 class Companion:
     """Implements ``shortcut.Shortcut``. ``netns`` is the node's, None for the process's own."""
 
@@ -61,23 +71,20 @@ class Companion:
         self._fast: FastPath | None = None
         self._prefixes = Prefixes()
         self._why = "it has not been opened yet"
-        self._ready: dict[int, EniLink] = {}
-        self._pods: frozenset[int] = frozenset()
+        self._enis = EniRows(self._sockets)
+        self._pods: set[int] = set()
         """Host links of the pods that have rows: of others a lost carrier is nobody's matter."""
         self._carriers: CarrierWatch | None = None
         self._following = Lock()
         self._down: frozenset[int] = frozenset()
         """Pods' links that are down, and may come up again."""
-        self._dark: frozenset[int] = frozenset()
-        """ENIs that have no carrier, or were taken down: the stack tells the pods."""
-        self._unhooked: frozenset[int] = frozenset()
+        self._unhooked: set[int] = set()
         """Host links whose place is another plugin's, who may not have taken it yet."""
-        self._unlearned: dict[int, EniLink] = {}
-        """Those with a gateway whose MAC is not known yet."""
         self._compared: list[Difference] = []
         """What comparing the prefixes has found since the last ``mend``."""
         self._empty: frozenset[int] = frozenset()
         """Host links with a clsact of somebody else's that was empty at the last round."""
+        self._good: _Good | None = None
         self._home = 0
         self.last = Round()
         """The last round of repair: what it found of others', and what it could not mend."""
@@ -101,7 +108,7 @@ class Companion:
             self._carriers = CarrierWatch(self._netns)
         except (KernelError, OSError) as exc:
             log.warning("packets for pods whose link is down are lost without a reason: %s", exc)
-        self._pods = frozenset(self._fast.endpoints())
+        self._pods = set(self._fast.endpoints())
         self._follow_carriers(self._fast, anew=True)
 
     def tell(self, prefixes: Prefixes) -> None:
@@ -146,19 +153,11 @@ class Companion:
     def devices(self) -> frozenset[str]:
         """Names of the ENIs."""
         with nullcontext() if self._netns is None else namespace.entered(self._netns):
-            return frozenset(filter(None, map(_name_of, self._ready)))
+            return frozenset(filter(None, map(_name_of, self._enis.devices())))
 
     def learn(self) -> bool:
         """Look again for gateways' MACs that are not known; False if some still are not."""
-        if self._fast is None:
-            return True
-        for ifindex, eni in self._unlearned.items():
-            try:
-                with self._sockets.borrowed() as socket:
-                    self._tell_eni(self._fast, socket, eni, ifindex)
-            except (KernelError, OSError) as exc:
-                log.warning("gateways' MACs of ENI %s could not be looked up: %s", eni.mac, exc)
-        return not self._unlearned
+        return self._fast is None or self._enis.learn(self._fast)
 
     def links_fd(self) -> int:
         """Readable when links have gone down: call ``links_changed`` then. -1 if there is no fast path."""
@@ -171,7 +170,7 @@ class Companion:
         """
         if self._fast is not None:
             self._follow_carriers(self._fast)
-        return bool(self._down or self._dark)
+        return bool(self._down or self._enis.dark)
 
     # What a mode tells
 
@@ -187,7 +186,7 @@ class Companion:
         if self._fast is None:
             return self._why
         try:
-            self._pods |= {applied.host_ifindex}
+            self._pods.add(applied.host_ifindex)
             self._join(self._fast, endpoint, applied)
         except (KernelError, OSError) as exc:
             log.warning("%s is routed for now, the fast path did not take it: %s", endpoint.host_link, exc)
@@ -195,8 +194,8 @@ class Companion:
         return "" if endpoint.hooked else UNHOOKED
 
     def pod_leaves(self, host_ifindex: int) -> None:
-        self._unhooked -= {host_ifindex}
-        self._pods -= {host_ifindex}
+        self._unhooked.discard(host_ifindex)
+        self._pods.discard(host_ifindex)
         if self._fast is not None:
             self._fast.drop_endpoint(host_ifindex)
 
@@ -211,21 +210,16 @@ class Companion:
         if self._fast is None:
             return
         try:
-            with self._sockets.borrowed() as socket:
-                self._tell_eni(self._fast, socket, eni, ifindex)
+            self._enis.tell(self._fast, eni, ifindex)
             self._fast.attach_eni(ifindex)
             self._tell_prefixes(self._fast)
         except (KernelError, OSError) as exc:
             log.warning("ENI %s has no fast path for now: %s", eni.mac, exc)
 
     def eni_leaves(self, ifindex: int) -> None:
-        self._ready = _without(self._ready, ifindex)
-        self._unlearned = _without(self._unlearned, ifindex)
+        self._enis.forget(self._fast, ifindex)
         if self._fast is not None:
             self._fast.detach_eni(ifindex)
-            for one in self._fast.uplinks().values():
-                if one.ifindex == ifindex:
-                    self._fast.drop_uplink(one.name)
 
     def carried(self) -> Mapping[int, frozenset[Address]]:
         if self._fast is None:
@@ -243,10 +237,8 @@ class Companion:
         round.each("pins of the fast path", fast.mend_pins)
         round.each("the fast path's settings", lambda: fast.mend_settings(self._home))
         round.each("the fast path's prefixes", lambda: self._mend_prefixes(fast))
-        round.each("the programs of pods", fast.mend_blocks)
-        round.each("the fast path of ENIs", lambda: self._mend_enis(fast, present, round))
-        round.each("the fast path of pods", lambda: self._mend_pods(fast, present, round))
-        self._pods |= present.pods.keys()
+        round.each("the fast path of devices", lambda: self._mend_devices(fast, present, round))
+        self._pods.update(present.pods)
         self._follow_carriers(fast, anew=True)
         self.last = round
         return round.done
@@ -268,7 +260,7 @@ class Companion:
         index = applied.eni_ifindex
         name = _uplink_of(endpoint)
         wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
-        told = ["map uplinks has no such row"] if wrong and index not in self._dark else []
+        told = ["map uplinks has no such row"] if wrong and index not in self._enis.dark else []
         return told + fast.hook_differences(index, hooks, eni=True)
 
     # Steps
@@ -281,8 +273,17 @@ class Companion:
         found, self._compared = self._compared, []
         return found
 
-    def _mend_enis(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
-        rows, hooks = {one.ifindex: one for one in fast.uplinks().values()}, fast.hooks()
+    def _mend_devices(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+        """All by one reading of qdiscs, of which a node has hundreds."""
+        hooks = fast.hooks()
+        round.each("the programs of pods", lambda: fast.mend_blocks(hooks))
+        round.each("the fast path of ENIs", lambda: self._mend_enis(fast, present, hooks, round))
+        round.each("the rows of pods", lambda: self._mend_rows(fast, present, round))
+        round.each("the fast path of pods", lambda: self._mend_hooks(fast, present, hooks, round))
+        return []
+
+    def _mend_enis(self, fast: FastPath, present: Present, hooks: Hooks, round: Round) -> list[Difference]:
+        rows = {one.ifindex: one for one in fast.uplinks().values()}
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             round.each(name, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
@@ -290,16 +291,15 @@ class Companion:
             round.each(
                 f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
             )
-        for ifindex in rows.keys() - present.enis.keys():
+        for ifindex in {*rows, *self._enis.devices()} - present.enis.keys():
             round.each(f"fast path of device {ifindex}", partial(self._end_eni, ifindex))
         return []
 
     def _mend_eni_row(
         self, fast: FastPath, eni: EniLink, ifindex: int, before: UplinkRow | None
     ) -> list[Difference]:
-        known = ifindex in self._ready
-        with self._sockets.borrowed() as socket:
-            wanted = self._tell_eni(fast, socket, eni, ifindex)
+        known = ifindex in self._enis
+        wanted = self._enis.tell(fast, eni, ifindex)
         if before == wanted or not known:
             return []
         found = "no row" if before is None else str(before)
@@ -311,20 +311,30 @@ class Companion:
         self.eni_leaves(ifindex)
         return [Difference(f"fast path of device {ifindex}", "no ENI of ours")]
 
-    def _mend_pods(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+    def _mend_rows(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+        """Pod by pod, unless all reads byte for byte as it did when the round before found nothing to do."""
+        now = _Good(fast.fingerprint(), dict(present.pods), present.links)
+        if now == self._good:
+            return []
+        before = len(round.done), len(round.refused)
         round.each("addresses of the fast path", lambda: _remove_strays(fast))
-        hooks, found, rows = fast.hooks(), fast.snapshot(), fast.endpoints()
-        left_alone = hooks.shaped.received | self._unhooked
+        found, rows = fast.snapshot(), fast.endpoints()
         for ifindex, (endpoint, applied) in present.pods.items():
             name, pod = endpoint.host_link, _pod(endpoint, applied, rows.get(ifindex))
-            at_hook = ifindex not in left_alone
             round.each(f"fast path of {name}", partial(self._mend_pod, fast, name, pod, found))
-            if at_hook:
+        for ifindex in rows.keys() - present.links:
+            round.each(f"fast path of device {ifindex}", partial(self._end_pod, fast, ifindex))
+        self._good = now if before == (len(round.done), len(round.refused)) else None
+        return []
+
+    def _mend_hooks(self, fast: FastPath, present: Present, hooks: Hooks, round: Round) -> list[Difference]:
+        left_alone = hooks.shaped.received | self._unhooked
+        for ifindex, (endpoint, _) in present.pods.items():
+            name = endpoint.host_link
+            if ifindex not in left_alone:
                 round.each(f"program of {name}", partial(self._mend_pod_hook, fast, name, ifindex, hooks))
             round.each(f"what others have at {name}", partial(_tell_pod, fast, name, ifindex, hooks, round))
         self._empty &= present.pods.keys()
-        for ifindex in rows.keys() - present.links:
-            round.each(f"fast path of device {ifindex}", partial(self._end_pod, fast, ifindex))
         return []
 
     def _mend_pod(self, fast: FastPath, name: str, pod: Pod, found: Snapshot) -> list[Difference]:
@@ -353,16 +363,16 @@ class Companion:
 
     def _end_pod(self, fast: FastPath, ifindex: int) -> list[Difference]:
         fast.drop_endpoint(ifindex)
-        self._pods -= {ifindex}
+        self._pods.discard(ifindex)
         return [Difference(f"fast path of device {ifindex}", "left behind: its pod is gone")]
 
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
         if endpoint.hooked:
-            self._unhooked -= {applied.host_ifindex}
+            self._unhooked.discard(applied.host_ifindex)
             fast.attach_pod(applied.host_ifindex)
         else:
-            self._unhooked |= {applied.host_ifindex}
+            self._unhooked.add(applied.host_ifindex)
             fast.detach_pod(applied.host_ifindex)
 
     def _put_or_detach(self, fast: FastPath, pod: Pod, found: Snapshot) -> None:
@@ -381,12 +391,12 @@ class Companion:
         try:
             with self._following:
                 found = carriers.all() if anew else carriers.changes()
-                found = {i: up for i, up in found.items() if i in self._pods or i in self._ready}
+                found = {i: up for i, up in found.items() if i in self._pods or i in self._enis}
                 # Of an ENI that was just plugged the event is of a moment ago, when its carrier was to come.
                 lost = set() if anew else {ifindex for ifindex, carrier in found.items() if not carrier}
-                again = carriers.of(lost | (self._down | self._dark) - found.keys())
+                again = carriers.of(lost | (self._down | self._enis.dark) - found.keys())
                 found |= {ifindex: bool(carrier) for ifindex, carrier in again.items()}
-                self._follow_enis(fast, found)
+                self._enis.follow(fast, found)
                 for ifindex, carrier in found.items():
                     if fast.set_pod_down(ifindex, not carrier):
                         log.debug("a pod's link, number %d, is %s", ifindex, "up" if carrier else "down")
@@ -395,34 +405,6 @@ class Companion:
                 self._down -= {ifindex for ifindex, carrier in again.items() if carrier is not False}
         except (KernelError, OSError) as exc:
             log.warning("which pods' links are up is not known; the next look tries again: %s", exc)
-
-    def _follow_enis(self, fast: FastPath, carriers: Mapping[int, bool]) -> None:
-        """A redirect loses packets for an ENI that is down as silently; without a row the stack gets them."""
-        dark = {ifindex for ifindex, carrier in carriers.items() if not carrier}
-        before, self._dark = self._dark, ((self._dark - carriers.keys()) | dark) & self._ready.keys()
-        changed = {one: eni for one, eni in self._ready.items() if (one in before) != (one in self._dark)}
-        if changed:
-            with self._sockets.borrowed() as socket:
-                for ifindex, eni in changed.items():
-                    self._tell_eni(fast, socket, eni, ifindex)
-
-    def _tell_eni(self, fast: FastPath, socket: Socket, eni: EniLink, ifindex: int) -> UplinkRow | None:
-        """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time.
-
-        Returns the row as it is now, None if there is to be none.
-        """
-        gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
-        macs = [neighbour.ask(socket, one, ifindex) for one in gateways]
-        row = UplinkRow(ifindex, eni.mac.lower(), macs[0], macs[1] if len(macs) > 1 else None, eni.mtu)
-        if ifindex in self._dark:
-            fast.drop_uplink(row.name)
-        else:
-            fast.put_uplink(row)
-        # Built anew, as another thread may be going through them.
-        self._ready = {**self._ready, ifindex: eni}
-        others = _without(self._unlearned, ifindex)
-        self._unlearned = {**others, ifindex: eni} if None in macs else others
-        return None if ifindex in self._dark else row
 
     def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
@@ -446,14 +428,15 @@ def _tell_eni(
     fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks, round: Round
 ) -> tuple[Difference, ...]:
     where = f"ENI {eni.mac}"
-    round.foreign += [Foreign(where, one) for one in fast.foreign(ifindex, hooks)]
+    round.foreign += [Foreign(where, one) for one in fast.foreign(ifindex, hooks, eni=True)]
     if ifindex in hooks.roots:
         round.foreign.append(Foreign(where, f"qdisc {hooks.roots[ifindex]} at the root"))
     return ()
 
 
 def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Round) -> tuple[Difference, ...]:
-    round.foreign += [Foreign(f"host link {name}", one) for one in fast.foreign(ifindex, hooks)]
+    found = fast.foreign(ifindex, hooks, eni=False)
+    round.foreign += [Foreign(f"host link {name}", one) for one in found]
     return ()
 
 
@@ -476,10 +459,6 @@ def _name_of(ifindex: int) -> str:
         return if_indextoname(ifindex)
     except OSError:  # it went a moment ago
         return ""
-
-
-def _without(enis: dict[int, EniLink], ifindex: int) -> dict[int, EniLink]:
-    return {index: one for index, one in enis.items() if index != ifindex}
 
 
 def _needs_row(own: Address, told: Prefixes) -> bool:

@@ -109,6 +109,10 @@ class Flows:
     def generation(self, slot: int) -> int:
         return int(self._owners[slot]["generation"])
 
+    def generations(self) -> bytes:
+        """Of all slots."""
+        return self._owners["generation"].tobytes()
+
     def restore(self, slot: int, generation: int) -> None:
         """The slot is the pod's that had it, and nothing is known of what it has sent or received."""
         self._owners[slot]["generation"] = generation

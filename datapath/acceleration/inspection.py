@@ -18,6 +18,7 @@ from datapath import sysctl
 from datapath.acceleration import bpf_call, tc
 from datapath.acceleration.attach import BLOCKS
 from datapath.acceleration.bpf_call import ProgramInfo
+from datapath.acceleration.eni_links import links_in
 from datapath.acceleration.human import Json, Reader
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.rows import keys_of
@@ -145,11 +146,8 @@ class Inspection:
             )
 
     def _links(self) -> Iterator[Attachment]:
-        for path in sorted((self._directory.parent / "links").glob("*_*")):
-            side = Side[path.name.partition("_")[0].upper()]
-            with _pinned(path) as fd:
-                found = bpf_call.link_info(fd)
-            if found.ifindex:
+        for side in Side:
+            for found in links_in(self._directory.parent / "links", side):
                 yield Attachment(found.program_id, found.ifindex, side, "tcx")
 
     @contextmanager

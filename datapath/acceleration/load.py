@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from datapath.acceleration import conntrack, rekey
+from datapath.acceleration import conntrack, pins, rekey
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.feature_sets import FeatureSet, SetState
 from datapath.acceleration.layout import CONNTRACK, FAST_PATH, MAPS, PROGRAMS, SETS, Names, names_of
@@ -72,8 +72,8 @@ class Loaded:
         self.names: Names = names_of(options.find(PROGRAMS[0]))
         self.pin_dir, self.options = pin_dir, options
         self.directory = pin_dir / f"v{self.names.version}"
-        self.older = tuple(one for one in _layouts(pin_dir) if one != self.directory)
-        self.fresh = not _is_complete(self.directory)
+        self.older = tuple(one for one in layouts(pin_dir) if one != self.directory)
+        self.fresh = not is_complete(self.directory)
         with ExitStack() as stack:
             if self.fresh:
                 shutil.rmtree(self.directory, ignore_errors=True)
@@ -147,10 +147,12 @@ class Loaded:
                     settings.put(key, settings.values(1))
 
     def commit(self) -> None:
-        """Our programs are in place: from now on this layout is the one that the next process finds."""
+        """Our programs are in place: from now on this layout is the one that the next process finds.
+
+        A name that was there is never absent: without the last one a layout in use passes for half-made.
+        """
         for path, fd in self.program_pins().items():
-            path.unlink(missing_ok=True)
-            libbpf.pin(fd, str(path))
+            pins.put(fd, path)
         for old in self.older:
             shutil.rmtree(old, ignore_errors=True)
         self.older = ()
@@ -166,12 +168,12 @@ class Loaded:
         shutil.rmtree(self.pin_dir / "links", ignore_errors=True)
 
     def _forget_unless_complete(self) -> None:
-        if not _is_complete(self.directory):
+        if not is_complete(self.directory):
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def sources(self) -> tuple[Path, ...]:
         """Layouts that were in use; others are what a crash left."""
-        return tuple(one for one in self.older if _is_complete(one)) if self.fresh else ()
+        return tuple(one for one in self.older if is_complete(one)) if self.fresh else ()
 
     def _load_fast_path(self, stack: ExitStack) -> dict[str, Object]:
         """With as many of the sets that stand in for its programs as the kernel takes, by trying."""
@@ -333,13 +335,13 @@ def _converted(source: Rows, target: Rows) -> Rows:
     return target
 
 
-def _layouts(pin_dir: Path) -> tuple[Path, ...]:
+def layouts(pin_dir: Path) -> tuple[Path, ...]:
     if not pin_dir.is_dir():
         return ()
     return tuple(sorted(one for one in pin_dir.glob("v*") if one.name[1:].isdigit()))
 
 
-def _is_complete(layout: Path) -> bool:
+def is_complete(layout: Path) -> bool:
     """Programs are pinned last, when they are in place."""
     return (layout / WHOLE).exists()
 

@@ -29,6 +29,7 @@ from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
+from datapath.acceleration.salvage import salvage
 from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.tc import Shaped, Side
@@ -87,6 +88,7 @@ class FastPath:
         """
         with ExitStack() as undo:
             try:
+                salvage(pin_dir, netns)
                 loaded = Loaded(pin_dir, options)
                 undo.callback(loaded.close)
                 made = cls(loaded, netns)
@@ -193,6 +195,11 @@ class FastPath:
         """The rows of ``pod``, of all of them if None, as they are now."""
         with self._lock:
             return self._tables.snapshot(pod)
+
+    def fingerprint(self) -> tuple[bytes, ...]:
+        """All that ``pod_differences`` looks at, as bytes: what reads as it did needs no comparison."""
+        with self._lock:
+            return self._tables.fingerprint()
 
     def pod_differences(self, pod: Pod, found: Snapshot) -> list[str]:
         """What rows of ``found`` are otherwise than ``put_endpoint`` leaves them."""
@@ -310,10 +317,10 @@ class FastPath:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
         return self._attacher.attached()
 
-    def mend_blocks(self) -> list[Difference]:
+    def mend_blocks(self, hooks: Hooks) -> list[Difference]:
         """The programs of all pods that share blocks, and none beside them."""
         with self._lock:
-            return self._attacher.mend_blocks()
+            return self._attacher.mend_blocks(hooks)
 
     def hooks(self) -> Hooks:
         return self._attacher.look()
@@ -330,10 +337,10 @@ class FastPath:
         with self._lock:
             return self._attacher.take_place(host_ifindex)
 
-    def foreign(self, ifindex: int, hooks: Hooks) -> list[str]:
+    def foreign(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
         """Programs of others at a device of ours."""
         with self._lock:
-            return self._attacher.foreign(ifindex, hooks)
+            return self._attacher.foreign(ifindex, hooks, eni=eni)
 
     def shaped(self) -> Shaped:
         """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""

@@ -56,8 +56,16 @@ def put(fd: int, path: Path) -> None:
     """Pin it there, in place of whatever has the name. Raises KernelError, or OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        shutil.rmtree(path)
+        remove(path)
     fresh = path.with_name(_FRESH + path.name)
     fresh.unlink(missing_ok=True)
     libbpf.pin(fd, str(fresh))
     fresh.rename(path)
+
+
+def remove(path: Path) -> None:
+    """The pin, or whatever has its name; succeeds for the absent."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -81,7 +81,8 @@ class PodTable:
         else:
             earlier = self._restore_owner(slot, pod, found) or self._is_earlier(pod, found)
         down = 0 if before is None else _number(before, "flags") & self._flags["ENDPOINT_DOWN"]
-        row, to = self._rows(pod, slot, down)
+        uplink = 0 if pod.uplink is None else self._uplinks.id_of(pod.uplink)
+        row, to = self._rows(pod, slot, uplink, down)
         # Who may send comes before who can be reached, so that the first packet's answer finds its way.
         self._pods.put(index_key(self._pods, pod.host_ifindex), row)
         for gone in addresses_of(before) - set(pod.addresses):
@@ -178,7 +179,8 @@ class PodTable:
         if not self._is_slot(slot) or slot in found.sharing(pod.host_ifindex):
             return [f"map pods, slot: {slot}, another pod's or nobody's"]
         down = _number(row, "flags") & self._flags["ENDPOINT_DOWN"]
-        wanted, to = self._rows(pod, slot, down)
+        uplink = 0 if pod.uplink is None else self._uplinks.known_id(pod.uplink)
+        wanted, to = self._rows(pod, slot, uplink, down)
         told = _fields("pods", row, wanted)
         if _number(row, "flags") != _number(wanted, "flags"):
             told.append(f"map pods, flags: {_number(row, 'flags')}")
@@ -208,7 +210,7 @@ class PodTable:
             told.append(f"map {name}, flags: {_number(row, 'flags')}")
         return told
 
-    def _rows(self, pod: Pod, slot: int, flags: int) -> tuple[Rows, Rows]:
+    def _rows(self, pod: Pod, slot: int, uplink: int, flags: int) -> tuple[Rows, Rows]:
         """Of ``pods`` one, of ``endpoints`` one for each address, without the flags that only those have."""
         flags |= 0 if pod.fast else self._flags["ENDPOINT_OFF"]
         row = self._pods.values(1)
@@ -216,7 +218,6 @@ class PodTable:
             address = pod.address(version)
             if address is not None:
                 row[field] = _key(self._endpoints, address)
-        uplink = 0 if pod.uplink is None else self._uplinks.id_of(pod.uplink)
         row["uplink"], row["flags"], row["slot"] = uplink, flags, slot
         row["mac"] = mac_row(pod.pod_mac)
         to = self._endpoints.values(len(pod.addresses))

@@ -26,6 +26,7 @@ from datapath.acceleration.rows import (
 )
 from datapath.acceleration.stack_prefixes import Compared, StackPrefixes, Wanted
 from datapath.acceleration.uplink_table import UplinkTable
+from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows
 from datapath.netlink.wire import Address, Network
 
@@ -51,7 +52,9 @@ class Tables:
         self.flows = Flows(loaded)
         self._counts = loaded.table("endpoint_counts")
         pods, endpoints = loaded.table("pods"), loaded.table("endpoints")
-        self._uplinks = UplinkTable(loaded.table("uplinks"), (pods, endpoints))
+        uplinks = loaded.table("uplinks")
+        self._uplinks = UplinkTable(uplinks, (pods, endpoints))
+        self._compared = (pods, endpoints, uplinks)
         self._pods = PodTable(pods, endpoints, self._counts, self.flows, self.names, self._uplinks)
         self._prefixes = loaded.table("stack_prefixes")
         self._settings = loaded.table("settings")
@@ -80,6 +83,11 @@ class Tables:
     def pod_differences(self, pod: Pod, found: Snapshot) -> list[str]:
         """As ``PodTable.differences``."""
         return self._pods.differences(pod, self._prefixed(pod.addresses), found)
+
+    def fingerprint(self) -> tuple[bytes, ...]:
+        """All that ``pod_differences`` and ``remove_strays`` look at, and prefixes say by flags of rows."""
+        rows = (part for one in self._compared for part in libbpf.map_dump(one.fd, one.shape))
+        return (*rows, self.flows.generations())
 
     def remove_strays(self) -> list[str]:
         """Rows of addresses and uplinks that belong to none; what they were."""
@@ -125,10 +133,11 @@ class Tables:
                 self._flag_prefixed()
 
     def compare_prefixes(self) -> Compared:
-        """What was not as ``set_prefixes`` said, and is now."""
+        """What was not as ``set_prefixes`` said, and is now. A pod's flag of it is part of its own rows."""
         found = self.stack_prefixes.compare()
-        with self._writing:
-            self._flag_prefixed()
+        if found:
+            with self._writing:
+                self._flag_prefixed()
         return found
 
     def set_flag(self, name: str, on: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -97,6 +97,18 @@ class Shaped:
 
     sent: frozenset[int]
     received: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Qdiscs:
+    """The devices that have clsact, with its blocks; that others shape; and whose root somebody has set.
+
+    ``roots`` has the kinds of qdiscs: what the kernel gives by itself has no number, and is not among them.
+    """
+
+    clsact: Mapping[int, Blocks]
+    shaped: Shaped
+    roots: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,54 +224,40 @@ def clsact_at(netlink: Socket, ifindex: int) -> Blocks | None:
     body = _TCMSG.pack(0, ifindex, _CLSACT_HANDLE, _CLSACT, 0)
     gone = frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL})
     answer = netlink.one(_request(_Tc.GETQDISC, _ECHO, body, "ask for clsact", f"device {ifindex}", gone))
-    found = None if answer is None else _clsact(answer)
-    return None if found is None else found[1]
+    found = {} if answer is None else wire.attributes(answer.body, _TCMSG.size)
+    return _blocks(found) if wire.text(found.get(_TCA_KIND, b"")) == "clsact" else None
 
 
-def list_clsact(netlink: Socket) -> dict[int, Blocks]:
-    """The devices of the namespace that have clsact, with its blocks."""
-    found = {}
-    for message in netlink.dump(_list_qdiscs()):
-        one = _clsact(message)
-        if one is not None:
-            found[one[0]] = one[1]
-    return found
-
-
-def list_shaped(netlink: Socket) -> Shaped:
-    """Of the namespace."""
-    sent, received = set(), set()
-    for message in netlink.dump(_list_qdiscs()):
-        _, ifindex, _, parent, _ = _TCMSG.unpack_from(message.body)
-        kind = wire.text(wire.attributes(message.body, _TCMSG.size).get(_TCA_KIND, b""))
-        if parent == _ROOT and kind != _PASSIVE:
-            sent.add(ifindex)
-        elif kind == "ingress":
-            received.add(ifindex)
-    return Shaped(frozenset(sent), frozenset(received))
-
-
-def list_roots(netlink: Socket) -> dict[int, str]:
-    """Kinds of qdiscs at the root that somebody has set: what the kernel gives by itself has no number."""
-    found = {}
+def list_qdiscs(netlink: Socket) -> Qdiscs:
+    """Of the namespace, in one reading: a node has two or three for each pod."""
+    clsact, roots, sent, received = {}, {}, set(), set()
     for message in netlink.dump(_list_qdiscs()):
         _, ifindex, handle, parent, _ = _TCMSG.unpack_from(message.body)
+        found = wire.attributes(message.body, _TCMSG.size)
+        kind = wire.text(found.get(_TCA_KIND, b""))
+        if kind == "clsact":
+            clsact[ifindex] = _blocks(found)
+        elif kind == "ingress":
+            received.add(ifindex)
+        if parent == _ROOT and kind != _PASSIVE:
+            sent.add(ifindex)
         if parent == _ROOT and handle:
-            found[ifindex] = wire.text(wire.attributes(message.body, _TCMSG.size).get(_TCA_KIND, b""))
-    return found
+            roots[ifindex] = kind
+    return Qdiscs(clsact, Shaped(frozenset(sent), frozenset(received)), roots)
+
+
+def list_clsact(netlink: Socket) -> Mapping[int, Blocks]:
+    """The devices of the namespace that have clsact, with its blocks."""
+    return list_qdiscs(netlink).clsact
 
 
 def _list_qdiscs() -> Request:
     return _request(_Tc.GETQDISC, wire.DUMP, _TCMSG.pack(0, 0, 0, 0, 0), "list qdiscs", "all")
 
 
-def _clsact(message: Message) -> tuple[int, Blocks] | None:
-    _, ifindex, _, _, _ = _TCMSG.unpack_from(message.body)
-    found = wire.attributes(message.body, _TCMSG.size)
-    if wire.text(found.get(_TCA_KIND, b"")) != "clsact":
-        return None
-    numbers = (wire.u32(found.get(kind, b"")) for kind in (_TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK))
-    return ifindex, Blocks(*numbers)
+def _blocks(clsact: Mapping[int, bytes]) -> Blocks:
+    numbers = (wire.u32(clsact.get(kind, b"")) for kind in (_TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK))
+    return Blocks(*numbers)
 
 
 def _head(place: Place) -> bytes:

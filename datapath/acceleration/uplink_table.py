@@ -22,18 +22,22 @@ class UplinkTable:
     def __init__(self, table: Table, naming: tuple[Table, ...]) -> None:
         self._table, self._naming = table, naming
         self._ids: dict[UplinkName, int] = {}
+        """Also of those whose row somebody has cleared: it is written again under the same id."""
 
     def id_of(self, name: UplinkName) -> int:
         """Its own, or a new one, whose row says no device yet. Raises KernelError if all are taken."""
-        found = self._ids.get(name)
-        if found is not None and name_of(self._row(found)) == name:
-            return found
-        ids = self._read()
-        if name not in ids:
-            ids[name] = found if found is not None and found not in ids.values() else self._free(ids)
-            self._write(ids[name], UplinkRow(0, name.mac, None, vlan=name.vlan))
-        self._ids = ids
-        return ids[name]
+        if not self._holds(name):
+            before, ids = self._ids.get(name), self._read()
+            if name not in ids:
+                ids[name] = self._free(ids) if before is None or before in ids.values() else before
+                self._write(ids[name], UplinkRow(0, name.mac, None, vlan=name.vlan))
+            given = ids.values()
+            self._ids = {n: i for n, i in self._ids.items() if i not in given} | ids
+        return self._ids[name]
+
+    def known_id(self, name: UplinkName) -> int:
+        """As ``id_of``, but nothing is given out, and nothing written: 0 for an uplink that has none."""
+        return self._ids[name] if self._holds(name) else self._read().get(name, 0)
 
     def put(self, uplink: UplinkRow) -> None:
         self._write(self.id_of(uplink.name), uplink)
@@ -67,6 +71,10 @@ class UplinkTable:
                 removed.append(f"id {number}, which is none of an uplink of ours")
         return removed
 
+    def _holds(self, name: UplinkName) -> bool:
+        """Whether the map says of an id that this process has given out that it is that uplink's."""
+        return name in self._ids and name_of(self._row(self._ids[name])) == name
+
     def _read(self) -> dict[UplinkName, int]:
         """The lowest id of each; what this process has given out is believed first."""
         _, values = self._table.dump()
@@ -79,13 +87,15 @@ class UplinkTable:
         return found | own
 
     def _free(self, ids: dict[UplinkName, int]) -> int:
-        taken, room = set(ids.values()), range(1, self._table.shape.max_entries)
+        """One that nobody has, nor had when a hand cleared its row: rows of pods may name it still."""
+        room, named = range(1, self._table.shape.max_entries), self._named()
+        taken = named.union(ids.values(), self._ids.values())
         free = next((one for one in room if one not in taken), None)
         if free is not None:
             return free
-        live, named = self.all().keys(), self._named()
+        used = named | self.all().keys()
         for name, number in tuple(ids.items()):
-            if number not in live and number not in named:
+            if number not in used:
                 del ids[name]
                 return number
         detail = f"{len(room)} ids, all taken"

@@ -108,6 +108,24 @@ def test_a_kernel_that_has_none_is_a_node_that_routes(node: Bench) -> None:
         window(node.node).call("POST", "fastpath", "on")
 
 
+def test_programs_that_cannot_be_followed_on_are_taken_away(node: Bench) -> None:
+    """An image without its objects, a kernel that refuses the new ones: nobody tells the old ones of pods."""
+    node.start()
+    pods = [node.pod(f"web-{i}") for i in range(2)]
+    assert pins(node.node)
+    node.node.stop_agent(signal.SIGKILL)
+    node.node.start_agent(["-bpf-objects", "/var/lib/no-objects"])
+    assert asked(node.node, "/fastpath")["state"] == "unavailable"
+    assert not pins(node.node)
+    pods.append(node.pod("web-late"))
+    for pod in pods:
+        assert reaches(pods[0], str(pod.ipv4))
+        assert reaches(pod, str(OUTSIDE_ADDRESS))
+    node.node.stop_agent()
+    node.start()
+    assert rows_of_pods(node.node).keys() == {str(a) for p in pods for a in p.addresses}
+
+
 def test_switching_at_run_time_loses_nothing_and_is_remembered(node: Bench) -> None:
     node.start()
     source, target = node.pod("web-0"), node.pod("web-1")

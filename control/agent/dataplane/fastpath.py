@@ -146,17 +146,18 @@ class FastPathSwitch:
         """Programs and maps, or the reason why there are none. Twice is once."""
         if self._filters is not None:
             return
-        pins = self._settings.bpf_pins
+        if not self._settings.bpf:
+            self._unavailable = "eBPF is switched off by -bpf off"
+            self._take_away()
+            return
         try:
-            if not self._settings.bpf:
-                self._unavailable = "eBPF is switched off by -bpf off"
-                if remove_fast_path(pins):
-                    log.info("eBPF of an earlier terwayd is taken away: pods are routed")
-                return
-            self._companion.open(pins, self._prefixes(), objects=self._settings.bpf_objects)
+            self._companion.open(
+                self._settings.bpf_pins, self._prefixes(), objects=self._settings.bpf_objects
+            )
         except Unavailable as exc:
             self._unavailable = exc.reason
             self._say(EventType.WARNING, f"{exc}; pods are routed")
+            self._take_away()
             return
         self._unavailable = ""
         self._filters = Filters()
@@ -167,6 +168,18 @@ class FastPathSwitch:
 
         self._kubernetes.on_pods(changed)
         self._kubernetes.on_services(changed)
+
+    def _take_away(self) -> None:
+        """What an earlier terwayd left: nobody would tell its programs of pods that come and go."""
+        try:
+            if remove_fast_path(self._settings.bpf_pins):
+                log.info("eBPF of an earlier terwayd is taken away: pods are routed")
+        except Unavailable as exc:
+            self._say(
+                EventType.WARNING,
+                f"{exc}: its programs carry packets by rows that nobody follows, and lose those for an "
+                "address that another pod has by now; a restart of terwayd tries again",
+            )
 
     async def settle(self) -> None:
         """Look at everything, and switch. Waits a little for Services that this node has never heard of."""

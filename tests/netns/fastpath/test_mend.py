@@ -12,7 +12,7 @@ from datapath import namespace
 from datapath.acceleration.companion import Companion, Prefixes
 from datapath.acceleration.shortcut import Present
 from datapath.endpoint import EniLink
-from tests.netns.datapath.world import ENI1, eni_link, witness
+from tests.netns.datapath.world import ENI1, ENI2, eni_link, witness
 from tests.netns.fastpath.node import FastNode, Tenant
 
 GONE = 99999
@@ -70,6 +70,22 @@ def test_an_eni_that_is_up_when_its_event_is_read_stays_fast(
         writer.link("set", index=index, state="up")
     companion.links_changed()
     assert index in [one.ifindex for one in companion.fast.uplinks().values()]
+
+
+def test_the_link_that_an_eni_had_before_takes_nothing_from_the_one_it_has(
+    node: FastNode, pods: tuple[Tenant, Tenant], companion: Companion
+) -> None:
+    """Plugged anew: the event of the old link's end may be read after the new one is ready."""
+    before, now = node.enis[ENI1.name], node.enis[ENI2.name]
+    for index in (before, now):
+        companion.eni_ready(eni_link(ENI1), index)
+    with witness(node.world.node) as writer:
+        writer.link("set", index=before, state="down")
+    companion.links_changed()
+    assert [one.ifindex for one in companion.fast.uplinks().values() if one.mac == ENI1.mac] == [now]
+    assert pods
+    companion.mend(replace(present(node, *pods), enis={now: eni_link(ENI1)}))
+    assert before not in companion.fast.attached(), "nothing of the old link is kept"
 
 
 def test_a_pod_that_is_gone_does_not_keep_the_others_from_being_mended(

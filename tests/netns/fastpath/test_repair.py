@@ -15,7 +15,7 @@ from datapath import namespace
 from datapath.acceleration import bpf_call
 from datapath.acceleration.bpf_call import TcxHook
 from datapath.acceleration.companion import Companion
-from datapath.acceleration.rows import address_bytes
+from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
 from datapath.acceleration.tc import Side
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
@@ -156,6 +156,47 @@ def test_of_a_pod_whose_notes_were_cleared_every_flow_is_asked(
         assert row is not None
         assert row["noted"].all()
         assert int(row["blind_until"][0])
+
+
+def test_check_gives_out_no_id(node: FastNode, pods: Pair, companion: Companion) -> None:
+    """Of an ENI whose row was cleared CHECK says so, and the row is as it was found."""
+    settle(node, companion, *pods)
+    before = clear_uplink(companion, pods[0])
+    found = [str(one) for one in told(companion, pods[0])]
+    assert any("map uplinks has no such row" in one for one in found), found
+    assert uplink_rows(companion) == before
+    companion.mend(present(node, *pods))
+    settle(node, companion, *pods)
+
+
+def test_an_id_that_pods_name_is_no_other_enis(node: FastNode, pods: Pair, companion: Companion) -> None:
+    """An ENI that comes while another's row is cleared does not become the way of that one's pods."""
+    settle(node, companion, *pods)
+    ids = {row.name: number for number, row in companion.fast.uplinks().items()}
+    clear_uplink(companion, pods[0])
+    name = UplinkName("02:00:00:00:00:77")
+    companion.fast.put_uplink(UplinkRow(99, name.mac, None))
+    now = {row.name: number for number, row in companion.fast.uplinks().items()}
+    assert now[name] not in ids.values()
+    companion.mend(present(node, *pods))
+    assert ids.items() <= {row.name: number for number, row in companion.fast.uplinks().items()}.items()
+
+
+def clear_uplink(companion: Companion, pod: Tenant) -> list[bytes]:
+    """All zeroes in the row of the pod's ENI; what the whole map is then."""
+    numbers = {row.name.mac: number for number, row in companion.fast.uplinks().items()}
+    number = numbers[pod.endpoint.eni.mac.lower()]
+
+    def zeroes(row: Rows) -> None:
+        row[:] = np.zeros(1, row.dtype)
+
+    edit(companion, "uplinks", number.to_bytes(4, "little"), zeroes)
+    return uplink_rows(companion)
+
+
+def uplink_rows(companion: Companion) -> list[bytes]:
+    with table(companion, "uplinks") as found:
+        return [row.tobytes() for row in found.dump()[1]]
 
 
 @by_tcx
