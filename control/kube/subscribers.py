@@ -16,6 +16,10 @@ from control.model.pod import Unsubscribe
 log = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    pass
+
+
 class Subscribers:
     """``what`` names the watch in the log and in the threads' names."""
 
@@ -23,11 +27,14 @@ class Subscribers:
         self._what = what
         self._lock = threading.Lock()
         self._all: tuple[_Subscriber, ...] = ()
+        self._closed = False
 
     def add(self, call: Callable[[], None], *, at_once: bool) -> Unsubscribe:
         """``at_once``: there is something to be seen already, of which no change tells any more."""
-        made = _Subscriber(call, self._what)
         with self._lock:
+            if self._closed:
+                return _nothing
+            made = _Subscriber(call, self._what)
             self._all = (*self._all, made)
         if at_once:
             made.changed()
@@ -44,9 +51,9 @@ class Subscribers:
             one.changed()
 
     def close(self) -> None:
-        """No call begins after this."""
+        """No call begins after this, and each thread ends with the call that it is in."""
         with self._lock:
-            left, self._all = self._all, ()
+            left, self._all, self._closed = self._all, (), True
         for one in left:
             one.end()
 

@@ -96,6 +96,11 @@ class FileWatch:
             os.close(self._fd)
             self._fd = -1
 
+    def __del__(self) -> None:
+        """Who forgets it without closing it keeps none of the user's few instances."""
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
     def _matters(self, number: int, mask: int, name: str) -> bool:
         if mask & _Q_OVERFLOW:
             return True

@@ -107,7 +107,7 @@ def _packets(refused: Refusals | None) -> int:
 
 
 class TraceLines:
-    """Implements ``http_api.Stream``. A line with ``note`` instead of an event says what is missing."""
+    """Implements ``http_server.Stream``. A line with ``note`` instead of an event says what is missing."""
 
     def __init__(self, reader: TraceReader, fast: FastPath, netns: int | None) -> None:
         self._reader = reader

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from control.model.errors import KernelError, RequestError
 from control.model.ids import Address
-from control.process.http_api import HttpApi, Query, Stream
+from control.process.http_api import HttpApi, Query
+from control.process.http_server import Stream
 from datapath import errors as kernel_errors
 from datapath.acceleration.trace_readers import TraceReaders
 

@@ -73,8 +73,12 @@ class Reconciler:
             return
         in_cloud = {e.eni_id: e for e in await self._cloud.enis_of_instance(self._instance_id)}
         for eni in idle:
-            if self._unmoved(eni):
+            if not self._unmoved(eni):
+                continue
+            try:
                 await self._one(eni, in_cloud.get(eni.eni_id), shown[eni.eni_id], before)
+            except KernelError as exc:  # of one ENI, and the others are looked at
+                log.warning("ENI %s is looked at the next time: %s", eni.eni_id, exc)
         for eni in enis.values():
             seen, here = shown.get(eni.eni_id), in_cloud.get(eni.eni_id)
             if eni not in idle and here is not None and seen is not None:

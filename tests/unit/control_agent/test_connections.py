@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 from cni.wire import ACK, Frame, encode_request
 from control.agent.cni import socket as cni_socket
 from control.agent.cni.socket import CniSocket
-from control.process import http_api
+from control.process import http_server
 from control.process.http_api import HttpApi
 from control.process.quiet_log import QuietLog
 
@@ -402,7 +402,7 @@ def threads() -> int:
 
 def test_idle_connections_are_bounded_and_end(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """300 of one peer; the kubelet, another one, is served at once."""
-    monkeypatch.setattr(http_api, "IDLE_TIMEOUT", 3.0)
+    monkeypatch.setattr(http_server, "IDLE_TIMEOUT", 3.0)
     with ExitStack() as held:
         kubelet = held.enter_context(say(port, b"", source="127.0.0.2"))
         for _ in range(300):
@@ -411,7 +411,7 @@ def test_idle_connections_are_bounded_and_end(port: int, monkeypatch: pytest.Mon
         kubelet.sendall(GOOD)
         assert b"200" in kubelet.recv(100), "no connection of a modest peer is closed for a greedy one"
         deadline = time.monotonic() + 20
-        while threads() > http_api.MAX_CONNECTIONS:
+        while threads() > http_server.MAX_CONNECTIONS:
             assert time.monotonic() < deadline, threads()
             time.sleep(0.01)
         while threads():
@@ -420,7 +420,7 @@ def test_idle_connections_are_bounded_and_end(port: int, monkeypatch: pytest.Mon
 
 
 def test_a_request_in_drops_ends_in_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_api, "REQUEST_TIMEOUT", 0.5)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT", 0.5)
     with say(port, b"GET /healthz HTTP/1.1\r\n") as made:
         made.settimeout(0.05)
         deadline = time.monotonic() + 20
@@ -482,7 +482,7 @@ def test_no_descriptor_left_for_http_is_one_line_and_no_spinning(
             time.sleep(seconds)
 
     monkeypatch.setattr(QuietLog, "warning", warning)
-    monkeypatch.setattr(http_api, "time", Time())
+    monkeypatch.setattr(http_server, "time", Time())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with caplog.at_level(logging.WARNING), say(port, GOOD) as held, say(port, b"") as waiting:
         assert held.recv(100)

@@ -259,3 +259,39 @@ def test_gc_takes_down_the_other_links_without_a_record() -> None:
         assert list(rig.kernel.endpoints) == links[:1]
 
     asyncio.run(scenario())
+
+
+def test_an_eni_that_the_kernel_fails_for_does_not_keep_the_others_from_being_looked_at() -> None:
+    """One is gone and cannot be forgotten; the next one has lost an address, and that is found."""
+
+    class Failing(FakeKernel):
+        gone = ""
+
+        def forget_eni(self, mac: Mac) -> None:
+            if mac == self.gone:
+                raise KernelError(f"routes of {mac} cannot be removed")
+            super().forget_eni(mac)
+
+    async def scenario() -> None:
+        kernel = Failing()
+        rig = Rig(kernel=kernel, max_pool=0)
+        for number in range(16):
+            await rig.add(f"p{number}")
+        await rig.settle()
+        first, second = rig.journal.book.enis.values()
+        for record in tuple(rig.journal.book.attachments.values()):
+            if record.eni_id == first.eni_id:
+                await rig.delete(record.pod.name)
+        kernel.gone = first.mac
+        await rig.cloud.detach_eni(first.eni_id, NODE.instance_id)
+        await rig.add("more")
+        lost = next(
+            r.address for r in rig.journal.book.of_eni(second.eni_id) if r.address != second.primary_ip
+        )
+        assert isinstance(lost, IPv4Address)
+        await rig.cloud.unassign_ipv4(second.eni_id, [lost])
+        await rig.reconciler.all(ask_cloud=True)
+        assert first.eni_id in rig.journal.book.enis, "it stays until the kernel lets go"
+        assert rig.journal.book.addresses[lost].state is AddressState.FROZEN
+
+    asyncio.run(scenario())

@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from control.cli import main as cli
 from control.model.errors import RequestError
-from control.process.http_api import HttpApi, Query, Stream
+from control.process.http_api import HttpApi, Query
+from control.process.http_server import Stream
 
 
 class Lines:

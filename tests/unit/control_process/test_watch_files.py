@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from control.process.keeper import Keeper
 from control.process.watch_files import ANY, FileWatch
 
 
@@ -129,3 +131,17 @@ def test_without_instances_there_is_no_watch_and_a_reason(monkeypatch: pytest.Mo
     none.follow([Path("/etc/passwd")])
     assert not none.read()
     none.close()
+
+
+def test_one_that_is_forgotten_keeps_no_instance() -> None:
+    """A user has 128: a keeper that was made and never run took one for as long as the process lived."""
+
+    def instances() -> int:
+        links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+        return sum(os.path.lexists(each) and "inotify" in os.readlink(each) for each in links)
+
+    before = instances()
+    for _ in range(5):
+        Keeper(lambda _thing, _text: None)
+    gc.collect()
+    assert instances() <= before
