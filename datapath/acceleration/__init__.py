@@ -6,6 +6,7 @@ node routes. It reads from the top down:
     companion   beside a mode: rows and attachments for whatever pods and ENIs it makes
     eni_rows    what it knows of ENIs: gateways' MACs, carriers
     path        FastPath: the verbs for all of it
+    take_over   programs of ours in place of whatever was there
     load        the programs, verified once, over pinned maps; older layouts carried over
     salvage     maps whose pins are gone, found by the programs that are attached
     needs       what a kernel that refuses them has not got

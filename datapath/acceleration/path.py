@@ -7,6 +7,7 @@ where that one was, and one with other programs puts them in place of the old on
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -24,7 +25,6 @@ from datapath.acceleration.bpf_call import ProgramInfo
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.feature_sets import SetState
 from datapath.acceleration.flows import Refusals
-from datapath.acceleration.inherit import inherit
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
 from datapath.acceleration.pod_table import Snapshot
@@ -32,7 +32,8 @@ from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
 from datapath.acceleration.salvage import salvage
 from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tables import EndpointCounts, Tables
-from datapath.acceleration.tc import Shaped, Side
+from datapath.acceleration.take_over import take_over
+from datapath.acceleration.tc import Shaped
 from datapath.acceleration.trace import Trace
 from datapath.ebpf import libbpf
 from datapath.ebpf.btf import BtfError
@@ -88,55 +89,20 @@ class FastPath:
         """
         with ExitStack() as undo:
             try:
-                salvage(pin_dir, netns)
+                found = salvage(pin_dir, netns)
+                if found is not None:
+                    undo.callback(shutil.rmtree, found, ignore_errors=True)
                 loaded = Loaded(pin_dir, options)
                 undo.callback(loaded.close)
                 made = cls(loaded, netns)
                 undo.callback(made._attacher.close)
-                made._take_over(prepare)
+                loaded.fill()
+                made._tell_timeouts()
+                take_over(loaded, made._tables, made._attacher, lambda: prepare and prepare(made))
             except (KernelError, ObjectMissing, BtfError, OSError, ValueError) as exc:
                 raise Unavailable(str(exc)) from exc
             undo.pop_all()
         return made
-
-    def _take_over(self, prepare: Callable[[FastPath], object] | None) -> None:
-        """Rows first, then what notes flows, then what reads the notes, and then the old may go."""
-        self._loaded.fill()
-        self._tell_timeouts()
-        if self._loaded.forgetful:
-            inherit(self._loaded, self._tables)
-        if self._loaded.unasked and self._tables.flag("SETTING_CONNTRACK"):
-            # Programs that ask conntrack have recorded next to nothing.
-            self._tables.forget_flows()
-            self._tables.set_flag("SETTING_CONNTRACK", False)
-        self._tables.set_flag("SETTING_ASK", False)
-        self._tables.set_flag("SETTING_TRACE", False)  # nobody reads what a killed process had asked for
-        if prepare is not None:
-            prepare(self)
-        if self._loaded.forgetful and not self._loaded.unasked:
-            self._swap_asking()
-        else:
-            self._swap_quietly()
-        if not self._loaded.unasked:
-            self._tables.set_flag("SETTING_CONNTRACK", True)
-        self._loaded.commit()
-
-    def _swap_quietly(self) -> None:
-        """What notes flows before what reads the notes; if these are others, all is the stack's between."""
-        if self._loaded.forgetful:
-            self._loaded.quiet()
-        self._attacher.swap(Side.EGRESS)
-        if self._loaded.forgetful:
-            inherit(self._loaded, self._tables)
-        self._attacher.swap(Side.INGRESS)
-
-    def _swap_asking(self) -> None:
-        """Conntrack is asked of each flow until all are noted: none changes its carrier."""
-        self._tables.set_flag("SETTING_ASK", True)
-        self._attacher.swap(Side.INGRESS)
-        self._attacher.swap(Side.EGRESS)
-        inherit(self._loaded, self._tables)
-        self._tables.set_flag("SETTING_ASK", False)
 
     def __enter__(self) -> FastPath:
         return self

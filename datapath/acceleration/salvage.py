@@ -24,16 +24,18 @@ from datapath.netlink.socket import Socket
 log = logging.getLogger(__name__)
 
 
-def salvage(pin_dir: Path, netns: int | None) -> None:
-    """Nothing happens where no program of a pod is attached, or another layout is pinned whole.
+def salvage(pin_dir: Path, netns: int | None) -> Path | None:
+    """The layout's directory, if no layout was pinned whole and this one is now.
 
-    Best effort: what cannot be found is made anew, as on a new node.
+    Nothing happens where no program of a pod is attached, or another layout is pinned whole. Best effort:
+    what cannot be found is made anew, as on a new node.
     """
     try:
         with ExitStack() as stack:
-            _pin_again(pin_dir, _attached(netns, stack), stack)
+            return _pin_again(pin_dir, _attached(netns, stack), stack)
     except (KernelError, BtfError, OSError, ValueError, KeyError) as exc:
         log.warning("whether pins of the fast path are missing is not known: %s", exc)
+        return None
 
 
 def _attached(netns: int | None, stack: ExitStack) -> list[int]:
@@ -48,7 +50,7 @@ def _attached(netns: int | None, stack: ExitStack) -> list[int]:
     return found
 
 
-def _pin_again(pin_dir: Path, programs: list[int], stack: ExitStack) -> None:
+def _pin_again(pin_dir: Path, programs: list[int], stack: ExitStack) -> Path | None:
     """Of layouts that meet while one takes over from the other, the first program's."""
     wanted: dict[Path, int] = {}
     directory: Path | None = None
@@ -65,12 +67,13 @@ def _pin_again(pin_dir: Path, programs: list[int], stack: ExitStack) -> None:
             wanted = {directory / name: fd for name, fd in named.items()} | wanted
     whole = [one for one in layouts(pin_dir) if is_complete(one)]
     if directory is None or (whole and directory not in whole):
-        return
+        return None
     done = pins.mend(wanted)
     if not whole:
         pins.put(programs[0], directory / WHOLE)
     if done:
         log.warning("the fast path was found by its programs, as %d of its pins were gone", len(done))
+    return None if whole else directory
 
 
 def _layout_of(map_fd: int) -> int:
