@@ -235,9 +235,13 @@ class SandboxRuntime:
         return pod
 
     def _report(self, pod: LabPod) -> None:
-        """As kubelet does once the sandbox is there; of a pod without an object there is nothing to tell."""
+        """As kubelet does once the sandbox is there; of a pod without an object there is nothing to tell.
+
+        Other plugins than terway may have given it no address.
+        """
         addresses = [str(a) for a in pod.addresses]
-        status = {"phase": "Running", "podIP": addresses[0], "podIPs": [{"ip": a} for a in addresses]}
+        told = {"podIP": addresses[0], "podIPs": [{"ip": a} for a in addresses]} if addresses else {}
+        status = {"phase": "Running", **told}
         with contextlib.suppress(KubeError):
             self._lab.kubernetes.report_pod(pod.record.namespace, pod.record.name, status)
 

@@ -19,7 +19,7 @@ from tests.e2e.test_cli import cli, cli_json
 from tests.e2e.witnesses import reaches, settled
 from tests.netns.fastpath_window import bpftool
 
-PINS = "/sys/fs/bpf/terway/v2"
+PINS = "/sys/fs/bpf/terway/v3"
 PATIENCE = 30.0
 
 
