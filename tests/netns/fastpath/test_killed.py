@@ -70,7 +70,7 @@ def _dying(work: Callable[..., Any], taken: count[int], step: int) -> Callable[.
     "way", ["names", *(pytest.param(one, marks=pytest.mark.long) for one in ("same", "up", "back"))]
 )
 def test_killed_at_any_step(node: FastNode, layout_6: Find, way: str) -> None:
-    """``same``: a restart; ``names``: only when it pins. ``up``: another layout in place of ours. ``back``."""
+    """``same``: a restart; ``names``: of it, only what pins. ``up``, ``back``: between two layouts."""
     one, other = node.pod(ENI1), node.pod(ENI2)
     rows = node.fast.endpoints(), node.fast.uplinks(), node.fast.is_on()
     ours, theirs = Options(), Options(find=layout_6)
