@@ -376,6 +376,7 @@ class Node:
             rejections=assembly.rejections,
             attachments=assembly.attachments,
             holds=self._holds,
+            kubernetes=self._kubernetes,
             facts=facts,
         )
 

@@ -8,6 +8,8 @@ longer, not more.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from lab.cni_call import CniError
 from lab.messages import LabError
@@ -160,11 +162,18 @@ def _await_agreement(world: World) -> int:
 
 
 def _work_ends(site: Site) -> None:
-    """What the agent has begun. One that hangs is told by what it says it does."""
+    """What the agent has begun, and its return to an API server that was away: that waits by no lab's clock.
+
+    One that hangs is told by what it says it does.
+    """
     try:
-        until(lambda: state(site.node)["settled"], bool, seconds=ROUND_SECONDS)
+        until(lambda: state(site.node), _is_done, seconds=ROUND_SECONDS)
     except (OSError, LabError, AssertionError) as exc:
         raise Broken([(STORY, f"{site.name}: work that was begun does not end: {exc}")]) from exc
+
+
+def _is_done(told: Mapping[str, Any]) -> bool:
+    return bool(told["settled"] and told["pods_listed"])
 
 
 def _clean_up_after_hands(world: World) -> None:

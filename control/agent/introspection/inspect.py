@@ -19,6 +19,7 @@ from control.agent.state.journal import Journal
 from control.ipam.rejections import Rejections, of_eni, of_uplink, of_vswitch
 from control.model.cloud import Cloud, NodeIdentity
 from control.model.errors import RequestError
+from control.model.pod import Kubernetes
 from control.model.records import AddressState, AttachmentRecord, EniRecord
 from datapath.endpoint import Carrier
 
@@ -61,8 +62,10 @@ class Inspector:
         rejections: Rejections,
         attachments: Attachments,
         holds: Holds,
+        kubernetes: Kubernetes,
         facts: NodeFacts,
     ) -> None:
+        self._kubernetes = kubernetes
         self._holds = holds
         self._journal = journal
         self._cloud = cloud
@@ -256,6 +259,7 @@ class Inspector:
         return {
             "pool": {name: getattr(stats, name) for name in stats.__slots__},
             "settled": self._pool.settled,
+            "pods_listed": self._kubernetes.synced(),
             **self.mapping(),
             "operations": [
                 {"token": o.token, "kind": o.kind.value, "eni": o.eni_id, "since": o.since}
