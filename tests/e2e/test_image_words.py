@@ -23,6 +23,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "list": ("", "network_service"),
     "show": ("factory", "eni_max"),
     "mapping": ("", "web"),
+    "history": ("10.0.16.254", "nothing is known of 10.0.16.254"),
     "execute": ("network_service default resdb", "web"),
     "metadata": ("", "primary: true"),
     "mode": ("", "datapath: eBPF"),
@@ -46,8 +47,12 @@ def words_of(parser: argparse.ArgumentParser, before: str = "") -> Iterator[str]
         yield before.strip()
 
 
+ENDS_THE_AGENT = {"ledger downgrade"}
+"""Tried with the release before at hand, in test_release_before."""
+
+
 def test_every_word_is_tried() -> None:
-    assert set(words_of(cli_main._parser())) == set(WORDS)
+    assert set(words_of(cli_main._parser())) - ENDS_THE_AGENT == set(WORDS)
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,7 @@ def test_success_is_announced(node: Bench) -> None:
 
     def annotated() -> Any:
         metadata = node.lab.kubernetes.pod(node.node.name, "announced")["metadata"]
-        return metadata["annotations"].get("k8s.aliyun.com/pod-ips")
+        return metadata.get("annotations", {}).get("k8s.aliyun.com/pod-ips")
 
     until(annotated, lambda value: value == addresses)
     (event,) = until(lambda: events(node, "announced"), lambda found: len(found) > 0)

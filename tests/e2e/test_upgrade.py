@@ -102,7 +102,7 @@ def test_killed_for_ten_seconds_and_back_with_other_programs(site: Site) -> None
     """A DEL that nobody answers is asked for again, an ADD waits for the agent, and nothing is forgotten."""
     bench = site.benches[0]
     before = programs.running(bench.node)
-    assert len(before) == 3, "a program per hook"
+    assert len(before) == 4, "a program per hook"
     leaving = bench.pod("leaving")
     with site.unharmed(), by_ebpf_alone(bench.node), ThreadPoolExecutor() as runtime:
         for one in site.benches:

@@ -32,6 +32,7 @@ from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
+from datapath.pod.names import host_mac
 
 log = logging.getLogger(__name__)
 
@@ -379,7 +380,9 @@ class Rounds:
                 continue
             known[host.index] = endpoint
             if eni is not None and mac:
-                pods[host.index] = endpoint, AppliedVeth(host.index, host.mac, mac, eni.ifindex)
+                # Not the MAC that was seen: a hand's is put back in this very round.
+                planned = host_mac(endpoint.container_id, endpoint.ifname)
+                pods[host.index] = endpoint, AppliedVeth(host.index, planned, mac, eni.ifindex)
         hold.pods = known
         enis = {one.ifindex: one.eni for one in hold.prepared()}
         links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()
