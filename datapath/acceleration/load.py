@@ -41,7 +41,7 @@ WHOLE = "prog_stack_egress"
 1 and 2. It holds ``eni_egress`` now."""
 FLOWS = ("flows", "flow_owners", "flow_counts", "flow_kept")
 """What belongs together: kept all or none."""
-KEPT = (*FLOWS, "endpoint_counts")
+KEPT = (*FLOWS, "hook_counts", "endpoint_counts")
 
 
 @dataclass(frozen=True, slots=True)
