@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control.agent.allocation.operations import new_token
-from control.agent.allocation.pool import ACQUIRE_TIMEOUT, stopping
-from control.agent.allocation.queue import WaitingQueue
+from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, stopping
 from control.agent.allocation.reservation import LedgerReservation, reserve
 from control.agent.allocation.runner import OperationRunner
 from control.agent.state.journal import Journal
@@ -126,17 +125,17 @@ class ExclusiveAllocator:
 
     def _coming(self) -> int:
         """ENIs under way for those who wait, begun by whichever daemon."""
-        every = {o.token: o for o in (*self._journal.book.operations.values(), *self._runner.running)}
         return sum(
-            o.kind is OperationKind.CREATE_ENI and o.eni_kind is EniKind.EXCLUSIVE for o in every.values()
+            o.kind is OperationKind.CREATE_ENI and o.eni_kind is EniKind.EXCLUSIVE
+            for o in self._runner.unfinished()
         )
 
     def _room(self) -> int:
         """ENIs that the instance may have more, those counted that the cloud has not named yet."""
-        book = self._journal.book
-        every = {o.token: o for o in (*self._runner.running, *book.operations.values())}
-        nameless = sum(o.kind is OperationKind.CREATE_ENI and o.eni_id is None for o in every.values())
-        return max(0, self._settings.max_enis - len(book.enis) - nameless)
+        nameless = sum(
+            o.kind is OperationKind.CREATE_ENI and o.eni_id is None for o in self._runner.unfinished()
+        )
+        return max(0, self._settings.max_enis - len(self._journal.book.enis) - nameless)
 
     def _creation(self, now: float) -> Operation:
         return Operation(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from control.agent.allocation.growth import Growth
 from control.agent.allocation.limits import Limits, exhausted, out_of_patience
-from control.agent.allocation.queue import WaitingQueue
+from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, stopping
 from control.agent.allocation.release import Release
 from control.agent.allocation.reservation import LedgerReservation, reserve
 from control.agent.allocation.runner import OperationRunner, concerns_all
@@ -22,13 +22,10 @@ from control.ipam.choose import choose
 from control.ipam.rejections import EVERYTHING, Rejections
 from control.ipam.statistics import PoolStatistics, PoolStats
 from control.model.cloud import Cloud
-from control.model.errors import Cause, PoolExhausted, TerwayError
+from control.model.errors import PoolExhausted, TerwayError
 from control.model.ids import SecurityGroupId
 from control.model.policies import EniPolicy
 from control.model.records import EniState
-
-ACQUIRE_TIMEOUT = 100.0
-"""Seconds an ADD waits for an address. The executable gives up after 120."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +160,3 @@ class Pool:
             enis=sum(eni.state is not EniState.RELEASING for eni in enis),
             broken=f"ENI {frozen.eni_id} serves nobody new: {frozen.reason}" if frozen else "",
         )
-
-
-def stopping() -> PoolExhausted:
-    return PoolExhausted(
-        "terwayd is stopping", cause=Cause.BUSY, remedy="the runtime tries again when the next one serves"
-    )

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from control.ipam.allocator import AllocationRequest, Reservation
-from control.model.errors import TerwayError
+from control.model.errors import Cause, PoolExhausted, TerwayError
 
 log = logging.getLogger(__name__)
+
+ACQUIRE_TIMEOUT = 100.0
+"""Seconds an ADD waits for an address. The executable gives up after 120."""
 
 Attempt = Callable[[AllocationRequest], Reservation | None]
 """Reserve now; None if there is nothing for it now. What it raises is raised in the ADD it belongs to."""
@@ -99,3 +102,9 @@ def _give_back(done: asyncio.Future[Reservation]) -> None:
         log.error(
             "%s was reserved for an ADD that is gone and could not be freed yet: %s", reservation.record, exc
         )
+
+
+def stopping() -> PoolExhausted:
+    return PoolExhausted(
+        "terwayd is stopping", cause=Cause.BUSY, remedy="the runtime tries again when the next one serves"
+    )

@@ -98,10 +98,14 @@ class OperationRunner:
         """Those that somebody works on now, as they were begun."""
         return self._running.values()
 
-    def busy_enis(self) -> set[EniId]:
-        """ENIs that an operation is about, worked on or waiting in the ledger."""
+    def unfinished(self) -> Collection[Operation]:
+        """Worked on or waiting in the ledger, each as the ledger has it: the cloud may have named its ENI."""
         every = (*self._running.values(), *self._journal.book.operations.values())
-        return {o.eni_id for o in every if o.eni_id is not None}
+        return {operation.token: operation for operation in every}.values()
+
+    def busy_enis(self) -> set[EniId]:
+        """ENIs that an operation is about."""
+        return {o.eni_id for o in self.unfinished() if o.eni_id is not None}
 
     def begin(self, operation: Operation) -> None:
         """A new one that asks for more. It is in the ledger before the cloud hears of it."""

@@ -20,16 +20,14 @@ from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import KernelError, LedgerError
 from control.model.ids import Address, AttachmentKey, EniId
-from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode
+from control.model.modes import HAS_HOST_LINK, UPLINK_OF, EniKind, NetworkMode, UplinkKind
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes
-from datapath.endpoint import Carrier, Mode, Presence
+from datapath.endpoint import Carrier, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
 
-_ALONE = frozenset({Mode.MACVLAN})
-"""Modes whose pods have an ENI for themselves."""
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -69,7 +67,8 @@ class Holds:
 
     def _set_apart(self, carriers: Iterable[Carrier]) -> None:
         """An ENI that a pod has for itself is not shared, also if the ledger has lost that fact."""
-        macs = {mac for carrier in carriers if carrier.mode in _ALONE for mac in carrier.enis}
+        alone = (one for one in carriers if UPLINK_OF[NetworkMode(one.mode)] is UplinkKind.OWN_ENI)
+        macs = {mac for carrier in alone for mac in carrier.enis}
         enis = self._journal.book.enis.values() if macs else ()
         shared = [eni for eni in enis if eni.mac in macs and eni.kind is EniKind.SECONDARY]
         try:

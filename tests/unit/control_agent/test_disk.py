@@ -13,17 +13,17 @@ from control.agent.cni.detach import Detachments
 from control.agent.cni.service import CniService
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.main import Daemon
-from control.agent.reconcile.upkeep import GRACE, Upkeep
+from control.agent.reconcile.upkeep import GRACE
 from control.agent.state.faults import Faults
 from control.agent.state.known import LIMITS, LIMITS_AGE, Known
 from control.aliyun.actions import Action
 from control.model.errors import Cause, CloudError, LedgerError, PoolExhausted, RequestError
 from control.model.ids import AttachmentKey
 from control.model.records import AttachmentState, Changes
-from control.process.timers import Timers
 from control.store.memory import MemoryLedger
 from tests.unit.control_agent.rig import LIMITS as TYPE
 from tests.unit.control_agent.rig import Rig
+from tests.unit.control_agent.test_review_upkeep import upkeep_of
 from tests.unit.control_agent.test_use_cases import run
 
 
@@ -45,23 +45,6 @@ class Disk(MemoryLedger):
     def _check(self) -> None:
         if self.full:
             raise LedgerError("database or disk is full", remedy="free space")
-
-
-def upkeep(rig: Rig) -> Upkeep:
-    return Upkeep(
-        journal=rig.journal,
-        pool=rig.pool,
-        allocators=rig.allocators,
-        attachments=rig.attachments,
-        kernel=rig.kernel,
-        kubernetes=rig.kubernetes,
-        reconciler=rig.reconciler,
-        recovery=rig.recovery,
-        orphans=rig.orphans,
-        rebuild=rig.rebuild,
-        timers=Timers(rig.clock),
-        sync_period=3600.0,
-    )
 
 
 def service(rig: Rig) -> CniService:
@@ -86,10 +69,10 @@ def test_a_delete_is_answered_and_its_row_goes_later() -> None:
             rig.attachments.check(gone.record.key, None)
         with pytest.raises(LedgerError, match="disk is full"):
             await rig.add("new")
-        await upkeep(rig).mend_ledger()
+        await upkeep_of(rig).mend_ledger()
         assert gone.record.key in rig.journal.book.attachments
         disk.full = False
-        await upkeep(rig).mend_ledger()
+        await upkeep_of(rig).mend_ledger()
         assert set(rig.journal.book.attachments) == {stays.record.key}
         assert not rig.journal.owed
         await rig.settle()
@@ -151,7 +134,7 @@ def test_the_pods_next_sandbox_keeps_its_address() -> None:
         disk.full = False
         after = await rig.add("web", container="c-2")
         assert after.record.addresses() == before.record.addresses()
-        assert upkeep(rig)._journal.owed == set()
+        assert upkeep_of(rig)._journal.owed == set()
         await rig.delete("web", container="c-1")
         assert rig.kernel.pod_links() == {after.record.host_link: "c-2"}
         await rig.settle()
@@ -176,7 +159,7 @@ def test_died_before_the_row_could_go(pod_is_gone: bool) -> None:
         if pod_is_gone:
             rig.kubernetes.remove_pod(gone.record.pod)
         rig.clock.advance(GRACE + 1)
-        await upkeep(rig).collect()
+        await upkeep_of(rig).collect()
         left = {live.record.key} if pod_is_gone else {live.record.key, gone.record.key}
         assert set(rig.journal.book.attachments) == left
         assert rig.kernel.pod_links() == {live.record.host_link: "c-live"}
@@ -201,7 +184,7 @@ def test_a_failed_add_is_unwound_once_the_ledger_can_be_written() -> None:
             await rig.add("second")
         assert AttachmentKey("c-second", "eth0") in rig.journal.book.attachments
         disk.full = False
-        await upkeep(rig).mend_ledger()
+        await upkeep_of(rig).mend_ledger()
         rig.assert_agree()
 
     run(scenario())
@@ -233,7 +216,7 @@ def test_status_says_what_every_add_would() -> None:
             status()
         assert refused.value.code == Code.NOT_READY
         disk.full = False
-        await upkeep(rig).mend_ledger()
+        await upkeep_of(rig).mend_ledger()
         status()
 
     run(scenario())
