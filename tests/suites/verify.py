@@ -17,12 +17,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from tests.suites import budget
 from tests.suites.budget import Budget, Form, Suite
 
+_ENDS = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 _GRACE = 60.0
 """Seconds for a suite that is told to end to take its labs down."""
 
@@ -104,15 +106,25 @@ def _outcome(suite: Suite, form: Form, left: float | None) -> Outcome:
 
 def _status(form: Form, environment: Mapping[str, str], left: float | None) -> int | None:
     """Of ``./run``, in a process group of its own, which does not outlive this one."""
-    with subprocess.Popen(
-        [budget.ROOT / "run", *form.words], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        try:
-            return process.wait(left)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            _end(process)
+    # A signal in the moment of the start would leave a suite that nobody knows: it is taken once it is known.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    try:
+        with subprocess.Popen(
+            [budget.ROOT / "run", *form.words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=partial(signal.pthread_sigmask, signal.SIG_SETMASK, before),  # noqa: PLW1509  # this program has one thread
+        ) as process:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                return process.wait(left)
+            except subprocess.TimeoutExpired:
+                return None
+            finally:
+                _end(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
