@@ -10,6 +10,7 @@ WORDS: Mapping[str, str] = {
     "add": "ADD and DEL as a runtime sees them, and the daemon at rest",
     "add-bpf": "what the fast path costs ADD and DEL, beside the routed node",
     "attach": "a pod's rows and programs on the fast path, put there and taken away",
+    "beside": "ADD and DEL of this tree beside another tree, in turn: ratios, and the agent at rest",
     "cold": "a pod that needs a new ENI, beside the cloud's own time",
     "datapath": "TCP and UDP between pods: the fast path, routing, and others' plugins",
     "drift": "what becomes of what a foreign hand changes or deletes: seconds, and outage of the traffic",
