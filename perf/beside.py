@@ -1,7 +1,6 @@
 """ADD and DEL of this tree beside another's, batch by batch in turn: ``./run perf beside TREE``.
 
-Both trees' agents run the whole time, each in a lab of its own, and take turns of twenty ADDs and twenty DELs,
-so that a processor's clock, which a virtual machine does not hold still, is the same for both. Told are
+Both trees' agents run the whole time, each in a lab of its own, and take turns of twenty ADDs and DELs, so that a processor's clock, which a virtual machine does not hold still, is the same for both. Told are
 ratios with their 95 % intervals: wall time as a runtime sees it (p50 of a batch), processor time of the
 agent, a burst, the resident memory and the share of a core at rest.
 """
@@ -64,11 +63,10 @@ def _started(path: Path, stack: str) -> Iterator[Tree]:
         yield tree
 
 
-def _told(name: str, mine: Sequence[float], other: Sequence[float], unit: str) -> str:
-    return (
-        f"  {name:44}  {statistics.median(other):8.3f}  {statistics.median(mine):8.3f} {unit:3}"
-        f"  {Ratio.of(mine, other)}"
-    )
+def _told(name: str, mine: Sequence[float], other: Sequence[float]) -> str:
+    """``mine`` and ``other`` in ms, a figure per round."""
+    medians = f"{statistics.median(other):8.3f}  {statistics.median(mine):8.3f} ms"
+    return f"  {name:44}  {medians}  {Ratio.of(mine, other)}"
 
 
 def _rounds(trees: Sequence[Tree], what: str, count: int, rounds: int) -> Iterator[str]:
@@ -81,14 +79,22 @@ def _rounds(trees: Sequence[Tree], what: str, count: int, rounds: int) -> Iterat
                 samples[which].append(answer)
     for verb in ("ADD", "DEL"):
         mine, other = ([one[verb] for one in each] for each in samples)
-        if what == "burst":
-            walls = ([s["wall"] * 1000 for s in each] for each in (mine, other))
-            yield _told(f"{verb}, burst of {count}, wall", *walls, "ms")
-        else:
-            walls = ([statistics.median(s["seconds"]) * 1000 for s in each] for each in (mine, other))
-            yield _told(f"{verb}, one by one, p50", *walls, "ms")
-        spent = ([s["processor"] * 1000 for s in each] for each in (mine, other))
-        yield _told(f"  {verb}, the agent's processor time", *spent, "ms")
+        title = f"burst of {count}, wall" if what == "burst" else "one by one, p50"
+        felt = _wall if what == "burst" else _p50
+        yield _told(f"{verb}, {title}", [felt(s) for s in mine], [felt(s) for s in other])
+        yield _told(f"  {verb}, the agent's processor time", _spent(mine), _spent(other))
+
+
+def _wall(sample: dict[str, Any]) -> float:
+    return float(sample["wall"]) * 1000
+
+
+def _p50(sample: dict[str, Any]) -> float:
+    return statistics.median(sample["seconds"]) * 1000
+
+
+def _spent(samples: Sequence[dict[str, Any]]) -> list[float]:
+    return [float(one["processor"]) * 1000 for one in samples]
 
 
 def _rest(trees: Sequence[Tree]) -> Iterator[str]:

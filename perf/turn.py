@@ -1,4 +1,4 @@
-"""One tree's part of ``./run perf beside``: a lab with one node, whose ADDs and DELs are asked for in batches.
+"""One tree's part of ``./run perf beside``: a lab with one node, and ADDs and DELs of it in batches.
 
 Started as ``python -c TEXT`` in the tree that is measured, so it imports that tree's lab, plugin and agent,
 and uses of them only what the release before has too. Reads a JSON line ``{"what", "count"}`` and answers
