@@ -1,8 +1,9 @@
 """ADD and DEL of this tree beside another's, batch by batch in turn: ``./run perf beside TREE``.
 
-Both trees' agents run the whole time, each in a lab of its own, and take turns of twenty ADDs and DELs, so that a processor's clock, which a virtual machine does not hold still, is the same for both. Told are
-ratios with their 95 % intervals: wall time as a runtime sees it (p50 of a batch), processor time of the
-agent, a burst, the resident memory and the share of a core at rest.
+Both trees' agents run the whole time, each in a lab of its own, and take turns of twenty ADDs and DELs, so
+that a processor's clock, which a virtual machine does not hold still, is the same for both. Told are ratios
+with their 95 % intervals: wall time as a runtime sees it (p50 of a batch), processor time of the agent, a
+burst, the resident memory and the share of a core at rest.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _wall(sample: dict[str, Any]) -> float:
 
 
 def _p50(sample: dict[str, Any]) -> float:
-    return statistics.median(sample["seconds"]) * 1000
+    return float(statistics.median(sample["seconds"])) * 1000
 
 
 def _spent(samples: Sequence[dict[str, Any]]) -> list[float]:
