@@ -234,9 +234,12 @@ class NodeDatapath:
             found |= mode.live([one for one in wanted if one.mode is name])
         return found
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """Every live link that a pod may be behind, whatever its mode, with the addresses it carries."""
-        return tuple(carrier for mode in self._modes.values() for carrier in mode.carriers())
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, whatever its mode, with the addresses it carries.
+
+        ``lately`` as for ``ModePort.carriers``.
+        """
+        return tuple(one for mode in self._modes.values() for one in mode.carriers(lately=lately))
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """``repairing`` without a pause."""

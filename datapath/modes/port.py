@@ -11,6 +11,7 @@ from datapath import namespace
 from datapath.acceleration.shortcut import Shortcut
 from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EndpointId, EndpointKey, Sighting
 from datapath.enforcement.guard import Guard
+from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing
@@ -48,8 +49,11 @@ class ModePort(Protocol):
         """Whether the kernel shows each. Never raises: what cannot be looked at is UNKNOWN."""
         ...
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """Every live endpoint of the mode, recorded or not, with the addresses it has."""
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """Every live endpoint of the mode, recorded or not, with the addresses it has.
+
+        ``lately``: as the last round of repair saw them, if that will do: nobody came or went since.
+        """
         ...
 
     def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
@@ -71,6 +75,8 @@ class ModeContext:
     """What refuses that pods send as somebody else; it says itself whether it is in force."""
     shortcut: Shortcut
     """Is told of what comes and goes."""
+    memory: Memory = field(default_factory=Memory)
+    """What the kernel has listed: one mode's round need not ask what another's has just asked."""
     apart: set[int] = field(default_factory=set)
     """Links that pods have for themselves, as of the last look: their MAC is what the pod makes of it."""
 

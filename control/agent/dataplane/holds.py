@@ -51,9 +51,12 @@ class Holds:
         """Pods of the ledger whose link is gone, at two looks of ``miss`` in a row."""
         self._missed: frozenset[AttachmentKey] = frozenset()
 
-    def look(self) -> tuple[Carrier, ...]:
-        """All live links of pods. What runs without a record is held from now on."""
-        self.carriers = carriers = self._kernel.carriers()
+    def look(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """All live links of pods. What runs without a record is held from now on.
+
+        ``lately``: a round of repair has just looked, and that will do.
+        """
+        self.carriers = carriers = self._kernel.carriers(lately=lately)
         unknown = self._unknown(carriers)
         self.unrecorded = tuple(unknown)
         book = self._journal.book
