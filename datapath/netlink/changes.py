@@ -2,8 +2,9 @@
 
 Source: linux/rtnetlink.h, linux/netconf.h. The kernel says by which socket a change was asked for, mostly
 (nlmsg_pid), 0 where it did so by itself or does not say. What is let through is chosen so that neither a busy
-neighbour table nor a routing daemon's main table wakes anybody: neighbours that go, and routes of tables
-above 255. Of settings those that are told one by one; of a new link the kernel tells all in one message.
+neighbour table nor a routing daemon's main table wakes anybody: neighbours that go or that somebody has set,
+and routes of tables above 255. Of settings those that are told one by one; of a new link the kernel tells all
+in one message.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _NEWNETCONF = 80
 _GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 24, 25)
 """Links, neighbours; addresses, routes and rules of IPv4 (7 and 8) and IPv6; settings of both."""
 _NETCONF_HEAD, _IFINDEX = 4, 1
-_LENGTH_AT, _KIND_AT, _TABLE_AT = 0, 4, 20
+_LENGTH_AT, _KIND_AT, _BY_AT, _TABLE_AT = 0, 4, 12, 20
 _ONE_SETTING = 36
 """Of a message about one setting: struct nlmsghdr, struct netconfmsg and two attributes of four bytes."""
 _COMPAT = 252
@@ -115,8 +116,8 @@ def _changes(data: bytes, own: Container[int]) -> Iterator[Change]:
             subject = route.decode(message)
         elif message.kind in (Kind.NEWRULE, Kind.DELRULE):
             subject = rule.decode(message)
-        elif message.kind == Kind.DELNEIGH:
-            subject = neighbour.decode_gone(message)
+        elif message.kind in (Kind.NEWNEIGH, Kind.DELNEIGH):
+            subject = neighbour.decode_changed(message)
         elif message.kind == _NEWNETCONF:
             told = wire.attributes(message.body, _NETCONF_HEAD).get(_IFINDEX, b"")
             subject = Setting(struct.unpack("=i", told)[0]) if len(told) == 4 else None
@@ -146,6 +147,17 @@ def _program() -> list[event_filter.Instruction]:
         instruction(Test.EQUAL, sockets.htonl(_ONE_SETTING), otherwise=1),
         ACCEPT,
         REJECT,
+    ]
+    by_somebody = [
+        instruction(Test.LOAD_WORD, _BY_AT),
+        instruction(Test.EQUAL, 0, then=1),
+        ACCEPT,
+        REJECT,
+    ]
+    # What the kernel learns by itself nobody has asked for.
+    made += [
+        instruction(Test.EQUAL, sockets.htons(Kind.NEWNEIGH), otherwise=len(by_somebody)),
+        *by_somebody,
     ]
     made += [instruction(Test.EQUAL, sockets.htons(_NEWNETCONF), otherwise=len(settings)), *settings]
     routes = (Kind.NEWROUTE, Kind.DELROUTE)
