@@ -24,6 +24,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import load_incluster_config
 
+from control.kube import bare_packages
 from control.model.errors import ConfigError, KubernetesError
 from control.model.pod import Network
 
@@ -326,6 +327,7 @@ def _configure(config: KubernetesConfig) -> Any:
         configuration.proxy = None  # a plain URL is meant as it stands, whatever the environment says
     try:
         if not config.url and config.kubeconfig:
+            bare_packages.defer_oauth()
             from kubernetes.config.kube_config import load_kube_config
 
             load_kube_config(config_file=config.kubeconfig, client_configuration=configuration)
