@@ -18,7 +18,7 @@ from datapath import sysctl
 from datapath.acceleration.shortcut import Present
 from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
 from datapath.errors import KernelError
-from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
+from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeFacts, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
@@ -278,6 +278,11 @@ class Rounds:
         found = self.mend_node_settings()
         self._for_adds += found
         return bool(found)
+
+    def name_back_for_an_add(self, socket: Socket, host: Link, name: str) -> None:
+        """What a round would do first with a pod's link that somebody has renamed; a round tells it."""
+        standing.rename(socket, host.index, name)
+        self._for_adds.append(Difference(f"link {name}", f"named {host.name}"))
 
     # Steps
 
