@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 
 from datapath import objects
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed, is_single
@@ -87,7 +87,7 @@ def left(ours: Ours, enis: Iterable[tuple[PreparedEni, EniState]]) -> Iterator[D
                     f"put there by another hand, on ENI {prepared.eni.mac} which is the pods'; no pod is "
                     f"harmed. `ip addr del {one.address}/{one.prefix_length} dev {prepared.name}` removes it"
                 )
-                yield Difference(what, words)
+                yield Difference(ObjectKind.ADDRESS, what, words)
 
 
 def _on_eni(prepared: PreparedEni, state: EniState, ours: Ours) -> Iterator[Step]:
