@@ -12,10 +12,10 @@ from control.model.errors import AddressInUse, Cause, KernelError, RequestError,
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
 from datapath.acceleration.companion import Companion
+from datapath.difference import Difference
 from datapath.endpoint import (
     Applied,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from socket import AF_INET6
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference
 from datapath.errors import KernelError
 from datapath.modes.policy_route import layout, repair, settings
 from datapath.modes.policy_route import observed as seen
