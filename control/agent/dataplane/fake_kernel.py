@@ -26,6 +26,7 @@ from datapath.endpoint import (
     SharedEni,
     Sighting,
 )
+from datapath.modes.port import ModePort
 from datapath.modes.table import MODES
 from datapath.pod import names
 
@@ -35,7 +36,8 @@ _ENI_INDEX, _HOST_INDEX = 3, 7
 class FakeKernel:
     """Implements ``ports.NodeKernel``. The attributes are a test's to change, and say what the kernel has."""
 
-    def __init__(self) -> None:
+    def __init__(self, modes: Mapping[str, type[ModePort]] = MODES) -> None:
+        self._modes = modes
         self.endpoints: dict[str, Endpoint] = {}
         """By host link, or by the ENI's MAC where there is none."""
         self.enis: set[str] = set()
@@ -68,7 +70,8 @@ class FakeKernel:
         return AppliedVeth(_HOST_INDEX, host_mac, pod_mac, _ENI_INDEX)
 
     def _refuse(self, endpoint: Endpoint) -> None:
-        if endpoint.mode not in MODES or type(endpoint.uplink) not in MODES[endpoint.mode].uplinks:
+        mode = self._modes.get(endpoint.mode)
+        if mode is None or type(endpoint.uplink) not in mode.uplinks:
             raise KernelError(f"mode {endpoint.mode} has no use for this kind of uplink")
         own = isinstance(endpoint.uplink, OwnEni)
         if not own and endpoint.eni.mac not in self.enis:
@@ -85,9 +88,8 @@ class FakeKernel:
             if taken and carrier.link != endpoint.host_link:
                 raise AddressInUse("a running pod carries it")
 
-    @staticmethod
-    def _has_it_alone(carrier: Carrier) -> bool:
-        return OwnEni in MODES[carrier.mode].uplinks
+    def _has_it_alone(self, carrier: Carrier) -> bool:
+        return OwnEni in self._modes[carrier.mode].uplinks
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         del netns
@@ -103,7 +105,7 @@ class FakeKernel:
         del netns
         self.foreign.pop(who.host_link, None)
         for name, there in self.endpoints.items():
-            if (there.mode == who.mode or who.mode not in MODES) and _is_of(there, who):
+            if (there.mode == who.mode or who.mode not in self._modes) and _is_of(there, who):
                 del self.endpoints[name]
                 return there.addresses()
         return ()

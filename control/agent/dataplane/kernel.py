@@ -24,6 +24,7 @@ from datapath.endpoint import (
     Sighting,
 )
 from datapath.modes.port import Reaction
+from datapath.modes.table import MODES, Modes
 from datapath.netlink import address, link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
@@ -66,10 +67,10 @@ class LinuxKernel:
     ``netns`` is the node's network namespace, None for the calling process's own.
     """
 
-    def __init__(self, netns: int | None = None) -> None:
+    def __init__(self, netns: int | None = None, *, modes: Modes = MODES) -> None:
         self._netns = netns
         with _in_our_terms():
-            self._datapath = NodeDatapath(netns)
+            self._datapath = NodeDatapath(netns, modes=modes)
             self._socket = Socket(netns)
         self._home = 0
         self._end_watch: Callable[[], None] = _nothing

@@ -12,13 +12,15 @@ import pytest
 from cni.conf import Attachment
 from control.agent.cni.service import CniService
 from control.agent.dataplane.ports import endpoint_of
+from control.agent.mode import BUILT
 from control.agent.reconcile import upkeep
 from control.ipam import transitions
 from control.model.errors import AddressInUse, KernelError, PoolExhausted
 from control.model.ids import AttachmentKey
-from control.model.modes import EniKind, NetworkMode, UplinkKind
+from control.model.modes import UPLINK_OF, EniKind, NetworkMode, UplinkKind
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes, Ended
-from datapath.endpoint import AppliedSlave, AppliedVeth, EndpointKey, Mode
+from datapath.endpoint import AppliedSlave, AppliedVeth, EndpointKey, Mode, OwnEni, SharedEni
+from datapath.modes.table import MODES
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_review_upkeep import upkeep_of
 
@@ -44,6 +46,16 @@ def record_of(rig: Rig, name: str) -> AttachmentRecord:
 def test_words_of_modes_are_the_ledgers() -> None:
     """``datapath`` has value types of its own with the words that the ledger stores."""
     assert {one.value for one in Mode} <= {one.value for one in NetworkMode}
+
+
+def test_the_ledgers_table_of_modes_says_what_the_datapath_does() -> None:
+    """A new mode is a line in each; who forgets one hears of it here."""
+    uplinks = {UplinkKind.SHARED_ENI: SharedEni, UplinkKind.OWN_ENI: OwnEni}
+    assert {word: {uplinks[kind]} for word, kind in UPLINK_OF.items()} == {
+        word: set(mode.uplinks) for word, mode in MODES.items()
+    }
+    assert set(MODES) == set(Mode)
+    assert set(BUILT.values()) == set(UPLINK_OF)
 
 
 def test_a_pod_has_an_eni_for_itself() -> None:
