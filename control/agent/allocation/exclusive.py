@@ -77,11 +77,11 @@ class ExclusiveAllocator:
             return
         self._queue.serve(self._reserve)
         waiting = self._queue.live()
-        if not waiting or self._runner.on_hold:
-            return
         now = self._journal.now()
-        missing = max(0, waiting - self._coming())
         held_off = self._rejections.held_off(now, EVERYTHING, CREATION)
+        if not waiting or (self._runner.on_hold and not held_off):
+            return
+        missing = max(0, waiting - self._coming())
         making = 0 if held_off else min(missing, self._room())
         for _ in range(making):
             self._runner.begin(self._creation(now))

@@ -98,7 +98,10 @@ class Pool:
         self._queue.serve(self._reserve)
         self._runner.resume()
         now = self._journal.now()
-        if not self._runner.on_hold and self._growth.is_due(now, waiting=len(self._queue)):
+        if self._runner.on_hold:
+            if self._rejections.held_off(now, EVERYTHING):
+                self._queue.refuse_last(self._queue.live(), self._exhausted)
+        elif self._growth.is_due(now, waiting=len(self._queue)):
             under_way = tuple(self._runner.running)
             short = self._growth.grow(now, under_way, waiting=self._queue.live())
             self._queue.refuse_last(short, self._exhausted)
@@ -109,10 +112,19 @@ class Pool:
         """Ask nothing new of the cloud before ``go_on``: it is being looked at what is there."""
         self._runner.on_hold = True
 
+    def still_on_hold(self, refused: TerwayError) -> float:
+        """It is not known yet what there is: who waits is told so. Seconds until it is asked again."""
+        now = self._journal.now()
+        rejection = self._rejections.hold_off(EVERYTHING, refused, now)
+        self._runner.changed()
+        return rejection.until - now
+
     def go_on(self, refused: TerwayError | None) -> None:
-        """``refused``: why nobody could be asked; who waits is told so if it concerns every call."""
+        """It is known what there is. ``refused``: why the cloud could not be asked all the same."""
         self._runner.on_hold = False
-        if refused is not None and concerns_all(refused):
+        if refused is None:
+            self._rejections.clear(EVERYTHING)
+        elif concerns_all(refused):
             self._rejections.hold_off(EVERYTHING, refused, self._journal.now())
         self._runner.changed()
 

@@ -20,7 +20,7 @@ from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, shared_eni
-from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.inventory import Inventory
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
@@ -50,7 +50,7 @@ class Recovery:
         kernel: NodeKernel,
         holds: Holds,
         kubernetes: Kubernetes,
-        reconciler: Reconciler,
+        inventory: Inventory,
         pool: Pool,
         orphans: Orphans,
         rebuild: Rebuild,
@@ -62,7 +62,7 @@ class Recovery:
         self._attachments = attachments
         self._kernel = kernel
         self._holds = holds
-        self._reconciler = reconciler
+        self._inventory = inventory
         self._pool = pool
         self._settings = settings
         self._witnesses: asyncio.Task[None] | None = None
@@ -86,27 +86,14 @@ class Recovery:
             self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
         self._pool.hold()
-        self._witnesses = asyncio.create_task(self._ask_witnesses(), name="witnesses")
-        await asyncio.wait({self._witnesses}, timeout=WITNESSES_TIMEOUT)
-        if not self._witnesses.done():
+        self._witnesses = asyncio.create_task(self._inventory.learn(), name="witnesses")
+        if not await self._inventory.asked_once(WITNESSES_TIMEOUT):
             log.warning("starting from the ledger: cloud and metadata have not answered yet")
         self._rebuild.run()
         self._prepare_enis()
         await self.repair(at_start=True)
         self._pool.resume()
         self._pool.kick()
-
-    async def _ask_witnesses(self) -> None:
-        refused: TerwayError | None = None
-        try:
-            await self._reconciler.all(ask_cloud=True)
-            self._rebuild.asked = True
-        except TerwayError as exc:
-            refused = exc
-            log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)
-        except Exception:  # the last resort: the pool must not wait for ever
-            log.exception("asking the witnesses failed in a way nobody foresaw")
-        self._pool.go_on(refused)
 
     async def close(self) -> None:
         if self._witnesses is not None:
