@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control.agent.allocation.operations import new_token
-from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, stopping
+from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, not_listed, stopping
 from control.agent.allocation.reservation import LedgerReservation, reserve
 from control.agent.allocation.runner import OperationRunner
 from control.agent.state.journal import Journal
@@ -68,6 +68,8 @@ class ExclusiveAllocator:
         try:
             return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
         except TimeoutError:
+            if self._runner.pods_unlisted():
+                raise not_listed() from None
             told_no = self._refused_with(self._journal.now()) is not None
             raise (self._exhausted() if told_no else _out_of_patience(request)) from None
 
@@ -79,7 +81,7 @@ class ExclusiveAllocator:
         waiting = self._queue.live()
         now = self._journal.now()
         held_off = self._rejections.held_off(now, EVERYTHING, CREATION)
-        if not waiting or (self._runner.on_hold and not held_off):
+        if not waiting or self._runner.pods_unlisted() or (self._runner.on_hold and not held_off):
             return
         missing = max(0, waiting - self._coming())
         making = 0 if held_off else min(missing, self._room())
@@ -90,6 +92,8 @@ class ExclusiveAllocator:
     def sync(self) -> None:
         """Give back what no pod has had for a while, unless one waits."""
         self.kick()
+        if self._runner.pods_unlisted():
+            return
         now, busy = self._journal.now(), self._runner.busy_enis()
         for own in () if self._queue else self._own():
             idle_since = max(record.since or own.eni.since for record in own.addresses)
@@ -110,6 +114,8 @@ class ExclusiveAllocator:
 
     def _reserve(self, request: AllocationRequest) -> LedgerReservation | None:
         """Choice and intent in one step: the pod's own last ENI, else the longest idle."""
+        if self._runner.pods_unlisted():
+            return None
         now, book = self._journal.now(), self._journal.book
         fit = [
             own

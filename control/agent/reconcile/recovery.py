@@ -26,7 +26,7 @@ from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.model.errors import KernelError, TerwayError
-from control.model.pod import Kubernetes
+from control.model.pod import Kubernetes, Unsubscribe
 from control.model.records import AttachmentRecord, AttachmentState, EniState
 from datapath.endpoint import Endpoint
 
@@ -65,6 +65,9 @@ class Recovery:
         self._inventory = inventory
         self._pool = pool
         self._settings = settings
+        self._kubernetes = kubernetes
+        self._unsubscribe: Unsubscribe | None = None
+        pool.wait_for_list(rebuild.pods_unlisted)
         self._witnesses: asyncio.Task[None] | None = None
         self._missed_at = -MISS_PERIOD
         self._repairing = asyncio.Lock()
@@ -90,12 +93,31 @@ class Recovery:
         if not await self._inventory.asked_once(WITNESSES_TIMEOUT):
             log.warning("starting from the ledger: cloud and metadata have not answered yet")
         self._rebuild.run()
+        if self._rebuild.pods_unlisted():
+            log.warning("nothing is handed out before Kubernetes has listed the pods of this node")
+            self._await_list(asyncio.get_running_loop())
         self._prepare_enis()
         await self.repair(at_start=True)
         self._pool.resume()
         self._pool.kick()
 
+    def _await_list(self, loop: asyncio.AbstractEventLoop) -> None:
+        def changed() -> None:  # a thread of the subscriber's
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(self._pods_listed)
+
+        self._unsubscribe = self._kubernetes.on_pods(changed)
+
+    def _pods_listed(self) -> None:
+        self._rebuild.run()
+        if self._unsubscribe is not None and not self._rebuild.pods_unlisted():
+            self._unsubscribe()
+            self._unsubscribe = None
+            self._pool.changed()
+
     async def close(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
         if self._witnesses is not None:
             self._witnesses.cancel()
             with contextlib.suppress(asyncio.CancelledError):
