@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from control.agent.allocation.operations import CloudWork
@@ -13,7 +14,7 @@ from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.ipam.witness import Verdict, differs, judge
 from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
-from control.model.errors import Cause, CloudError, KernelError, MetadataError, TerwayError
+from control.model.errors import Cause, KernelError, MetadataError, TerwayError
 from control.model.ids import Address, EniId, InstanceId, Mac
 from control.model.modes import UPLINK_OF, EniKind, NetworkMode, UplinkKind
 from control.model.pod import EventType, Kubernetes
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 DEVICE_TIMEOUT = 5.0
 """Seconds for the device of an ENI that the others show: a node that has booted plugs in one by one."""
+CLOUD_PATIENCE = 1.0
+"""Seconds until ENIs that the ledger has lost are taken from metadata and kernel alone: an answer takes well
+under that, and the first ADD waits for twice as long."""
 
 
 class Reconciler:
@@ -75,11 +79,8 @@ class Reconciler:
         if not (suspicious or (ask_cloud and (strangers or enis))):
             self._orphans.clear()
             return
-        try:
-            in_cloud = {e.eni_id: e for e in await self._cloud.enis_of_instance(self._instance_id)}
-        except CloudError:
-            await self._adopt_leaned_on(macs - known)
-            raise
+        in_cloud = {e.eni_id: e for e in await self._in_cloud(macs - known)}
+        self._learn_groups(in_cloud)
         for eni in idle:
             if not self._unmoved(eni):
                 continue
@@ -93,6 +94,28 @@ class Reconciler:
                 self._freeze_lost(eni.eni_id, here.addresses() | seen.ipv4 | seen.ipv6, before)
         await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
         self.complete = self.unseen() is None
+
+    async def _in_cloud(self, strangers: frozenset[Mac]) -> tuple[Eni, ...]:
+        """While the cloud takes its time, ENIs that running pods lean on are ours by the kernel's word."""
+        asked = asyncio.ensure_future(self._cloud.enis_of_instance(self._instance_id))
+        try:
+            await asyncio.wait({asked}, timeout=CLOUD_PATIENCE if strangers else None)
+            if not asked.done() or asked.exception() is not None:
+                await self._adopt_leaned_on(strangers)
+            return await asked
+        finally:
+            asked.cancel()
+
+    def _learn_groups(self, in_cloud: Mapping[EniId, Eni]) -> None:
+        """Of an ENI that metadata alone has named."""
+        known = ((eni, in_cloud.get(eni.eni_id)) for eni in self._journal.book.enis.values())
+        changed = tuple(
+            replace(eni, security_groups=here.security_groups)
+            for eni, here in known
+            if here is not None and here.security_groups and not eni.security_groups
+        )
+        if changed:
+            self._journal.record(Changes(enis=changed))
 
     def unseen(self) -> MetadataError | None:
         """Why not all is known of an ENI of the ledger: metadata has not shown its addresses yet."""
@@ -246,7 +269,7 @@ class Reconciler:
             journal.record(transitions.adopt_addresses(journal.book, eni.eni_id, twice))
 
     async def _adopt_leaned_on(self, strangers: frozenset[Mac]) -> None:
-        """The cloud cannot be asked: ENIs that running pods lean on are ours by the kernel's word."""
+        """As metadata shows them, without a word from the cloud."""
         leaning: dict[Mac, set[UplinkKind]] = {}
         for carrier in self._holds.look():
             for mac in strangers.intersection(map(Mac, carrier.enis)):

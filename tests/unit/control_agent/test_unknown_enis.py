@@ -203,3 +203,26 @@ def test_a_new_node_asks_for_its_first_eni_at_once() -> None:
         assert not rig.runner.on_hold
 
     run(scenario())
+
+
+def test_a_cloud_that_is_slow_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter asks seven times before it says that nobody answers. What it says then counts as well."""
+    monkeypatch.setattr("control.agent.reconcile.enis.CLOUD_PATIENCE", 0.0)
+    monkeypatch.setattr("control.agent.reconcile.recovery.WITNESSES_TIMEOUT", 0.2)
+
+    async def scenario() -> None:
+        rig = await with_pods(3)
+        before, enis = story(rig), dict(rig.journal.book.enis)
+        assert all(eni.security_groups for eni in enis.values())
+        new = await _without_ledger(rig)
+        gate = new.cloud.hold(Action.DESCRIBE_ENIS)
+        await new.recovery.run("boot-1")
+        assert story(new) == before
+        assert new.runner.on_hold
+        gate.set()
+        await _answered(new)
+        assert {i: replace(e, since=0.0) for i, e in new.journal.book.enis.items()} == {
+            i: replace(e, since=0.0) for i, e in enis.items()
+        }
+
+    run(scenario())
