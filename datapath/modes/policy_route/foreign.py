@@ -118,6 +118,7 @@ def in_main(routes: Sequence[Route]) -> Iterator[Difference]:
         made = ", ".join(str(number) for number in sorted({one.protocol for one in routes}))
         number = "1 route" if len(routes) == 1 else f"{len(routes)} routes"
         yield Difference(
+            ObjectKind.ROUTE,
             "routes to pods in the main table",
             f"{number} of protocol {made} by another hand ({routes[0]}), put back after they were taken off. "
             "They are left: the pods' table is asked before the main one, so that no packet takes them. "
