@@ -31,6 +31,7 @@ from datapath.modes.port import NodeFacts
 from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.memory import Memory
+from datapath.netlink.route import Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
@@ -66,12 +67,13 @@ class Rounds:
         """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
+        self._in_main: tuple[Difference, ...] = ()
         self._astray: tuple[Difference, ...] = ()
 
     @property
     def left(self) -> tuple[Difference, ...]:
         """What others have done that a round leaves as it is: told, with what helps."""
-        return (*self._not_ours, *self._beside, *self._astray)
+        return (*self._not_ours, *self._beside, *self._in_main, *self._astray)
 
     def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``endpoints``: all that should exist, as of now."""
@@ -141,13 +143,18 @@ class Rounds:
         hold = self._hold
         done: list[Difference] = []
         tried = 0
+        kept: list[Route] = []
         for step in self._steps(observed, endpoints):
             if step is None:
                 yield
                 continue
+            if step.harmless is not None and self.patience.has_done(step.difference.what):
+                kept.append(step.harmless)
+                continue
             tried += 1
             done += self.carry_out(socket, [step])
             yield
+        self._in_main = tuple(foreign.in_main(kept))
         yield from self._prove(socket, observed, endpoints)
         for mac, device in tuple(hold.devices.items()):
             there = next((one for one in observed.others if one.index == device.ifindex), None)
