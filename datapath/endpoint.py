@@ -29,7 +29,11 @@ class EniLink:
 
 
 class Mode(StrEnum):
-    """How an endpoint is connected: by a package of ``datapath.modes``. Ledgers have these words."""
+    """How an endpoint is connected: by a package of ``datapath.modes``. Ledgers have these words.
+
+    Values below have a mode as plain text: a ledger may have a word of another release, and what such a mode
+    has made is seen to by ``datapath.modes.unknown``.
+    """
 
     POLICY_ROUTE = "policy_route"
     MACVLAN = "macvlan"
@@ -94,7 +98,7 @@ class Endpoint:
     host_link: str
     ifname: str
     container_id: str
-    mode: Mode
+    mode: str
     uplink: Uplink
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None = None
@@ -121,7 +125,7 @@ class Endpoint:
 
     @property
     def id(self) -> EndpointId:
-        return EndpointId(self.key, self.mode, self.host_link, self.netns, self.eni.mac)
+        return EndpointId(self.key, self.mode, self.host_link, self.netns, self.eni.mac, self.addresses())
 
     def __str__(self) -> str:
         """For people: the host link where there is one, as ``ip link`` shows that."""
@@ -132,14 +136,15 @@ class Endpoint:
 class EndpointId:
     """By what an endpoint is found in the kernel when its gateway, its ENI or its addresses are not known.
 
-    ``host_link``, ``netns`` and ``eni_mac`` are "" where nobody knows them.
+    ``host_link``, ``netns`` and ``eni_mac`` are "" where nobody knows them, and ``addresses`` empty.
     """
 
     key: EndpointKey
-    mode: Mode
+    mode: str
     host_link: str = ""
     netns: str = ""
     eni_mac: str = ""
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
 
 class Presence(StrEnum):
@@ -198,14 +203,6 @@ Applied = AppliedVeth | AppliedSlave
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One object that is not as planned: ``what`` names it, ``found`` says what is there instead."""
-
-    what: str
-    found: str
-
-
-@dataclass(frozen=True, slots=True)
 class Carrier:
     """A live link of a pod as the kernel alone shows it, whoever made it and whether or not it is recorded.
 
@@ -213,7 +210,7 @@ class Carrier:
     it has none. ``addresses`` are those that routes, neighbours or the fast path lead to it. For a link that
     has none of these left (it is down) they are all addresses that a rule serves and no other link carries:
     one of them is its own. ``enis`` are the MACs of the ENIs that rules send these addresses by.
-    ``ifname`` is "" where only the MAC says which of a sandbox's interfaces it is.
+    ``ifname`` is "" where only the MAC says which of a sandbox's interfaces it is, and nobody has asked it.
     """
 
     link: str
@@ -221,7 +218,7 @@ class Carrier:
     container_id: str
     addresses: frozenset[IPv4Address | IPv6Address]
     enis: frozenset[str] = frozenset()
-    mode: Mode = Mode.POLICY_ROUTE
+    mode: str = Mode.POLICY_ROUTE
     ifname: str = ""
 
     @property
@@ -230,6 +227,10 @@ class Carrier:
         return EndpointId(EndpointKey(self.container_id, self.ifname), self.mode, self.link)
 
     def is_of(self, container_id: str, ifname: str) -> bool:
-        """It was made for this interface of this sandbox."""
-        named = self.ifname == ifname if self.ifname else self.mac == host_mac(container_id, ifname)
-        return self.container_id == container_id and named
+        """It was made for this interface of this sandbox.
+
+        A host link's MAC is no other sandbox's, whatever somebody has made of its alias.
+        """
+        if self.ifname:
+            return (self.container_id, self.ifname) == (container_id, ifname)
+        return self.mac == host_mac(container_id, ifname)

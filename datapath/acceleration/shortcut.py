@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
-from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
+from datapath.difference import Difference
+from datapath.endpoint import AppliedVeth, Endpoint, EniLink
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing
 

@@ -75,6 +75,8 @@ class Route:
     unreachable: bool = False
     refusal: int = 0
     several: bytes = field(default=b"", repr=False)
+    protocol: int = field(default=RTPROT_UNSPEC, compare=False)
+    """Who says to have made it: RTPROT_ of linux/rtnetlink.h, or a routing daemon's own number."""
 
     def __str__(self) -> str:
         if self.refusal:
@@ -159,7 +161,7 @@ def is_local(message: Message | None) -> bool:
 
 def decode(message: Message) -> Route | None:
     """None for what neither leads nowhere nor is a unicast route through links."""
-    family, bits, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
+    family, bits, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
     nowhere = kind == RTN_UNREACHABLE or kind in _REFUSALS
     several = found.get(RTA_MULTIPATH, b"")
@@ -177,6 +179,7 @@ def decode(message: Message) -> Route | None:
         unreachable=kind == RTN_UNREACHABLE,
         refusal=kind if kind in _REFUSALS else 0,
         several=several,
+        protocol=protocol,
     )
 
 
@@ -186,8 +189,13 @@ def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     return [route for route in found if route is not None and route.table == table]
 
 
+def list_all(socket: Socket, family: int) -> list[Route]:
+    """The unicast and unreachable routes of every table; none of a family that the kernel has not got."""
+    return [one for one in listing(family, 0).ask(socket) if one is not None]
+
+
 def listing(family: int, table: int) -> Listing[Route | None]:
-    """Before Linux 4.20 the kernel answers with those of other tables too."""
+    """Before Linux 4.20 the kernel answers with those of other tables too. ``table`` 0: of all."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
     absent = _NO_FAMILY | {errno.ENOENT}
     request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)

@@ -14,7 +14,7 @@ SLICE = 0.001
 """Seconds that a piece of work may have at a time; a step that is longer has the slice for itself."""
 REST = 0.002
 """Seconds that the loop is everybody else's after a slice: a request to the CNI passes the loop four times in
-as long, and would meet a slice each time if the next one began at once. No work of this kind is in a hurry."""
+as long, and would meet a slice each time if the next began at once. No work of this kind is in a hurry."""
 
 
 async def paced(work: Pausing[T]) -> T:

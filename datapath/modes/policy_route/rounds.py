@@ -16,18 +16,21 @@ from socket import AF_INET6
 
 from datapath import sysctl
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import AppliedVeth, Carrier, Endpoint
 from datapath.errors import KernelError
-from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
+from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings, standing
 from datapath.modes.policy_route import observed as seen
-from datapath.modes.policy_route.hold import NodeFacts, NodeHold
+from datapath.modes.policy_route.hold import EniDevice, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.patience import Patience
 from datapath.modes.policy_route.plan import Place, plan
 from datapath.modes.policy_route.repair import Step
+from datapath.modes.port import NodeFacts
 from datapath.netlink import link
 from datapath.netlink.link import Link
+from datapath.netlink.route import Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
@@ -47,6 +50,7 @@ class Good:
     endpoints: Sequence[Endpoint]
     enis: tuple[PreparedEni, ...]
     facts: NodeFacts
+    own_gateway: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,13 @@ class Rounds:
         """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
+        self._in_main: tuple[Difference, ...] = ()
         self._astray: tuple[Difference, ...] = ()
 
     @property
     def left(self) -> tuple[Difference, ...]:
         """What others have done that a round leaves as it is: told, with what helps."""
-        return (*self._not_ours, *self._beside, *self._astray)
+        return (*self._not_ours, *self._beside, *self._in_main, *self._astray)
 
     def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``endpoints``: all that should exist, as of now."""
@@ -105,7 +110,7 @@ class Rounds:
             left = () if going else tuple(o for o in observed.doomed if o.index not in hold.retired)
             if left != observed.doomed:
                 observed = replace(observed, doomed=left)
-            good = Good(observed, endpoints, hold.prepared(), hold.facts())
+            good = Good(observed, endpoints, hold.prepared(), hold.facts, hold.own_gateway)
             if not self._is_good(good):
                 compared, complete = yield from self._compare(socket, observed, endpoints)
                 done += compared
@@ -149,6 +154,7 @@ class Rounds:
         return (
             good is not None
             and now.facts == good.facts
+            and now.own_gateway == good.own_gateway
             and now.enis == good.enis
             and now.observed.is_as(good.observed)
             and list(now.endpoints) == list(good.endpoints)
@@ -161,18 +167,23 @@ class Rounds:
         hold = self._hold
         done: list[Difference] = []
         tried = 0
+        kept: list[Route] = []
         for step in self._steps(observed, endpoints):
             if step is None:
                 yield
                 continue
+            if step.harmless is not None and self.patience.has_done(step.difference.what):
+                kept.append(step.harmless)
+                continue
             tried += 1
             done += self.carry_out(socket, [step])
             yield
+        self._in_main = tuple(foreign.in_main(kept))
         yield from self._prove(socket, observed, endpoints)
-        for mac, prepared in tuple(hold.enis.items()):
-            there = next((one for one in observed.others if one.index == prepared.ifindex), None)
-            if there is not None and there.name != prepared.name:
-                hold.enis[mac] = replace(prepared, name=there.name)
+        for mac, device in tuple(hold.devices.items()):
+            there = next((one for one in observed.others if one.index == device.ifindex), None)
+            if there is not None and there.name != device.name:
+                hold.devices[mac] = device._replace(name=there.name)
         return done, tried == len(done)
 
     def _prove(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Pausing[None]:
@@ -184,7 +195,7 @@ class Rounds:
         running = {(one.index, one.mac) for one in observed.others if one.running}
         wrong: list[Difference] = []
         for endpoint, host in repair.owned(observed, endpoints).items():
-            eni = hold.enis.get(endpoint.eni.mac.lower())
+            eni = hold.devices.get(endpoint.eni.mac.lower())
             if eni is None or (eni.ifindex, eni.eni.mac.lower()) not in running:
                 continue
             if not host.running or host.index in hold.retired:
@@ -200,6 +211,7 @@ class Rounds:
             more = f" and of {len(wrong) - 1} more" if len(wrong) > 1 else ""
             self._astray = (
                 Difference(
+                    ObjectKind.ROUTING,
                     f"{wrong[0].what}{more}",
                     f"{wrong[0].found}, although all of terwayd's rules and routes stand: a rule of another "
                     "hand is asked before them. `ip rule` and `ip -6 rule` list it, above priority 512, 1024 "
@@ -209,12 +221,11 @@ class Rounds:
 
     def _steps(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Iterator[Step | None]:
         hold = self._hold
-        enis = {mac: prepared.ifindex for mac, prepared in hold.enis.items()}
+        enis = {mac: device.ifindex for mac, device in hold.devices.items()}
         states = self._states(observed)
-        names = [state.link.name for _, state in states if state.link is not None]
         # Of one that came after the look a part of what it has was seen, or nothing.
         later = [one.name for one in hold.prepared() if layout.eni_table(one.ifindex) not in observed.tables]
-        yield from repair.node_steps(observed, hold.families, [*names, *later])
+        yield from repair.node_steps(observed, hold.facts.families, [*self._eni_names(observed), *later])
         yield from self._home_steps(observed)
         for prepared, state in states:
             for step in repair.eni_steps(prepared, state):
@@ -225,6 +236,17 @@ class Rounds:
         yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
         yield None
         yield from self._foreign_steps(observed, endpoints, states)
+
+    def _eni_names(self, observed: Observed) -> list[str]:
+        """What rules and the guard are about: also an ENI whose link went, while no other link has its name.
+
+        One that is given back has no link for some seconds before the cloud says that it is done, and then it
+        is forgotten.
+        """
+        links = {one.index: one.name for one in observed.others}
+        taken = {*links.values(), *(one.name for one in observed.links)}
+        found = [(one, links.get(one.ifindex, "")) for one in self._hold.prepared()]
+        return [name or one.name for one, name in found if name or one.name not in taken]
 
     def _states(self, observed: Observed) -> list[tuple[PreparedEni, EniState]]:
         """Of the ENIs that were looked at."""
@@ -260,10 +282,10 @@ class Rounds:
 
     def _home_steps(self, observed: Observed) -> Iterator[Step]:
         """Settings of the node's own ENI. Its addresses and routes are the system's."""
-        home = next((one for one in observed.others if one.index == self._hold.home), None)
+        home = next((one for one in observed.others if one.index == self._hold.facts.home), None)
         if home is None:
             return
-        ipv6 = AF_INET6 in self._hold.families
+        ipv6 = AF_INET6 in self._hold.facts.families
         yield from repair.setting_steps(home, settings.NODE, ipv6=ipv6)
         if ipv6 and settings.hears_no_router(home):
             name = settings.accept_ra(home)
@@ -277,8 +299,8 @@ class Rounds:
             with hold.context.inside():
                 hold.own_gateway = node.answers_by_link()
                 for name in settings.FOR_EVERY_LINK:
-                    wanted = node.named(name, settings.NODE, ipv6=AF_INET6 in hold.families)
-                    for one, value in wanted.items():
+                    ipv6 = AF_INET6 in hold.facts.families
+                    for one, value in node.named(name, settings.NODE, ipv6=ipv6).items():
                         words = repair.set_otherwise(one)
                         if urgent or self.patience.allows(words.what):
                             done += [words] * len(sysctl.ensure({one: value}, absent_is_fine=True))
@@ -294,6 +316,11 @@ class Rounds:
         found = self.mend_node_settings(urgent=True)
         self._for_adds += found
         return bool(found)
+
+    def name_back_for_an_add(self, socket: Socket, host: Link, name: str) -> None:
+        """What a round would do first with a pod's link that somebody has renamed; a round tells it."""
+        standing.rename(socket, host.index, name)
+        self._for_adds.append(Difference(ObjectKind.LINK, f"link {name}", f"named {host.name}"))
 
     # Steps
 
@@ -344,7 +371,11 @@ class Rounds:
                     moved = self.prepare_anew(socket, prepared)
                     words = f"number {prepared.ifindex}: it was plugged anew"
                     done.append(
-                        Difference(f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})", words)
+                        Difference(
+                            ObjectKind.LINK,
+                            f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})",
+                            words,
+                        )
                     )
                 elif there is not None:
                     found = _given_mac_back(prepared, there, observed)
@@ -374,7 +405,7 @@ class Rounds:
                 node.forget_eni(
                     socket, prepared.ifindex, prepared.name if prepared.name != moved.name else ""
                 )
-        hold.enis[prepared.eni.mac.lower()] = moved
+        hold.devices[prepared.eni.mac.lower()] = EniDevice(moved.eni, moved.ifindex, moved.name)
         hold.context.guard.stand(hold.eni_names())
         hold.context.shortcut.eni_ready(moved.eni, moved.ifindex)
         return moved
@@ -397,9 +428,7 @@ class Rounds:
     def _mend_beside(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Pausing[list[Difference]]:
         """The guard's table and the fast path."""
         hold = self._hold
-        there = {one.index: one for one in observed.others}
-        names = [there[one.ifindex].name for one in hold.prepared() if one.ifindex in there]
-        done = list(hold.context.guard.stand(names))
+        done = list(hold.context.guard.stand(self._eni_names(observed)))
         yield
         with hold.removing:
             present = self._present(observed, endpoints)
@@ -426,7 +455,7 @@ class Rounds:
         pods = {}
         known = dict(hold.joined)
         for endpoint, host in self._owned(observed, endpoints).links.items():
-            eni, mac = hold.enis.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
+            eni, mac = hold.devices.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
             if host.index in hold.retired:
                 continue
             known[host.index] = endpoint
@@ -435,7 +464,7 @@ class Rounds:
                 planned = host_mac(endpoint.container_id, endpoint.ifname)
                 pods[host.index] = endpoint, AppliedVeth(host.index, planned, mac, eni.ifindex)
         hold.pods = known
-        enis = {one.ifindex: one.eni for one in hold.prepared()}
+        enis = {one.ifindex: one.eni for one in hold.devices.values()}
         links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()
         carriers = {one.index: one.carrier for one in (*observed.links, *observed.others)}
         return Present(pods, enis, links, carriers)
@@ -447,9 +476,10 @@ def _given_mac_back(prepared: PreparedEni, there: Link, observed: Observed) -> S
     table = observed.tables.get(layout.eni_table(prepared.ifindex), ())
     ours = there.name == prepared.name and any(one.oif == there.index for one in table)
     if ours and there.permanent_mac in ("", mac):
-        words = Difference(f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
+        words = Difference(ObjectKind.LINK, f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
         return Step(words, (link.change(there.index, mac=mac),))
     return Difference(
+        ObjectKind.LINK,
         f"link {there.name} (number {there.index}) that had the MAC of ENI {mac}",
         f"it has {there.mac} now and is not known to be that ENI any more, so it is left, and the ENI's pods "
         f"are cut off. If it is, `ip link set {there.name} address {mac}` puts it back",

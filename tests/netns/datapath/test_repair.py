@@ -10,8 +10,9 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Now, Present
-from datapath.endpoint import Difference, Endpoint, EndpointId, EndpointKey
-from datapath.modes.policy_route.watch import Reaction
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint, EndpointId, EndpointKey
+from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pausing import Pausing
 from datapath.pod import reaper
@@ -25,6 +26,7 @@ from tests.netns.datapath.world import (
     OUTSIDE_V6,
     World,
     eni_link,
+    policy_route,
     shared,
     witness,
 )
@@ -71,10 +73,10 @@ def test_a_link_that_the_reaper_is_about_to_delete_is_not_left_behind(
     monkeypatch.setattr(reaper, "LINGER", 3600.0)
     endpoint, _ = running(world, mode)
     mode.teardown(endpoint, None)
-    assert mode.policy_route.observe().doomed
+    assert policy_route(mode).observe().doomed
     assert mode.repair([]) == ()
     mode.flush()
-    assert mode.policy_route.observe().doomed == ()
+    assert policy_route(mode).observe().doomed == ()
 
 
 def test_everything_deleted_comes_back(world: World, mode: NodeDatapath) -> None:
@@ -180,20 +182,6 @@ def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: NodeDatapath
         assert exchange(world.router, pod, endpoint.addresses()[0])
 
 
-def test_an_eni_that_went_leaves_no_rule(world: World, mode: NodeDatapath) -> None:
-    """Its name may be the next device's, whose packets would go nowhere."""
-    with witness(world.node) as reader:
-        reader.link("del", index=index_of(world, "eni2"))
-    assert {one.what for one in mode.repair([])} >= {
-        "rule 1024: from all iif eni2 unreachable",
-        "rule 1024: from all iif eni2 unreachable (IPv6)",
-    }
-    with witness(world.node) as reader:
-        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
-    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1"}
-    assert mode.repair([]) == ()
-
-
 def test_an_eni_that_was_renamed_is_followed(world: World, mode: NodeDatapath) -> None:
     with witness(world.node) as reader:
         index = index_of(world, "eni2")
@@ -249,7 +237,7 @@ def test_foreign_rules_about_links_stay(world: World, mode: NodeDatapath) -> Non
 
 def test_observation(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
-    found = mode.policy_route.observe()
+    found = policy_route(mode).observe()
     (host,) = found.links
     assert (host.name, host.alias) == (endpoint.host_link, endpoint.container_id)
     assert set(found.addresses_of(host.index)) == set(endpoint.addresses())
@@ -269,7 +257,7 @@ def test_foreign_objects_stay(world: World, mode: NodeDatapath) -> None:
         (eth0,) = reader.link_lookup(ifname="eth0")
         reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
     before = world.snapshot(world.node)
-    assert mode.policy_route.observe().upstream_routes == ()
+    assert policy_route(mode).observe().upstream_routes == ()
     assert mode.repair([]) == ()
     assert world.snapshot(world.node) == before
 
@@ -449,7 +437,7 @@ def test_a_link_with_another_name_is_no_pod_that_is_gone(world: World) -> None:
     told = Told()
     with closing(NodeDatapath(world.node, shortcut=told)) as mode:
         mode.prepare((HOST, HOST_V6))
-        mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
+        mode.prepare_uplink(shared(eni_link(ENI1)))
         endpoint, pod = running(world, mode)
         index = index_of(world, endpoint.host_link)
         before = world.snapshot(world.node)

@@ -17,9 +17,9 @@ from datapath.acceleration.bpf_call import TcxHook
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
 from datapath.acceleration.tc import Side
+from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
-from datapath.endpoint import Difference
 from tests.linux import ENI_HOOK
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, eni_link
@@ -173,7 +173,7 @@ def test_settings_of_the_programs_come_back(
         before = found.get(np.frombuffer(key, found.key))
     edit(companion, "settings", key, change)
     told = companion.mend(present(node, *pods))
-    assert told == [Difference("map settings", f"{field} set otherwise by somebody")]
+    assert told == [Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody")]
     with table(companion, "settings") as found:
         after = found.get(np.frombuffer(key, found.key))
     assert before is not None
