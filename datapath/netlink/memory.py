@@ -1,7 +1,7 @@
 """What dumps of the kernel said the last time, so that what it says again need not be read again.
 
 A dump of a node with 250 pods is two thousand messages. Mostly it says, byte for byte, what it said before:
-then all of it is compared as one number, and the very same list is given back. Else each message is looked up
+then all of it is compared at once, and the very same list is given back. Else each message is looked up
 by its bytes, which takes a tenth of reading it. What is unchanged is the very same object as before, so that
 two observations are compared by identity.
 """
@@ -9,12 +9,12 @@ two observations are compared by identity.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from datapath.netlink import wire
-from datapath.netlink.socket import Socket
+from datapath.netlink.socket import ENDS, Socket
 from datapath.netlink.wire import Message, Request
 
 T = TypeVar("T")
@@ -56,16 +56,19 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Dump:
-    """``mask`` covers what counts of ``length`` bytes, and ``value`` is those, both as one number."""
+    """``said`` are its bytes, with zeroes at ``spans``: number and port of the question, and what changes."""
 
-    length: int
-    mask: int
-    value: int
-    objects: dict[bytes, object]
+    said: bytes
+    spans: tuple[Span, ...]
     found: list[object]
 
     def says(self, raw: bytes) -> bool:
-        return len(raw) == self.length and int.from_bytes(raw, "little") & self.mask == self.value
+        return len(raw) == len(self.said) and _blanked(raw, self.spans) == self.said
+
+    def objects(self, listing: Listing[Any]) -> dict[bytes, object]:
+        """By what the messages said of them."""
+        concerned = filter(listing.concerns, _objects_of(self.said))
+        return {message.body: one for message, one in zip(concerned, self.found, strict=True)}
 
 
 class Memory:
@@ -89,11 +92,11 @@ class Memory:
             known = before is not None and before.says(raw)
             return known
 
-        raw, messages = socket.dump_unless(listing.request, says)
+        raw, _ = socket.dump_unless(listing.request, says)
         if before is not None and known:
             return cast(list[T], before.found)
-        now = _read(raw, messages, listing, {} if before is None else before.objects)
-        if len(messages) <= KEPT:
+        now = _read(raw, listing, {} if before is None else before.objects(listing))
+        if len(now.found) <= KEPT:
             self._dumps[name] = now
         else:
             self._dumps.pop(name, None)
@@ -114,36 +117,36 @@ class Memory:
         return found
 
 
-def _read(
-    raw: bytes, messages: Sequence[Message], listing: Listing[Any], before: dict[bytes, object]
-) -> _Dump:
-    objects: dict[bytes, object] = {}
+def _read(raw: bytes, listing: Listing[Any], before: dict[bytes, object]) -> _Dump:
+    spans = tuple(_spans(raw, listing.changing))
+    said = bytes(_blanked(raw, spans))
     found: list[object] = []
-    for message in filter(listing.concerns, messages):
-        key = _essence(message.body, listing.changing(message.body))
-        known = before[key] if key in before else listing.decode(message)
-        objects[key] = known
-        found.append(known)
-    mask = _mask(raw, listing.changing)
-    return _Dump(len(raw), mask, int.from_bytes(raw, "little") & mask, objects, found)
+    for message, blank in zip(_objects_of(raw), _objects_of(said), strict=True):
+        if listing.concerns(message):
+            known = blank.body in before
+            found.append(before[blank.body] if known else listing.decode(message))
+    return _Dump(said, spans, found)
 
 
-def _essence(body: bytes, changing: tuple[Span, ...]) -> bytes:
-    for begins, ends in reversed(changing):
-        body = body[:begins] + body[ends:]
-    return body
+def _objects_of(raw: bytes) -> Iterator[Message]:
+    """Without the end."""
+    return (one for one in wire.messages(raw) if one.kind not in ENDS)
 
 
-def _mask(raw: bytes, changing: Callable[[bytes], tuple[Span, ...]]) -> int:
-    """Everything but numbers and ports, which are each question's own, and what changes by itself."""
-    mask, offset = bytearray(b"\xff" * len(raw)), 0
+def _spans(raw: bytes, changing: Callable[[bytes], tuple[Span, ...]]) -> Iterator[Span]:
+    offset = 0
     for message in wire.messages(raw):
-        mask[offset + _NUMBER : offset + _BODY] = bytes(_BODY - _NUMBER)
-        ends_dump = message.kind in (wire.NLMSG_DONE, wire.NLMSG_ERROR)
-        for begins, ends in () if ends_dump else changing(message.body):
-            mask[offset + _BODY + begins : offset + _BODY + ends] = bytes(ends - begins)
+        yield offset + _NUMBER, offset + _BODY
+        for begins, ends in changing(message.body) if message.kind not in ENDS else ():
+            yield offset + _BODY + begins, offset + _BODY + ends
         offset += wire.aligned(_BODY + len(message.body))
-    return int.from_bytes(mask, "little")
+
+
+def _blanked(raw: bytes, spans: Iterable[Span]) -> bytearray:
+    found = bytearray(raw)
+    for begins, ends in spans:
+        found[begins:ends] = bytes(ends - begins)
+    return found
 
 
 _NUMBER, _BODY = 8, 16

@@ -28,7 +28,7 @@ BATCH = 48
 _DONE_BYTES = 20
 """Of NLMSG_DONE without words of the kernel's: a header and an errno."""
 
-_ENDS = frozenset({wire.NLMSG_DONE, wire.NLMSG_ERROR})
+ENDS = frozenset({wire.NLMSG_DONE, wire.NLMSG_ERROR})
 
 DUMP_TRIES = 10
 """A dump that another writer disturbed is taken anew so many times."""
@@ -160,7 +160,9 @@ class Socket:
         """Up to the message that ends it."""
         parts: list[bytes] = []
         while not parts or not _ends_dump(parts[-1], sequence):
-            parts.append(self._socket.recv(RECEIVE_BYTES))
+            data = self._socket.recv(RECEIVE_BYTES)
+            if len(data) >= wire.HEADER.size and wire.HEADER.unpack_from(data)[3] == sequence:
+                parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -173,7 +175,7 @@ def _ends_dump(data: bytes, sequence: int) -> bool:
     offset = 0
     while offset + wire.HEADER.size <= len(data):
         length, kind, _, number, _ = wire.HEADER.unpack_from(data, offset)
-        if kind in _ENDS and number == sequence:
+        if kind in ENDS and number == sequence:
             return True
         offset += max(wire.HEADER.size, wire.aligned(length))
     return False
@@ -187,7 +189,7 @@ def _messages_of(raw: bytes, sequence: int, request: Request) -> list[Message] |
         if message.sequence != sequence:
             continue
         disturbed = disturbed or bool(message.flags & wire.DUMP_INTR)
-        if message.kind in _ENDS:
+        if message.kind in ENDS:
             number, words = message.error()
             if number and number not in request.done_if:
                 raise KernelError(request.verb, errno=number, object=str(request.subject), detail=words)
