@@ -66,7 +66,7 @@ def test_the_pod_is_recorded_once(tmp_path: Path, mended: bool) -> None:
     run(scenario())
 
 
-def test_an_add_whose_end_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_an_add_whose_end_cannot_be_written_leaves_nothing() -> None:
     """The disk fills up between the two writes: no pod runs whose address is free for others."""
 
     async def scenario() -> None:
