@@ -180,8 +180,14 @@ def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     return [route for route in found if route is not None and route.table == table]
 
 
+def list_all(socket: Socket, family: int) -> list[Route]:
+    """The unicast and unreachable routes of every table; none of a family that the kernel has not got."""
+    found = map(decode, dump_table(socket, family, 0))
+    return [route for route in found if route is not None]
+
+
 def dump_table(socket: Socket, family: int, table: int) -> list[Message]:
-    """As the kernel says them; before Linux 4.20 those of other tables too."""
+    """As the kernel says them; before Linux 4.20 those of other tables too. ``table`` 0: of all."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
     absent = _NO_FAMILY | {errno.ENOENT}
     request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)

@@ -59,19 +59,14 @@ class ExclusiveAllocator:
 
     async def acquire(self, request: AllocationRequest) -> Reservation:
         """See ``Allocator.acquire``. Also raises LedgerError."""
-        if not self._queue:
-            reservation = self._reserve(request)
-            if reservation is not None:
-                return reservation
-        if self._runner.closed:
-            raise stopping()
-        try:
-            return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
-        except TimeoutError:
-            if self._runner.pods_unlisted():
-                raise not_listed() from None
-            told_no = self._refused_with(self._journal.now()) is not None
-            raise (self._exhausted() if told_no else _out_of_patience(request)) from None
+        stopped = self._runner.closed
+        return await self._queue.acquire(request, self._reserve, self.kick, late=self._late, stopped=stopped)
+
+    def _late(self, request: AllocationRequest) -> PoolExhausted:
+        if self._runner.pods_unlisted():
+            return not_listed()
+        told_no = self._refused_with(self._journal.now()) is not None
+        return self._exhausted() if told_no else _out_of_patience(request)
 
     def kick(self) -> None:
         """Serve who waits, make an ENI for each that none is coming for, fail whom nothing can help."""

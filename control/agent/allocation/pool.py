@@ -73,20 +73,15 @@ class Pool:
 
     async def acquire(self, request: AllocationRequest) -> Reservation:
         """See ``Allocator.acquire``. Also raises LedgerError."""
-        if not self._queue:
-            reservation = self._reserve(request)
-            if reservation is not None:
-                self.kick()
-                return reservation
-        if self._runner.closed:
-            raise stopping()
-        try:
-            return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
-        except TimeoutError:
-            if self._runner.pods_unlisted():
-                raise not_listed() from None
-            told_no = self._rejections.latest(self._journal.now()) is not None
-            raise (self._exhausted() if told_no else out_of_patience(self.stats(), ACQUIRE_TIMEOUT)) from None
+        stopped = self._runner.closed
+        return await self._queue.acquire(request, self._reserve, self.kick, late=self._late, stopped=stopped)
+
+    def _late(self, request: AllocationRequest) -> PoolExhausted:
+        del request
+        if self._runner.pods_unlisted():
+            return not_listed()
+        told_no = self._rejections.latest(self._journal.now()) is not None
+        return self._exhausted() if told_no else out_of_patience(self.stats(), ACQUIRE_TIMEOUT)
 
     def _reserve(self, request: AllocationRequest) -> LedgerReservation | None:
         """Choice and intent in one step. None if nothing can be handed out now."""

@@ -171,7 +171,7 @@ class Rebuild:
     def _attachment(self, carrier: Carrier, pod: PodKey, uid: str, ifname: str) -> AttachmentRecord | None:
         """None while cloud and metadata have not shown its addresses, or the ledger contradicts."""
         book = self._journal.book
-        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode.value)
+        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode)
         ipv4 = [a for a in carrier.addresses if isinstance(a, IPv4Address)]
         ipv6 = [a for a in carrier.addresses if isinstance(a, IPv6Address)]
         records = [r for a in carrier.addresses if (r := book.addresses.get(a)) is not None]

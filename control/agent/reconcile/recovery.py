@@ -19,15 +19,16 @@ from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, shared_eni
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, not_built, shared_eni
 from control.agent.reconcile.inventory import Inventory
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
 from control.ipam import transitions
-from control.model.errors import KernelError, TerwayError
+from control.model.errors import TerwayError
 from control.model.pod import Kubernetes, Unsubscribe
 from control.model.records import AttachmentRecord, AttachmentState, EniState
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -165,18 +166,19 @@ class Recovery:
 
     async def _repair(self, *, at_start: bool) -> int:
         endpoints: list[Endpoint] = []
+        strange: list[Difference] = []
         for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
             if record.key in self._journal.owed:
                 continue
+            if why := not_built(record):
+                strange.append(Difference(ObjectKind.MODE, f"mode of pod {record.pod}", why))
+                continue
             eni = self._journal.book.enis.get(record.eni_id)
             if eni is not None and eni.gateway is not None:
-                try:
-                    endpoints.append(endpoint_of(record, eni, self._settings))
-                except KernelError as exc:  # of another release's mode, and the others are seen to
-                    log.warning("not repaired: %s", exc)
+                endpoints.append(endpoint_of(record, eni, self._settings))
         done = await self._kernel.repair(endpoints)
         self.reports.mended(done, events=not at_start)
-        self.reports.left(self._kernel.foreign_hands())
+        self.reports.left((*self._kernel.foreign_hands(), *strange))
         self._holds.look()
         now = self._journal.now()
         if not 0 <= now - self._missed_at < MISS_PERIOD:
