@@ -229,7 +229,7 @@ def test_what_may_not_be_entered(mode: NodeDatapath, pod: OwnPod, tmp_path: Path
 
 
 def test_what_may_be_opened_and_not_entered(
-    world: World, mode: NodeDatapath, pod: OwnPod, monkeypatch: pytest.MonkeyPatch
+    mode: NodeDatapath, pod: OwnPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A namespace of a user namespace in which the agent has no rights: setns(2) is refused."""
     enter = namespace._set
