@@ -93,10 +93,10 @@ def rule_removals(socket: Socket, addresses: Iterable[Address], eni: int | None)
     return [*removals, *(rule.delete(one) for one in _source_rules(socket) if one.source in sources)]
 
 
-def carried_elsewhere(socket: Socket, addresses: Iterable[Address]) -> set[Address]:
-    """Which of the addresses some link of the node carries for a pod now."""
+def carrying(socket: Socket, addresses: Iterable[Address]) -> dict[Address, int]:
+    """Which of the addresses some link of the node carries for a pod now, with its index."""
     wanted = tuple(addresses)
-    return set(taken(socket, wanted, socket.transact(*(route.lookup(Path(one)) for one in wanted)), free=()))
+    return taken(socket, wanted, socket.transact(*(route.lookup(Path(one)) for one in wanted)), free=())
 
 
 def taken(

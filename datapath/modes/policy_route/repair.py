@@ -171,6 +171,7 @@ def eni_state(observed: Observed, prepared: PreparedEni, table: int) -> EniState
             *(one for one in observed.addresses if one.index == found.index),
             *observed.tables.get(table, ()),
             *(one for one in rules if one.iif == found.name),
+            *(one for one in observed.other_neighbours if one.index == found.index),
         ),
     )
 

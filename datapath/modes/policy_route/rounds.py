@@ -19,7 +19,7 @@ from datapath.acceleration.shortcut import Present
 from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import AppliedVeth, Carrier, Endpoint
 from datapath.errors import KernelError
-from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
+from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import NodeFacts, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
@@ -189,10 +189,9 @@ class Rounds:
         hold = self._hold
         enis = {mac: prepared.ifindex for mac, prepared in hold.enis.items()}
         states = self._states(observed)
-        names = [state.link.name for _, state in states if state.link is not None]
         # Of one that came after the look a part of what it has was seen, or nothing.
         later = [one.name for one in hold.prepared() if layout.eni_table(one.ifindex) not in observed.tables]
-        yield from repair.node_steps(observed, hold.families, [*names, *later])
+        yield from repair.node_steps(observed, hold.families, [*self._eni_names(observed), *later])
         yield from self._home_steps(observed)
         for prepared, state in states:
             for step in repair.eni_steps(prepared, state):
@@ -203,6 +202,17 @@ class Rounds:
         yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
         yield None
         yield from self._foreign_steps(observed, endpoints, states)
+
+    def _eni_names(self, observed: Observed) -> list[str]:
+        """What rules and the guard are about: also an ENI whose link went, while no other link has its name.
+
+        One that is given back has no link for some seconds before the cloud says that it is done, and then it
+        is forgotten.
+        """
+        links = {one.index: one.name for one in observed.others}
+        taken = {*links.values(), *(one.name for one in observed.links)}
+        found = [(one, links.get(one.ifindex, "")) for one in self._hold.prepared()]
+        return [name or one.name for one, name in found if name or one.name not in taken]
 
     def _states(self, observed: Observed) -> list[tuple[PreparedEni, EniState]]:
         """Of the ENIs that were looked at."""
@@ -270,6 +280,11 @@ class Rounds:
         found = self.mend_node_settings()
         self._for_adds += found
         return bool(found)
+
+    def name_back_for_an_add(self, socket: Socket, host: Link, name: str) -> None:
+        """What a round would do first with a pod's link that somebody has renamed; a round tells it."""
+        standing.rename(socket, host.index, name)
+        self._for_adds.append(Difference(ObjectKind.LINK, f"link {name}", f"named {host.name}"))
 
     # Steps
 
@@ -368,9 +383,7 @@ class Rounds:
     def _mend_beside(self, observed: Observed, endpoints: Sequence[Endpoint]) -> list[Difference]:
         """The guard's table and the fast path."""
         hold = self._hold
-        there = {one.index: one for one in observed.others}
-        names = [there[one.ifindex].name for one in hold.prepared() if one.ifindex in there]
-        done = list(hold.context.guard.stand(names))
+        done = list(hold.context.guard.stand(self._eni_names(observed)))
         with hold.removing:
             done += hold.context.shortcut.mend(self._present(observed, endpoints))
         return done

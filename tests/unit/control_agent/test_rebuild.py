@@ -180,6 +180,69 @@ def test_a_link_whose_mac_somebody_altered_is_known_by_an_alias_that_is_a_sandbo
     run(scenario())
 
 
+async def with_altered(link: str = "", alias: str = "") -> Rig:
+    """Two pods, of which the link of web-0 has another name or alias by somebody, and its own MAC."""
+    rig = await with_pods(2)
+    carrier = next(c for c in rig.kernel.carriers() if c.link == host_link_name("default", "web-0", "eth0"))
+    del rig.kernel.endpoints[carrier.link]
+    altered = replace(carrier, link=link or carrier.link, container_id=alias or carrier.container_id)
+    rig.kernel.foreign[altered.link] = altered
+    return rig
+
+
+def test_a_link_that_somebody_renamed_goes_by_its_mac_and_address() -> None:
+    """Its record has the link's right name, by which a repair names it again."""
+
+    async def scenario() -> None:
+        rig = await with_altered(link="renamed0")
+        before = story(rig)
+        silent = rig.knows("silent")
+        new = await lost(rig)
+        assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-1"]
+        shown = rig.kubernetes.pods()[silent]
+        rig.kubernetes.put_pod(replace(shown, addresses=(IPv4Address("1.2.3.4"),)))
+        assert new.rebuild.run() == 1, "every pod has told its address: nobody else can have it"
+        assert story(new) == before
+        assert not new.rebuild.going_on()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("link", ["", "renamed0"])
+def test_a_link_whose_alias_somebody_altered_goes_by_what_the_runtime_lists(link: str) -> None:
+    """Its MAC is made of the sandbox, but does not say it: the runtime's list does. No GC takes it down."""
+
+    async def scenario() -> None:
+        rig = await with_altered(link=link, alias="somebody")
+        before = story(rig)
+        new = await lost(rig)
+        assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-1"]
+        assert len(new.journal.book.held) == 1
+        new.holds.collect(list(before))
+        assert len(new.kernel.carriers()) == 2, "it is in the list, whatever its alias is"
+        assert new.rebuild.run() == 1
+        assert story(new) == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("alias", ["", "somebody"])
+def test_a_repeated_add_or_a_del_finds_an_altered_link_by_its_mac(alias: str) -> None:
+    async def scenario() -> None:
+        rig = await with_altered(link="renamed0", alias=alias)
+        (key,) = (k for k, r in rig.journal.book.attachments.items() if r.pod.name == "web-0")
+        (address,) = rig.journal.book.attachments[key].addresses()
+        rig.knows("silent")
+        new = await lost(rig)
+        running = new.holds.running(key)
+        assert running is not None
+        assert running.addresses == {address}
+        new.holds.take_down(key)
+        assert [c.link for c in new.kernel.carriers()] == [host_link_name("default", "web-1", "eth0")]
+
+    run(scenario())
+
+
 def test_another_interface_goes_by_its_sandbox() -> None:
     """The status of a pod has the addresses of its first interface only."""
 
