@@ -17,7 +17,7 @@ LIMIT = 70.0
 """Seconds after which an object counts as not put back: a round of the repair is a minute, one may just have
 begun, and a busy machine takes its time."""
 RESTART_LIMIT = 15.0
-_SAYS = (" put back ", " repaired ")
+_SAYS = (" put back ", " repaired ", "bound anew", "written anew", "is installed, with mode")
 """In the agent's log when it has put something right, which may be before anybody can look."""
 _SAID_LIMIT = 10.0
 SETTLED = 3
