@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from socket import if_indextoname
@@ -313,9 +313,7 @@ class Companion:
         self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks
     ) -> list[Difference]:
         index, where = applied.eni_ifindex, f"fast path of ENI {endpoint.eni.mac}"
-        name = _uplink_of(endpoint)
-        wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
-        told = ["map uplinks has no such row"] if wrong and index not in self._enis.dark else []
+        told = self._enis.differences(fast, index, _uplink_of(endpoint))
         rows = [Difference(ObjectKind.ROW, where, one) for one in told]
         return rows + _programs(where, fast.hook_differences(index, hooks, eni=True))
 
@@ -339,28 +337,29 @@ class Companion:
         devices: frozenset[int],
     ) -> Iterator[Step]:
         """``devices``: those that had a row before the round."""
-        rows = {one.ifindex: one for one in fast.uplinks().values()}
+        uplinks = tuple(fast.uplinks().values())
+        rows = {one.ifindex for one in uplinks}
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             there = partial(now.has_eni, ifindex, eni)
-            yield name, _if(there, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
+            yield name, _if(there, partial(self._mend_eni_row, fast, eni, ifindex))
             yield name, _if(there, partial(_mend_eni_hook, fast, eni, ifindex, hooks))
             yield f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
-        for ifindex in (rows.keys() | devices) - present.enis.keys():
+        ours = {UplinkName(eni.mac.lower()) for eni in present.enis.values()}
+        ours |= {_uplink_of(endpoint) for endpoint, _ in present.pods.values()}
+        for row in uplinks:
+            if row.ifindex in present.enis and row.name not in ours:
+                yield f"row of uplink {row.mac}", partial(_drop_stray, fast, row)
+        for ifindex in (rows | devices) - present.enis.keys():
             gone = partial(_is_no, now.has_device, ifindex)
             yield f"fast path of device {ifindex}", _if(gone, partial(self._end_eni, ifindex))
 
-    def _mend_eni_row(
-        self, fast: FastPath, eni: EniLink, ifindex: int, before: UplinkRow | None
-    ) -> list[Difference]:
+    def _mend_eni_row(self, fast: FastPath, eni: EniLink, ifindex: int) -> list[Difference]:
+        """A gateway's MAC that is another by now is written as well: the kernel's news, and nobody's hand."""
         known = ifindex in self._enis
-        wanted = self._enis.tell(fast, eni, ifindex)
-        if before == wanted or not known:
-            return []
-        found = "no row" if before is None else str(before)
-        if wanted is not None and before is not None and _is_learned(before, wanted):
-            return []
-        return [Difference(ObjectKind.ROW, f"fast path of ENI {eni.mac}", found)]
+        told = self._enis.differences(fast, ifindex, UplinkName(eni.mac.lower())) if known else []
+        self._enis.tell(fast, eni, ifindex)
+        return [Difference(ObjectKind.ROW, f"fast path of ENI {eni.mac}", one) for one in told]
 
     def _end_eni(self, ifindex: int) -> list[Difference]:
         self.eni_leaves(ifindex)
@@ -544,6 +543,12 @@ def _programs(where: str, told: Iterable[str]) -> list[Difference]:
     return [Difference(ObjectKind.PROGRAM, where, one) for one in told]
 
 
+def _drop_stray(fast: FastPath, row: UplinkRow) -> list[Difference]:
+    """Of a device of ours by another name: no pod of ours names it."""
+    fast.drop_uplink(row.name)
+    return [Difference(ObjectKind.ROW, f"map uplinks, row of {row.mac}", f"{row}, no ENI of ours")]
+
+
 def _tell_eni(
     fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks, round: Round
 ) -> tuple[Difference, ...]:
@@ -562,16 +567,6 @@ def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Roun
 
 def _remove_strays(fast: FastPath) -> list[Difference]:
     return [Difference(ObjectKind.ROW, "maps of the fast path", one) for one in fast.remove_strays()]
-
-
-def _is_learned(before: UplinkRow, now: UplinkRow) -> bool:
-    """Whether nothing is new but a gateway's MAC that was not known."""
-    known = replace(
-        before,
-        gateway_mac=before.gateway_mac or now.gateway_mac,
-        gateway_mac_v6=before.gateway_mac_v6 or now.gateway_mac_v6,
-    )
-    return known == now
 
 
 def _name_of(ifindex: int) -> str:

@@ -187,6 +187,11 @@ class FastPath:
         with self._lock:
             self._tables.put_uplink(uplink)
 
+    def uplink_differences(self, uplink: UplinkRow) -> list[str]:
+        """What its row is otherwise than ``put_uplink`` leaves it, in every field."""
+        with self._lock:
+            return self._tables.uplink_differences(uplink)
+
     def drop_uplink(self, name: UplinkName) -> None:
         """Its pods go by the stack from now on; their rows, which name it by id, stay."""
         with self._lock:

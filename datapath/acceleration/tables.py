@@ -12,13 +12,14 @@ import numpy as np
 from datapath.acceleration.flows import Flows, Refusals
 from datapath.acceleration.layout import Names
 from datapath.acceleration.load import Loaded
-from datapath.acceleration.pod_table import PodTable, Snapshot, differing, flagged
+from datapath.acceleration.pod_table import PodTable, Snapshot, flagged
 from datapath.acceleration.rows import (
     Pod,
     StackKind,
     UplinkName,
     UplinkRow,
     address_bytes,
+    differing,
     host_prefix_bytes,
     index_key,
     keys_of,
@@ -118,6 +119,9 @@ class Tables:
 
     def put_uplink(self, uplink: UplinkRow) -> None:
         self._uplinks.put(uplink)
+
+    def uplink_differences(self, uplink: UplinkRow) -> list[str]:
+        return self._uplinks.differences(uplink)
 
     def drop_uplink(self, name: UplinkName) -> None:
         """As ``UplinkTable.drop``."""

@@ -274,8 +274,8 @@ def _named(carrier: Carrier) -> str:
 def without_link(record: AttachmentRecord) -> str:
     name = record.host_link or f"{record.key.ifname}, the {record.mode} link"
     return (
-        f"link {name} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
-        "pod has no network until its sandbox is made anew; delete the pod"
+        f"link {name} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the pod has no "
+        "network, and none can be made again under a running container; delete the pod: the next one has one"
     )
 
 

@@ -181,6 +181,87 @@ def test_settings_of_the_programs_come_back(
     assert before.tobytes() == after.tobytes()
 
 
+UPLINK = {
+    "gateway": lambda row: row["v4"]["to"].fill(0xFE),
+    "gateway-v6": lambda row: row["v6"]["to"].fill(0xFE),
+    "own-v6": lambda row: row["v6"]["from"].fill(0x02),
+    "mtu": lambda row: row["mtu"].fill(68),
+    "device": lambda row: row["ifindex"].fill(1),
+    "vlan": lambda row: row["vlan"].fill(7),
+    "padding": lambda row: row["padding"].fill(1),
+}
+ENDPOINT = {
+    "device": lambda row: row["host_ifindex"].fill(1),
+    "uplink": lambda row: row["uplink"].fill(9),
+    "pod-mac": lambda row: row["macs"]["to"].fill(0xFE),
+    "host-mac": lambda row: row["macs"]["from"].fill(0xFE),
+    "mtu": lambda row: row["mtu"].fill(68),
+    "slot": lambda row: row["slot"].fill(77),
+    "generation": lambda row: row["generation"].fill(77),
+    "flags": lambda row: row["flags"].fill(0xFF),
+    "kind": lambda row: row["device"].fill(9),
+}
+POD = {
+    "v4": lambda row: row["v4"].fill(1),
+    "v6": lambda row: row["v6"].fill(1),
+    "uplink": lambda row: row["uplink"].fill(9),
+    "slot": lambda row: row["slot"].fill(77),
+    "mac": lambda row: row["mac"].fill(0xFE),
+    "flags": lambda row: row["flags"].fill(0xFF),
+}
+
+
+@pytest.mark.parametrize("field", UPLINK)
+def test_each_field_of_an_uplinks_row(node: FastNode, pods: Pair, companion: Companion, field: str) -> None:
+    settle(node, companion, *pods)
+    before = uplink_rows(companion)
+    edit(companion, "uplinks", uplink_id(companion, pods[0]).to_bytes(4, "little"), UPLINK[field])
+    assert uplink_rows(companion) != before, "nothing was altered"
+    assert {one.kind for one in told(companion, pods[0])} == {ObjectKind.ROW}
+    assert {one.kind for one in companion.mend(present(node, *pods))} >= {ObjectKind.ROW}
+    settle(node, companion, *pods)
+    assert uplink_rows(companion) == before
+
+
+@pytest.mark.parametrize("name", [UplinkName("02:00:00:00:00:77"), UplinkName(ENI1.mac.lower(), 7)])
+def test_an_uplinks_row_that_is_nobodys(
+    node: FastNode, pods: Pair, companion: Companion, name: UplinkName
+) -> None:
+    """By the device of an ENI of ours, and by a name that no pod goes by: also one an earlier process had."""
+    settle(node, companion, *pods)
+    before = companion.fast.uplinks()
+    companion.fast.put_uplink(UplinkRow(node.enis[ENI1.name], name.mac, None, vlan=name.vlan))
+    assert companion.fast.uplinks() != before
+    assert {one.kind for one in companion.mend(present(node, *pods))} == {ObjectKind.ROW}
+    assert companion.fast.uplinks() == before
+    settle(node, companion, *pods)
+
+
+def uplink_id(companion: Companion, pod: Tenant) -> int:
+    wanted = pod.endpoint.eni.mac.lower()
+    return next(number for number, row in companion.fast.uplinks().items() if row.mac == wanted)
+
+
+@pytest.mark.parametrize("field", ENDPOINT)
+def test_each_field_of_an_addresss_row(node: FastNode, pods: Pair, companion: Companion, field: str) -> None:
+    settle(node, companion, *pods)
+    edit(companion, "endpoints", address_bytes(pods[0].address(4)), ENDPOINT[field])
+    assert_row_mended(node, pods, companion)
+
+
+@pytest.mark.parametrize("field", POD)
+def test_each_field_of_a_pods_row(node: FastNode, pods: Pair, companion: Companion, field: str) -> None:
+    settle(node, companion, *pods)
+    edit(companion, "pods", index(pods[0]), POD[field])
+    assert_row_mended(node, pods, companion)
+
+
+def assert_row_mended(node: FastNode, pods: Pair, companion: Companion) -> None:
+    assert {one.kind for one in told(companion, pods[0])} == {ObjectKind.ROW}
+    assert {one.kind for one in companion.mend(present(node, *pods))} == {ObjectKind.ROW}
+    settle(node, companion, *pods)
+
+
 def test_check_gives_out_no_id(node: FastNode, pods: Pair, companion: Companion) -> None:
     """Of an ENI whose row was cleared CHECK says so, and the row is as it was found."""
     settle(node, companion, *pods)
