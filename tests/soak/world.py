@@ -77,6 +77,8 @@ def _site(lab: Lab, spec: NodeSpec) -> Site:
     status = node.status()
     mac = next(e["mac"] for e in status["enis"] if e["type"] == "Primary")
     site = Site(lab, node, str(status["instance"]), mac, rough)
+    there = site.shell("ip -o addr show dev eth0 scope global").splitlines()
+    site.own = tuple(line.split()[3] for line in there)
     site.start()
     return site
 

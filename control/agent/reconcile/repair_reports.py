@@ -20,12 +20,12 @@ PEACE = 600.0
 """Seconds without a repair of a kind, after which the next one is another cause."""
 
 
-def _nothing(kind: str) -> None:
-    del kind
+def _nothing(*_: str) -> None:
+    pass
 
 
 class RepairReports:
-    """``now`` in seconds. ``on_repair`` hears of each by its kind."""
+    """``now`` in seconds. ``on_repair`` hears of each by its kind, ``on_round`` that one has ended."""
 
     def __init__(self, kubernetes: Kubernetes, now: Callable[[], float]) -> None:
         self._kubernetes = kubernetes
@@ -33,6 +33,7 @@ class RepairReports:
         self._last: dict[str, float] = {}
         self._foreign: frozenset[str] = frozenset()
         self.on_repair: Callable[[str], None] = _nothing
+        self.on_round: Callable[[], None] = _nothing
 
     def mended(self, done: Sequence[Difference], *, events: bool = True, at_once: bool = False) -> None:
         """``events`` False: at the start, when what was out of order may be what a reboot has left.
@@ -74,6 +75,7 @@ class RepairReports:
         for what in self._foreign - there.keys():
             log.info("%s: no more", what)
         self._foreign = frozenset(there)
+        self.on_round()
 
 
 def kind_of(one: Difference) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from control.agent.dataplane.foreign_objects import ForeignObjects
 from control.agent.reconcile import repair_rounds
 from control.agent.reconcile.repair_reports import PEACE, RepairReports, kind_of
 from control.agent.reconcile.repair_rounds import BURST, PERIOD, RepairRounds
 from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.process.timers import Timers
+from datapath.acceleration.repair import Foreign, Round
 from datapath.endpoint import Difference, Endpoint
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_use_cases import run
@@ -91,6 +93,23 @@ def test_what_is_left_is_told_once_for_as_long_as_it_is_there() -> None:
     for there in ([SHUT], [SHUT], [], [SHUT]):
         reports.left(there)
     assert [(one.reason, one.count) for one in kubernetes.events] == [("ForeignObject", 2)]
+
+
+def test_programs_of_others_are_told_by_the_round_that_has_found_them() -> None:
+    """Not a minute later, when they may be gone again."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        last, foreign = (
+            Round(foreign=[Foreign("ENI 1", "qdisc tbf at the root")]),
+            ForeignObjects(rig.kubernetes),
+        )
+        rig.recovery.reports.on_round = lambda: foreign.tell(last)
+        await rig.recovery.repair()
+        assert [one.reason for one in rig.kubernetes.events] == ["ForeignProgram"]
+        assert foreign.there == {"qdisc tbf at the root at ENI 1"}
+
+    run(scenario())
 
 
 def test_two_who_want_a_repair_have_one_after_the_other() -> None:
