@@ -198,14 +198,6 @@ Applied = AppliedVeth | AppliedSlave
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One object that is not as planned: ``what`` names it, ``found`` says what is there instead."""
-
-    what: str
-    found: str
-
-
-@dataclass(frozen=True, slots=True)
 class Carrier:
     """A live link of a pod as the kernel alone shows it, whoever made it and whether or not it is recorded.
 

@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.shortcut import Shortcut
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import (
     Applied,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -173,7 +173,7 @@ class NodeDatapath:
         for mac in filter(self.policy_route.shares, self._macvlan.taken):
             try:
                 self.policy_route.forget_eni(mac)
-                done.append(Difference(f"ENI {mac} that a pod has for itself", "shared"))
+                done.append(Difference(ObjectKind.UPLINK, f"ENI {mac} that a pod has for itself", "shared"))
             except KernelError as exc:
                 log.warning("ENI %s is shared and a pod's own; the next repair tries again: %s", mac, exc)
         return done

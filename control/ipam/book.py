@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from control.model.ids import Address, AttachmentKey, ClientToken, EniId, PodKey
 from control.model.modes import EniKind
@@ -22,6 +23,8 @@ from control.model.records import (
     Snapshot,
 )
 
+_K = TypeVar("_K")
+
 
 class Book:
     """Records by key, plus per ENI and family the free addresses in the order they became free."""
@@ -32,8 +35,10 @@ class Book:
         self._addresses: dict[Address, AddressRecord] = {}
         self._attachments: dict[AttachmentKey, AttachmentRecord] = {}
         self._operations: dict[ClientToken, Operation] = {}
+        self._names: dict[str, dict[AttachmentKey, None]] = {}
         self._by_pod: dict[PodKey, dict[AttachmentKey, None]] = {}
         self._of_eni: dict[EniId, dict[Address, None]] = {}
+        self._count: dict[tuple[EniId, int], int] = {}
         self._usable: dict[tuple[EniId, int], dict[Address, None]] = {}
         self._cooling: deque[AddressRecord] = deque()
         self._last: dict[str, dict[Address, None]] = {}
@@ -96,6 +101,14 @@ class Book:
     def of_eni(self, eni_id: EniId) -> Iterator[AddressRecord]:
         return (self._addresses[a] for a in self._of_eni.get(eni_id, ()))
 
+    def count(self, eni_id: EniId, family: int) -> int:
+        """How many addresses of a family (4 or 6) an ENI has, in any state."""
+        return self._count.get((eni_id, family), 0)
+
+    def of_host_link(self, name: str) -> tuple[AttachmentRecord, ...]:
+        """Whose link on the node has this name; more than one while a pod's sandbox follows another."""
+        return tuple(self._attachments[k] for k in self._names.get(name, ()))
+
     def size_of(self, eni_id: EniId) -> int:
         """How many addresses an ENI has, of both families and in any state."""
         return len(self._of_eni.get(eni_id, ()))
@@ -131,8 +144,7 @@ class Book:
         for key in c.gone_attachments:
             self._drop_attachment(key)
         for attachment in c.attachments:
-            self._attachments[attachment.key] = attachment
-            self._by_pod.setdefault(attachment.pod, {})[attachment.key] = None
+            self._put_attachment(attachment)
         for token in c.gone_operations:
             self._operations.pop(token, None)
         for operation in c.operations:
@@ -144,6 +156,7 @@ class Book:
         self._forget(record.address)
         self._addresses[record.address] = record
         self._of_eni.setdefault(record.eni_id, {})[record.address] = None
+        self._counted(record, 1)
         if record.last_uid:
             self._last.setdefault(record.last_uid, {})[record.address] = None
         if record.state is not AddressState.FREE:
@@ -158,11 +171,18 @@ class Book:
         if old is None:
             return
         self._of_eni.get(old.eni_id, {}).pop(address, None)
+        self._counted(old, -1)
         self._usable.get((old.eni_id, address.version), {}).pop(address, None)
         last = self._last.get(old.last_uid, {})
         last.pop(address, None)
         if not last:
             self._last.pop(old.last_uid, None)
+
+    def _counted(self, record: AddressRecord, change: int) -> None:
+        key = record.eni_id, record.address.version
+        self._count[key] = self._count.get(key, 0) + change
+        if not self._count[key]:
+            del self._count[key]
 
     def _make_usable(self, record: AddressRecord) -> None:
         if record.address in self._held:
@@ -180,11 +200,23 @@ class Book:
             if current:
                 self._make_usable(record)
 
+    def _put_attachment(self, record: AttachmentRecord) -> None:
+        old = self._attachments.get(record.key)
+        if old is not None and (old.pod, old.host_link) != (record.pod, record.host_link):
+            self._drop_attachment(record.key)
+        self._attachments[record.key] = record
+        self._by_pod.setdefault(record.pod, {})[record.key] = None
+        self._names.setdefault(record.host_link, {})[record.key] = None
+
     def _drop_attachment(self, key: AttachmentKey) -> None:
         old = self._attachments.pop(key, None)
-        if old is None:
-            return
-        siblings = self._by_pod.get(old.pod, {})
-        siblings.pop(key, None)
-        if not siblings:
-            self._by_pod.pop(old.pod, None)
+        if old is not None:
+            _take_out(self._by_pod, old.pod, key)
+            _take_out(self._names, old.host_link, key)
+
+
+def _take_out(index: dict[_K, dict[AttachmentKey, None]], at: _K, key: AttachmentKey) -> None:
+    found = index.get(at, {})
+    found.pop(key, None)
+    if not found:
+        index.pop(at, None)

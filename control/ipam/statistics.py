@@ -154,9 +154,8 @@ class PoolStatistics:
         return pending, nameless
 
     def _sizes_of(self, eni_id: EniId, operation: Operation | None) -> tuple[int, int]:
-        families = [r.address.version for r in self._book.of_eni(eni_id)]
         more = (operation.ipv4_count, operation.ipv6_count) if operation else (0, 0)
-        return families.count(4) + more[0], families.count(6) + more[1]
+        return self._book.count(eni_id, 4) + more[0], self._book.count(eni_id, 6) + more[1]
 
     def _created(self, operation: Operation) -> EniId | None:
         """The ledger may know by now what the operation as it was begun did not."""

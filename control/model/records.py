@@ -167,6 +167,9 @@ HISTORY_OF_FAILED = 4
 """Rows of one address of ADDs that failed: a node on which every ADD fails keeps who really had it."""
 HISTORY_AT_MOST = 8192
 """Rows in all, 2 MB: ``HISTORY_OF_ADDRESS`` for each address of a node that has 256, as most types have."""
+HISTORY_BATCH = 8
+"""What is beyond a bound of one address goes with every eighth row of it, so that a DEL does not pay for it:
+up to seven more are kept."""
 
 Subject = Address | PodKey | EniId
 """Whose history is asked for."""

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from datapath import namespace
 from datapath.acceleration.shortcut import Shortcut
-from datapath.endpoint import Applied, Carrier, Difference, Endpoint, EndpointId, EndpointKey, Sighting
+from datapath.difference import Difference
+from datapath.endpoint import Applied, Carrier, Endpoint, EndpointId, EndpointKey, Sighting
 from datapath.enforcement.guard import Guard
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address

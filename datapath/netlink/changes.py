@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket as sockets
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from socket import AF_UNSPEC
 
@@ -30,7 +30,9 @@ _NEWNETCONF = 80
 _GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 24, 25)
 """Links, neighbours; addresses, routes and rules of IPv4 (7 and 8) and IPv6; settings of both."""
 _NETCONF_HEAD, _IFINDEX = 4, 1
-_LENGTH_AT, _KIND_AT, _TABLE_AT = 0, 4, 20
+_LENGTH_AT, _KIND_AT, _PORT_AT, _TABLE_AT = 0, 4, 12, 20
+SPARED = 64
+"""Ports whose changes the kernel leaves out; there is one for each thread that talks to it at once."""
 _ONE_SETTING = 36
 """Of a message about one setting: struct nlmsghdr, struct netconfmsg and two attributes of four bytes."""
 _COMPAT = 252
@@ -88,6 +90,12 @@ class ChangeMonitor:
         """Readable when there are changes."""
         return self._events.fileno()
 
+    def spare(self, ports: Collection[int]) -> None:
+        """What the sockets of these ports ask for wakes nobody from now on. The kernel sees to it, as an ADD
+        is a dozen changes; what was told before is left out by ``read``. Those beyond the first few are left
+        to ``read`` too: a program has an end."""
+        event_filter.attach(self._events, _program(sorted(ports)[:SPARED]))
+
     def read(self, own: Container[int] = ()) -> list[Change]:
         """All that are waiting, without those that were asked for by the sockets of these ports."""
         found: list[Change] = []
@@ -127,7 +135,7 @@ def _changes(data: bytes, own: Container[int]) -> Iterator[Change]:
 _GONE = frozenset({Kind.DELLINK, Kind.DELADDR, Kind.DELROUTE, Kind.DELRULE, Kind.DELNEIGH})
 
 
-def _program() -> list[event_filter.Instruction]:
+def _program(spared: Iterable[int] = ()) -> list[event_filter.Instruction]:
     """Numbers of netlink's are the machine's, and the filter compares in network order."""
     plain = (
         Kind.NEWLINK,
@@ -138,7 +146,10 @@ def _program() -> list[event_filter.Instruction]:
         Kind.DELRULE,
         Kind.DELNEIGH,
     )
-    made = [instruction(Test.LOAD_HALF, _KIND_AT)]
+    made = [instruction(Test.LOAD_WORD, _PORT_AT)]
+    for port in spared:
+        made += [instruction(Test.EQUAL, sockets.htonl(port), otherwise=1), REJECT]
+    made.append(instruction(Test.LOAD_HALF, _KIND_AT))
     for kind in plain:
         made += [instruction(Test.EQUAL, sockets.htons(kind), otherwise=1), ACCEPT]
     settings = [

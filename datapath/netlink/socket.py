@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
@@ -170,8 +171,11 @@ class Pool:
         self._netns = netns
         self._free: list[Socket] = []
         self._closed = False
+        self._telling = threading.Lock()
         self.ports: frozenset[int] = frozenset()
         """Of all its sockets: by them the kernel tells who asked for a change."""
+        self.on_ports: Callable[[frozenset[int]], None] = nobody_asks
+        """Hears of ``ports`` when they are others."""
 
     @contextmanager
     def borrowed(self) -> Iterator[Socket]:
@@ -202,11 +206,17 @@ class Pool:
             found = Socket(self._netns)
         except OSError as exc:
             raise KernelError("open a netlink socket", errno=exc.errno or 0, detail=_words(exc)) from exc
-        self.ports |= {found.port}
+        with self._telling:
+            self._tell(self.ports | {found.port})
         return found
 
+    def _tell(self, ports: frozenset[int]) -> None:
+        self.ports = ports
+        self.on_ports(ports)
+
     def _drop(self, found: Socket) -> None:
-        self.ports -= {found.port}  # which may be another program's next
+        with self._telling:
+            self._tell(self.ports - {found.port})  # which may be another program's next
         found.close()
 
     def _give_back(self, found: Socket) -> None:
@@ -220,6 +230,10 @@ class Pool:
         self._closed = True
         while self._free:
             self._free.pop().close()
+
+
+def nobody_asks(ports: frozenset[int]) -> None:
+    pass
 
 
 def _words(exc: OSError) -> str:

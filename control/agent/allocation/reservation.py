@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.ipam.allocator import Allocation, AllocationRequest
+from control.ipam.book import Book
 from control.model.ids import Address
 from control.model.records import AttachmentRecord, AttachmentState
 
@@ -50,7 +51,7 @@ def reserve(
         pod=request.pod,
         uid=request.uid,
         netns=request.netns,
-        host_link=_free_name(request, journal.book.attachments.values()),
+        host_link=_free_name(request, journal.book),
         uplink=allocation.uplink,
         ipv4=allocation.ipv4,
         ipv6=allocation.ipv6,
@@ -64,12 +65,14 @@ def reserve(
     return reservation
 
 
-def _free_name(request: AllocationRequest, attachments: Collection[AttachmentRecord]) -> str:
+def _free_name(request: AllocationRequest, book: Book) -> str:
     """The first that no other interface has. An earlier release gave pod web's net1 that of pod webnet1."""
     mine = (request.pod, request.key.ifname)
-    taken = {a.host_link for a in attachments if (a.pod, a.key.ifname) != mine}
-    free = (name for name in request.host_links if not name or name not in taken)
-    return next(free, request.host_links[-1])
+
+    def is_free(name: str) -> bool:
+        return not name or all((a.pod, a.key.ifname) == mine for a in book.of_host_link(name))
+
+    return next(filter(is_free, request.host_links), request.host_links[-1])
 
 
 def _warm(journal: Journal, allocation: Allocation) -> frozenset[Address]:

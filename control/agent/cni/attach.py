@@ -41,7 +41,8 @@ from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.modes import HAS_HOST_LINK, UPLINK_OF, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
-from datapath.endpoint import Applied, Carrier, Difference, Presence
+from datapath.difference import Difference
+from datapath.endpoint import Applied, Carrier, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)

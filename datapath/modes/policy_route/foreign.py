@@ -37,7 +37,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 
 from datapath import objects
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed, is_single
@@ -98,14 +98,16 @@ def left(ours: Ours, enis: Iterable[tuple[PreparedEni, EniState]]) -> Iterator[D
                     f"put there by another hand, on ENI {prepared.eni.mac} which is the pods'; no pod is "
                     f"harmed. `ip addr del {one.address}/{one.prefix_length} dev {prepared.name}` removes it"
                 )
-                yield Difference(what, words)
+                yield Difference(ObjectKind.ADDRESS, what, words)
         others = (one for one in _neighbours(state) if one.address not in _gateways(prepared))
         for neighbour in others:
             words = (
                 f"{neighbour.mac} put there by another hand, on ENI {prepared.eni.mac} which is the pods'; "
                 f"no pod is harmed. `ip neigh del {neighbour.address} dev {prepared.name}` removes it"
             )
-            yield Difference(f"neighbour {neighbour.address} on link {prepared.name}", words)
+            yield Difference(
+                ObjectKind.NEIGHBOUR, f"neighbour {neighbour.address} on link {prepared.name}", words
+            )
 
 
 def _on_eni(prepared: PreparedEni, state: EniState, ours: Ours) -> Iterator[Step]:

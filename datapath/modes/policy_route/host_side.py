@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from datapath import objects
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Endpoint
 from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route import observed as seen
@@ -66,7 +67,7 @@ def misrouted(socket: Socket, endpoint: Endpoint, place: Place) -> list[Differen
     """Packets that the kernel would not send as planned."""
     questions = proofs(endpoint, place)
     wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
-    return [Difference(f"routing of {endpoint.host_link}", one) for one in wrong.values()]
+    return [Difference(ObjectKind.ROUTING, f"routing of {endpoint.host_link}", one) for one in wrong.values()]
 
 
 def unwind(socket: Socket, endpoint: Endpoint, place: Place) -> None:

@@ -15,16 +15,8 @@ from socket import AF_INET, AF_INET6
 
 from datapath import objects
 from datapath.acceleration.shortcut import UNHOOKED
-from datapath.endpoint import (
-    AppliedVeth,
-    Carrier,
-    Difference,
-    Endpoint,
-    EndpointId,
-    EndpointKey,
-    EniLink,
-    Sighting,
-)
+from datapath.difference import Difference
+from datapath.endpoint import AppliedVeth, Carrier, Endpoint, EndpointId, EndpointKey, EniLink, Sighting
 from datapath.enforcement import locks
 from datapath.enforcement.locks import Lock, Locks
 from datapath.errors import AddressTaken, KernelError, NameTaken, Unenforced, UplinkUnusable

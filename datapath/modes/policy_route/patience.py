@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference
 
 FREELY = 5
 LONGEST = 60.0

@@ -16,7 +16,8 @@ from socket import AF_INET6
 
 from datapath import sysctl
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import AppliedVeth, Carrier, Endpoint
 from datapath.errors import KernelError
 from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings, standing
 from datapath.modes.policy_route import observed as seen
@@ -176,6 +177,7 @@ class Rounds:
             more = f" and of {len(wrong) - 1} more" if len(wrong) > 1 else ""
             self._astray = (
                 Difference(
+                    ObjectKind.ROUTING,
                     f"{wrong[0].what}{more}",
                     f"{wrong[0].found}, although all of terwayd's rules and routes stand: a rule of another "
                     "hand is asked before them. `ip rule` and `ip -6 rule` list it, above priority 512, 1024 "
@@ -282,7 +284,7 @@ class Rounds:
     def name_back_for_an_add(self, socket: Socket, host: Link, name: str) -> None:
         """What a round would do first with a pod's link that somebody has renamed; a round tells it."""
         standing.rename(socket, host.index, name)
-        self._for_adds.append(Difference(f"link {name}", f"named {host.name}"))
+        self._for_adds.append(Difference(ObjectKind.LINK, f"link {name}", f"named {host.name}"))
 
     # Steps
 
@@ -333,7 +335,11 @@ class Rounds:
                     moved = self.prepare_anew(socket, prepared)
                     words = f"number {prepared.ifindex}: it was plugged anew"
                     done.append(
-                        Difference(f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})", words)
+                        Difference(
+                            ObjectKind.LINK,
+                            f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})",
+                            words,
+                        )
                     )
                 elif there is not None:
                     found = _given_mac_back(prepared, there, observed)
@@ -408,9 +414,10 @@ def _given_mac_back(prepared: PreparedEni, there: Link, observed: Observed) -> S
     table = observed.tables.get(layout.eni_table(prepared.ifindex), ())
     ours = there.name == prepared.name and any(one.oif == there.index for one in table)
     if ours and there.permanent_mac in ("", mac):
-        words = Difference(f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
+        words = Difference(ObjectKind.LINK, f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
         return Step(words, (link.change(there.index, mac=mac),))
     return Difference(
+        ObjectKind.LINK,
         f"link {there.name} (number {there.index}) that had the MAC of ENI {mac}",
         f"it has {there.mac} now and is not known to be that ENI any more, so it is left, and the ENI's pods "
         f"are cut off. If it is, `ip link set {there.name} address {mac}` puts it back",

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from socket import AF_INET6
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference
 from datapath.errors import KernelError
 from datapath.modes.policy_route import layout, repair, settings
 from datapath.modes.policy_route import observed as seen
@@ -29,7 +29,7 @@ from datapath.netlink.link import LOOPBACK, Link
 from datapath.netlink.neighbour import Neighbour
 from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
-from datapath.netlink.socket import Socket
+from datapath.netlink.socket import Socket, nobody_asks
 from datapath.pod.gateway import POD_GATEWAY, POD_GATEWAY_V6
 from datapath.pod.names import GROUP_DOOMED
 
@@ -54,11 +54,15 @@ class NodeWatch:
         self._hold = hold
         self._rounds = rounds
         self._monitor = ChangeMonitor(hold.context.netns)
+        sockets = hold.context.sockets
+        sockets.on_ports = self._monitor.spare
+        self._monitor.spare(sockets.ports)
 
     def fileno(self) -> int:
         return self._monitor.fileno()
 
     def close(self) -> None:
+        self._hold.context.sockets.on_ports = nobody_asks
         self._monitor.close()
 
     def react(self) -> Reaction:

@@ -15,7 +15,8 @@ from control.agent.dataplane.fake_kernel import FakeKernel
 from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.dataplane.ports import NodeKernel
 from control.model.ids import Mac
-from datapath.endpoint import Difference, Endpoint, Mode
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint, Mode
 from tests.netns.datapath.own_eni import macvlan_pod
 from tests.netns.datapath.world import ENI1, ENI2, ETH0, HOST, HOST_V6, Card, World, eni_link, shared
 

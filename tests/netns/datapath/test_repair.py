@@ -10,7 +10,8 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Present
-from datapath.endpoint import Difference, Endpoint, EndpointId, EndpointKey
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint, EndpointId, EndpointKey
 from datapath.modes.policy_route.watch import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pod import reaper
