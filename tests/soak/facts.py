@@ -49,14 +49,9 @@ def node_address(world: World, *, node: int, what: str) -> str:
         case "IPv6 goes":
             site.shell(f"ip -6 addr flush dev {HOME} scope global")
         case "IPv6 comes":
-            give_back(site)
+            for one in _own_6(site):
+                site.shell(f"ip -6 addr replace {one} dev {HOME} nodad")
     return f"IPv6 of the node {there}"
-
-
-def give_back(site: Site) -> None:
-    """The node's own IPv6 addresses, as they were at the start."""
-    for one in _own_6(site):
-        site.shell(f"ip -6 addr replace {one} dev {HOME} nodad")
 
 
 def _own_6(site: Site) -> list[str]:
@@ -70,10 +65,9 @@ def addresses(site: Site, device: str) -> tuple[str, ...]:
 
 
 def findings(site: Site) -> Iterator[Finding]:
-    own = {
-        f"{one.split('/')[0]}/{128 if ':' in one else 32}" for one in site.own if site.dual or ":" not in one
-    }
     there = addresses(site, HOME)
+    mine = [one for one in site.own if one in there and (site.dual or ":" not in one)]
+    own = {f"{one.split('/')[0]}/{128 if ':' in one else 32}" for one in mine}
     if (VIRTUAL in there) is not site.virtual:
         yield STORY, f"{site.name}: {VIRTUAL} of {HOME} is the system's, and {there} are there"
     enis = [eni for eni in cloud_enis(site.lab, site.node).values() if eni["instance"] == site.instance_id]

@@ -55,7 +55,6 @@ def quiet(world: World, gauges: list[Gauge], *, steps: int) -> str:
         _alive(site)
     weather.good_weather(world)
     for site in world.sites:
-        facts.give_back(site)
         if weather.unknown_outcome(site):
             site.causes.add("unknown outcome")
     _explain(world)
