@@ -148,7 +148,7 @@ def lose_ledger(world: World, *, node: int, how: str, hand: str, slot: int) -> s
     site = world.sites[node]
     if how == "under the agent":
         site.causes.add("ledger")
-        shutil.rmtree(f"/proc/{site.node.pid}/root{LEDGER}")
+        shutil.rmtree(f"/proc/{site.node.pid}/root{LEDGER}", ignore_errors=True)  # twice, or as it is written
         altered = alter(world, node=node, what=hand, slot=slot) if hand else ""
         return f"ledger removed under the agent {altered}".strip()
     site.causes.update(("ledger", "kill"))
@@ -156,7 +156,7 @@ def lose_ledger(world: World, *, node: int, how: str, hand: str, slot: int) -> s
     site.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
     directory = Path(f"/proc/{site.node.pid}/root{LEDGER}")
     file = directory / "terway.db"
-    match how:
+    match how if file.exists() else "removed before":
         case "directory":
             for one in directory.iterdir():
                 one.unlink()

@@ -133,6 +133,10 @@ def _settle_accounts(site: Site) -> None:
         except CniError as exc:
             raise Broken([(REFUSAL, f"DEL of {sandbox} in good weather: {exc}")]) from exc
     site.owed.clear()
+    if {"ledger", "renamed"} <= site.causes:
+        # Whose a renamed link is its address says, once every pod has told its own: none waits for ever.
+        for slot in site.uids.keys() - site.pods.keys():
+            site.forget_object(slot)
     site.report()
     if site.causes & {"ledger", "disk"}:
         _collect(site)

@@ -18,7 +18,9 @@ from lab.nodes.node import LabNode
 from tests.soak.sandbox import Sandbox
 
 CLOCK = {"TERWAY_TEST_CLOCK": "1"}
-LEDGER = "/var/lib/cni/terway"
+DISK_OF_THE_LEDGER = "/var/lib/cni"
+"""Around the directory, which steps remove: rmdir takes a mount of another namespace along."""
+LEDGER = f"{DISK_OF_THE_LEDGER}/terway"
 
 
 @dataclass(slots=True)
