@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from cni.errors import CniError, Code, incompatible
@@ -76,12 +77,22 @@ class NetworkConf:
     """One line per unknown key; if bad values were tolerated, one line for each of those instead."""
 
 
+KNOWN_BYTES = 4096
+"""A longer one is not kept: a DEL's has the result of its ADD, a GC's every attachment of the node."""
+
+
 def parse(stdin: bytes, *, tolerant: bool = False) -> NetworkConf:
     """Parse what the runtime wrote.
 
     ``tolerant`` turns bad settings into warnings and uses their defaults: a pod must be removable, and GC
     possible, after somebody has broken the configuration. The envelope is never tolerated.
+
+    One pod's is mostly as the last one's was, and is not read again.
     """
+    return _known(stdin, tolerant) if len(stdin) <= KNOWN_BYTES else _parsed(stdin, tolerant)
+
+
+def _parsed(stdin: bytes, tolerant: bool) -> NetworkConf:
     try:
         fields = Fields(load(stdin))
     except NotAnObject as exc:
@@ -90,6 +101,9 @@ def parse(stdin: bytes, *, tolerant: bool = False) -> NetworkConf:
         return _network_conf(fields, tolerant)
     except FieldError as exc:
         raise CniError(Code.CONFIG, "invalid network config", str(exc)) from exc
+
+
+_known = lru_cache(maxsize=16)(_parsed)
 
 
 def _network_conf(fields: Fields, tolerant: bool) -> NetworkConf:

@@ -203,14 +203,6 @@ Applied = AppliedVeth | AppliedSlave
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """One object that is not as planned: ``what`` names it, ``found`` says what is there instead."""
-
-    what: str
-    found: str
-
-
-@dataclass(frozen=True, slots=True)
 class Carrier:
     """A live link of a pod as the kernel alone shows it, whoever made it and whether or not it is recorded.
 
@@ -218,7 +210,7 @@ class Carrier:
     it has none. ``addresses`` are those that routes, neighbours or the fast path lead to it. For a link that
     has none of these left (it is down) they are all addresses that a rule serves and no other link carries:
     one of them is its own. ``enis`` are the MACs of the ENIs that rules send these addresses by.
-    ``ifname`` is "" where only the MAC says which of a sandbox's interfaces it is.
+    ``ifname`` is "" where only the MAC says which of a sandbox's interfaces it is, and nobody has asked it.
     """
 
     link: str
@@ -235,6 +227,10 @@ class Carrier:
         return EndpointId(EndpointKey(self.container_id, self.ifname), self.mode, self.link)
 
     def is_of(self, container_id: str, ifname: str) -> bool:
-        """It was made for this interface of this sandbox."""
-        named = self.ifname == ifname if self.ifname else self.mac == host_mac(container_id, ifname)
-        return self.container_id == container_id and named
+        """It was made for this interface of this sandbox.
+
+        A host link's MAC is no other sandbox's, whatever somebody has made of its alias.
+        """
+        if self.ifname:
+            return (self.container_id, self.ifname) == (container_id, ifname)
+        return self.mac == host_mac(container_id, ifname)

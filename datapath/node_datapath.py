@@ -18,10 +18,10 @@ from socket import AF_INET, AF_INET6
 
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.shortcut import Shortcut
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import (
     Applied,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -207,7 +207,9 @@ class NodeDatapath:
                 for mode in sharing:
                     mode.forget_uplink(mac)
                 if sharing:
-                    done.append(Difference(f"ENI {mac} that a pod has for itself", "shared"))
+                    done.append(
+                        Difference(ObjectKind.UPLINK, f"ENI {mac} that a pod has for itself", "shared")
+                    )
             except KernelError as exc:
                 log.warning("ENI %s is shared and a pod's own; the next repair tries again: %s", mac, exc)
         return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.netlink import address, neighbour, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.neighbour import Neighbour
@@ -37,8 +37,12 @@ def delete(one: Object) -> Request:
     return address.delete(one)
 
 
+def kind_of(one: Object) -> ObjectKind:
+    return _KINDS[type(one)]
+
+
 def describe(one: Object) -> str:
-    return f"{_KINDS[type(one)]} {one}"
+    return f"{kind_of(one)} {one}"
 
 
 def missing(planned: Iterable[Object], present: Iterable[Object]) -> tuple[Object, ...]:
@@ -49,14 +53,19 @@ def missing(planned: Iterable[Object], present: Iterable[Object]) -> tuple[Objec
 def difference(one: Object, present: Sequence[Object]) -> Difference:
     """A planned object that is not there; ``found`` is what stands in its place, or "absent"."""
     others = [str(other) for other in present if type(other) is type(one) and _place(other) == _place(one)]
-    return Difference(what=describe(one), found=", ".join(others) or ABSENT)
+    return Difference(kind_of(one), describe(one), ", ".join(others) or ABSENT)
 
 
 def differences(planned: Iterable[Object], present: Sequence[Object]) -> tuple[Difference, ...]:
     return tuple(difference(one, present) for one in missing(planned, present))
 
 
-_KINDS = {Route: "route", Rule: "rule", Neighbour: "neighbour", Assigned: "address"}
+_KINDS = {
+    Route: ObjectKind.ROUTE,
+    Rule: ObjectKind.RULE,
+    Neighbour: ObjectKind.NEIGHBOUR,
+    Assigned: ObjectKind.ADDRESS,
+}
 
 
 def _place(one: Object) -> tuple[object, ...]:

@@ -377,6 +377,7 @@ class Node:
             attachments=assembly.attachments,
             holds=self._holds,
             kubernetes=self._kubernetes,
+            reports=assembly.recovery.reports,
             facts=facts,
         )
 

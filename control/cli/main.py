@@ -47,6 +47,11 @@ def _mode(daemon: Daemon, _args: argparse.Namespace) -> tuple[Any, str]:
     return answer, render.value_tree(answer)
 
 
+def _repairs(daemon: Daemon, _args: argparse.Namespace) -> tuple[Any, str]:
+    answer = daemon.get("repairs")
+    return answer, render.value_tree(answer)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="terway-cli", description="Look into the terwayd of this node: its pool, its ENIs, its pods."
@@ -78,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("arguments", nargs="*")
     words.add("metadata", _metadata, "What the instance metadata service says of each ENI.", "metadata")
     words.add("mode", _mode, "Which network mode was asked for, which is in force, and why.", "mode")
+    words.add("repairs", _repairs, "What another hand changed on this node and was put back.", "repairs")
     history.add_words(words)
     ledger.add_words(words)
     bpf.add_words(words)

@@ -22,7 +22,7 @@ from datapath.acceleration import bpf_call, pins, tc
 from datapath.acceleration.eni_links import NO_TCX, EniLinks
 from datapath.acceleration.load import Loaded
 from datapath.acceleration.tc import Blocks, Place, Shaped, Side
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.errors import KernelError
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Request
@@ -102,10 +102,12 @@ class Attacher:
                 wrong = self._wrong(there, _POD[side])
                 if wrong:
                     netlink.one(self._block_filter(tc.put_filter, side))
-                    done.append(Difference(f"{_POD[side]} of pods ({place})", wrong))
+                    done.append(Difference(ObjectKind.PROGRAM, f"{_POD[side]} of pods ({place})", wrong))
                 for other in (one for one in there if not one.is_ours):
                     netlink.one(tc.delete_other(other))
-                    done.append(Difference(f"{place} of pods", f"{other}, somebody else's"))
+                    done.append(
+                        Difference(ObjectKind.PROGRAM, f"{place} of pods", f"{other}, somebody else's")
+                    )
         return done
 
     def look(self) -> Hooks:

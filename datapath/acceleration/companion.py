@@ -24,7 +24,8 @@ from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
 from datapath.acceleration.shortcut import UNHOOKED, Present
-from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink, TrunkMember
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import AppliedVeth, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address
 from datapath.netlink.socket import Pool
@@ -131,7 +132,7 @@ class Companion:
         found = self._fast.compare_stack_prefixes()
         if found:
             log.warning("prefixes of the fast path were put right: %s", found)
-            self._compared = [*self._compared, Difference("map stack_prefixes", str(found))]
+            self._compared = [*self._compared, Difference(ObjectKind.ROW, "map stack_prefixes", str(found))]
 
     def close(self) -> None:
         """Let go of it; packets do not notice."""
@@ -249,19 +250,21 @@ class Companion:
         fast, index = self._fast, applied.host_ifindex
         found = fast.snapshot(_pod(endpoint, applied, None))
         pod = _pod(endpoint, applied, fast.endpoints().get(index))
-        told = fast.pod_differences(pod, found)
-        hooks = fast.hooks()
+        hooks, where = fast.hooks(), f"fast path of {endpoint.host_link}"
+        told = [Difference(ObjectKind.ROW, where, one) for one in fast.pod_differences(pod, found)]
         if endpoint.hooked and index not in hooks.shaped.received | self._unhooked:
-            told += fast.hook_differences(index, hooks, eni=False)
-        told += [f"ENI {endpoint.eni.mac}: {one}" for one in self._check_eni(fast, endpoint, applied, hooks)]
-        return tuple(Difference(f"fast path of {endpoint.host_link}", one) for one in told)
+            told += _programs(where, fast.hook_differences(index, hooks, eni=False))
+        return (*told, *self._check_eni(fast, endpoint, applied, hooks))
 
-    def _check_eni(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks) -> list[str]:
-        index = applied.eni_ifindex
+    def _check_eni(
+        self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks
+    ) -> list[Difference]:
+        index, where = applied.eni_ifindex, f"fast path of ENI {endpoint.eni.mac}"
         name = _uplink_of(endpoint)
         wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
         told = ["map uplinks has no such row"] if wrong and index not in self._enis.dark else []
-        return told + fast.hook_differences(index, hooks, eni=True)
+        rows = [Difference(ObjectKind.ROW, where, one) for one in told]
+        return rows + _programs(where, fast.hook_differences(index, hooks, eni=True))
 
     # Steps
 
@@ -305,11 +308,11 @@ class Companion:
         found = "no row" if before is None else str(before)
         if wanted is not None and before is not None and _is_learned(before, wanted):
             return []
-        return [Difference(f"fast path of ENI {eni.mac}", found)]
+        return [Difference(ObjectKind.ROW, f"fast path of ENI {eni.mac}", found)]
 
     def _end_eni(self, ifindex: int) -> list[Difference]:
         self.eni_leaves(ifindex)
-        return [Difference(f"fast path of device {ifindex}", "no ENI of ours")]
+        return [Difference(ObjectKind.ROW, f"fast path of device {ifindex}", "no ENI of ours")]
 
     def _mend_rows(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
         """Pod by pod, unless all reads byte for byte as it did when the round before found nothing to do."""
@@ -341,14 +344,13 @@ class Companion:
         told = fast.pod_differences(pod, found)
         if told:
             self._put_or_detach(fast, pod, found)
-        return [Difference(f"fast path of {name}", one) for one in told]
+        return [Difference(ObjectKind.ROW, f"fast path of {name}", one) for one in told]
 
     def _mend_pod_hook(self, fast: FastPath, name: str, ifindex: int, hooks: Hooks) -> list[Difference]:
         told = fast.hook_differences(ifindex, hooks, eni=False)
         if told:
             fast.attach_pod(ifindex)
-        told += self._mend_place(fast, ifindex, hooks)
-        return [Difference(f"fast path of {name}", one) for one in told]
+        return _programs(f"fast path of {name}", told + self._mend_place(fast, ifindex, hooks))
 
     def _mend_place(self, fast: FastPath, ifindex: int, hooks: Hooks) -> list[str]:
         """Another's clsact is left a round for whoever added it to put something into it."""
@@ -364,7 +366,7 @@ class Companion:
     def _end_pod(self, fast: FastPath, ifindex: int) -> list[Difference]:
         fast.drop_endpoint(ifindex)
         self._pods.discard(ifindex)
-        return [Difference(f"fast path of device {ifindex}", "left behind: its pod is gone")]
+        return [Difference(ObjectKind.ROW, f"fast path of device {ifindex}", "left behind: its pod is gone")]
 
     def _join(self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth) -> None:
         fast.put_endpoint(_pod(endpoint, applied, None))
@@ -421,7 +423,11 @@ def _mend_eni_hook(fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks) -> 
     told = fast.hook_differences(ifindex, hooks, eni=True)
     if told:
         fast.attach_eni(ifindex)
-    return [Difference(f"fast path of ENI {eni.mac}", one) for one in told]
+    return _programs(f"fast path of ENI {eni.mac}", told)
+
+
+def _programs(where: str, told: Iterable[str]) -> list[Difference]:
+    return [Difference(ObjectKind.PROGRAM, where, one) for one in told]
 
 
 def _tell_eni(
@@ -441,7 +447,7 @@ def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Roun
 
 
 def _remove_strays(fast: FastPath) -> list[Difference]:
-    return [Difference("maps of the fast path", one) for one in fast.remove_strays()]
+    return [Difference(ObjectKind.ROW, "maps of the fast path", one) for one in fast.remove_strays()]
 
 
 def _is_learned(before: UplinkRow, now: UplinkRow) -> bool:

@@ -36,10 +36,10 @@ from datapath.acceleration.tables import EndpointCounts, Tables
 from datapath.acceleration.take_over import take_over
 from datapath.acceleration.tc import Shaped
 from datapath.acceleration.trace import Trace
+from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
 from datapath.ebpf.btf import BtfError
 from datapath.ebpf.objects import ObjectMissing
-from datapath.endpoint import Difference
 from datapath.errors import KernelError
 from datapath.netlink.wire import Address, Network
 
@@ -238,7 +238,9 @@ class FastPath:
             with self._inside():
                 timeouts = self._tables.flows.timeouts()
             told = self._tables.mend_settings(flags, home, timeouts)
-        return [Difference("map settings", f"{field} set otherwise by somebody") for field in told]
+        return [
+            Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody") for field in told
+        ]
 
     def mend_pins(self) -> list[Difference]:
         """Of maps and programs; those of ENIs' links are part of their attachment."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from datapath.acceleration import bpf_call
 from datapath.acceleration.bpf_call import Identity
+from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
-from datapath.endpoint import Difference
 from datapath.errors import KernelError
 
 _FRESH = "fresh_"
@@ -30,7 +30,8 @@ def mend(pins: Mapping[Path, int]) -> list[Difference]:
             found = pinned(path)
             if found != bpf_call.identity(fd):
                 put(fd, path)
-                done.append(Difference(f"pin {path}", "absent" if found is None else f"another {found.kind}"))
+                instead = "absent" if found is None else f"another {found.kind}"
+                done.append(Difference(ObjectKind.PIN, f"pin {path}", instead))
         except (KernelError, OSError) as exc:
             refused = exc
     if refused is not None:

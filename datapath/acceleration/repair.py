@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference
 from datapath.errors import KernelError
 
 log = logging.getLogger(__name__)

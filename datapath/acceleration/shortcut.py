@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from datapath.endpoint import AppliedVeth, Difference, Endpoint, EniLink
+from datapath.difference import Difference
+from datapath.endpoint import AppliedVeth, Endpoint, EniLink
 from datapath.netlink.wire import Address
 
 UNHOOKED = "the place at the pod's host link is another plugin's"

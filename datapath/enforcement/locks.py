@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Endpoint
 from datapath.errors import Unenforced
 
 
@@ -102,6 +103,6 @@ def require(endpoint: Endpoint, locks: Locks) -> None:
 def differences(endpoint: Endpoint, locks: Locks) -> tuple[Difference, ...]:
     """For CHECK: what nobody refuses by now."""
     return tuple(
-        Difference(f"{lie} from {endpoint}", f"nobody refuses it: {locks.reasons()}")
+        Difference(ObjectKind.ENFORCEMENT, f"{lie} from {endpoint}", f"nobody refuses it: {locks.reasons()}")
         for lie in locks.unheld(endpoint)
     )

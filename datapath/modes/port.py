@@ -14,16 +14,8 @@ from typing import ClassVar, Protocol
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import Shortcut
-from datapath.endpoint import (
-    Applied,
-    Carrier,
-    Difference,
-    Endpoint,
-    EndpointId,
-    EndpointKey,
-    Sighting,
-    Uplink,
-)
+from datapath.difference import Difference
+from datapath.endpoint import Applied, Carrier, Endpoint, EndpointId, EndpointKey, Sighting, Uplink
 from datapath.enforcement.guard import Guard
 from datapath.enforcement.locks import Lock
 from datapath.netlink.socket import Pool

@@ -16,10 +16,10 @@ from socket import AF_INET, AF_INET6
 from typing import ClassVar
 
 from datapath import objects
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import (
     Applied,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -70,7 +70,7 @@ class UnknownMode(ModePort):
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """Nobody knows what it should have; that is told."""
         del netns
-        return (Difference(f"mode of {endpoint}", self._told(endpoint.mode)),)
+        return (Difference(ObjectKind.MODE, f"mode of {endpoint}", self._told(endpoint.mode)),)
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         self.take_down(endpoint.id, netns)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from datapath import namespace, objects, sysctl
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Endpoint
 from datapath.errors import KernelError
 from datapath.netlink import address, link, neighbour, route
 from datapath.netlink.address import SCOPE_LINK, Assigned
@@ -82,9 +83,9 @@ def link_differences(found: Link, mtu: int) -> list[Difference]:
     """Of an end of a pod's connection, in the pod or on the host."""
     differences = []
     if not found.up:
-        differences.append(Difference(f"link {found.name}", "down"))
+        differences.append(Difference(ObjectKind.LINK, f"link {found.name}", "down"))
     if found.mtu != mtu:
-        differences.append(Difference(f"link {found.name} mtu {mtu}", f"mtu {found.mtu}"))
+        differences.append(Difference(ObjectKind.LINK, f"link {found.name} mtu {mtu}", f"mtu {found.mtu}"))
     return differences
 
 

@@ -90,12 +90,17 @@ def load(lab: Lab, image: Path) -> None:
 
 def install(lab: Lab, cni: Object, say: Say) -> None:
     """Apply configuration and manifests; every node's agent is ready then. Raises LabError."""
-    data = agent.config_map(agent.eni_conf(lab.spec), cni)
-    lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, data)
+    configure_first(lab, cni)
     apply(lab)
     say("waiting for the DaemonSet")
     await_available(lab, "daemonsets", NAMESPACE, DAEMON_SET, say, least=len(lab.nodes))
     say("terwayd is ready on every node")
+
+
+def configure_first(lab: Lab, cni: Object) -> None:
+    """eni-config as the lab's specification has it, before there is any."""
+    data = agent.config_map(agent.eni_conf(lab.spec), cni)
+    lab.kubernetes.put_config_map(NAMESPACE, CONFIG_MAP, data)
 
 
 def configuration(lab: Lab) -> dict[str, str]:

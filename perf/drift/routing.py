@@ -123,6 +123,10 @@ def _neighbours(of: Family) -> Iterator[Item]:
     )
     for name, change, text, harms in rows:
         yield _item(name, Thing.NEIGHBOUR, change, (text, look), harms, of)
+    written = "{ip} neigh replace [gw] lladdr 02:00:00:00:00:79 nud permanent dev [eni]"
+    shown = "{ip} neigh show [gw] dev [eni] nud permanent"
+    harms = "all that the ENI's pods send beyond the node"
+    yield _item("eni-gateway-neighbour", Thing.NEIGHBOUR, Change.ADDED, (written, shown), harms, of)
 
 
 def _item(name: str, thing: Thing, change: Change, texts: tuple[str, str], harms: str, of: Family) -> Item:

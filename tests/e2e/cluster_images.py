@@ -20,6 +20,8 @@ from tests.netns.fastpath import builds
 ROOT = Path(__file__).resolve().parents[2]
 PREVIOUS = os.environ.get("TERWAY_TEST_PREVIOUS", "HEAD~1")
 """The revision that a cluster comes from and goes back to."""
+BEFORE = "0625225"
+"""The last commit of the release before, whose agents refuse a ledger that this one has written."""
 _CACHE = Path(".cache", "image")
 _LEFT_OUT = (".git", ".cache", "__pycache__", "tests", "docs")
 
@@ -38,9 +40,24 @@ class NoHistoryError(Exception):
 
 def previous(scratch: Path, tag: str) -> Image:
     """PREVIOUS as an image. Raises NoHistoryError."""
-    tree = scratch / "previous"
-    source(tree, PREVIOUS)
+    return of_revision(scratch, PREVIOUS, tag)
+
+
+def of_revision(scratch: Path, revision: str, tag: str) -> Image:
+    """``revision`` as an image, its source tree in ``scratch``. Raises NoHistoryError."""
+    tree = tree_of(scratch, revision)
+    source(tree, revision)
     return _image(tree, tag)
+
+
+def tree_of(scratch: Path, revision: str) -> Path:
+    """Where ``of_revision`` has the source tree, and the manifests with it."""
+    return scratch / f"of-{revision.replace(os.sep, '-')}"
+
+
+def wants_older_ledger(revision: str) -> bool:
+    """Whether an agent of ``revision`` has to be given its ledger by ``terway-cli ledger downgrade``."""
+    return _git("merge-base", "--is-ancestor", revision, BEFORE).returncode == 0
 
 
 def source(tree: Path, revision: str) -> None:

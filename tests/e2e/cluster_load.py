@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -96,11 +96,15 @@ class Traffic:
     load: Load
 
     @contextmanager
-    def unharmed(self, what: str) -> Iterator[Sent]:
-        """No datagram is lost, doubled or off the fast path, no stream breaks, no pod becomes another."""
+    def unharmed(self, what: str, *, by_stack: bool = False) -> Iterator[Sent]:
+        """No datagram is lost, doubled or off the fast path, no stream breaks, no pod becomes another.
+
+        ``by_stack``: the fast path is switched off meanwhile, and packets may take the stack.
+        """
         nodes = self.lab.nodes
         counted = partial(evidence.counted, self.lab, nodes, self.pods)
-        with self.load.unharmed(counted) as sent, evidence.by_ebpf_alone(*nodes):
+        way = nullcontext() if by_stack else evidence.by_ebpf_alone(*nodes)
+        with self.load.unharmed(counted) as sent, way:
             yield sent
         then, now = ({pod.identity for pod in some} for some in (self.pods, pods(self.lab)))
         assert then == now, f"{then - now} became {now - then}"

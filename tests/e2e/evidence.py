@@ -35,16 +35,18 @@ _IGNORANT = (
     "stack_other_eni",
     "stack_no_eni",
 )
+_COUNTS = ("hook_counts", "reason_counts")
+"""The map of packets by hook and reason, as this release pins it and as the one before did."""
 
 
 @contextmanager
 def by_ebpf_alone(*nodes: LabNode) -> Iterator[None]:
     """No packet took the stack because the programs did not know the pod, or were off."""
-    before = [reasons(node) for node in nodes]
+    before = [_by_table(node) for node in nodes]
     yield
     for node, then in zip(nodes, before, strict=True):
-        grown = {n: now - then[n] for n, now in reasons(node).items() if n.split()[1] in _IGNORANT}
-        past = {name: by for name, by in grown.items() if by}
+        grown = {key: now - then.get(key, 0) for key, now in _by_table(node).items() if key[2] in _IGNORANT}
+        past = {key: by for key, by in grown.items() if by}
         assert not past, f"{node.name}: packets took the stack, {past}"
 
 
@@ -62,17 +64,23 @@ def counted(lab: Lab, nodes: Sequence[LabNode], pods: Sequence[Pod]) -> dict[str
 
 def reasons(node: LabNode) -> dict[str, int]:
     """Packets by hook and reason, from the pinned maps, past the agent; empty if there is no fast path."""
+    return {f"{hook} {reason}": count for (_, hook, reason), count in _by_table(node).items()}
+
+
+def _by_table(node: LabNode) -> dict[tuple[str, str, str], int]:
+    """By table, hook and reason. A table of another name begins at zero: nobody copies counts to it."""
     names = names_of(objects.path("pod_egress"))
-    found: dict[str, int] = {}
+    found: dict[tuple[str, str, str], int] = {}
     with ExitStack() as stack:
         for layout in sorted(Path(f"/proc/{node.pid}/root/sys/fs/bpf/terway").glob("v*")):
-            table = open_table(layout / "hook_counts", stack)
-            for number, hook in enumerate(names.hooks if table is not None else ()):
-                assert table is not None
-                rows = table.get(np.frombuffer(number.to_bytes(4, "little"), table.key))
-                assert rows is not None
-                counts = rows["count"].sum(axis=0)
-                found |= {f"{hook} {r}": int(counts[i]) for i, r in enumerate(names.reasons)}
+            for name in _COUNTS:
+                table = open_table(layout / name, stack)
+                for number, hook in enumerate(names.hooks if table is not None else ()):
+                    assert table is not None
+                    rows = table.get(np.frombuffer(number.to_bytes(4, "little"), table.key))
+                    if rows is not None:  # the release before had a hook less
+                        counts = rows["count"].sum(axis=0)
+                        found |= {(name, hook, r): int(counts[i]) for i, r in enumerate(names.reasons)}
     return found
 
 

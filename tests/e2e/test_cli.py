@@ -208,7 +208,7 @@ def test_the_modules_own_name_works_too(node: Bench) -> None:
 
 
 def test_help_of_every_word_has_an_example(node: Bench) -> None:
-    words = ("list", "show", "mapping", "execute", "metadata", "mode")
+    words = ("list", "show", "mapping", "execute", "metadata", "mode", "repairs")
     overview = cli(node, "--help")
     assert all(w in overview for w in words)
     assert "example: terway-cli execute network_service default resdb" in cli(node, "execute", "--help")

@@ -23,6 +23,7 @@ from tests.e2e import cluster_images, cluster_site, programs
 from tests.e2e.cluster_held import held
 from tests.e2e.cluster_images import Image, NoHistoryError
 from tests.e2e.cluster_load import Traffic, flowing
+from tests.e2e.cluster_release import fast_path, ready_for_the_release_before
 from tests.e2e.cluster_site import PODS, SLOW, deploy, eventually, pods, quiet, window
 from tests.e2e.load import compiled
 from tests.e2e.witnesses import assert_agree, settled, state, until
@@ -137,8 +138,13 @@ def test_another_version_comes_and_goes(
         pytest.skip(str(exc))
     (ours,) = versions(lab)
     before = [programs.running(node) for node in lab.nodes]
-    with traffic.unharmed(f"update to {image.version}"):
+    older = name == "previous" and cluster_images.wants_older_ledger(cluster_images.PREVIOUS)
+    with traffic.unharmed(f"update to {image.version}", by_stack=older):
+        if older:
+            ready_for_the_release_before(lab)
         update(lab, image.tag)
+        if older:
+            fast_path(lab, "on")
     assert versions(lab) == {image.version} != {ours}
     if name == "other":
         assert not any(programs.running(n) & old for n, old in zip(lab.nodes, before, strict=True))

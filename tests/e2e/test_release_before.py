@@ -7,18 +7,13 @@ some never stop; none is missed, and what one release has made the other one tak
 from __future__ import annotations
 
 import os
-import select
-import socket
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
-from datapath import namespace
 from lab.client import Lab
 from lab.cni_call import CniError
 from lab.sandbox import LabPod
@@ -26,18 +21,15 @@ from lab.spec import LabSpec
 from tests.e2e import cluster_images
 from tests.e2e.benches import bench, sandbox
 from tests.e2e.conftest import Bench
+from tests.e2e.service_calls import Calls, Servers, calls
 from tests.e2e.service_site import VIPS, Site, site
 from tests.e2e.services import PORT, TARGET
 from tests.e2e.test_fastpath import asked
 from tests.e2e.test_link_names import interface
 from tests.e2e.witnesses import assert_agree, cloud_enis, reaches, until
-from tests.netns.fastpath.conversation import PATIENCE
 
-BEFORE = "0625225"
-"""The last commit of the release before."""
-MUCH = 1 << 20
-_BLOCK = bytes(32768)
-_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+BACKENDS = {"here": "x", "there": "b"}
+"""Pods behind the Services that are called."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +38,7 @@ def before() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=cluster_images.ROOT / ".cache", prefix="before-") as scratch:
         tree = Path(scratch) / "tree"
         try:
-            cluster_images.source(tree, BEFORE)
+            cluster_images.source(tree, cluster_images.BEFORE)
         except cluster_images.NoHistoryError as exc:
             pytest.skip(str(exc))
         _named_as_now(tree)
@@ -71,130 +63,19 @@ def served() -> Iterator[Site]:
         yield made
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """``client`` has called a Service, ``server`` is its backend's end."""
-
-    name: str
-    client: socket.socket
-    server: socket.socket
-
-    def server_speaks(self) -> None:
-        for source, sink in ((self.server, self.client), (self.client, self.server)):
-            source.send(self.name.encode())
-            assert sink.recv(len(_BLOCK)) == self.name.encode()
-
-
-class Bulk:
-    """Bytes both ways for as long as the block lasts."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.name = connection.name
-        self.came = [0, 0]
-        self.ended = ""
-        self._ends = (connection.client, connection.server)
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._move)
-
-    def __enter__(self) -> Bulk:
-        for end in self._ends:
-            end.setblocking(False)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._enough.set()
-        self._thread.join()
-
-    def goes_on(self) -> None:
-        wanted = [came + MUCH for came in self.came]
-
-        def there() -> bool:
-            assert not self.ended, f"{self.name}: {self.ended}"
-            return all(now > then for now, then in zip(self.came, wanted, strict=True))
-
-        until(there, bool)
-
-    def _move(self) -> None:
-        while not self._enough.wait(0.002):
-            for number, end in enumerate(self._ends):
-                readable, writable, _ = select.select([end], [end], [], 0)
-                try:
-                    self.came[number] += len(end.recv(MUCH)) if readable else 0
-                    if writable:
-                        end.send(_BLOCK)
-                except OSError as exc:
-                    self.ended = str(exc)
-                    return
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
+def service_calls(client: int, servers: Servers) -> AbstractContextManager[Calls]:
     """Of one pod to the Services behind ``x`` and ``b``, by IPv4 and IPv6."""
-
-    idle: list[Connection]
-    bulk: list[Bulk]
-
-    def unharmed(self) -> None:
-        for one in self.idle:
-            one.server_speaks()
-        for other in self.bulk:
-            other.goes_on()
+    vips = {f"{name} by IPv{v}": str(VIPS[v][name]) for v in VIPS for name in BACKENDS}
+    return calls(client, vips, PORT, servers)
 
 
-class Servers:
-    """What listens in ``x`` and ``b``."""
-
-    def __init__(self, served: Site, stack: ExitStack) -> None:
-        self._served = served
-        self._listeners = {}
-        for version in VIPS:
-            for who in ("x", "b"):
-                listener = stack.enter_context(_opened(served.fds[who], version, "tcp"))
-                listener.bind((str(served.address(who, version)), TARGET))
-                listener.listen()
-                self._listeners[who, version] = listener
-
-    def answer(self, caller: socket.socket, service: str, version: int, kind: str) -> socket.socket:
-        """The backend's end of what ``caller`` has called."""
-        who = {"here": "x", "there": "b"}[service]
-        if kind == "tcp":
-            made = self._listeners[who, version].accept()[0]
-        else:
-            made = _opened(self._served.fds[who], version, kind)
-            made.bind((str(self._served.address(who, version)), TARGET))
-            caller.send(b"hello")
-            made.connect(made.recvfrom(16)[1])
-        made.settimeout(PATIENCE)
-        return made
-
-
-@contextmanager
-def calls(client: int, servers: Servers) -> Iterator[Calls]:
-    with ExitStack() as stack:
-        made = Calls([], [])
-        for version, vips in VIPS.items():
-            for service in ("here", "there"):
-                called = str(vips[service]), PORT
-                for kind in ("tcp", "udp"):
-                    caller = stack.enter_context(_opened(client, version, kind))
-                    caller.connect(called)
-                    theirs = stack.enter_context(servers.answer(caller, service, version, kind))
-                    made.idle.append(Connection(f"{kind} {service} by IPv{version}", caller, theirs))
-                caller = stack.enter_context(_opened(client, version, "tcp"))
-                caller.connect(called)
-                theirs = stack.enter_context(servers.answer(caller, service, version, "tcp"))
-                bulk = Bulk(Connection(f"bulk {service} by IPv{version}", caller, theirs))
-                made.bulk.append(stack.enter_context(bulk))
-        yield made
-
-
-def _opened(netns: int, version: int, kind: str) -> socket.socket:
-    with namespace.entered(netns):
-        made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, _KINDS[kind])
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.settimeout(PATIENCE)
-    return made
+def servers_of(served: Site, stack: ExitStack) -> Servers:
+    places = {
+        f"{name} by IPv{v}": (served.fds[who], str(served.address(who, v)))
+        for v in VIPS
+        for name, who in BACKENDS.items()
+    }
+    return Servers(places, TARGET, stack)
 
 
 def this_release(served: Site) -> None:
@@ -242,11 +123,11 @@ def test_up_and_back_and_up(served: Site, before: Path) -> None:
     fast_path(served, "on")
     older = pod_of(served, "older")
     with ExitStack() as stack:
-        servers = Servers(served, stack)
+        servers = servers_of(served, stack)
         fds = [pod.netns_fd() for pod in (older, newer)]
         for fd in fds:
             stack.callback(os.close, fd)
-        going = [stack.enter_context(calls(fd, servers)) for fd in fds]
+        going = [stack.enter_context(service_calls(fd, servers)) for fd in fds]
 
         this_release(served)
         for one in going:

@@ -118,7 +118,7 @@ def _explain(world: World) -> None:
 
 def _settle_accounts(site: Site) -> None:
     """What a kubelet ends sooner or later, and what a hand took is given back."""
-    until(lambda: site.node.agent_get("/readyz"), lambda told: told[0] == 200, seconds=ROUND_SECONDS)
+    until(lambda: _readiness(site), lambda told: told[0] == 200, seconds=ROUND_SECONDS)
     for slot, sandbox in list(site.pods.items()):
         if set(sandbox.addresses) & site.suspect:
             sandbox.broken = sandbox.broken or "its address was taken by a hand"
@@ -136,6 +136,14 @@ def _settle_accounts(site: Site) -> None:
     site.report()
     if site.causes & {"ledger", "disk"}:
         _collect(site)
+
+
+def _readiness(site: Site) -> tuple[int, str]:
+    """Status and body; status 0 while the agent's window is not there, as a step may have removed it."""
+    try:
+        return site.node.agent_get("/readyz")
+    except OSError as exc:
+        return 0, str(exc)
 
 
 def _collect(site: Site) -> None:

@@ -9,6 +9,8 @@ from tests.soak.site import LEDGER, Site
 from tests.soak.world import World
 
 POD_VSWITCH = "vsw-pods"
+MORE_THAN_THE_DISK = 8 * 1024
+"""Kilobytes: more than the file system of the ledger has (``world.DISK``)."""
 LONG = 4
 """A fault that happens so often or more may outlive an operation's attempts, which then is settled by what
 there is; one that happens less often must leave no trace at all. Faults of one action count together."""
@@ -86,7 +88,9 @@ def api_server_away(world: World) -> str:
 def disk_full(world: World, *, node: int) -> str:
     site = world.sites[node]
     site.causes.add("disk")
-    site.exec("dd", "if=/dev/zero", f"of={LEDGER}/ballast", "bs=1k")
+    told = site.exec("dd", "if=/dev/zero", f"of={LEDGER}/ballast", "bs=1k", f"count={MORE_THAN_THE_DISK}")
+    if "No space left" not in told:
+        raise AssertionError(f"the ledger of {site.name} is on another disk than its own: {told}")
     return f"the disk of {site.name}'s ledger is full"
 
 

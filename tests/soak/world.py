@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lab.client import Lab
 from lab.nodes import agent
@@ -61,8 +62,10 @@ def world(name: str) -> Iterator[World]:
 def _site(lab: Lab, spec: NodeSpec) -> Site:
     node, rough = lab.node(spec.name), spec is NODES[0]
     if rough:
-        node.exec(["mkdir", "-p", LEDGER], check=True)
-        node.exec(["mount", "-t", "tmpfs", "-o", DISK, "ledger", LEDGER], check=True)
+        # Around the directory, which a step removes: rmdir takes a mount of another namespace along.
+        around = str(Path(LEDGER).parent)
+        node.exec(["mkdir", "-p", around], check=True)
+        node.exec(["mount", "-t", "tmpfs", "-o", DISK, "ledger", around], check=True)
     node.install_cni()
     changes = {
         "ip_stack": "dual" if rough else "ipv4",

@@ -134,3 +134,12 @@ def stopping() -> PoolExhausted:
     return PoolExhausted(
         "terwayd is stopping", cause=Cause.BUSY, remedy="the runtime tries again when the next one serves"
     )
+
+
+def not_listed() -> PoolExhausted:
+    return PoolExhausted(
+        "the ledger is being rebuilt, and Kubernetes has not listed this node's pods yet: any address may be "
+        "a running pod's",
+        cause=Cause.KUBERNETES,
+        remedy="check that the API server answers a list of pods; the runtime tries again",
+    )

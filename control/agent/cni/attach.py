@@ -41,7 +41,8 @@ from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.modes import HAS_HOST_LINK, UPLINK_OF, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
-from datapath.endpoint import Applied, Carrier, Difference, Presence
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Applied, Carrier, Presence
 from datapath.pod.names import host_link_name
 
 log = logging.getLogger(__name__)
@@ -369,7 +370,7 @@ class Attachments:
                 remedy="the runtime should make the sandbox anew",
             )
         if why := not_built(record):
-            return (Difference(f"mode of pod {record.pod}", why),)
+            return (Difference(ObjectKind.MODE, f"mode of pod {record.pod}", why),)
         return self._kernel.check(endpoint_of(record, self._eni_of(record), self._settings), netns)
 
     def _eni_of(self, record: AttachmentRecord) -> EniRecord:

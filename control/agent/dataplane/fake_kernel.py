@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from control.model.errors import AddressInUse, KernelError, UplinkBroken
 from control.model.ids import Address, Mac
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import (
     Applied,
     AppliedSlave,
     AppliedVeth,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -93,7 +93,11 @@ class FakeKernel:
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         del netns
-        return () if self.endpoints.get(_name(endpoint)) == endpoint else (Difference("link", "absent"),)
+        return (
+            ()
+            if self.endpoints.get(_name(endpoint)) == endpoint
+            else (Difference(ObjectKind.LINK, "link", "absent"),)
+        )
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         del netns
@@ -127,7 +131,7 @@ class FakeKernel:
 
     async def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         missing = [one for one in endpoints if _name(one) not in self.endpoints]
-        return tuple(Difference(str(one), "absent") for one in missing)
+        return tuple(Difference(ObjectKind.LINK, str(one), "absent") for one in missing)
 
     def foreign_hands(self) -> tuple[Difference, ...]:
         return ()

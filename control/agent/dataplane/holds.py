@@ -12,6 +12,7 @@ anew, or with the pod's namespace. No time and no silence of anybody ends it.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from control.model.modes import HAS_HOST_LINK, UPLINK_OF, EniKind, NetworkMode, 
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes
 from datapath.endpoint import Carrier, Presence
-from datapath.pod.names import host_link_name
+from datapath.pod.names import host_link_name, host_mac
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +51,12 @@ class Holds:
         self.cut_off: tuple[AttachmentRecord, ...] = ()
         """Pods of the ledger whose link is gone, at two looks of ``miss`` in a row."""
         self._missed: frozenset[AttachmentKey] = frozenset()
+        self.listed: frozenset[AttachmentKey] = frozenset()
+        """What the runtime's last GC called valid."""
 
     def look(self) -> tuple[Carrier, ...]:
         """All live links of pods. What runs without a record is held from now on."""
-        self.carriers = carriers = self._kernel.carriers()
+        self.carriers = carriers = self._by_mac(self._kernel.carriers())
         unknown = self._unknown(carriers)
         self.unrecorded = tuple(unknown)
         book = self._journal.book
@@ -64,6 +67,26 @@ class Holds:
         book.hold(held | self._warm)
         self._tell()
         return carriers
+
+    def _by_mac(self, carriers: tuple[Carrier, ...]) -> tuple[Carrier, ...]:
+        """Those whose alias somebody has altered are known by their MAC, if their sandbox is.
+
+        A MAC is made of the sandbox and does not say it: the ledger does, or the runtime's list. Where two
+        links have one MAC it says nothing.
+        """
+        keys = self.listed | self._journal.book.attachments.keys()
+        sandboxes = {key.container_id for key in keys}
+        strange = {c for c in carriers if c.container_id not in sandboxes and not c.ifname}
+        if not strange:
+            return carriers
+        once = {mac for mac, times in Counter(c.mac for c in carriers).items() if times == 1}
+        macs = {mac: key for key in keys if (mac := host_mac(key.container_id, key.ifname)) in once}
+        return tuple(
+            replace(c, container_id=key.container_id, ifname=key.ifname)
+            if c in strange and (key := macs.get(c.mac)) is not None
+            else c
+            for c in carriers
+        )
 
     def _set_apart(self, carriers: Iterable[Carrier]) -> None:
         """An ENI that a pod has for itself is not shared, also if the ledger has lost that fact."""
@@ -172,6 +195,7 @@ class Holds:
         node says which pod it is, so the second witness cannot be asked. Says what links failed with that
         could not be ended, once the others are.
         """
+        self.listed = frozenset(listed)
         if not self._kubernetes.synced():
             return []
         self.look()

@@ -12,10 +12,10 @@ from control.model.errors import AddressInUse, Cause, KernelError, RequestError,
 from control.model.ids import Address, Mac
 from datapath import errors as kernel_errors
 from datapath.acceleration.companion import Companion
+from datapath.difference import Difference
 from datapath.endpoint import (
     Applied,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -32,7 +32,7 @@ from datapath.node_datapath import NodeDatapath
 
 log = logging.getLogger(__name__)
 
-CALM = 0.02
+CALM = 0.1
 """Seconds after a word of the kernel's in which no other is read. A pod can take its end of a pair down and
 up a thousand times a second, and each is a word of the other end; the first of many is followed at once."""
 

@@ -9,10 +9,10 @@ from control.model.errors import KernelError
 from control.model.ids import Address, AttachmentKey, EniId, Mac
 from control.model.modes import UplinkKind, is_built
 from control.model.records import AttachmentRecord, EniRecord
+from datapath.difference import Difference
 from datapath.endpoint import (
     Applied,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,

@@ -15,12 +15,14 @@ from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds, describe, without_link
 from control.agent.introspection import past
+from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
 from control.ipam.rejections import Rejections, of_eni, of_uplink, of_vswitch
 from control.model.cloud import Cloud, NodeIdentity
 from control.model.errors import RequestError
 from control.model.pod import Kubernetes
 from control.model.records import AddressState, AttachmentRecord, EniRecord
+from datapath.difference import ObjectKind
 from datapath.endpoint import Carrier
 
 Pairs = list[list[str]]
@@ -63,9 +65,11 @@ class Inspector:
         attachments: Attachments,
         holds: Holds,
         kubernetes: Kubernetes,
+        reports: RepairReports,
         facts: NodeFacts,
     ) -> None:
         self._kubernetes = kubernetes
+        self._reports = reports
         self._holds = holds
         self._journal = journal
         self._cloud = cloud
@@ -251,6 +255,15 @@ class Inspector:
         unrecorded = [describe(self._holds.unrecorded)] if self._holds.unrecorded else []
         cut_off = map(without_link, self._holds.cut_off)
         return {**self._facts.mode(), "warnings": [*self._facts.warnings, *unrecorded, *cut_off]}
+
+    def repairs(self) -> dict[str, Any]:
+        """What was put back since the start, by kind; the last ones; and what others have that is left."""
+        last = [f"{stamp(r.when)} {r.one.kind} {r.one.what}: {r.one.found}" for r in self._reports.recent]
+        return {
+            "counts": {kind.value: self._reports.counts[kind] for kind in ObjectKind},
+            "last": last,
+            "left": [f"{one.kind} {one.what}: {one.found}" for one in self._reports.foreign],
+        }
 
     def state(self) -> dict[str, Any]:
         """The ledger and the pool's counts, for tests and for the curious."""

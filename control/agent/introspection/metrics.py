@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from control.ipam.statistics import PoolStats
+from datapath.difference import ObjectKind
 
 _API_MS = (50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 13800, 14800, 16800, 20800, 28800, 44800)
 _RPC_MS = (
@@ -26,8 +27,6 @@ _RPC_MS = (
 """Upstream's start at 50 ms; an ADD here takes a few, so there are buckets below."""
 
 _RPC_OF = {"ADD": "AllocIP", "DEL": "ReleaseIP", "CHECK": "GetIPInfo"}
-_REPAIRED = ("address", "fast", "link", "neighbour", "nft", "route", "rule", "sysctl")
-"""First words of what repair puts right."""
 
 
 class Metrics:
@@ -75,7 +74,7 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind in _REPAIRED:  # a rate is seen from the first repair on
+        for kind in ObjectKind:  # a rate is seen from the first repair on
             self._repairs.labels(kind)
         self.registry.register(_PoolCollector(stats, enis, "dual" if dual else "ipv4"))
 
@@ -91,7 +90,7 @@ class Metrics:
     def request(self, command: str, error: str, seconds: float) -> None:
         self._rpc.labels(_RPC_OF.get(command, command), error).observe(seconds * 1000)
 
-    def repaired(self, kind: str) -> None:
+    def repaired(self, kind: ObjectKind) -> None:
         self._repairs.labels(kind).inc()
 
     def allocation(self, *, ok: bool) -> None:

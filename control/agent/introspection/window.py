@@ -45,6 +45,7 @@ class Window:
             "resources": self._resources,
             "mapping": self._mapping,
             "mode": self._mode,
+            "repairs": self._repairs,
             "state": self._state,
             "metadata": self._enis_of_metadata,
             "execute": self._execute,
@@ -70,6 +71,9 @@ class Window:
 
     async def _mode(self, _path: list[str], _query: Query) -> Any:
         return self._inspector().mode()
+
+    async def _repairs(self, _path: list[str], _query: Query) -> Any:
+        return self._inspector().repairs()
 
     async def _state(self, _path: list[str], _query: Query) -> Any:
         return self._inspector().state()

@@ -7,9 +7,12 @@ know, which no death of the agent leaves behind, since the intent of every ADD i
 For each such link: the kernel has the sandbox (its alias), the interface (its MAC is made of both) and what
 leads to it; cloud and metadata have the ENI of these addresses (``Reconciler``); Kubernetes has the pod: one
 of this node that has not ended, whose status has this address, and whose link has this name in a mode in
-which links have one. A pod that is in
-the API alone proves nothing at any other time: a finished one keeps its status.podIP after its DEL. What is
-told otherwise by any of them stays held (``Holds``) until they agree.
+which links have one. A pod that is in the API alone proves nothing at any other time: a finished one keeps
+its status.podIP after its DEL. What is told otherwise by any of them stays held (``Holds``) until they agree.
+
+A link that somebody has renamed is ours by its MAC, and its address says whose once every pod has told its
+own. One whose alias was altered does not say its sandbox: the runtime does, by a repeated ADD or by what its
+GC lists.
 
 An address that such a pod of the API has and no link carries, after a reboot say or in a mode without links
 on the host, is nobody else's while the ledger is being rebuilt.
@@ -31,7 +34,7 @@ from control.model.modes import HAS_HOST_LINK, EniKind, NetworkMode, Uplink, Upl
 from control.model.pod import EventType, Kubernetes, Pod
 from control.model.records import AddressRecord, AddressState, AttachmentRecord, AttachmentState
 from datapath.endpoint import Carrier
-from datapath.pod.names import host_link_name
+from datapath.pod.names import HOST_LINK_PREFIX, host_link_name
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +54,16 @@ class Rebuild:
         self._kubernetes = kubernetes
         self.asked = False
         """Cloud and metadata have said, since the start, what there is: before that no address is known."""
+        self._listed = False
+        """Kubernetes has listed this node's pods, and what they have is held."""
         holds.claimed = self.claimed
 
     def going_on(self) -> bool:
         return bool(self._journal.facts.get(REBUILDING))
+
+    def pods_unlisted(self) -> bool:
+        """No address is known to be free: a pod that Kubernetes has not listed yet may have it."""
+        return self.going_on() and not self._listed
 
     def begin(self, *, empty: bool) -> None:
         """Find out whether the ledger is a lost one; called at the start, after ``Holds.look``.
@@ -104,6 +113,7 @@ class Rebuild:
         if not (self.going_on() and self._kubernetes.synced()):
             return 0
         self._holds.look()
+        self._listed = True
         made = 0
         while now := sum(self._record(carrier) for carrier in self._holds.unrecorded):
             made += now  # what is known of a sandbox by now may say whose its other interfaces are
@@ -137,6 +147,8 @@ class Rebuild:
             if made_for and record.key.container_id == sandbox and record.key.ifname not in made_for:
                 return record.pod, record.uid, made_for[0]
         named = NetworkMode(carrier.mode) in HAS_HOST_LINK
+        if made_for and not carrier.link.startswith(HOST_LINK_PREFIX):
+            named = False  # our link by its MAC, and not our name for it: somebody has renamed it
         if not named and not self._all_have_told():
             return None
         found = [
@@ -181,7 +193,7 @@ class Rebuild:
             pod=pod,
             uid=uid,
             netns="",
-            host_link=carrier.link if mode in HAS_HOST_LINK else "",
+            host_link=self._name_of(carrier, pod, ifname) if mode in HAS_HOST_LINK else "",
             uplink=self._uplink(enis.pop()),
             ipv4=ipv4[0] if ipv4 else None,
             ipv6=ipv6[0] if ipv6 else None,
@@ -189,6 +201,12 @@ class Rebuild:
             since=self._journal.now(),
             mode=mode,
         )
+
+    def _name_of(self, carrier: Carrier, pod: PodKey, ifname: str) -> str:
+        """What it is called, or should be."""
+        if carrier.link.startswith(HOST_LINK_PREFIX):
+            return carrier.link
+        return host_link_name(pod.namespace, pod.name, ifname)
 
     def _uplink(self, eni_id: EniId) -> Uplink:
         """A tag in the cloud says what an ENI is for, and so what it is to its pods."""

@@ -1,27 +1,43 @@
 """What is said of repairs: each in the log and in a metric by its kind, and an event once for a cause.
 
-A cause is a kind of object: who flushes a routing table has undone all routes of it, and does so again. Its
-event comes again when there was peace for ten minutes. What others have done and no repair undoes is told by
-an event of its own, once for as long as it is there.
+A cause is a hand at an object: one that undoes it again and again is one cause until it has rested for ten
+minutes, and another object is another cause. Causes of one kind share an event a minute: who flushes a
+routing table, or rewrites every new link, is told of once with how many objects there were. What others have
+done and no repair undoes is told by an event of its own, once for as long as it is there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from control.model.pod import EventType, Kubernetes
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 
 log = logging.getLogger(__name__)
 
 PEACE = 600.0
-"""Seconds without a repair of a kind, after which the next one is another cause."""
+"""Seconds without a repair of an object, after which the next one is another cause."""
+SPACING = 60.0
+"""Seconds between two events of one kind; the causes that come meanwhile wait for the next one."""
+REMEMBERED = 4096
+"""Objects; of more, those that were put back last."""
+SHOWN = 32
+"""The last repairs, for terway-cli."""
 
 
-def _nothing(kind: str) -> None:
+def _nothing(kind: ObjectKind) -> None:
     del kind
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """``when``: seconds of the epoch, by the agent's clock."""
+
+    when: float
+    one: Difference
 
 
 class RepairReports:
@@ -30,52 +46,65 @@ class RepairReports:
     def __init__(self, kubernetes: Kubernetes, now: Callable[[], float]) -> None:
         self._kubernetes = kubernetes
         self._now = now
-        self._last: dict[str, float] = {}
-        self._foreign: frozenset[str] = frozenset()
-        self.on_repair: Callable[[str], None] = _nothing
+        self._seen: dict[str, float] = {}
+        """When each object was put back last, by its words, in the order of these times."""
+        self._untold: dict[ObjectKind, list[Difference]] = {}
+        self._told_at: dict[ObjectKind, float] = {}
+        self.counts: Counter[ObjectKind] = Counter()
+        """Repairs since the start."""
+        self.recent: deque[Repaired] = deque(maxlen=SHOWN)
+        self.foreign: tuple[Difference, ...] = ()
+        """What is there of others' and is left."""
+        self.on_repair: Callable[[ObjectKind], None] = _nothing
 
     def mended(self, done: Sequence[Difference], *, events: bool = True, at_once: bool = False) -> None:
-        """``events`` False: at the start, when what was out of order may be what a reboot has left.
+        """To be called after each round, also if it found nothing: causes may wait for their event.
 
-        ``at_once``: settings that were put back in the moment they were changed. systemd-udevd changes the
-        reverse path filter of each new link: that is in the log and no more.
+        ``events`` False: at the start, when what was out of order may be what a reboot has left. ``at_once``:
+        settings that were put back in the moment they were changed. systemd-udevd changes the reverse path
+        filter of each new link: that is in the log and no more.
         """
+        now = self._now()
         for one in done:
             if at_once:
                 log.info("put back %s: %s", one.what, one.found)
             else:
                 log.warning("repaired %s: %s", one.what, one.found)
-            self.on_repair(kind_of(one))
-        if at_once:
-            done = [one for one in done if kind_of(one) == "sysctl"]
-        now, kinds = self._now(), Counter(map(kind_of, done))
-        for kind, count in kinds.items():
-            quiet = now - self._last.get(kind, -PEACE) >= PEACE
-            self._last[kind] = now
-            if quiet and events:
-                first = next(one for one in done if kind_of(one) == kind)
-                more = f" (and {count - 1} more)" if count > 1 else ""
-                self._kubernetes.event(
-                    None,
-                    EventType.WARNING,
-                    "NodeRepaired",
-                    f"terwayd put back {first.what}{more}: {first.found}. Something on this node changes "
-                    "what terwayd has set; its log names each object",
-                    topic=f"repair {kind}",
-                )
+            self.counts[one.kind] += 1
+            self.recent.append(Repaired(now, one))
+            self.on_repair(one.kind)
+            if self._is_another_cause(one, now) and events and (not at_once or one.kind is ObjectKind.SYSCTL):
+                self._untold.setdefault(one.kind, []).append(one)
+        for kind in [k for k in self._untold if now - self._told_at.get(k, -SPACING) >= SPACING]:
+            self._told_at[kind] = now
+            self._tell(kind, self._untold.pop(kind))
 
     def left(self, foreign: Iterable[Difference]) -> None:
         """What is there and is left, all of it."""
-        there = {one.what: one for one in foreign}
-        for what in there.keys() - self._foreign:
+        before, self.foreign = {one.what for one in self.foreign}, tuple(foreign)
+        there = {one.what: one for one in self.foreign}
+        for what in there.keys() - before:
             text = f"{what}: {there[what].found}"
             log.warning("%s", text)
             self._kubernetes.event(None, EventType.WARNING, "ForeignObject", text, topic=f"foreign {what}")
-        for what in self._foreign - there.keys():
+        for what in before - there.keys():
             log.info("%s: no more", what)
-        self._foreign = frozenset(there)
 
+    def _is_another_cause(self, one: Difference, now: float) -> bool:
+        last = self._seen.pop(one.what, -PEACE)
+        self._seen[one.what] = now
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return now - last >= PEACE
 
-def kind_of(one: Difference) -> str:
-    """The first word of what it is: link, address, route, rule, neighbour, sysctl, nft, fast (path), ..."""
-    return one.what.split(" ", 1)[0].lower()
+    def _tell(self, kind: ObjectKind, causes: Sequence[Difference]) -> None:
+        first, others = causes[0], len({one.what for one in causes}) - 1
+        more = f" (and {others} more of kind {kind})" if others else f" (kind {kind})"
+        self._kubernetes.event(
+            None,
+            EventType.WARNING,
+            "NodeRepaired",
+            f"terwayd put back {first.what}{more}: {first.found}. Something on this node changes what "
+            "terwayd has set; `terway-cli repairs` and its log name each object",
+            topic=f"repair {kind}",
+        )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from socket import socket as RawSocket
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.enforcement.guard import batch
 from datapath.enforcement.guard.comparison import same
 from datapath.enforcement.guard.ruleset import (
@@ -168,22 +168,25 @@ def _difference(socket: Socket, wanted: Ruleset) -> _Found | None:
     what = f"nft table inet {TABLE}"
     flags = _table_flags(socket)
     if flags is None:
-        return _Found(Difference(what, "absent"))
+        return _Found(Difference(ObjectKind.NFT, what, "absent"))
     chains = dict(_chains(socket))
     strange = tuple(sorted(chains.keys() - {chain.name for chain in wanted.chains}))
     if flags:
-        return _Found(Difference(what, "switched off"), strange)
+        return _Found(Difference(ObjectKind.NFT, what, "switched off"), strange)
     for chain in wanted.chains:
         if chain.name not in chains or chains[chain.name] != chain.hook:
-            return _Found(Difference(f"chain {chain.name} of {what}", "absent, or at another place"), strange)
+            return _Found(
+                Difference(ObjectKind.NFT, f"chain {chain.name} of {what}", "absent, or at another place"),
+                strange,
+            )
     listed = _rules(socket)
     for name in dict.fromkeys(chain.name for chain in wanted.chains):
         planned = [rule for rule in wanted.rules if rule.chain == name]
         there = [expressions for chain, expressions in listed if chain == name]
         if len(planned) != len(there) or not all(map(_is_rule, planned, there)):
-            return _Found(Difference(f"rules of chain {name} of {what}", "others"), strange)
+            return _Found(Difference(ObjectKind.NFT, f"rules of chain {name} of {what}", "others"), strange)
     if strange:
-        return _Found(Difference(f"chain {strange[0]} of {what}", "another hand's"), strange)
+        return _Found(Difference(ObjectKind.NFT, f"chain {strange[0]} of {what}", "another hand's"), strange)
     return None
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from datapath import namespace
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import (
     AppliedSlave,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -108,15 +108,18 @@ class Macvlan(ModePort):
         with self._sockets.borrowed() as socket:
             eni = _eni(self._enis(socket), endpoint.eni.mac)
         if eni is None:
-            return (Difference(f"link of ENI {endpoint.eni.mac}", ABSENT),)
-        found = [Difference(what, instead) for what, instead, _ in _astray(endpoint, eni)]
+            return (Difference(ObjectKind.LINK, f"link of ENI {endpoint.eni.mac}", ABSENT),)
+        found = [Difference(ObjectKind.LINK, what, instead) for what, instead, _ in _astray(endpoint, eni)]
         if netns is None:
             return tuple(found)
         with Socket(netns) as inside:
             there = slave.find_in(inside, eni.link.index)
             if there is None or there.name != endpoint.ifname:
                 instead = ABSENT if there is None else f"called {there.name}"
-                return (*found, Difference(f"interface {endpoint.ifname} in the pod", instead))
+                return (
+                    *found,
+                    Difference(ObjectKind.LINK, f"interface {endpoint.ifname} in the pod", instead),
+                )
             found += pod_side.link_differences(there, endpoint.mtu)
             found += pod_side.differences(inside, there.index, plan(endpoint, there.index))
             return (*found, *(_misrouted(inside, endpoint, there) if not found else ()))
@@ -285,7 +288,7 @@ class Macvlan(ModePort):
                 if request is None:
                     request = self._mark_again(endpoint, eni)
                 socket.one(request)
-                done.append(Difference(what, instead))
+                done.append(Difference(ObjectKind.LINK, what, instead))
             except (KernelError, OSError) as exc:  # of this pod, and the others are seen to
                 log.warning("repair of %s failed; the next one tries again: %s", what, exc)
         return done
@@ -305,7 +308,9 @@ class Macvlan(ModePort):
                 continue
             if witnesses.sight(_id_of(eni.mark), eni).presence is Presence.GONE:
                 socket.one(link.change(eni.link.index, alias="").also_done_if(errno.ENODEV))
-                done.append(Difference(f"mark of ENI {eni.mac}", f"of {eni.mark.key}, which is gone"))
+                done.append(
+                    Difference(ObjectKind.LINK, f"mark of ENI {eni.mac}", f"of {eni.mark.key}, which is gone")
+                )
         return done
 
 
@@ -391,7 +396,11 @@ def _misrouted(inside: Socket, endpoint: Endpoint, there: Link) -> list[Differen
         way = route.way(answer)
         if way is None or way.oif != there.index:
             instead = "nowhere" if way is None else f"by link {way.oif}"
-            found.append(Difference(f"routing of {endpoint}", f"a packet {question} goes {instead}"))
+            found.append(
+                Difference(
+                    ObjectKind.ROUTING, f"routing of {endpoint}", f"a packet {question} goes {instead}"
+                )
+            )
     return found
 
 

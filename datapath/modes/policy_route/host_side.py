@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from datapath import objects
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Endpoint
 from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.policy_route import layout
 from datapath.modes.policy_route import observed as seen
@@ -66,7 +67,7 @@ def misrouted(socket: Socket, endpoint: Endpoint, place: Place) -> list[Differen
     """Packets that the kernel would not send as planned."""
     questions = proofs(endpoint, place)
     wrong = _wrong(questions, socket.transact(*map(_ask, questions)))
-    return [Difference(f"routing of {endpoint.host_link}", one) for one in wrong.values()]
+    return [Difference(ObjectKind.ROUTING, f"routing of {endpoint.host_link}", one) for one in wrong.values()]
 
 
 def unwind(socket: Socket, endpoint: Endpoint, place: Place) -> None:
@@ -92,10 +93,10 @@ def rule_removals(socket: Socket, addresses: Iterable[Address], eni: int | None)
     return [*removals, *(rule.delete(one) for one in _source_rules(socket) if one.source in sources)]
 
 
-def carried_elsewhere(socket: Socket, addresses: Iterable[Address]) -> set[Address]:
-    """Which of the addresses some link of the node carries for a pod now."""
+def carrying(socket: Socket, addresses: Iterable[Address]) -> dict[Address, int]:
+    """Which of the addresses some link of the node carries for a pod now, with its index."""
     wanted = tuple(addresses)
-    return set(taken(socket, wanted, socket.transact(*(route.lookup(Path(one)) for one in wanted)), free=()))
+    return taken(socket, wanted, socket.transact(*(route.lookup(Path(one)) for one in wanted)), free=())
 
 
 def taken(
@@ -111,14 +112,17 @@ def taken(
         way = route.way(answer)
         if way is None or way.oif in free:
             continue
-        if way.table == layout.TABLE_PODS or (way.table == MAIN and way.direct and _is_pods(socket, way.oif)):
+        if way.table == layout.TABLE_PODS or (
+            way.table == MAIN and way.direct and _is_upstreams(socket, way.oif)
+        ):
             found[one] = way.oif
     return found
 
 
-def _is_pods(socket: Socket, index: int) -> bool:
+def _is_upstreams(socket: Socket, index: int) -> bool:
+    """A pod's link that has no alias. Ours has one, and by it what Felix is late to remove is no address."""
     found = link.find(socket, index)
-    return found is not None and found.name.startswith(HOST_LINK_PREFIX)
+    return found is not None and found.name.startswith(HOST_LINK_PREFIX) and not found.alias
 
 
 def _upstream_removals(endpoint: Endpoint, place: Place) -> list[Request]:

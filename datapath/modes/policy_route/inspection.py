@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datapath import objects
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Endpoint
 from datapath.modes.policy_route import host_side, layout
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS, Place, Plan, plan, pods_rule
@@ -25,19 +26,19 @@ def check(
     """
     host = link.find(socket, endpoint.host_link)
     if host is None:
-        return (Difference(f"link {endpoint.host_link}", ABSENT),)
+        return (Difference(ObjectKind.LINK, f"link {endpoint.host_link}", ABSENT),)
     if not seen.owns(endpoint, host):
         owner = f"of container {host.alias}" if host.alias else "of nobody we know"
-        return (Difference(f"link {host.name} of container {endpoint.container_id}", owner),)
+        return (Difference(ObjectKind.LINK, f"link {host.name} of container {endpoint.container_id}", owner),)
     if eni is None:
-        return (Difference(f"link of ENI {endpoint.eni.mac}", ABSENT),)
+        return (Difference(ObjectKind.LINK, f"link of ENI {endpoint.eni.mac}", ABSENT),)
     found = [*pod_side.link_differences(host, endpoint.mtu)]
     if not host.has(HOST_LINK_SETTINGS):
         found.append(not_shut_off(host.name))
     inside = None if netns is None else pod_side.find(netns, endpoint.ifname)
     if netns is not None:
         if inside is None or not seen.paired(host, inside):
-            found.append(Difference(f"interface {endpoint.ifname} in the pod", ABSENT))
+            found.append(Difference(ObjectKind.LINK, f"interface {endpoint.ifname} in the pod", ABSENT))
         else:
             found.extend(pod_side.link_differences(inside, endpoint.mtu))
     pod_mac = inside.mac if inside is not None else names.pod_mac(endpoint.container_id, endpoint.ifname)

@@ -15,10 +15,10 @@ from typing import ClassVar
 
 from datapath import objects
 from datapath.acceleration.shortcut import UNHOOKED
+from datapath.difference import Difference
 from datapath.endpoint import (
     AppliedVeth,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -28,8 +28,8 @@ from datapath.endpoint import (
 )
 from datapath.enforcement import locks
 from datapath.enforcement.locks import Lock, Locks
-from datapath.errors import KernelError, Unenforced, UplinkUnusable
-from datapath.modes.policy_route import host_side, inspection, node, standing
+from datapath.errors import AddressTaken, KernelError, NameTaken, Unenforced, UplinkUnusable
+from datapath.modes.policy_route import host_side, inspection, node, renamed, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import EniDevice, NodeHold
 from datapath.modes.policy_route.node import PreparedEni
@@ -48,7 +48,7 @@ from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
 from datapath.pod import inside as pod_side
-from datapath.pod.names import pod_mac
+from datapath.pod.names import host_mac, pod_mac
 from datapath.pod.reaper import doom
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,12 @@ class PolicyRoute(ModePort):
                 if now is None and not self._rounds.mend_for_an_add():
                     raise
                 place, fresh = self._set_up(socket, endpoint, netns, now or eni)
+            except (NameTaken, AddressTaken):
+                host = renamed.in_the_way(socket, endpoint, netns, tuple(self._hold.pods.items()))
+                if host is None:
+                    raise
+                self._rounds.name_back_for_an_add(socket, host, endpoint.host_link)
+                place, fresh = self._set_up(socket, endpoint, netns, eni)
             self._hold.joined[place.host] = self._hold.pods[place.host] = endpoint
         applied = AppliedVeth(place.host, place.host_mac, place.pod_mac, place.eni)
         unhooked = self._shortcut.pod_joined(endpoint, applied)
@@ -188,30 +194,38 @@ class PolicyRoute(ModePort):
         del netns
         with self._sockets.borrowed() as socket, self._hold.removing:
             host = link.find(socket, endpoint.host_link)
+            known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
+            if host is None:
+                carrying = host_side.carrying(socket, endpoint.addresses())
+                host = renamed.of_endpoint(socket, endpoint, [*known, *carrying.values()])
             if host is None:
                 # Its link went with the namespace: a repair that goes on has it still.
-                for index in [index for index, one in self._hold.pods.items() if one.key == endpoint.key]:
+                for index in known:
                     self._hold.retire(index)
                     self._shortcut.pod_leaves(index)
-                self._forget_addresses(socket, endpoint)
+                self._forget_addresses(socket, endpoint, carrying)
             elif seen.owns(endpoint, host):
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
                 self._retire(socket, host, endpoint.addresses(), eni)
 
     def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
-        """Remove a link by what the kernel says of it alone: its name and its alias. What it carried.
+        """Remove a link by what the kernel says of it alone, MAC or name and alias; says what it carried.
 
         For a pod that nobody has a record of any more. Nothing happens if the link is another container's.
         """
         del netns
-        name, container_id = who.host_link, who.key.container_id
+        container_id, mac = who.key.container_id, host_mac(*who.key)
         with self._sockets.borrowed() as socket, self._hold.removing:
             observed = seen.observe(socket)
-            found = [one for one in (*observed.links, *observed.others) if one.name == name]
-            if not found or found[0].alias != container_id:
+            found = [
+                one
+                for one in (*observed.links, *observed.others)
+                if one.mac == mac or (one.name, one.alias) == (who.host_link, container_id)
+            ]
+            if not found:
                 return ()
             carried = {one.link: one.addresses for one in seen.carriers(observed, self._shortcut.carried())}
-            addresses = tuple(carried.get(name, ()))
+            addresses = tuple(carried.get(found[0].name, ()))
             self._retire(socket, found[0], addresses, None)
             return addresses
 
@@ -350,12 +364,12 @@ class PolicyRoute(ModePort):
         except KernelError as exc:
             log.error("the earlier sandbox's link %s of %s stays: %s", old.host.name, endpoint.host_link, exc)
 
-    def _forget_addresses(self, socket: Socket, endpoint: Endpoint) -> None:
+    def _forget_addresses(self, socket: Socket, endpoint: Endpoint, carrying: Mapping[Address, int]) -> None:
         """The link went with the pod's namespace, and the routes with the link: only rules can be left.
 
         An address that a link carries now belongs to another pod already, and its rule with it.
         """
-        free = set(endpoint.addresses()) - host_side.carried_elsewhere(socket, endpoint.addresses())
+        free = set(endpoint.addresses()) - carrying.keys()
         self._shortcut.addresses_free(free)
         socket.transact(*host_side.rule_removals(socket, free, None))
 

@@ -34,7 +34,8 @@ class Observed:
     else's; ``eni_rules``: ours about ENIs. ``addresses``: all. ``others``: every other link of the node, as
     somebody may have renamed a pod's. ``peers``: the MAC of the pod's end by the host link's index, where a
     repair has asked for it. ``tables``: routes of ENIs' tables, by their number, where they were asked for.
-    ``other_rules``: everybody else's.
+    ``other_rules``: everybody else's. ``neighbours`` are the permanent ones of pods' links, and
+    ``other_neighbours`` those of all other links.
     """
 
     links: tuple[Link, ...]
@@ -49,6 +50,7 @@ class Observed:
     peers: Mapping[int, str] = field(default_factory=dict)
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     other_rules: tuple[Rule, ...] = ()
+    other_neighbours: tuple[Neighbour, ...] = ()
 
     def addresses_of(self, index: int) -> tuple[Address, ...]:
         """Addresses that are routed to link ``index``, by us or by upstream."""
@@ -70,6 +72,7 @@ class Observed:
             (self.addresses, before.addresses),
             (self.others, before.others),
             (self.other_rules, before.other_rules),
+            (self.other_neighbours, before.other_neighbours),
         ]
         pairs += [(routes, before.tables[number]) for number, routes in self.tables.items()]
         return all(len(a) == len(b) and all(map(operator.is_, a, b)) for a, b in pairs)
@@ -124,6 +127,7 @@ def observing(socket: Socket, memory: Memory, tables: Iterable[int] = ()) -> Pau
         addresses=tuple(addresses),
         tables={number: tuple(routes) for number, routes in listed.items()},
         other_rules=tuple(one for one in rules if not is_pod_rule(one) and not is_eni_rule(one)),
+        other_neighbours=tuple(n for n in neighbours if n is not None and n.index not in indices),
     )
 
 
@@ -151,18 +155,26 @@ def carriers(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> tupl
 
 
 def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[int, frozenset[Address]]:
-    """Addresses by the link that routes, permanent neighbours and the fast path lead to."""
+    """Addresses by the link that routes, permanent neighbours and the fast path lead to.
+
+    A route in the main table is upstream's way to its own pods, and no sign of an address where there are
+    ours: Felix keeps such routes as well, and is late with them.
+    """
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     found: dict[int, frozenset[Address]] = {}
     for index, one in _signs(observed, rows):
         if index in there:
             found[index] = found.get(index, frozenset()) | {one}
+    ours = frozenset(found)
+    for old in observed.upstream_routes:
+        if old.oif in there and old.oif not in ours:
+            found[old.oif] = found.get(old.oif, frozenset()) | {old.destination.network_address}
     return found
 
 
 def _signs(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> Iterator[tuple[int, Address]]:
-    for one in (*observed.routes, *observed.upstream_routes):
+    for one in observed.routes:
         if is_single(one.destination):
             yield one.oif, one.destination.network_address
     for other in observed.neighbours:

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from datapath import objects
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import Endpoint
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route import settings
 from datapath.modes.policy_route.node import EniState, PreparedEni
@@ -31,6 +32,7 @@ from datapath.modes.policy_route.plan import (
 )
 from datapath.netlink import link
 from datapath.netlink.link import Link
+from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, Request, host_network
 from datapath.objects import Object
@@ -45,7 +47,8 @@ class Step:
     ``host``: the pod's link that it is for, 0 for none: without that link it is not done. ``about``: the
     address that nobody had, None for none: it is not done once somebody has it. ``eni``: the ENI that it is
     for, None for none: it is not done once that is forgotten, or wanted otherwise. ``takes_away``: what goes
-    by itself meanwhile was not in disorder.
+    by itself meanwhile was not in disorder. ``harmless``: this route is taken off as a leftover; who puts it
+    back lives, and may have it.
     """
 
     difference: Difference
@@ -55,6 +58,7 @@ class Step:
     about: Address | None = None
     eni: PreparedEni | None = None
     takes_away: bool = False
+    harmless: Route | None = None
 
 
 def steps(
@@ -152,7 +156,9 @@ def node_steps(observed: Observed, families: Iterable[int], enis: Iterable[str])
         if left.iif not in known:
             found.append(removal(left, "left behind: no ENI of ours has this name"))
     for one in observed.doomed:
-        found.append(Step(Difference(f"link {one.name}", "left behind: its pod is gone"), ()))
+        found.append(
+            Step(Difference(ObjectKind.LINK, f"link {one.name}", "left behind: its pod is gone"), ())
+        )
     return found
 
 
@@ -168,6 +174,7 @@ def eni_state(observed: Observed, prepared: PreparedEni, table: int) -> EniState
             *(one for one in observed.addresses if one.index == found.index),
             *observed.tables.get(table, ()),
             *(one for one in rules if one.iif == found.name),
+            *(one for one in observed.other_neighbours if one.index == found.index),
         ),
     )
 
@@ -183,12 +190,11 @@ def eni_steps(prepared: PreparedEni, state: EniState) -> list[Step]:
     if not state.link.up:
         # The kernel dropped the routes and IPv6 addresses when the link went down.
         up = (link.change(prepared.ifindex, up=True), *map(objects.add, wanted))
-        words = Difference(f"link {prepared.name} of ENI {prepared.eni.mac}", "down")
+        words = Difference(ObjectKind.LINK, f"link {prepared.name} of ENI {prepared.eni.mac}", "down")
         return [*found, Step(words, up)]
     if state.link.mtu != prepared.eni.mtu:
-        words = Difference(
-            f"link {prepared.name} of ENI {prepared.eni.mac} mtu {prepared.eni.mtu}", f"mtu {state.link.mtu}"
-        )
+        what = f"link {prepared.name} of ENI {prepared.eni.mac} mtu {prepared.eni.mtu}"
+        words = Difference(ObjectKind.LINK, what, f"mtu {state.link.mtu}")
         found.append(Step(words, (link.change(prepared.ifindex, mtu=prepared.eni.mtu),)))
     for one in objects.missing(wanted, state.objects):
         found.append(Step(objects.difference(one, state.objects), (objects.add(one),)))
@@ -213,12 +219,12 @@ def setting_steps(there: Link, wanted: settings.Wanted, *, ipv6: bool, host: int
 
 
 def set_otherwise(name: str) -> Difference:
-    return Difference(f"sysctl {name}", "set otherwise by somebody")
+    return Difference(ObjectKind.SYSCTL, f"sysctl {name}", "set otherwise by somebody")
 
 
 def eni_set_otherwise(prepared: PreparedEni) -> Difference:
     what = f"reverse path filter and accept_local of ENI {prepared.eni.mac}"
-    return Difference(what, "set otherwise by somebody")
+    return Difference(ObjectKind.SYSCTL, what, "set otherwise by somebody")
 
 
 def _is_ours(observed: Observed, endpoint: Endpoint, host: Link | None) -> bool:
@@ -264,7 +270,7 @@ def _mend_mac(endpoint: Endpoint, host: Link) -> Iterator[Step]:
     """The pod sends to this MAC and asks nobody, so with another one it is cut off."""
     wanted = host_mac(endpoint.container_id, endpoint.ifname)
     if host.mac != wanted:
-        words = Difference(f"link {host.name} MAC {wanted}", f"MAC {host.mac}")
+        words = Difference(ObjectKind.LINK, f"link {host.name} MAC {wanted}", f"MAC {host.mac}")
         yield Step(words, (link.change(host.index, mac=wanted),), host=host.index)
 
 
@@ -275,12 +281,13 @@ def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
     name = f"link {host.name}"
     if host.alias != endpoint.container_id:
         found = f"alias {host.alias}" if host.alias else "without alias"
-        words = Difference(f"{name} of container {endpoint.container_id}", found)
+        words = Difference(ObjectKind.LINK, f"{name} of container {endpoint.container_id}", found)
         yield Step(words, (link.change(host.index, alias=endpoint.container_id),), host=host.index)
     if not host.up:
-        yield Step(Difference(name, "down"), (link.change(host.index, up=True),), host=host.index)
+        words = Difference(ObjectKind.LINK, name, "down")
+        yield Step(words, (link.change(host.index, up=True),), host=host.index)
     if host.mtu != endpoint.mtu:
-        words = Difference(f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
+        words = Difference(ObjectKind.LINK, f"{name} mtu {endpoint.mtu}", f"mtu {host.mtu}")
         yield Step(words, (link.change(host.index, mtu=endpoint.mtu),), host=host.index)
     if not host.has(HOST_LINK_SETTINGS):
         shut = link.change(host.index, ipv4=HOST_LINK_SETTINGS)
@@ -288,7 +295,7 @@ def _mend_link(endpoint: Endpoint, host: Link) -> Iterator[Step]:
 
 
 def not_shut_off(host_link: str) -> Difference:
-    return Difference(f"link {host_link}: what its pod may do to the node", "not shut off")
+    return Difference(ObjectKind.LINK, f"link {host_link}: what its pod may do to the node", "not shut off")
 
 
 def _conflicts(rules: Iterable[Rule], planned: Iterable[Rule], host: Link) -> Iterator[Step]:
@@ -310,7 +317,8 @@ def _upstream_traces(
     routes = {upstream_route(one, host.index, host.name) for one in endpoint.addresses()}
     for old_route in observed.upstream_routes:
         if old_route in routes:
-            yield replace(removal(old_route, "upstream's, replaced by the pods' table"), host=host.index)
+            step = removal(old_route, "upstream's, replaced by the pods' table")
+            yield replace(step, host=host.index, harmless=old_route)
 
 
 def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterator[Step]:
@@ -355,9 +363,13 @@ def back_in_place(observed: Observed, endpoints: Iterable[Endpoint]) -> Iterator
         if endpoint.host_link not in names:
             renamed = [one for one in everything if seen.is_made_for(endpoint, one)]
             for host in (renamed or [one for one in aside if seen.owns(endpoint, one)])[:1]:
-                words = Difference(f"link {endpoint.host_link}", f"named {host.name}")
+                words = Difference(ObjectKind.LINK, f"link {endpoint.host_link}", f"named {host.name}")
                 yield Step(words, (link.rename(host.index, endpoint.host_link),), host=host.index)
 
 
 def removal(one: Object, reason: str) -> Step:
-    return Step(Difference(objects.describe(one), reason), (objects.delete(one).strictly(),), takes_away=True)
+    return Step(
+        Difference(objects.kind_of(one), objects.describe(one), reason),
+        (objects.delete(one).strictly(),),
+        takes_away=True,
+    )

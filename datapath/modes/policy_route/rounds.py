@@ -16,9 +16,10 @@ from socket import AF_INET6
 
 from datapath import sysctl
 from datapath.acceleration.shortcut import Present
-from datapath.endpoint import AppliedVeth, Carrier, Difference, Endpoint
+from datapath.difference import Difference, ObjectKind
+from datapath.endpoint import AppliedVeth, Carrier, Endpoint
 from datapath.errors import KernelError
-from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings
+from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings, standing
 from datapath.modes.policy_route import observed as seen
 from datapath.modes.policy_route.hold import EniDevice, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
@@ -30,6 +31,7 @@ from datapath.modes.port import NodeFacts
 from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.memory import Memory
+from datapath.netlink.route import Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
@@ -65,12 +67,13 @@ class Rounds:
         """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
+        self._in_main: tuple[Difference, ...] = ()
         self._astray: tuple[Difference, ...] = ()
 
     @property
     def left(self) -> tuple[Difference, ...]:
         """What others have done that a round leaves as it is: told, with what helps."""
-        return (*self._not_ours, *self._beside, *self._astray)
+        return (*self._not_ours, *self._beside, *self._in_main, *self._astray)
 
     def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``endpoints``: all that should exist, as of now."""
@@ -140,13 +143,18 @@ class Rounds:
         hold = self._hold
         done: list[Difference] = []
         tried = 0
+        kept: list[Route] = []
         for step in self._steps(observed, endpoints):
             if step is None:
                 yield
                 continue
+            if step.harmless is not None and self.patience.has_done(step.difference.what):
+                kept.append(step.harmless)
+                continue
             tried += 1
             done += self.carry_out(socket, [step])
             yield
+        self._in_main = tuple(foreign.in_main(kept))
         yield from self._prove(socket, observed, endpoints)
         for mac, device in tuple(hold.devices.items()):
             there = next((one for one in observed.others if one.index == device.ifindex), None)
@@ -179,6 +187,7 @@ class Rounds:
             more = f" and of {len(wrong) - 1} more" if len(wrong) > 1 else ""
             self._astray = (
                 Difference(
+                    ObjectKind.ROUTING,
                     f"{wrong[0].what}{more}",
                     f"{wrong[0].found}, although all of terwayd's rules and routes stand: a rule of another "
                     "hand is asked before them. `ip rule` and `ip -6 rule` list it, above priority 512, 1024 "
@@ -190,10 +199,9 @@ class Rounds:
         hold = self._hold
         enis = {mac: device.ifindex for mac, device in hold.devices.items()}
         states = self._states(observed)
-        names = [state.link.name for _, state in states if state.link is not None]
         # Of one that came after the look a part of what it has was seen, or nothing.
         later = [one.name for one in hold.prepared() if layout.eni_table(one.ifindex) not in observed.tables]
-        yield from repair.node_steps(observed, hold.facts.families, [*names, *later])
+        yield from repair.node_steps(observed, hold.facts.families, [*self._eni_names(observed), *later])
         yield from self._home_steps(observed)
         for prepared, state in states:
             for step in repair.eni_steps(prepared, state):
@@ -204,6 +212,17 @@ class Rounds:
         yield from repair.pausing_steps(observed, endpoints, enis, rows, own_gateway=hold.own_gateway)
         yield None
         yield from self._foreign_steps(observed, endpoints, states)
+
+    def _eni_names(self, observed: Observed) -> list[str]:
+        """What rules and the guard are about: also an ENI whose link went, while no other link has its name.
+
+        One that is given back has no link for some seconds before the cloud says that it is done, and then it
+        is forgotten.
+        """
+        links = {one.index: one.name for one in observed.others}
+        taken = {*links.values(), *(one.name for one in observed.links)}
+        found = [(one, links.get(one.ifindex, "")) for one in self._hold.prepared()]
+        return [name or one.name for one, name in found if name or one.name not in taken]
 
     def _states(self, observed: Observed) -> list[tuple[PreparedEni, EniState]]:
         """Of the ENIs that were looked at."""
@@ -272,6 +291,11 @@ class Rounds:
         self._for_adds += found
         return bool(found)
 
+    def name_back_for_an_add(self, socket: Socket, host: Link, name: str) -> None:
+        """What a round would do first with a pod's link that somebody has renamed; a round tells it."""
+        standing.rename(socket, host.index, name)
+        self._for_adds.append(Difference(ObjectKind.LINK, f"link {name}", f"named {host.name}"))
+
     # Steps
 
     def carry_out(self, socket: Socket, steps: Sequence[Step]) -> list[Difference]:
@@ -321,7 +345,11 @@ class Rounds:
                     moved = self.prepare_anew(socket, prepared)
                     words = f"number {prepared.ifindex}: it was plugged anew"
                     done.append(
-                        Difference(f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})", words)
+                        Difference(
+                            ObjectKind.LINK,
+                            f"link of ENI {mac}, now {moved.name} (number {moved.ifindex})",
+                            words,
+                        )
                     )
                 elif there is not None:
                     found = _given_mac_back(prepared, there, observed)
@@ -365,9 +393,7 @@ class Rounds:
     def _mend_beside(self, observed: Observed, endpoints: Sequence[Endpoint]) -> list[Difference]:
         """The guard's table and the fast path."""
         hold = self._hold
-        there = {one.index: one for one in observed.others}
-        names = [there[one.ifindex].name for one in hold.prepared() if one.ifindex in there]
-        done = list(hold.context.guard.stand(names))
+        done = list(hold.context.guard.stand(self._eni_names(observed)))
         with hold.removing:
             done += hold.context.shortcut.mend(self._present(observed, endpoints))
         return done
@@ -398,9 +424,10 @@ def _given_mac_back(prepared: PreparedEni, there: Link, observed: Observed) -> S
     table = observed.tables.get(layout.eni_table(prepared.ifindex), ())
     ours = there.name == prepared.name and any(one.oif == there.index for one in table)
     if ours and there.permanent_mac in ("", mac):
-        words = Difference(f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
+        words = Difference(ObjectKind.LINK, f"link {there.name} of ENI {mac} MAC {mac}", f"MAC {there.mac}")
         return Step(words, (link.change(there.index, mac=mac),))
     return Difference(
+        ObjectKind.LINK,
         f"link {there.name} (number {there.index}) that had the MAC of ENI {mac}",
         f"it has {there.mac} now and is not known to be that ENI any more, so it is left, and the ENI's pods "
         f"are cut off. If it is, `ip link set {there.name} address {mac}` puts it back",

@@ -48,7 +48,7 @@ def look(socket: Socket, host: Link) -> Standing:
 
 def move_aside(socket: Socket, standing: Standing) -> None:
     """Make its name free. It carries packets meanwhile, except before Linux 6.2, where it goes down."""
-    _rename(socket, standing.host.index, names.aside_name(standing.host.index))
+    rename(socket, standing.host.index, names.aside_name(standing.host.index))
 
 
 def put_back(socket: Socket, standing: Standing) -> None:
@@ -56,14 +56,15 @@ def put_back(socket: Socket, standing: Standing) -> None:
     host = standing.host
     present = link.find(socket, host.index)
     if present is not None and present.name != host.name:
-        _rename(socket, host.index, host.name)
+        rename(socket, host.index, host.name)
     socket.transact(
         link.change(host.index, up=host.up, alias=host.alias),
         *(objects.add(one) for one in standing.objects if host.up or isinstance(one, Rule)),
     )
 
 
-def _rename(socket: Socket, index: int, name: str) -> None:
+def rename(socket: Socket, index: int, name: str) -> None:
+    """Before Linux 6.2 a link has to be down for it."""
     try:
         socket.one(link.rename(index, name))
     except KernelError as exc:

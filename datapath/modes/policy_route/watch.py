@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 from socket import AF_INET6
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference
 from datapath.errors import KernelError
 from datapath.modes.policy_route import layout, repair, settings
 from datapath.modes.policy_route import observed as seen

@@ -15,7 +15,8 @@ from control.agent.dataplane.fake_kernel import FakeKernel
 from control.agent.dataplane.kernel import LinuxKernel
 from control.agent.dataplane.ports import NodeKernel
 from control.model.ids import Mac
-from datapath.endpoint import Difference, Endpoint, Mode
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint, Mode
 from datapath.modes.port import ModePort
 from datapath.modes.table import MODES
 from tests.contract.kernel.tiny import PREFIX, TINY, Tiny

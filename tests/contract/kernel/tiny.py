@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import (
     AppliedVeth,
     Carrier,
-    Difference,
     Endpoint,
     EndpointId,
     EndpointKey,
@@ -90,7 +90,7 @@ class Tiny(ModePort):
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         del netns
-        return () if self._of(endpoint.key) else (Difference(f"link {endpoint.host_link}", "absent"),)
+        return () if self._of(endpoint.key) else (_absent(endpoint),)
 
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         self.take_down(endpoint.id, netns)
@@ -150,3 +150,7 @@ def _read(link: Any) -> Found:
     container, ifname, eni, addresses = link.get("ifalias").split()
     found = frozenset(map(ip_address, addresses.split(",")))
     return Found(link.get("ifname"), link["index"], EndpointKey(container, ifname), eni, found)
+
+
+def _absent(endpoint: Endpoint) -> Difference:
+    return Difference(ObjectKind.LINK, f"link {endpoint.host_link}", "absent")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.test_repair import index_of, running
 from tests.netns.datapath.world import (

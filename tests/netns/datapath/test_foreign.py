@@ -13,7 +13,17 @@ from datapath.modes.policy_route.patience import FREELY
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.test_repair import index_of, running
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, HOST, HOST_V6, OUTSIDE, World, eni_link, policy_route, witness
+from tests.netns.datapath.world import (
+    ENI1,
+    HOST,
+    HOST_V6,
+    OUTSIDE,
+    OUTSIDE_V6,
+    World,
+    eni_link,
+    policy_route,
+    witness,
+)
 
 
 def words(mode: NodeDatapath, *endpoints: object) -> list[str]:
@@ -35,6 +45,42 @@ def test_an_address_that_takes_the_vswitch_is_taken_off(world: World, mode: Node
     assert world.snapshot(world.node) == before
     assert words(mode, endpoint) == []
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+
+
+def test_a_neighbour_that_nobody_asked_is_taken_off(world: World, mode: NodeDatapath) -> None:
+    """A gateway by a MAC that somebody has written down cuts off the pods of that ENI, in both families."""
+    endpoint, pod = running(world, mode)
+    before, eni = world.snapshot(world.node), index_of(world, "eni1")
+    host = index_of(world, endpoint.host_link)
+    with witness(world.node) as reader:
+        for index, address in ((eni, ENI1.gateway), (eni, ENI1.gateway_v6), (host, "10.9.9.9")):
+            reader.neigh("replace", ifindex=index, dst=address, lladdr="02:00:00:00:00:79", state="permanent")
+    with pytest.raises(TimeoutError):
+        exchange(pod, world.router, OUTSIDE)
+    assert words(mode, endpoint) == [
+        f"neighbour {ENI1.gateway} lladdr 02:00:00:00:00:79 dev {eni}",
+        f"neighbour {ENI1.gateway_v6} lladdr 02:00:00:00:00:79 dev {eni}",
+        f"neighbour 10.9.9.9 lladdr 02:00:00:00:00:79 dev {host}",
+    ]
+    assert world.snapshot(world.node) == before
+    assert words(mode, endpoint) == []
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+    assert exchange(pod, world.router, OUTSIDE_V6) == str(endpoint.ipv6)
+
+
+def test_a_neighbour_that_no_pod_sends_to_is_told_and_stays(world: World, mode: NodeDatapath) -> None:
+    endpoint, _ = running(world, mode)
+    eni = index_of(world, "eni1")
+    with witness(world.node) as reader:
+        reader.neigh("add", ifindex=eni, dst="10.0.0.77", lladdr="02:00:00:00:00:79", state="permanent")
+    assert words(mode, endpoint) == []
+    (told,) = mode.foreign
+    assert told.what == "neighbour 10.0.0.77 on link eni1"
+    assert "ip neigh del 10.0.0.77 dev eni1" in told.found
+    with witness(world.node) as reader:
+        reader.neigh("del", ifindex=eni, dst="10.0.0.77", lladdr="02:00:00:00:00:79")
+    mode.repair([endpoint])
+    assert mode.foreign == ()
 
 
 def test_an_address_that_takes_nothing_from_a_pod_is_told_and_stays(world: World, mode: NodeDatapath) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.test_repair import index_of, running
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, OUTSIDE, OUTSIDE_V6, World, _build_port, witness
+from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, OUTSIDE_V6, World, _build_port, witness
 
 
 def plug_anew(world: World) -> None:
@@ -85,3 +85,24 @@ def test_another_agent_starts_on_the_new_link(world: World, mode: NodeDatapath) 
         later.repair([])
     mode.repair([endpoint])
     assert mode.repair([endpoint]) == ()
+
+
+def test_an_eni_whose_link_went_is_no_disorder_until_another_device_has_its_name(
+    world: World, mode: NodeDatapath
+) -> None:
+    """One that is given back has no link for seconds before the cloud says that it is done.
+
+    A rule about its name would end the packets of the next device that is called so.
+    """
+    with witness(world.node) as node:
+        node.link("del", index=index_of(world, "eni2"))
+    assert [one.what for one in mode.repair([])] == []
+    with witness(world.node) as node:
+        node.link("add", ifname="eni2", kind="veth", peer="other0")
+    told = {one.what for one in mode.repair([]) if one.what.startswith("rule 1024")}
+    assert told == {f"rule 1024: from all iif eni2 unreachable{family}" for family in ("", " (IPv6)")}
+    with witness(world.node) as reader:
+        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
+    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1"}
+    mode.forget_uplink(ENI2.mac)
+    assert mode.repair([]) == ()

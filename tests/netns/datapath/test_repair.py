@@ -10,7 +10,8 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Present
-from datapath.endpoint import Difference, Endpoint, EndpointId, EndpointKey
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint, EndpointId, EndpointKey
 from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pod import reaper
@@ -178,20 +179,6 @@ def test_an_eni_lets_in_what_it_does_not_answer(world: World, mode: NodeDatapath
             assert sysctl.read("net/ipv4/conf/eni2/rp_filter") == "0"
         mode.react()
         assert exchange(world.router, pod, endpoint.addresses()[0])
-
-
-def test_an_eni_that_went_leaves_no_rule(world: World, mode: NodeDatapath) -> None:
-    """Its name may be the next device's, whose packets would go nowhere."""
-    with witness(world.node) as reader:
-        reader.link("del", index=index_of(world, "eni2"))
-    assert {one.what for one in mode.repair([])} >= {
-        "rule 1024: from all iif eni2 unreachable",
-        "rule 1024: from all iif eni2 unreachable (IPv6)",
-    }
-    with witness(world.node) as reader:
-        rules = [*reader.get_rules(family=2), *reader.get_rules(family=10)]
-    assert {one.get("iifname") for one in rules if one["action"] == 7} == {"eni1"}
-    assert mode.repair([]) == ()
 
 
 def test_an_eni_that_was_renamed_is_followed(world: World, mode: NodeDatapath) -> None:

@@ -17,9 +17,9 @@ from datapath.acceleration.bpf_call import TcxHook
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
 from datapath.acceleration.tc import Side
+from datapath.difference import Difference
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
-from datapath.endpoint import Difference
 from tests.linux import ENI_HOOK
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, eni_link

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -176,6 +177,69 @@ def test_a_link_whose_mac_somebody_altered_is_known_by_an_alias_that_is_a_sandbo
         new = await lost(rig)
         assert bool(new.journal.book.attachments) is recorded
         assert bool(new.journal.book.held) is not recorded
+
+    run(scenario())
+
+
+async def with_altered(link: str = "", alias: str = "") -> Rig:
+    """Two pods, of which the link of web-0 has another name or alias by somebody, and its own MAC."""
+    rig = await with_pods(2)
+    carrier = next(c for c in rig.kernel.carriers() if c.link == host_link_name("default", "web-0", "eth0"))
+    del rig.kernel.endpoints[carrier.link]
+    altered = replace(carrier, link=link or carrier.link, container_id=alias or carrier.container_id)
+    rig.kernel.foreign[altered.link] = altered
+    return rig
+
+
+def test_a_link_that_somebody_renamed_goes_by_its_mac_and_address() -> None:
+    """Its record has the link's right name, by which a repair names it again."""
+
+    async def scenario() -> None:
+        rig = await with_altered(link="renamed0")
+        before = story(rig)
+        silent = rig.knows("silent")
+        new = await lost(rig)
+        assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-1"]
+        shown = rig.kubernetes.pods()[silent]
+        rig.kubernetes.put_pod(replace(shown, addresses=(IPv4Address("1.2.3.4"),)))
+        assert new.rebuild.run() == 1, "every pod has told its address: nobody else can have it"
+        assert story(new) == before
+        assert not new.rebuild.going_on()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("link", ["", "renamed0"])
+def test_a_link_whose_alias_somebody_altered_goes_by_what_the_runtime_lists(link: str) -> None:
+    """Its MAC is made of the sandbox, but does not say it: the runtime's list does. No GC takes it down."""
+
+    async def scenario() -> None:
+        rig = await with_altered(link=link, alias="somebody")
+        before = story(rig)
+        new = await lost(rig)
+        assert [r.pod.name for r in new.journal.book.attachments.values()] == ["web-1"]
+        assert len(new.journal.book.held) == 1
+        new.holds.collect(list(before))
+        assert len(new.kernel.carriers()) == 2, "it is in the list, whatever its alias is"
+        assert new.rebuild.run() == 1
+        assert story(new) == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("alias", ["", "somebody"])
+def test_a_repeated_add_or_a_del_finds_an_altered_link_by_its_mac(alias: str) -> None:
+    async def scenario() -> None:
+        rig = await with_altered(link="renamed0", alias=alias)
+        (key,) = (k for k, r in rig.journal.book.attachments.items() if r.pod.name == "web-0")
+        (address,) = rig.journal.book.attachments[key].addresses()
+        rig.knows("silent")
+        new = await lost(rig)
+        running = new.holds.running(key)
+        assert running is not None
+        assert running.addresses == {address}
+        new.holds.take_down(key)
+        assert [c.link for c in new.kernel.carriers()] == [host_link_name("default", "web-1", "eth0")]
 
     run(scenario())
 
@@ -356,16 +420,16 @@ async def _without_cloud(rig: Rig) -> Rig:
 
 
 def test_a_cloud_that_was_away_at_the_start_is_asked_by_the_rounds() -> None:
-    """Without its word no ENI is in the ledger, and nothing in metadata differs from none."""
+    """What runs is told by kernel and metadata; whether there is more the cloud alone knows."""
 
     async def scenario() -> None:
         rig = await with_pods(3)
         before = story(rig)
         new = await _without_cloud(rig)
-        assert not new.journal.book.attachments
-        await upkeep_of(new)._watch()
-        assert new.rebuild.run() == 3
         assert story(new) == before
+        assert new.rebuild.going_on()
+        await upkeep_of(new)._watch()
+        assert new.rebuild.run() == 0
         assert not new.rebuild.going_on()
         asked = new.cloud.count(Action.DESCRIBE_ENIS)
         await upkeep_of(new)._watch()
@@ -389,5 +453,53 @@ def test_what_the_cloud_shows_late_is_not_free_if_a_pod_of_the_api_has_it() -> N
         assert taken <= new.journal.book.addresses.keys()
         other = await new.add("another")
         assert other.record.ipv4 not in taken
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cloud_first", [False, True])
+def test_before_kubernetes_has_listed_its_pods_no_address_is_free(cloud_first: bool) -> None:
+    """No link tells of these pods: a GET of the next one is answered, the list of all not yet."""
+
+    async def scenario() -> None:
+        rig = await with_pods(3)
+        taken = {r.ipv4 for r in rig.journal.book.attachments.values()}
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.forget()
+        if cloud_first:
+            new = await lost(rig)
+        else:
+            new = await _without_cloud(rig)
+            await upkeep_of(new)._watch()
+        assert taken <= new.journal.book.addresses.keys()
+        before = len(new.in_cloud())
+        adding = asyncio.ensure_future(new.add("another"))
+        await asyncio.sleep(0.01)
+        assert not adding.done()
+        new.pool.sync()
+        await asyncio.sleep(0.01)
+        assert len(new.in_cloud()) == before, "nor is one given back, or asked for"
+        new.kubernetes.come_back()
+        other = await adding
+        assert other.record.ipv4 not in taken
+        assert new.rebuild.going_on(), "three pods of the API are without a sandbox"
+
+    run(scenario())
+
+
+def test_an_own_eni_waits_for_the_list_of_pods_too() -> None:
+    async def scenario() -> None:
+        rig = Rig(mode=NetworkMode.MACVLAN)
+        await rig.add("own")
+        tell_of_addresses(rig)
+        (record,) = rig.journal.book.attachments.values()
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.forget()
+        new = await lost(rig)
+        adding = asyncio.ensure_future(new.add("another"))
+        await asyncio.sleep(0.01)
+        assert not adding.done()
+        new.kubernetes.come_back()
+        assert (await adding).record.ipv4 != record.ipv4
 
     run(scenario())

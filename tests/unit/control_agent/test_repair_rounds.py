@@ -1,4 +1,4 @@
-"""When a round of repair is due, and what is said of it."""
+"""When a round of repair is due."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from control.agent.reconcile import repair_rounds
-from control.agent.reconcile.repair_reports import PEACE, RepairReports, kind_of
 from control.agent.reconcile.repair_rounds import BURST, PERIOD, RepairRounds
-from control.kube.fake import FakeKubernetes
 from control.model.clock import SystemClock
 from control.process.timers import Timers
-from datapath.endpoint import Difference, Endpoint
+from datapath.difference import Difference
+from datapath.endpoint import Endpoint
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_use_cases import run
-
-ROUTE, OTHER = Difference("route 10.0.0.5/32 dev cali0", "absent"), Difference("route 10.0.0.6/32", "absent")
-SYSCTL = Difference("sysctl net/ipv4/conf/all/forwarding", "set otherwise by somebody")
-SHUT = Difference("link cali0: what its pod may do to the node", "not shut off")
 
 
 def test_a_round_is_due_by_the_clock_and_by_a_change() -> None:
@@ -61,36 +56,6 @@ def test_a_hand_that_never_rests_makes_no_round_after_the_other() -> None:
         assert slept[BURST + 1] > slept[BURST]
 
     asyncio.run(scenario())
-
-
-def test_a_cause_has_one_event_and_each_object_its_place_in_the_metric() -> None:
-    now, kubernetes = [0.0], FakeKubernetes()
-    reports = RepairReports(kubernetes, lambda: now[0])
-    counted: list[str] = []
-    reports.on_repair = counted.append
-    for _ in range(3):
-        reports.mended([ROUTE, OTHER])
-        now[0] += PEACE / 2
-    assert counted == ["route"] * 6
-    (event,) = kubernetes.events
-    assert (event.reason, event.count) == ("NodeRepaired", 1)
-    assert "route 10.0.0.5/32 dev cali0 (and 1 more): absent" in event.message
-    now[0] += PEACE
-    reports.mended([ROUTE])
-    assert [one.count for one in kubernetes.events] == [2]
-    reports.mended([SHUT], at_once=True)
-    assert [one.count for one in kubernetes.events] == [2], "systemd-udevd does this to each new link"
-    reports.mended([SYSCTL], at_once=True)
-    assert [one.count for one in kubernetes.events] == [2, 1]
-    assert kind_of(SYSCTL) == "sysctl"
-
-
-def test_what_is_left_is_told_once_for_as_long_as_it_is_there() -> None:
-    kubernetes = FakeKubernetes()
-    reports = RepairReports(kubernetes, lambda: 0.0)
-    for there in ([SHUT], [SHUT], [], [SHUT]):
-        reports.left(there)
-    assert [(one.reason, one.count) for one in kubernetes.events] == [("ForeignObject", 2)]
 
 
 def test_two_who_want_a_repair_have_one_after_the_other() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datapath.endpoint import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.modes.policy_route.patience import _KEPT, FREELY, LONGEST, PEACE, Patience
 
-ONE, OTHER = Difference("route a", "absent"), Difference("route b", "absent")
+ONE, OTHER = (
+    Difference(ObjectKind.ROUTE, "route a", "absent"),
+    Difference(ObjectKind.ROUTE, "route b", "absent"),
+)
 
 
 def test_it_waits_longer_and_longer() -> None:
@@ -36,7 +39,7 @@ def test_a_hand_that_thinks_of_ever_new_objects_fills_nothing() -> None:
     for number in range(FREELY):
         patience.done(ONE)
         for other in range(_KEPT):
-            patience.done(Difference(f"route {number} {other}", "another hand's"))
+            patience.done(Difference(ObjectKind.ROUTE, f"route {number} {other}", "another hand's"))
         assert len(patience._times) == _KEPT
     assert patience.done(OTHER) == OTHER
     assert patience.allows(ONE.what), "those that were put back last are known"
