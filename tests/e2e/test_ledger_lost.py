@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from control.agent.state.faults import FaultPoint
+from control.store.schema import SCHEMA_VERSION, version_of
 from lab import cni_call
 from lab.client import Lab
 from lab.cni_call import CniError
@@ -293,6 +294,31 @@ def test_a_ledger_that_is_lost_under_the_agent_is_written_anew(
     if hand is not _emptied:
         asked = made.node.exec(["terway-cli", "history", gone.key, "--json"], check=True).stdout
         assert [row["address"] for row in json.loads(asked)] == [str(a) for a in gone.addresses]
+
+
+def test_a_ledger_that_was_written_back_is_brought_up_to_date_again(made: Bench) -> None:
+    """The operator has taken the step towards the release before, and stays with this one."""
+    made.start()
+    pods = [made.pod(f"web-{n}") for n in range(3)]
+    made.node.exec(["terway-cli", "ledger", "downgrade"], check=True)
+    pods.append(made.pod("late"))
+    settled(made.node)
+    before = _story(made)
+    made.node.stop_agent(signal.SIGKILL)
+    assert _schema(made) == 1
+    made.start()
+    assert _story(made) == before
+    assert "is in the ledger again" not in made.node.agent_log(), "from the file, as nothing is rebuilt"
+    _assert_unharmed(made, [*pods, made.pod("new")])
+    assert_agree(made.lab, made.node)
+    made.node.stop_agent()
+    assert _schema(made) == SCHEMA_VERSION
+
+
+def _schema(made: Bench) -> int:
+    file = made.node.directory.outside(f"/{DIRECTORY}/terway.db")
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        return version_of(db)
 
 
 def test_modes_of_the_ledger_are_taken_back(made: Bench) -> None:
