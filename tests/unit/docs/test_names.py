@@ -61,11 +61,13 @@ def words_of(parser: argparse.ArgumentParser) -> Iterator[tuple[str, frozenset[s
                 yield name, frozenset(word for word, _ in words_of(inner))
 
 
-COMMANDS = {
+COMMANDS: dict[str, dict[str, frozenset[str]]] = {
     "terway-cli": dict(words_of(terway_cli._parser())),
     "./run lab": dict(words_of(lab_cli.parser())),
     "./run cluster": dict(words_of(cluster_cli.parser())),
-    "./run": dict.fromkeys(re.findall(r"^(\w+)\)$", (ROOT / "run").read_text(), re.MULTILINE), frozenset()),
+    "./run": {
+        name: frozenset() for name in re.findall(r"^(\w+)\)$", (ROOT / "run").read_text(), re.MULTILINE)
+    },
 }
 
 
