@@ -25,6 +25,8 @@ class ObjectKind(StrEnum):
     """A row of a map of eBPF."""
     PIN = "pin"
     """A name in the bpf file system."""
+    MODE = "mode"
+    """A pod's network mode, which this release does not know: told, and its objects left."""
     UPLINK = "uplink"
     """An ENI as a whole: whose it is."""
     ROUTING = "routing"

@@ -29,7 +29,11 @@ class EniLink:
 
 
 class Mode(StrEnum):
-    """How an endpoint is connected: by a package of ``datapath.modes``. Ledgers have these words."""
+    """How an endpoint is connected: by a package of ``datapath.modes``. Ledgers have these words.
+
+    Values below have a mode as plain text: a ledger may have a word of another release, and what such a mode
+    has made is seen to by ``datapath.modes.unknown``.
+    """
 
     POLICY_ROUTE = "policy_route"
     MACVLAN = "macvlan"
@@ -94,7 +98,7 @@ class Endpoint:
     host_link: str
     ifname: str
     container_id: str
-    mode: Mode
+    mode: str
     uplink: Uplink
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None = None
@@ -121,7 +125,7 @@ class Endpoint:
 
     @property
     def id(self) -> EndpointId:
-        return EndpointId(self.key, self.mode, self.host_link, self.netns, self.eni.mac)
+        return EndpointId(self.key, self.mode, self.host_link, self.netns, self.eni.mac, self.addresses())
 
     def __str__(self) -> str:
         """For people: the host link where there is one, as ``ip link`` shows that."""
@@ -132,14 +136,15 @@ class Endpoint:
 class EndpointId:
     """By what an endpoint is found in the kernel when its gateway, its ENI or its addresses are not known.
 
-    ``host_link``, ``netns`` and ``eni_mac`` are "" where nobody knows them.
+    ``host_link``, ``netns`` and ``eni_mac`` are "" where nobody knows them, and ``addresses`` empty.
     """
 
     key: EndpointKey
-    mode: Mode
+    mode: str
     host_link: str = ""
     netns: str = ""
     eni_mac: str = ""
+    addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
 
 class Presence(StrEnum):
@@ -213,7 +218,7 @@ class Carrier:
     container_id: str
     addresses: frozenset[IPv4Address | IPv6Address]
     enis: frozenset[str] = frozenset()
-    mode: Mode = Mode.POLICY_ROUTE
+    mode: str = Mode.POLICY_ROUTE
     ifname: str = ""
 
     @property

@@ -2,8 +2,9 @@
 
 Node verbs (``prepare``, ``close``), uplink verbs (``prepare_uplink``, ``forget_uplink``), endpoint verbs
 (``setup``, ``check``, ``teardown``, ``take_down``), and what the kernel itself says: ``live``, ``carriers``,
-``repair``. An endpoint's verb goes to the mode that the endpoint names. An ENI is shared by PolicyRoute's
-pods until a mode takes it for one pod alone, and is shared again when that pod is gone.
+``repair``. An endpoint's verb goes to the mode that the endpoint names, by ``modes.table``; no mode is known
+here by its name. An ENI is shared by the modes that share until a mode takes it for one pod alone, and is
+shared again when that pod is gone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from socket import AF_INET, AF_INET6
 
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.shortcut import Shortcut
@@ -23,19 +25,16 @@ from datapath.endpoint import (
     Endpoint,
     EndpointId,
     EndpointKey,
-    EniLink,
-    Mode,
     OwnEni,
     SharedEni,
     Sighting,
     Uplink,
 )
 from datapath.enforcement.guard import Guard
-from datapath.errors import KernelError, UplinkUnusable
-from datapath.modes.macvlan.mode import Macvlan
-from datapath.modes.policy_route.mode import PolicyRoute
-from datapath.modes.policy_route.watch import Reaction
-from datapath.modes.port import ModeContext, ModePort
+from datapath.errors import AddressTaken, KernelError, UplinkUnusable
+from datapath.modes.port import ModeContext, ModePort, Reaction
+from datapath.modes.table import MODES, Modes
+from datapath.modes.unknown import UnknownMode
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address, Network
 from datapath.pausing import Pausing, at_once
@@ -51,7 +50,9 @@ class NodeDatapath:
     refusal. ``shortcut`` hears of what comes and goes in the accelerator's place, and stays the caller's.
     """
 
-    def __init__(self, netns: int | None = None, *, shortcut: Shortcut | None = None) -> None:
+    def __init__(
+        self, netns: int | None = None, *, shortcut: Shortcut | None = None, modes: Modes = MODES
+    ) -> None:
         self._netns = None if netns is None else os.dup(netns)
         self.accelerator = Companion(self._netns)
         """The fast path, once it is opened: until then, and without it, pods are routed."""
@@ -62,22 +63,21 @@ class NodeDatapath:
             Guard(self._netns),
             self.accelerator if shortcut is None else shortcut,
         )
-        self.policy_route = PolicyRoute(self._context)
-        self._macvlan = Macvlan(self._context)
-        self._modes: Mapping[Mode, ModePort] = {
-            Mode.POLICY_ROUTE: self.policy_route,
-            Mode.MACVLAN: self._macvlan,
-        }
-        self._shared: dict[str, tuple[EniLink, tuple[Address, ...]]] = {}
-        """ENIs by MAC as they were last made ready to be shared, with the node's own addresses."""
+        self.modes: Mapping[str, ModePort] = {word: make(self._context) for word, make in modes.items()}
+        """By the word that endpoints and ledgers have."""
+        self._unknown = UnknownMode(self._context, self.modes)
+        self._sharing = [mode for mode in self.modes.values() if SharedEni in mode.uplinks]
+        self._owning = [mode for mode in self.modes.values() if OwnEni in mode.uplinks]
+        self._shared: dict[str, SharedEni] = {}
+        """ENIs by MAC as they were last made ready to be shared."""
 
     def close(self) -> None:
         """Wait for the reaper and give all descriptors back. What was set up stays."""
         self._context.reaper.close()
         self._context.sockets.close()
         self.guard.close()
-        self.policy_route.close()
-        self._macvlan.close()
+        for mode in self.modes.values():
+            mode.close()
         self.accelerator.close()
         if self._netns is not None:
             os.close(self._netns)
@@ -90,71 +90,102 @@ class NodeDatapath:
         return self._context.guard
 
     def has_ipv6(self) -> bool:
-        """Whether the kernel knows IPv6. If not, nothing is made, listed or removed that is of it."""
-        return self.policy_route.has_ipv6()
+        """See ``ModeContext.has_ipv6``."""
+        return self._context.has_ipv6()
 
     def close_to_pods(self, destinations: Iterable[Network]) -> None:
         """IPv4 destinations that no pod may send to; told before the first uplink is prepared."""
-        self.policy_route.close_to_pods(destinations)
+        self._context.facts = replace(self._context.facts, closed=tuple(destinations))
 
     def prepare(self, host_addresses: Iterable[Address], *, home: int = 0, ipv6: bool | None = None) -> None:
-        """Make the node ready. ``home``: the link of the node's own ENI.
+        """Make the node ready. ``host_addresses``: its own. ``home``: the link of the node's own ENI.
 
         ``ipv6``: whether pods have IPv6; None: if the node has an address of it.
         """
-        self.policy_route.prepare_node(host_addresses, home=home, ipv6=ipv6)
+        own = tuple(host_addresses)
+        if ipv6 is None:
+            ipv6 = any(one.version == 6 for one in own)
+        families = frozenset({AF_INET, AF_INET6} if ipv6 else {AF_INET})
+        self._context.facts = replace(self._context.facts, addresses=own, families=families, home=home)
+        for mode in self.modes.values():
+            mode.prepare_node()
+        self._context.shortcut.node_ready(home)
 
     def home_is(self, home: int) -> None:
         """The node's own ENI has another link, of this number; the next repair sees to that."""
-        self.policy_route.home_is(home)
+        self._context.facts = replace(self._context.facts, home=home)
+        self._context.shortcut.node_ready(home)
 
     def host_addresses(self, addresses: Iterable[Address]) -> None:
         """The node's own are these from now on; the next repair brings the uplinks in line."""
-        told = tuple(addresses)
-        self._shared = {mac: (eni, told) for mac, (eni, _) in self._shared.items()}
-        self.policy_route.host_addresses(told)
+        self._context.facts = replace(self._context.facts, addresses=tuple(addresses))
 
     def events_filenos(self) -> tuple[int, ...]:
         """One is readable when somebody has changed something that may be ours: it is time for ``react``."""
-        return tuple(one for one in (self.policy_route.events_fileno(), self.guard.fileno()) if one >= 0)
+        descriptors = [one for mode in self.modes.values() for one in mode.events_filenos()]
+        return tuple(one for one in (*descriptors, self.guard.fileno()) if one >= 0)
 
     def react(self) -> Reaction:
         """Put right at once what can be by what the kernel has told; says whether a repair is due.
 
         Never waits.
         """
-        reaction = self.policy_route.react()
-        return replace(reaction, repair=True) if self.guard.changed() else reaction
+        reactions = [mode.react() for mode in self.modes.values()]
+        mended = tuple(one for reaction in reactions for one in reaction.mended)
+        due = self.guard.changed() or any(reaction.repair for reaction in reactions)
+        return Reaction(mended, due)
 
     # Uplinks
 
-    def prepare_uplink(self, uplink: Uplink, host_addresses: Iterable[Address] = ()) -> int:
+    def prepare_uplink(self, uplink: Uplink) -> int:
         """Make the uplink's device ready; its index. KernelError with ENODEV: no link has the MAC.
 
-        An ENI that a pod has for itself is left to that pod, and shared when the pod is gone.
+        An ENI that a pod has for itself is left to that pod, and shared when the pod is gone. One for a pod
+        alone is made ready by ``setup``, as the mode has to be known.
         """
-        eni = uplink.eni
-        if isinstance(uplink, OwnEni):
-            return self._own(eni)
         if not isinstance(uplink, SharedEni):
-            detail = f"no mode of this release uses a {type(uplink).__name__}"
+            detail = f"no mode of this release makes a {type(uplink).__name__} ready by itself"
             raise KernelError("prepare an uplink", errno=errno.EOPNOTSUPP, object=uplink.id, detail=detail)
-        self._shared[eni.mac.lower()] = eni, tuple(host_addresses)
-        if self._macvlan.owner(eni.mac) is not None:
-            return self._macvlan.prepare_eni(eni)
-        return self.policy_route.prepare_eni(eni, self._shared[eni.mac.lower()][1])
+        self._shared[uplink.eni.mac.lower()] = uplink
+        owner = self._owner(uplink.eni.mac)
+        return self._share(uplink) if owner is None else owner.prepare_uplink(uplink)
 
     def forget_uplink(self, mac: str) -> None:
         """Remove what the node has for it; succeeds for an ENI that is gone or unknown."""
         self._shared.pop(mac.lower(), None)
-        self.policy_route.forget_eni(mac)
+        for mode in self._sharing:
+            mode.forget_uplink(mac)
 
-    def _own(self, eni: EniLink) -> int:
-        """Take the ENI from those who share it. AddressTaken if a pod leans on it."""
-        if self._macvlan.owner(eni.mac) is None:
-            self._macvlan.refuse_shared(eni, self.policy_route.carriers())
-            self.policy_route.forget_eni(eni.mac)
-        return self._macvlan.prepare_eni(eni)
+    def _share(self, uplink: SharedEni) -> int:
+        (index,) = {mode.prepare_uplink(uplink) for mode in self._sharing}
+        return index
+
+    def _owner(self, mac: str) -> ModePort | None:
+        """The mode of the pod that has the ENI for itself, by the kernel's word."""
+        return next((mode for mode in self._owning if mode.takes(mac)), None)
+
+    def _taken(self) -> frozenset[str]:
+        """Without asking the kernel: every ADD comes here."""
+        return frozenset[str]().union(*(mode.taken for mode in self._owning))
+
+    def _own(self, endpoint: Endpoint) -> None:
+        """Take the ENI from those who share it. AddressTaken if a pod leans on it, or has it for itself."""
+        mac = endpoint.eni.mac
+        owner, mode = self._owner(mac), self._mode(endpoint.mode)
+        if owner is None:
+            self._refuse_shared(mac)
+            for sharing in self._sharing:
+                sharing.forget_uplink(mac)
+        elif owner is not mode:
+            detail = "a pod of another mode has this ENI for itself"
+            raise AddressTaken("take an ENI for a pod", errno=errno.EBUSY, object=mac, detail=detail)
+        mode.prepare_uplink(endpoint.uplink)
+
+    def _refuse_shared(self, mac: str) -> None:
+        leaning = [one.link for mode in self._sharing for one in mode.carriers() if mac.lower() in one.enis]
+        if leaning:
+            detail = f"pods share it, by {', '.join(leaning)}; this mode needs an ENI that nobody shares"
+            raise AddressTaken("take an ENI for a pod", errno=errno.EBUSY, object=mac, detail=detail)
 
     def _share_again(self, macs: Iterable[str]) -> None:
         """What no pod has for itself any more is everybody's again."""
@@ -163,17 +194,22 @@ class NodeDatapath:
             if known is None:
                 continue
             try:
-                self.policy_route.prepare_eni(*known)
+                self._share(known)
             except KernelError as exc:
                 log.warning("ENI %s cannot be shared yet; the next look at it tries again: %s", mac, exc)
 
     def _share_no_more(self) -> list[Difference]:
         """What a pod has for itself, and was made ready for all while its mark was gone."""
         done = []
-        for mac in filter(self.policy_route.shares, self._macvlan.taken):
+        for mac in self._taken():
+            sharing = [mode for mode in self._sharing if mode.shares(mac)]
             try:
-                self.policy_route.forget_eni(mac)
-                done.append(Difference(ObjectKind.UPLINK, f"ENI {mac} that a pod has for itself", "shared"))
+                for mode in sharing:
+                    mode.forget_uplink(mac)
+                if sharing:
+                    done.append(
+                        Difference(ObjectKind.UPLINK, f"ENI {mac} that a pod has for itself", "shared")
+                    )
             except KernelError as exc:
                 log.warning("ENI %s is shared and a pod's own; the next repair tries again: %s", mac, exc)
         return done
@@ -182,19 +218,25 @@ class NodeDatapath:
 
     def setup(self, endpoint: Endpoint, netns: int) -> Applied:
         """See ``ModePort.setup``. A shared uplink must have been prepared."""
+        mode = self._mode(endpoint.mode)
+        if mode is self._unknown:
+            return mode.setup(endpoint, netns)
+        if type(endpoint.uplink) not in mode.uplinks:
+            raise _no_such_uplink(endpoint)
         if endpoint.ipv6 is not None and not self.has_ipv6():
             raise _no_ipv6(endpoint)
+        mac = endpoint.eni.mac
         if isinstance(endpoint.uplink, OwnEni):
             try:
-                self._own(endpoint.eni)
-                return self._mode(endpoint.mode).setup(endpoint, netns)
+                self._own(endpoint)
+                return mode.setup(endpoint, netns)
             except BaseException:
-                self._share_again([] if self._macvlan.owner(endpoint.eni.mac) else [endpoint.eni.mac])
+                self._share_again([] if self._owner(mac) else [mac])
                 raise
-        if self._shared_no_more(endpoint.eni.mac):
+        if mac.lower() in self._taken():
             detail = "a pod has this ENI for itself; another pod cannot share it"
             raise UplinkUnusable("set up a pod", errno=errno.EBUSY, object=str(endpoint), detail=detail)
-        return self._mode(endpoint.mode).setup(endpoint, netns)
+        return mode.setup(endpoint, netns)
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``ModePort.check``."""
@@ -203,40 +245,38 @@ class NodeDatapath:
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         """See ``ModePort.teardown``."""
         self._mode(endpoint.mode).teardown(endpoint, netns)
-        if isinstance(endpoint.uplink, OwnEni) and self._macvlan.owner(endpoint.eni.mac) is None:
+        if isinstance(endpoint.uplink, OwnEni) and self._owner(endpoint.eni.mac) is None:
             self._share_again([endpoint.eni.mac])
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
-        """See ``ModePort.take_down``."""
-        before = self._macvlan.taken
-        addresses = self._mode(who.mode).take_down(who)
-        self._share_again(before - self._macvlan.taken)
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
+        """See ``ModePort.take_down``. Also of a mode that only another release has."""
+        before = self._taken()
+        addresses = self._mode(who.mode).take_down(who, netns)
+        self._share_again(before - self._taken())
         return addresses
 
     def flush(self) -> None:
         """Wait until the links of all earlier teardowns are deleted."""
         self._context.reaper.flush()
 
-    def _mode(self, mode: Mode) -> ModePort:
-        return self._modes[mode]
-
-    def _shared_no_more(self, mac: str) -> bool:
-        """Without asking the kernel: every ADD comes here."""
-        return mac.lower() in self._macvlan.taken
+    def _mode(self, word: str) -> ModePort:
+        return self.modes.get(word, self._unknown)
 
     # What the kernel says
 
     def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
         """The kernel's own word on each, by its mode. Never raises: what cannot be looked at is UNKNOWN."""
-        wanted = tuple(asked)
+        by_mode: dict[str, list[EndpointId]] = {}
+        for one in asked:
+            by_mode.setdefault(one.mode, []).append(one)
         found: dict[EndpointKey, Sighting] = {}
-        for name, mode in self._modes.items():
-            found |= mode.live([one for one in wanted if one.mode is name])
+        for word, wanted in by_mode.items():
+            found |= self._mode(word).live(wanted)
         return found
 
     def carriers(self) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, whatever its mode, with the addresses it carries."""
-        return tuple(carrier for mode in self._modes.values() for carrier in mode.carriers())
+        return tuple(carrier for mode in self.modes.values() for carrier in mode.carriers())
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """``repairing`` without a pause."""
@@ -245,7 +285,7 @@ class NodeDatapath:
     @property
     def foreign(self) -> tuple[Difference, ...]:
         """What others have done that no repair undoes, as of the last one, with what helps."""
-        return self.policy_route.foreign
+        return tuple(one for mode in self.modes.values() for one in mode.foreign)
 
     def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.
@@ -256,20 +296,29 @@ class NodeDatapath:
         """
         done: list[Difference] = []
         failed: KernelError | None = None
-        before = self._macvlan.taken
-        for name, mode in self._modes.items():
+        before = self._taken()
+        for word, mode in self.modes.items():
             try:
-                done += yield from mode.repairing([one for one in endpoints if one.mode is name])
+                done += yield from mode.repairing([one for one in endpoints if one.mode == word])
             except KernelError as exc:
                 log.warning(
-                    "the pods of mode %s could not be mended; the next time tries again: %s", name, exc
+                    "the pods of mode %s could not be mended; the next time tries again: %s", word, exc
                 )
                 failed = failed or exc
-        self._share_again(before - self._macvlan.taken)
+        self._share_again(before - self._taken())
         done += self._share_no_more()
         if failed is not None:
             raise failed
         return tuple(done)
+
+
+def _no_such_uplink(endpoint: Endpoint) -> KernelError:
+    return KernelError(
+        "set up a pod",
+        errno=errno.EOPNOTSUPP,
+        object=str(endpoint),
+        detail=f"mode {endpoint.mode} of this release has no use for a {type(endpoint.uplink).__name__}",
+    )
 
 
 def _no_ipv6(endpoint: Endpoint) -> KernelError:

@@ -79,7 +79,7 @@ def bench(pod_count: int) -> Iterator[tuple[NodeDatapath, list[int]]]:
         mode = NodeDatapath(node)
         stack.callback(mode.close)
         mode.prepare((HOST, HOST_V6))
-        mode.prepare_uplink(UPLINK, (HOST, HOST_V6))
+        mode.prepare_uplink(UPLINK)
         yield mode, pods
 
 

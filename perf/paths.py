@@ -104,7 +104,7 @@ def _node(bpffs: Path | None) -> Iterator[_Node]:
             datapath.accelerator.open(pins / "terway", Prefixes())
         stack.callback(datapath.close)
         datapath.prepare((HOST,))
-        datapath.prepare_uplink(UPLINK, (HOST,))
+        datapath.prepare_uplink(UPLINK)
         for number, netns in enumerate(pods, 1):
             datapath.setup(_endpoint(number), netns)
         if bpffs is not None:

@@ -24,6 +24,7 @@ from control.agent.introspection.metrics import Metrics
 from control.agent.node_config import NodeConfig
 from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.inventory import Inventory
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.upkeep import Upkeep
@@ -148,13 +149,14 @@ def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) 
     )
     broken.on_broken = watch.follow
     rebuild = Rebuild(journal=ports.journal, holds=ports.holds, kubernetes=ports.kubernetes)
+    inventory = Inventory(reconciler=reconciler, rebuild=rebuild, pool=pool, timers=ports.timers)
     recovery = Recovery(
         journal=ports.journal,
         attachments=attachments,
         kernel=ports.kernel,
         holds=ports.holds,
         kubernetes=ports.kubernetes,
-        reconciler=reconciler,
+        inventory=inventory,
         pool=pool,
         orphans=orphans,
         rebuild=rebuild,
@@ -168,7 +170,7 @@ def assemble(config: NodeConfig, ports: Ports, place: Place, mode: NetworkMode) 
         attachments=attachments,
         kernel=ports.kernel,
         kubernetes=ports.kubernetes,
-        reconciler=reconciler,
+        inventory=inventory,
         recovery=recovery,
         orphans=orphans,
         rebuild=rebuild,

@@ -17,8 +17,8 @@ from control.ipam.sizing import PoolSizes
 from control.model.cloud import InstanceLimits
 from control.model.ids import Address
 from control.model.modes import UPLINK_OF, NetworkMode, UplinkKind
-from datapath.endpoint import Mode
 from datapath.enforcement.locks import Lock, Locks
+from datapath.modes.table import MODES
 
 POLICY = (
     "NetworkPolicy is wanted (eni-config does not set disable_network_policy), and this agent enforces none "
@@ -97,7 +97,7 @@ def locks_of(mode: NetworkMode, unguarded: str, path: Status) -> Locks:
     """Who can refuse what a pod of the mode may not send. ``unguarded`` as ``LinuxKernel.unguarded``."""
     ebpf = "; ".join(path.because) if path.state is State.UNAVAILABLE else ""
     off = {Lock.EBPF: ebpf, Lock.NFTABLES: unguarded}
-    return Locks(Mode(mode.value), {lock: why for lock, why in off.items() if why})
+    return Locks(MODES[mode].locks, {lock: why for lock, why in off.items() if why})
 
 
 def unchecked(locks: Locks) -> list[str]:

@@ -50,7 +50,7 @@ from control.model.pod import EventType
 from control.process.http_api import HttpApi
 from control.process.timers import Timers
 from control.store.unread import UnreadLedger, open_ledger
-from datapath.modes.policy_route.watch import Reaction
+from datapath.modes.port import Reaction
 
 log = logging.getLogger(__name__)
 

@@ -348,6 +348,23 @@ def adopt_addresses(book: Book, eni_id: EniId, addresses: Iterable[Address]) -> 
     return Changes(addresses=_new_addresses(book, eni_id, addresses))
 
 
+def shown_eni(seen: MetadataEni, kind: EniKind, now: float) -> EniRecord:
+    """An ENI that the kernel says is ours, as metadata shows it, which knows no security groups."""
+    return EniRecord(
+        eni_id=seen.eni_id,
+        mac=seen.mac,
+        vswitch_id=seen.vswitch_id,
+        primary_ip=seen.primary_ip,
+        state=EniState.ATTACHING,
+        since=now,
+        kind=kind,
+        cidr=seen.cidr,
+        gateway=seen.gateway,
+        cidr_v6=seen.cidr_v6,
+        gateway_v6=seen.gateway_v6,
+    )
+
+
 def adopt_eni(eni: Eni, now: float) -> Changes:
     """An ENI with our tag that the ledger does not know: it becomes ours, to be seen by all witnesses."""
     return Changes(

@@ -9,11 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from control.model.ids import EniId
 
 
-class NetworkMode(StrEnum):
+class LedgerWord(StrEnum):
+    """Words that stand in ledgers. One that this release does not know is a later release's, and is kept."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        """A node that was rolled back has the later release's pods still, and its ledger is not damaged."""
+        if not isinstance(value, str) or not value:
+            return None
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = value
+        return word
+
+
+class NetworkMode(LedgerWord):
     """The datapath that made an attachment, and that alone checks, repairs and tears it down."""
 
     POLICY_ROUTE = "policy_route"
@@ -30,7 +44,7 @@ class NetworkMode(StrEnum):
     """A macvlan slave of an ENI in the pod. It has no link on the host; the proof that the seam holds."""
 
 
-class UplinkKind(StrEnum):
+class UplinkKind(LedgerWord):
     SHARED_ENI = "shared_eni"
     """A secondary ENI that many pods have addresses of."""
     TRUNK_MEMBER = "trunk_member"
@@ -51,7 +65,7 @@ HAS_HOST_LINK = frozenset({NetworkMode.POLICY_ROUTE})
 """Modes whose pods have a link on the host, named after the pod: what hangs on one asks here."""
 
 
-class EniKind(StrEnum):
+class EniKind(LedgerWord):
     """What an ENI is for. The cloud calls an exclusive one Secondary as well."""
 
     PRIMARY = "primary"
@@ -74,3 +88,8 @@ class Uplink:
 
 def shared_eni(eni_id: EniId) -> Uplink:
     return Uplink(UplinkKind.SHARED_ENI, eni_id)
+
+
+def is_built(mode: NetworkMode, uplink: Uplink) -> bool:
+    """This release sets such a pod up. One that another release has left is taken down, and nothing else."""
+    return UPLINK_OF.get(mode) is uplink.kind

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 
 from datapath.difference import Difference, ObjectKind
-from datapath.endpoint import Endpoint, Mode
+from datapath.endpoint import Endpoint
 from datapath.errors import Unenforced
 
 
@@ -46,11 +46,6 @@ HOLDS: Mapping[Lock, frozenset[Lie]] = {
     Lock.RP_FILTER: frozenset({Lie.SOURCE_IPV4, Lie.NEIGHBOUR_ARP}),
     Lock.VPC: frozenset(Lie) - {Lie.TUNNEL_TO_THE_NODE},
 }
-LOCKS_OF: Mapping[Mode, tuple[Lock, ...]] = {
-    Mode.POLICY_ROUTE: (Lock.EBPF, Lock.NFTABLES, Lock.RP_FILTER),
-    Mode.MACVLAN: (Lock.VPC,),
-}
-"""What can hold for pods of each mode: a pod that has an ENI for itself passes nothing of the node's."""
 MUST: Mapping[int, tuple[Lie, ...]] = {
     4: (Lie.SOURCE_IPV4, Lie.NEIGHBOUR_ARP),
     6: (Lie.SOURCE_IPV6, Lie.NEIGHBOUR_ND, Lie.ROUTER_ADVERTISEMENT),
@@ -60,13 +55,13 @@ MUST: Mapping[int, tuple[Lie, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Locks:
-    """``off``: why a lock does not hold. Those that are not in it do."""
+    """``of``: what can hold for a pod, by its mode. ``off``: why one does not. Those not in it do."""
 
-    mode: Mode
+    of: tuple[Lock, ...]
     off: Mapping[Lock, str] = field(default_factory=dict)
 
     def holders(self, lie: Lie) -> list[Lock]:
-        return _holders(self.mode, frozenset(self.off), lie)
+        return _holders(self.of, frozenset(self.off), lie)
 
     def table(self) -> dict[str, list[str]]:
         """By lie, who refuses it; an empty list: nobody does."""
@@ -75,21 +70,21 @@ class Locks:
     def unheld(self, endpoint: Endpoint) -> tuple[Lie, ...]:
         """What must be refused of the pod, and nobody refuses."""
         versions = tuple(one.version for one in endpoint.addresses())
-        return _unheld(self.mode, frozenset(self.off), versions)
+        return _unheld(self.of, frozenset(self.off), versions)
 
     def reasons(self) -> str:
         return "; ".join(f"{lock}: {why}" for lock, why in self.off.items())
 
 
-def _holders(mode: Mode, off: frozenset[Lock], lie: Lie) -> list[Lock]:
-    return [one for one in LOCKS_OF[mode] if one not in off and lie in HOLDS[one]]
+def _holders(of: tuple[Lock, ...], off: frozenset[Lock], lie: Lie) -> list[Lock]:
+    return [one for one in of if one not in off and lie in HOLDS[one]]
 
 
 @cache
-def _unheld(mode: Mode, off: frozenset[Lock], versions: tuple[int, ...]) -> tuple[Lie, ...]:
+def _unheld(of: tuple[Lock, ...], off: frozenset[Lock], versions: tuple[int, ...]) -> tuple[Lie, ...]:
     """Every ADD asks, and there are a dozen answers."""
     must = (lie for version in versions for lie in MUST[version])
-    return tuple(lie for lie in must if not _holders(mode, off, lie))
+    return tuple(lie for lie in must if not _holders(of, off, lie))
 
 
 def require(endpoint: Endpoint, locks: Locks) -> None:

@@ -70,6 +70,8 @@ class Route:
     device: str = field(default="", compare=False)
     unreachable: bool = False
     refusal: int = 0
+    protocol: int = field(default=RTPROT_UNSPEC, compare=False)
+    """Who says to have made it: RTPROT_ of linux/rtnetlink.h, or a routing daemon's own number."""
 
     def __str__(self) -> str:
         if self.refusal:
@@ -152,7 +154,7 @@ def is_local(message: Message | None) -> bool:
 
 def decode(message: Message) -> Route | None:
     """None for what neither leads nowhere nor is a plain unicast route through one link."""
-    family, bits, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(message.body)
+    family, bits, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
     nowhere = kind == RTN_UNREACHABLE or kind in _REFUSALS
     if not nowhere and (kind != RTN_UNICAST or RTA_OIF not in found):
@@ -168,6 +170,7 @@ def decode(message: Message) -> Route | None:
         onlink=bool(flags & RTNH_F_ONLINK),
         unreachable=kind == RTN_UNREACHABLE,
         refusal=kind if kind in _REFUSALS else 0,
+        protocol=protocol,
     )
 
 
@@ -177,8 +180,14 @@ def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     return [route for route in found if route is not None and route.table == table]
 
 
+def list_all(socket: Socket, family: int) -> list[Route]:
+    """The unicast and unreachable routes of every table; none of a family that the kernel has not got."""
+    found = map(decode, dump_table(socket, family, 0))
+    return [route for route in found if route is not None]
+
+
 def dump_table(socket: Socket, family: int, table: int) -> list[Message]:
-    """As the kernel says them; before Linux 4.20 those of other tables too."""
+    """As the kernel says them; before Linux 4.20 those of other tables too. ``table`` 0: of all."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
     absent = _NO_FAMILY | {errno.ENOENT}
     request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control.agent.allocation.operations import new_token
-from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, stopping
+from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, not_listed, stopping
 from control.agent.allocation.reservation import LedgerReservation, reserve
 from control.agent.allocation.runner import OperationRunner
 from control.agent.state.journal import Journal
@@ -59,17 +59,14 @@ class ExclusiveAllocator:
 
     async def acquire(self, request: AllocationRequest) -> Reservation:
         """See ``Allocator.acquire``. Also raises LedgerError."""
-        if not self._queue:
-            reservation = self._reserve(request)
-            if reservation is not None:
-                return reservation
-        if self._runner.closed:
-            raise stopping()
-        try:
-            return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
-        except TimeoutError:
-            told_no = self._refused_with(self._journal.now()) is not None
-            raise (self._exhausted() if told_no else _out_of_patience(request)) from None
+        stopped = self._runner.closed
+        return await self._queue.acquire(request, self._reserve, self.kick, late=self._late, stopped=stopped)
+
+    def _late(self, request: AllocationRequest) -> PoolExhausted:
+        if self._runner.pods_unlisted():
+            return not_listed()
+        told_no = self._refused_with(self._journal.now()) is not None
+        return self._exhausted() if told_no else _out_of_patience(request)
 
     def kick(self) -> None:
         """Serve who waits, make an ENI for each that none is coming for, fail whom nothing can help."""
@@ -77,11 +74,11 @@ class ExclusiveAllocator:
             return
         self._queue.serve(self._reserve)
         waiting = self._queue.live()
-        if not waiting or self._runner.on_hold:
-            return
         now = self._journal.now()
-        missing = max(0, waiting - self._coming())
         held_off = self._rejections.held_off(now, EVERYTHING, CREATION)
+        if not waiting or self._runner.pods_unlisted() or (self._runner.on_hold and not held_off):
+            return
+        missing = max(0, waiting - self._coming())
         making = 0 if held_off else min(missing, self._room())
         for _ in range(making):
             self._runner.begin(self._creation(now))
@@ -90,6 +87,8 @@ class ExclusiveAllocator:
     def sync(self) -> None:
         """Give back what no pod has had for a while, unless one waits."""
         self.kick()
+        if self._runner.pods_unlisted():
+            return
         now, busy = self._journal.now(), self._runner.busy_enis()
         for own in () if self._queue else self._own():
             idle_since = max(record.since or own.eni.since for record in own.addresses)
@@ -110,6 +109,8 @@ class ExclusiveAllocator:
 
     def _reserve(self, request: AllocationRequest) -> LedgerReservation | None:
         """Choice and intent in one step: the pod's own last ENI, else the longest idle."""
+        if self._runner.pods_unlisted():
+            return None
         now, book = self._journal.now(), self._journal.book
         fit = [
             own

@@ -7,11 +7,12 @@ Level-triggered: ``kick`` runs after every change and is harmless to run again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.agent.allocation.growth import Growth
 from control.agent.allocation.limits import Limits, exhausted, out_of_patience
-from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, stopping
+from control.agent.allocation.queue import ACQUIRE_TIMEOUT, WaitingQueue, not_listed, stopping
 from control.agent.allocation.release import Release
 from control.agent.allocation.reservation import LedgerReservation, reserve
 from control.agent.allocation.runner import OperationRunner, concerns_all
@@ -72,21 +73,20 @@ class Pool:
 
     async def acquire(self, request: AllocationRequest) -> Reservation:
         """See ``Allocator.acquire``. Also raises LedgerError."""
-        if not self._queue:
-            reservation = self._reserve(request)
-            if reservation is not None:
-                self.kick()
-                return reservation
-        if self._runner.closed:
-            raise stopping()
-        try:
-            return await self._queue.wait(request, self.kick, timeout=ACQUIRE_TIMEOUT)
-        except TimeoutError:
-            told_no = self._rejections.latest(self._journal.now()) is not None
-            raise (self._exhausted() if told_no else out_of_patience(self.stats(), ACQUIRE_TIMEOUT)) from None
+        stopped = self._runner.closed
+        return await self._queue.acquire(request, self._reserve, self.kick, late=self._late, stopped=stopped)
+
+    def _late(self, request: AllocationRequest) -> PoolExhausted:
+        del request
+        if self._runner.pods_unlisted():
+            return not_listed()
+        told_no = self._rejections.latest(self._journal.now()) is not None
+        return self._exhausted() if told_no else out_of_patience(self.stats(), ACQUIRE_TIMEOUT)
 
     def _reserve(self, request: AllocationRequest) -> LedgerReservation | None:
         """Choice and intent in one step. None if nothing can be handed out now."""
+        if self._runner.pods_unlisted():
+            return None
         now, book = self._journal.now(), self._journal.book
         chosen = choose(book, request, self._statistics.serving(now), now=now, policy=self._settings.policy)
         return None if chosen is None else reserve(self._journal, request, chosen)
@@ -98,27 +98,49 @@ class Pool:
         self._queue.serve(self._reserve)
         self._runner.resume()
         now = self._journal.now()
-        if not self._runner.on_hold and self._growth.is_due(now, waiting=len(self._queue)):
+        if self._runner.on_hold:
+            if self._rejections.held_off(now, EVERYTHING):
+                self._queue.refuse_last(self._queue.live(), self._exhausted)
+        elif not self._runner.pods_unlisted() and self._growth.is_due(now, waiting=len(self._queue)):
             under_way = tuple(self._runner.running)
             short = self._growth.grow(now, under_way, waiting=self._queue.live())
             self._queue.refuse_last(short, self._exhausted)
         dry = self._statistics.usable(now) == 0
         self._cloud.stand_by(dry and self._next_pod_needs_cloud())
 
+    def wait_for_list(self, pods_unlisted: Callable[[], bool]) -> None:
+        """Hand out, ask for and give back nothing while ``pods_unlisted``; ``changed`` tells of its end."""
+        self._runner.pods_unlisted = pods_unlisted
+
+    def changed(self) -> None:
+        """What can be handed out, or asked for, may be more than a moment ago, to any allocator."""
+        self._runner.changed()
+
     def hold(self) -> None:
         """Ask nothing new of the cloud before ``go_on``: it is being looked at what is there."""
         self._runner.on_hold = True
 
+    def still_on_hold(self, refused: TerwayError) -> float:
+        """It is not known yet what there is: who waits is told so. Seconds until it is asked again."""
+        now = self._journal.now()
+        rejection = self._rejections.hold_off(EVERYTHING, refused, now)
+        self._runner.changed()
+        return rejection.until - now
+
     def go_on(self, refused: TerwayError | None) -> None:
-        """``refused``: why nobody could be asked; who waits is told so if it concerns every call."""
+        """It is known what there is. ``refused``: why the cloud could not be asked all the same."""
         self._runner.on_hold = False
-        if refused is not None and concerns_all(refused):
+        if refused is None:
+            self._rejections.clear(EVERYTHING)
+        elif concerns_all(refused):
             self._rejections.hold_off(EVERYTHING, refused, self._journal.now())
         self._runner.changed()
 
     def sync(self) -> None:
         """One pool sync: give back what is too many, unless a pod waits for it."""
         self.kick()
+        if self._runner.pods_unlisted():
+            return
         self._release.release_lost()
         if not self._queue:
             self._release.release_idle()

@@ -41,7 +41,33 @@ class WaitingQueue:
         """How many still want an address."""
         return len(self._live())
 
-    async def wait(
+    async def acquire(
+        self,
+        request: AllocationRequest,
+        reserve: Attempt,
+        kick: Callable[[], None],
+        *,
+        late: Callable[[AllocationRequest], TerwayError],
+        stopped: bool,
+    ) -> Reservation:
+        """``Allocator.acquire`` over this queue: at once if nobody is before it, else in its turn.
+
+        ``kick`` sees to what is missing after either. ``late``: the error of who has waited for
+        ``ACQUIRE_TIMEOUT``. ``stopped``: nobody serves the queue any more.
+        """
+        if not self:
+            reservation = reserve(request)
+            if reservation is not None:
+                kick()
+                return reservation
+        if stopped:
+            raise stopping()
+        try:
+            return await self._wait(request, kick, timeout=ACQUIRE_TIMEOUT)
+        except TimeoutError:
+            raise late(request) from None
+
+    async def _wait(
         self, request: AllocationRequest, began: Callable[[], None], *, timeout: float
     ) -> Reservation:
         """Until ``serve`` has an answer. Raises TimeoutError, and whatever ``serve`` or ``refuse`` gave it.
@@ -107,4 +133,13 @@ def _give_back(done: asyncio.Future[Reservation]) -> None:
 def stopping() -> PoolExhausted:
     return PoolExhausted(
         "terwayd is stopping", cause=Cause.BUSY, remedy="the runtime tries again when the next one serves"
+    )
+
+
+def not_listed() -> PoolExhausted:
+    return PoolExhausted(
+        "the ledger is being rebuilt, and Kubernetes has not listed this node's pods yet: any address may be "
+        "a running pod's",
+        cause=Cause.KUBERNETES,
+        remedy="check that the API server answers a list of pods; the runtime tries again",
     )

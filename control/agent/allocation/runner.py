@@ -63,6 +63,10 @@ def _nothing() -> None:
     pass
 
 
+def _no() -> bool:
+    return False
+
+
 class OperationRunner:
     """Shared by the allocators of a node.
 
@@ -89,6 +93,8 @@ class OperationRunner:
         self.closed = False
         self.on_hold = False
         """Allocators begin nothing new: it is being looked at what there is."""
+        self.pods_unlisted: Callable[[], bool] = _no
+        """No address is known to be free: allocators hand out, ask for and give back none."""
         self.on_end: list[Callable[[], None]] = []
         self.on_failure: Callable[[TerwayError], None] = _ignore
         self.on_success: Callable[[], None] = _nothing

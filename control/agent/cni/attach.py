@@ -18,7 +18,7 @@ from control.agent.allocation.broken import BrokenUplinks
 from control.agent.allocation.reservation import reserve
 from control.agent.cni.detach import Detachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, sightings
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, not_built, sightings
 from control.agent.dataplane.shaping import Shaping
 from control.agent.dataplane.shaping import told as shaping_told
 from control.agent.state.faults import FaultPoint, Faults
@@ -41,7 +41,7 @@ from control.model.ids import Address, AttachmentKey, PodKey
 from control.model.modes import HAS_HOST_LINK, UPLINK_OF, NetworkMode, Uplink, UplinkKind
 from control.model.pod import EventType, Kubernetes, Pod, may_be_fast
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Ended, EniRecord
-from datapath.difference import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Applied, Carrier, Presence
 from datapath.pod.names import host_link_name
 
@@ -191,7 +191,7 @@ class Attachments:
         Its record says so from the start: the next start takes half-done ADDs to their end.
         """
         running = self._holds.running(request.key)
-        mode = self._mode if running is None else NetworkMode(running.mode.value)
+        mode = self._mode if running is None else NetworkMode(running.mode)
         wanted = self._request(request, pod, mode)
         reservation: Reservation | None = None
         try:
@@ -261,7 +261,7 @@ class Attachments:
                 cause=Cause.BUSY,
                 remedy="it runs on; the ADD succeeds once cloud and metadata have shown its ENI's addresses",
             )
-        uplink = Uplink(UPLINK_OF[NetworkMode(running.mode.value)], enis.pop())
+        uplink = Uplink(UPLINK_OF[NetworkMode(running.mode)], enis.pop())
         return Allocation(uplink, ipv4[0] if ipv4 else None, ipv6[0] if ipv6 else None)
 
     def _is_gone(self, old: AttachmentRecord) -> bool:
@@ -289,6 +289,8 @@ class Attachments:
         return None
 
     def _apply(self, request: AddRequest, record: AttachmentRecord, pod: Pod) -> Attached:
+        if why := not_built(record):
+            raise KernelError(why)
         eni = self._eni_of(record)
         found = self._shaping.limits(pod)
         fast = may_be_fast(pod) and not found.any
@@ -367,6 +369,8 @@ class Attachments:
                 cause=Cause.POD_UNKNOWN,
                 remedy="the runtime should make the sandbox anew",
             )
+        if why := not_built(record):
+            return (Difference(ObjectKind.MODE, f"mode of pod {record.pod}", why),)
         return self._kernel.check(endpoint_of(record, self._eni_of(record), self._settings), netns)
 
     def _eni_of(self, record: AttachmentRecord) -> EniRecord:

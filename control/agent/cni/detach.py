@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, id_of
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, id_of, not_built
 from control.agent.state.faults import FaultPoint, Faults
 from control.agent.state.journal import Journal
 from control.ipam import transitions
@@ -72,10 +72,10 @@ class Detachments:
 
     def teardown(self, record: AttachmentRecord, netns: int | None) -> None:
         eni = self._journal.book.enis.get(record.eni_id)
-        if eni is not None and eni.gateway is not None:
+        if eni is not None and eni.gateway is not None and not not_built(record):
             self._kernel.teardown(endpoint_of(record, eni, self._settings), netns)
-        else:  # the ledger has lost its ENI: the link goes by what the kernel says of it
-            self._kernel.take_down(id_of(record, eni))
+        else:  # its ENI is lost or another release made it: by what the kernel says of it
+            self._kernel.take_down(id_of(record, eni), netns)
 
     def forget(self, record: AttachmentRecord, ended: Ended) -> None:
         """Raises LedgerError."""

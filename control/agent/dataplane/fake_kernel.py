@@ -21,12 +21,13 @@ from datapath.endpoint import (
     Endpoint,
     EndpointId,
     EndpointKey,
-    Mode,
     OwnEni,
     Presence,
     SharedEni,
     Sighting,
 )
+from datapath.modes.port import ModePort
+from datapath.modes.table import MODES
 from datapath.pod import names
 
 _ENI_INDEX, _HOST_INDEX = 3, 7
@@ -35,7 +36,8 @@ _ENI_INDEX, _HOST_INDEX = 3, 7
 class FakeKernel:
     """Implements ``ports.NodeKernel``. The attributes are a test's to change, and say what the kernel has."""
 
-    def __init__(self) -> None:
+    def __init__(self, modes: Mapping[str, type[ModePort]] = MODES) -> None:
+        self._modes = modes
         self.endpoints: dict[str, Endpoint] = {}
         """By host link, or by the ENI's MAC where there is none."""
         self.enis: set[str] = set()
@@ -62,28 +64,32 @@ class FakeKernel:
         name = _name(endpoint)
         self.endpoints[name] = endpoint
         pod_mac = names.pod_mac(endpoint.container_id, endpoint.ifname)
-        if endpoint.mode is Mode.MACVLAN:
+        if isinstance(endpoint.uplink, OwnEni):
             return AppliedSlave(endpoint.eni.mac, _ENI_INDEX)
         host_mac = names.host_mac(endpoint.container_id, endpoint.ifname)
         return AppliedVeth(_HOST_INDEX, host_mac, pod_mac, _ENI_INDEX)
 
     def _refuse(self, endpoint: Endpoint) -> None:
-        own = endpoint.mode is Mode.MACVLAN
-        if own != isinstance(endpoint.uplink, OwnEni):
+        mode = self._modes.get(endpoint.mode)
+        if mode is None or type(endpoint.uplink) not in mode.uplinks:
             raise KernelError(f"mode {endpoint.mode} has no use for this kind of uplink")
+        own = isinstance(endpoint.uplink, OwnEni)
         if not own and endpoint.eni.mac not in self.enis:
             raise UplinkBroken(f"ENI {endpoint.eni.mac} was not made ready")
         for carrier in self.carriers():
             if carrier.is_of(endpoint.container_id, endpoint.ifname):
                 continue
             on_it = endpoint.eni.mac in carrier.enis
-            if on_it and carrier.mode is Mode.MACVLAN and not own:
+            if on_it and self._has_it_alone(carrier) and not own:
                 raise UplinkBroken("a pod has this ENI for itself")
             if on_it and own:
                 raise AddressInUse("another pod has this ENI, or shares it")
             taken = carrier.addresses.intersection(endpoint.addresses())
             if taken and carrier.link != endpoint.host_link:
                 raise AddressInUse("a running pod carries it")
+
+    def _has_it_alone(self, carrier: Carrier) -> bool:
+        return OwnEni in self._modes[carrier.mode].uplinks
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         del netns
@@ -99,10 +105,11 @@ class FakeKernel:
         if there is not None and there.container_id == endpoint.container_id:
             del self.endpoints[_name(endpoint)]
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
+        del netns
         self.foreign.pop(who.host_link, None)
         for name, there in self.endpoints.items():
-            if there.mode is who.mode and _is_of(there, who):
+            if (there.mode == who.mode or who.mode not in self._modes) and _is_of(there, who):
                 del self.endpoints[name]
                 return there.addresses()
         return ()
@@ -164,7 +171,7 @@ def _is_of(there: Endpoint, who: EndpointId) -> bool:
 
 
 def _carrier(endpoint: Endpoint) -> Carrier:
-    slave = endpoint.mode is Mode.MACVLAN
+    slave = isinstance(endpoint.uplink, OwnEni)
     return Carrier(
         link=endpoint.host_link or f"ENI {endpoint.eni.mac}",
         mac=endpoint.eni.mac if slave else names.host_mac(endpoint.container_id, endpoint.ifname),

@@ -23,7 +23,8 @@ from datapath.endpoint import (
     SharedEni,
     Sighting,
 )
-from datapath.modes.policy_route.watch import Reaction
+from datapath.modes.port import Reaction
+from datapath.modes.table import MODES, Modes
 from datapath.netlink import address, link
 from datapath.netlink.monitor import LinkMonitor
 from datapath.netlink.socket import Socket
@@ -66,12 +67,11 @@ class LinuxKernel:
     ``netns`` is the node's network namespace, None for the calling process's own.
     """
 
-    def __init__(self, netns: int | None = None) -> None:
+    def __init__(self, netns: int | None = None, *, modes: Modes = MODES) -> None:
         self._netns = netns
         with _in_our_terms():
-            self._datapath = NodeDatapath(netns)
+            self._datapath = NodeDatapath(netns, modes=modes)
             self._socket = Socket(netns)
-        self._host: tuple[Address, ...] = ()
         self._home = 0
         self._end_watch: Callable[[], None] = _nothing
 
@@ -140,13 +140,11 @@ class LinuxKernel:
         with _in_our_terms():
             if not any(one.version == 4 for one in own):
                 raise KernelError(f"the primary ENI ({primary_mac}) has no IPv4 address")
-            self._host = tuple(own)
-            self._datapath.prepare(self._host, home=self._home_link(primary_mac), ipv6=ipv6)
+            self._datapath.prepare(own, home=self._home_link(primary_mac), ipv6=ipv6)
 
     def host_addresses(self, own: Sequence[Address]) -> None:
         """The node's own are these from now on: each ENI of the pods has them, from the next repair on."""
-        self._host = tuple(own)
-        self._datapath.host_addresses(self._host)
+        self._datapath.host_addresses(own)
 
     def _home_link(self, primary_mac: Mac) -> int:
         """Its number, which is looked for by MAC only if it is not what it was."""
@@ -198,7 +196,7 @@ class LinuxKernel:
 
     def prepare_uplink(self, uplink: SharedEni) -> None:
         with _in_our_terms():
-            self._datapath.prepare_uplink(uplink, self._host)
+            self._datapath.prepare_uplink(uplink)
 
     def forget_eni(self, mac: Mac) -> None:
         with _in_our_terms():
@@ -215,9 +213,9 @@ class LinuxKernel:
         with _in_our_terms():
             return self._datapath.carriers()
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
         with _in_our_terms():
-            return self._datapath.take_down(who)
+            return self._datapath.take_down(who, netns)
 
     def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
         return self._datapath.live(asked)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from control.model.errors import KernelError
 from control.model.ids import Address, AttachmentKey, EniId, Mac
-from control.model.modes import UplinkKind
+from control.model.modes import UplinkKind, is_built
 from control.model.records import AttachmentRecord, EniRecord
 from datapath.difference import Difference
 from datapath.endpoint import (
@@ -17,10 +17,8 @@ from datapath.endpoint import (
     EndpointId,
     EndpointKey,
     EniLink,
-    Mode,
     Network,
     OwnEni,
-    Presence,
     SharedEni,
     Sighting,
     Uplink,
@@ -53,8 +51,11 @@ class NodeKernel(Protocol):
         """Every live link that a pod may be behind, recorded or not, with what it carries."""
         ...
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
-        """Remove a pod of which nothing else is known; the addresses that it carried."""
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
+        """Remove a pod of which nothing else is known; the addresses that it carried.
+
+        Also one of a mode that only another release has.
+        """
         ...
 
     def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:
@@ -104,12 +105,12 @@ def endpoint_of(
     fast: bool | None = None,
     hooked: bool = True,
 ) -> Endpoint:
-    """``fast`` and ``hooked`` as for ``Endpoint``. Raises KernelError, also for a mode of another release."""
+    """``fast`` and ``hooked`` as for ``Endpoint``. Raises KernelError, also for what is ``not_built``."""
     return Endpoint(
         host_link=attachment.host_link,
         ifname=attachment.key.ifname,
         container_id=attachment.key.container_id,
-        mode=mode_of(attachment),
+        mode=attachment.mode.value,
         uplink=_uplink(attachment, eni_link(eni, settings.mtu)),
         ipv4=attachment.ipv4,
         ipv6=attachment.ipv6,
@@ -121,37 +122,32 @@ def endpoint_of(
     )
 
 
-def mode_of(attachment: AttachmentRecord) -> Mode:
-    """Raises KernelError if this release has no such mode: the pod was made by another."""
-    try:
-        return Mode(attachment.mode.value)
-    except ValueError:
-        raise KernelError(
-            f"pod {attachment.pod} was made in mode {attachment.mode}, which this release has not: "
-            "delete the pod, or go back to the release that made it"
-        ) from None
+def not_built(attachment: AttachmentRecord) -> str:
+    """Why this release does nothing for the pod but take it down; "" if it set the pod up, or could have."""
+    if is_built(attachment.mode, attachment.uplink):
+        return ""
+    return (
+        f"pod {attachment.pod} was made in mode {attachment.mode} on a {attachment.uplink.kind}, which this "
+        "release of terwayd has not: it runs as it is, and is neither checked nor mended; delete the pod, or "
+        "go back to the release that made it"
+    )
 
 
 def id_of(attachment: AttachmentRecord, eni: EniRecord | None) -> EndpointId:
-    """``eni`` None: the ledger has lost it. Raises KernelError as ``mode_of``."""
+    """``eni`` None: the ledger has lost it."""
     key = EndpointKey(attachment.key.container_id, attachment.key.ifname)
     mac = "" if eni is None else eni.mac
-    return EndpointId(key, mode_of(attachment), attachment.host_link, attachment.netns, mac)
+    mode, addresses = attachment.mode.value, attachment.addresses()
+    return EndpointId(key, mode, attachment.host_link, attachment.netns, mac, addresses)
 
 
 def sightings(
     kernel: NodeKernel, attachments: Iterable[AttachmentRecord], enis: Mapping[EniId, EniRecord]
 ) -> dict[AttachmentKey, Sighting]:
     """The kernel's word on each attachment. ``enis`` by id, as far as they are known."""
-    asked: dict[AttachmentKey, EndpointId] = {}
-    found: dict[AttachmentKey, Sighting] = {}
-    for one in attachments:
-        try:
-            asked[one.key] = id_of(one, enis.get(one.eni_id))
-        except KernelError as exc:
-            found[one.key] = Sighting(Presence.UNKNOWN, str(exc))
+    asked = {one.key: id_of(one, enis.get(one.eni_id)) for one in attachments}
     seen = kernel.live(asked.values())
-    return found | {key: seen[one.key] for key, one in asked.items()}
+    return {key: seen[one.key] for key, one in asked.items()}
 
 
 def _uplink(attachment: AttachmentRecord, eni: EniLink) -> Uplink:
@@ -160,7 +156,4 @@ def _uplink(attachment: AttachmentRecord, eni: EniLink) -> Uplink:
         return SharedEni(name, eni)
     if kind is UplinkKind.OWN_ENI:
         return OwnEni(name, eni)
-    raise KernelError(
-        f"pod {attachment.pod} leaves by a {kind}, which no mode of this release of terwayd uses; "
-        "delete the pod, or go back to the release that made it"
-    )
+    raise KernelError(not_built(attachment))

@@ -296,7 +296,7 @@ def _join(items: Any) -> str:
 def _unrecorded(carrier: Carrier) -> dict[str, Any]:
     """A running pod of which the kernel alone knows."""
     return {
-        "mode": carrier.mode.value,
+        "mode": str(carrier.mode),
         "host_link": carrier.link,
         "container_id": carrier.container_id,
         "addresses": sorted(map(str, carrier.addresses)),

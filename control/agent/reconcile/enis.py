@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from control.agent.allocation.operations import CloudWork
@@ -13,8 +14,9 @@ from control.agent.state.journal import Journal
 from control.ipam import transitions
 from control.ipam.witness import Verdict, differs, judge
 from control.model.cloud import Cloud, Eni, EniType, Metadata, MetadataEni
-from control.model.errors import KernelError, MetadataError, TerwayError
+from control.model.errors import Cause, KernelError, MetadataError, TerwayError
 from control.model.ids import Address, EniId, InstanceId, Mac
+from control.model.modes import UPLINK_OF, EniKind, NetworkMode, UplinkKind
 from control.model.pod import EventType, Kubernetes
 from control.model.records import AddressRecord, Changes, EniRecord, EniState
 
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 DEVICE_TIMEOUT = 5.0
 """Seconds for the device of an ENI that the others show: a node that has booted plugs in one by one."""
+CLOUD_PATIENCE = 1.0
+"""Seconds until ENIs that the ledger has lost are taken from metadata and kernel alone: an answer takes well
+under that, and the first ADD waits for twice as long."""
 
 
 class Reconciler:
@@ -54,6 +59,8 @@ class Reconciler:
         self._mtu = mtu
         self._dual = dual
         self._orphans: dict[EniId, frozenset[Address]] = {}
+        self.complete = False
+        """Every ENI that metadata showed last is in the ledger, or the cloud has said what it is."""
 
     async def all(self, *, ask_cloud: bool) -> None:
         """Every ENI of the ledger, and ENIs of ours that the ledger does not know.
@@ -68,10 +75,12 @@ class Reconciler:
         suspicious = [e for e in idle if self._differs(e, shown[e.eni_id])]
         known = {e.mac for e in enis.values()}
         strangers = len(macs - known) > 1  # the primary ENI is always one
+        self.complete = self.complete or not strangers
         if not (suspicious or (ask_cloud and (strangers or enis))):
             self._orphans.clear()
             return
-        in_cloud = {e.eni_id: e for e in await self._cloud.enis_of_instance(self._instance_id)}
+        in_cloud = {e.eni_id: e for e in await self._in_cloud(macs - known)}
+        self._learn_groups(in_cloud)
         for eni in idle:
             if not self._unmoved(eni):
                 continue
@@ -84,6 +93,41 @@ class Reconciler:
             if eni not in idle and here is not None and seen is not None:
                 self._freeze_lost(eni.eni_id, here.addresses() | seen.ipv4 | seen.ipv6, before)
         await self._adopt(e for i, e in in_cloud.items() if i not in enis and i not in journal.book.enis)
+        self.complete = self.unseen() is None
+
+    async def _in_cloud(self, strangers: frozenset[Mac]) -> tuple[Eni, ...]:
+        """While the cloud takes its time, ENIs that running pods lean on are ours by the kernel's word."""
+        asked = asyncio.ensure_future(self._cloud.enis_of_instance(self._instance_id))
+        try:
+            await asyncio.wait({asked}, timeout=CLOUD_PATIENCE if strangers else None)
+            if not asked.done() or asked.exception() is not None:
+                await self._adopt_leaned_on(strangers)
+            return await asked
+        finally:
+            asked.cancel()
+
+    def _learn_groups(self, in_cloud: Mapping[EniId, Eni]) -> None:
+        """Of an ENI that metadata alone has named."""
+        known = ((eni, in_cloud.get(eni.eni_id)) for eni in self._journal.book.enis.values())
+        changed = tuple(
+            replace(eni, security_groups=here.security_groups)
+            for eni, here in known
+            if here is not None and here.security_groups and not eni.security_groups
+        )
+        if changed:
+            self._journal.record(Changes(enis=changed))
+
+    def unseen(self) -> MetadataError | None:
+        """Why not all is known of an ENI of the ledger: metadata has not shown its addresses yet."""
+        attaching = [e for e in self._idle_enis() if e.state is EniState.ATTACHING]
+        if not attaching:
+            return None
+        return MetadataError(
+            f"metadata does not show the addresses of ENI {attaching[0].eni_id} ({attaching[0].mac}), which "
+            "the cloud says is this node's",
+            cause=Cause.METADATA,
+            remedy="it is asked again by itself; no other ENI is made meanwhile",
+        )
 
     async def look_at(self, eni_id: EniId) -> None:
         """One ENI of the ledger by itself, by one call to the cloud. Raises TerwayError."""
@@ -223,6 +267,26 @@ class Reconciler:
                 "adopting %s on %s, seen by cloud and metadata twice", sorted(map(str, twice)), eni.eni_id
             )
             journal.record(transitions.adopt_addresses(journal.book, eni.eni_id, twice))
+
+    async def _adopt_leaned_on(self, strangers: frozenset[Mac]) -> None:
+        """As metadata shows them, without a word from the cloud."""
+        leaning: dict[Mac, set[UplinkKind]] = {}
+        for carrier in self._holds.look():
+            for mac in strangers.intersection(map(Mac, carrier.enis)):
+                leaning.setdefault(mac, set()).add(UPLINK_OF[NetworkMode(carrier.mode)])
+        for mac, uplinks in leaning.items():
+            try:
+                seen = await self._metadata.eni(mac, ipv6=self._dual)
+                if seen is None or seen.eni_id in self._journal.book.enis:
+                    continue
+                kind = EniKind.EXCLUSIVE if UplinkKind.OWN_ENI in uplinks else EniKind.SECONDARY
+                eni = transitions.shown_eni(seen, kind, self._journal.now())
+                self._kernel.prepare_uplink(shared_eni(eni, self._mtu))
+                changes = transitions.eni_serves(self._journal.book, eni, seen, eni.since, operation=None)
+                self._journal.record(changes)
+                log.warning("ENI %s (%s) is in the ledger again: running pods lean on it", eni.eni_id, mac)
+            except TerwayError as exc:  # of one ENI, and the others are looked at
+                log.warning("ENI %s is not taken into the ledger yet: %s", mac, exc)
 
     async def _adopt(self, strangers: Iterable[Eni]) -> None:
         pending = {o.eni_id for o in self._journal.book.operations.values()}

@@ -54,10 +54,16 @@ class Rebuild:
         self._kubernetes = kubernetes
         self.asked = False
         """Cloud and metadata have said, since the start, what there is: before that no address is known."""
+        self._listed = False
+        """Kubernetes has listed this node's pods, and what they have is held."""
         holds.claimed = self.claimed
 
     def going_on(self) -> bool:
         return bool(self._journal.facts.get(REBUILDING))
+
+    def pods_unlisted(self) -> bool:
+        """No address is known to be free: a pod that Kubernetes has not listed yet may have it."""
+        return self.going_on() and not self._listed
 
     def begin(self, *, empty: bool) -> None:
         """Find out whether the ledger is a lost one; called at the start, after ``Holds.look``.
@@ -107,6 +113,7 @@ class Rebuild:
         if not (self.going_on() and self._kubernetes.synced()):
             return 0
         self._holds.look()
+        self._listed = True
         made = 0
         while now := sum(self._record(carrier) for carrier in self._holds.unrecorded):
             made += now  # what is known of a sandbox by now may say whose its other interfaces are
@@ -164,7 +171,7 @@ class Rebuild:
     def _attachment(self, carrier: Carrier, pod: PodKey, uid: str, ifname: str) -> AttachmentRecord | None:
         """None while cloud and metadata have not shown its addresses, or the ledger contradicts."""
         book = self._journal.book
-        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode.value)
+        key, mode = AttachmentKey(carrier.container_id, ifname), NetworkMode(carrier.mode)
         ipv4 = [a for a in carrier.addresses if isinstance(a, IPv4Address)]
         ipv6 = [a for a in carrier.addresses if isinstance(a, IPv6Address)]
         records = [r for a in carrier.addresses if (r := book.addresses.get(a)) is not None]

@@ -19,15 +19,16 @@ from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.holds import Holds
-from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, shared_eni
-from control.agent.reconcile.enis import Reconciler
+from control.agent.dataplane.ports import EndpointSettings, NodeKernel, endpoint_of, not_built, shared_eni
+from control.agent.reconcile.inventory import Inventory
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.repair_reports import RepairReports
 from control.agent.state.journal import Journal
 from control.ipam import transitions
-from control.model.errors import KernelError, TerwayError
-from control.model.pod import Kubernetes
+from control.model.errors import TerwayError
+from control.model.pod import Kubernetes, Unsubscribe
 from control.model.records import AttachmentRecord, AttachmentState, EniState
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Recovery:
         kernel: NodeKernel,
         holds: Holds,
         kubernetes: Kubernetes,
-        reconciler: Reconciler,
+        inventory: Inventory,
         pool: Pool,
         orphans: Orphans,
         rebuild: Rebuild,
@@ -62,9 +63,12 @@ class Recovery:
         self._attachments = attachments
         self._kernel = kernel
         self._holds = holds
-        self._reconciler = reconciler
+        self._inventory = inventory
         self._pool = pool
         self._settings = settings
+        self._kubernetes = kubernetes
+        self._unsubscribe: Unsubscribe | None = None
+        pool.wait_for_list(rebuild.pods_unlisted)
         self._witnesses: asyncio.Task[None] | None = None
         self._missed_at = -MISS_PERIOD
         self._repairing = asyncio.Lock()
@@ -86,29 +90,35 @@ class Recovery:
             self._orphans.suspect()
         self._journal.remember(BOOT_ID, boot_id)
         self._pool.hold()
-        self._witnesses = asyncio.create_task(self._ask_witnesses(), name="witnesses")
-        await asyncio.wait({self._witnesses}, timeout=WITNESSES_TIMEOUT)
-        if not self._witnesses.done():
+        self._witnesses = asyncio.create_task(self._inventory.learn(), name="witnesses")
+        if not await self._inventory.asked_once(WITNESSES_TIMEOUT):
             log.warning("starting from the ledger: cloud and metadata have not answered yet")
         self._rebuild.run()
+        if self._rebuild.pods_unlisted():
+            log.warning("nothing is handed out before Kubernetes has listed the pods of this node")
+            self._await_list(asyncio.get_running_loop())
         self._prepare_enis()
         await self.repair(at_start=True)
         self._pool.resume()
         self._pool.kick()
 
-    async def _ask_witnesses(self) -> None:
-        refused: TerwayError | None = None
-        try:
-            await self._reconciler.all(ask_cloud=True)
-            self._rebuild.asked = True
-        except TerwayError as exc:
-            refused = exc
-            log.warning("starting from the ledger alone, the witnesses could not be asked: %s", exc)
-        except Exception:  # the last resort: the pool must not wait for ever
-            log.exception("asking the witnesses failed in a way nobody foresaw")
-        self._pool.go_on(refused)
+    def _await_list(self, loop: asyncio.AbstractEventLoop) -> None:
+        def changed() -> None:  # a thread of the subscriber's
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(self._pods_listed)
+
+        self._unsubscribe = self._kubernetes.on_pods(changed)
+
+    def _pods_listed(self) -> None:
+        self._rebuild.run()
+        if self._unsubscribe is not None and not self._rebuild.pods_unlisted():
+            self._unsubscribe()
+            self._unsubscribe = None
+            self._pool.changed()
 
     async def close(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
         if self._witnesses is not None:
             self._witnesses.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -156,18 +166,19 @@ class Recovery:
 
     async def _repair(self, *, at_start: bool) -> int:
         endpoints: list[Endpoint] = []
+        strange: list[Difference] = []
         for record in self._in_state(AttachmentState.READY, AttachmentState.ADDING):
             if record.key in self._journal.owed:
                 continue
+            if why := not_built(record):
+                strange.append(Difference(ObjectKind.MODE, f"mode of pod {record.pod}", why))
+                continue
             eni = self._journal.book.enis.get(record.eni_id)
             if eni is not None and eni.gateway is not None:
-                try:
-                    endpoints.append(endpoint_of(record, eni, self._settings))
-                except KernelError as exc:  # of another release's mode, and the others are seen to
-                    log.warning("not repaired: %s", exc)
+                endpoints.append(endpoint_of(record, eni, self._settings))
         done = await self._kernel.repair(endpoints)
         self.reports.mended(done, events=not at_start)
-        self.reports.left(self._kernel.foreign_hands())
+        self.reports.left((*self._kernel.foreign_hands(), *strange))
         self._holds.look()
         now = self._journal.now()
         if not 0 <= now - self._missed_at < MISS_PERIOD:

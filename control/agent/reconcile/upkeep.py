@@ -24,7 +24,7 @@ from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
 from control.agent.cni.attach import Attachments
 from control.agent.dataplane.ports import NodeKernel, sightings
-from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.inventory import Inventory
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import Recovery
 from control.agent.reconcile.repair_rounds import RepairRounds
@@ -62,7 +62,7 @@ class Upkeep:
         attachments: Attachments,
         kernel: NodeKernel,
         kubernetes: Kubernetes,
-        reconciler: Reconciler,
+        inventory: Inventory,
         recovery: Recovery,
         orphans: Orphans,
         rebuild: Rebuild,
@@ -75,7 +75,7 @@ class Upkeep:
         self._attachments = attachments
         self._kernel = kernel
         self._kubernetes = kubernetes
-        self._reconciler = reconciler
+        self._inventory = inventory
         self._recovery = recovery
         self._orphans = orphans
         self._rebuild = rebuild
@@ -130,9 +130,7 @@ class Upkeep:
         self._allocators.sync()
 
     async def _watch(self) -> None:
-        """A cloud that was away at the start has never said which ENIs there are."""
-        await self._reconciler.all(ask_cloud=not self._rebuild.asked)
-        self._rebuild.asked = True
+        await self._inventory.look()
         self._allocators.kick()
 
     async def _repairs(self) -> None:

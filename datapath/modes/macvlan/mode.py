@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from datapath import namespace
 from datapath.difference import Difference, ObjectKind
@@ -23,13 +24,15 @@ from datapath.endpoint import (
     OwnEni,
     Presence,
     Sighting,
+    Uplink,
 )
+from datapath.enforcement.locks import Lock
 from datapath.errors import AddressTaken, KernelError, NameTaken, UplinkUnusable
 from datapath.modes.macvlan import mark, slave
 from datapath.modes.macvlan.mark import Mark
 from datapath.modes.macvlan.plan import plan, proofs
 from datapath.modes.macvlan.presence import Eni, Witnesses, whereabouts
-from datapath.modes.port import ModeContext
+from datapath.modes.port import ModeContext, ModePort
 from datapath.netlink import link, route
 from datapath.netlink.link import Link
 from datapath.netlink.memory import Memory
@@ -43,51 +46,45 @@ from datapath.pod.reach import NamespaceReach
 log = logging.getLogger(__name__)
 
 
-class Macvlan:
-    """Implements ``modes.port.ModePort``, and says of each ENI whose it is."""
+class Macvlan(ModePort):
+    """A pod has its ENI for itself, and passes nothing of the node's: what it may not send the VPC drops."""
+
+    uplinks: ClassVar[frozenset[type[Uplink]]] = frozenset({OwnEni})
+    locks: ClassVar[tuple[Lock, ...]] = (Lock.VPC,)
 
     def __init__(self, context: ModeContext) -> None:
         self._context = context
         self._sockets, self._reaper = context.sockets, context.reaper
         self._reach = NamespaceReach()
         self._memory = Memory()
-        self.taken: frozenset[str] = frozenset()
-        """MACs of the ENIs that a pod has for itself, as of the last look."""
-
-    def close(self) -> None:
-        """There is nothing of its own to give back."""
+        self._taken: frozenset[str] = frozenset()
 
     # ENIs
 
-    def owner(self, mac: str) -> Mark | None:
-        """Whose the ENI is; None: nobody's, so that it may be shared."""
-        with self._sockets.borrowed() as socket:
-            eni = _eni(self._enis(socket), mac)
-        return None if eni is None else eni.mark
-
-    def prepare_eni(self, eni: EniLink) -> int:
+    def prepare_uplink(self, uplink: Uplink) -> int:
         """Its link up, with the MTU. KernelError with ENODEV: no link has the MAC."""
+        eni = uplink.eni
         with self._sockets.borrowed() as socket:
             found = _require(_eni(self._enis(socket), eni.mac), eni).link
             if not found.up or found.mtu != eni.mtu:
                 socket.one(link.change(found.index, up=True, mtu=eni.mtu))
         return found.index
 
-    @staticmethod
-    def refuse_shared(eni: EniLink, carriers: Iterable[Carrier]) -> None:
-        """Raises AddressTaken if one of the carriers leans on the ENI."""
-        leaning = [one.link for one in carriers if eni.mac.lower() in one.enis]
-        if leaning:
-            detail = f"pods share it, by {', '.join(leaning)}; this mode needs an ENI that nobody shares"
-            raise AddressTaken("take an ENI for a pod", errno=errno.EBUSY, object=eni.mac, detail=detail)
+    @property
+    def taken(self) -> frozenset[str]:
+        """See ``ModePort.taken``: by the marks."""
+        return self._taken
+
+    def takes(self, mac: str) -> bool:
+        """See ``ModePort.takes``."""
+        with self._sockets.borrowed() as socket:
+            eni = _eni(self._enis(socket), mac)
+        return eni is not None and eni.mark is not None
 
     # Endpoints
 
     def setup(self, endpoint: Endpoint, netns: int) -> AppliedSlave:
         """See ``ModePort.setup``."""
-        if not isinstance(endpoint.uplink, OwnEni):
-            detail = f"mode {endpoint.mode} needs an ENI of the pod's own"
-            raise KernelError("set up a pod", errno=errno.EINVAL, object=str(endpoint), detail=detail)
         with self._sockets.borrowed() as socket:
             eni = _require(_eni(self._enis(socket), endpoint.eni.mac), endpoint.eni)
             self._refuse_another(socket, endpoint, eni)
@@ -102,7 +99,7 @@ class Macvlan:
             except BaseException:
                 self._unwind(socket, eni, netns, made=made)
                 raise
-        self.taken |= {endpoint.eni.mac.lower()}
+        self._taken |= {endpoint.eni.mac.lower()}
         self._context.apart.add(eni.link.index)
         return AppliedSlave(found.mac, eni.link.index)
 
@@ -134,9 +131,9 @@ class Macvlan:
         """
         self._remove(endpoint.id, netns)
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
         """See ``ModePort.take_down``."""
-        return self._remove(who, None)
+        return self._remove(who, netns)
 
     # What the kernel says
 
@@ -194,7 +191,7 @@ class Macvlan:
         """Every link that may be an ENI."""
         links = self._memory.read("links", link.dump(socket), link.decode, essence=link.essence)
         listed = [Eni(one, mark.read(one.alias)) for one in links if not one.stacked]
-        self.taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
+        self._taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
         apart = {one.link.index for one in listed if one.mark is not None}
         # In this order nothing that stays is not in it for a moment.
         self._context.apart.update(apart)
@@ -271,7 +268,7 @@ class Macvlan:
             if eni.mark is None:
                 return ()
             socket.one(link.change(eni.link.index, alias=""))
-            self.taken -= {eni.mac.lower()}
+            self._taken -= {eni.mac.lower()}
             self._context.apart.discard(eni.link.index)
             return eni.mark.addresses
 

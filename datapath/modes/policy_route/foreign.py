@@ -17,6 +17,8 @@
                                                                         looked up there
                                            the pods' table, by no       off: the same
                                            pod's link
+    a route to a pod by its own    the main table               off once, as upstream's leftover; who puts
+    link                                                        it back lives: told, the pods' table is first
     a rule for everybody, or for           priority 512                 off: asked before ours or in its place
     what comes by our links
     another rule about an ENI of ours      priority 1024                off
@@ -32,7 +34,7 @@ longer, and told (``patience``). IPv6 link-local addresses are the kernel's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 
@@ -108,6 +110,20 @@ def left(ours: Ours, enis: Iterable[tuple[PreparedEni, EniState]]) -> Iterator[D
             yield Difference(
                 ObjectKind.NEIGHBOUR, f"neighbour {neighbour.address} on link {prepared.name}", words
             )
+
+
+def in_main(routes: Sequence[Route]) -> Iterator[Difference]:
+    """What is told of routes to pods that somebody keeps in the main table: one sentence of them all."""
+    if routes:
+        made = ", ".join(str(number) for number in sorted({one.protocol for one in routes}))
+        number = "1 route" if len(routes) == 1 else f"{len(routes)} routes"
+        yield Difference(
+            ObjectKind.ROUTE,
+            "routes to pods in the main table",
+            f"{number} of protocol {made} by another hand ({routes[0]}), put back after they were taken off. "
+            "They are left: the pods' table is asked before the main one, so that no packet takes them. "
+            "Felix writes such (80, or 3 as its DeviceRouteProtocol); where nobody needs them, stop it",
+        )
 
 
 def _on_eni(prepared: PreparedEni, state: EniState, ours: Ours) -> Iterator[Step]:

@@ -6,20 +6,20 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from datapath.endpoint import Endpoint
+from datapath.endpoint import Endpoint, EniLink
 from datapath.modes.policy_route.node import PreparedEni
-from datapath.modes.port import ModeContext
-from datapath.netlink.wire import Address, Network
+from datapath.modes.port import ModeContext, NodeFacts
+from datapath.netlink.wire import Address
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """What of the node every pod's plan goes by."""
+class EniDevice(NamedTuple):
+    """An ENI as it was last found: its link's number, and the link's name."""
 
-    families: frozenset[int]
-    home: int
-    own_gateway: bool
+    eni: EniLink
+    ifindex: int
+    name: str
 
 
 @dataclass(slots=True)
@@ -29,13 +29,8 @@ class NodeHold:
     context: ModeContext
     removing: threading.Lock = field(default_factory=threading.Lock)
     """Held by whatever takes away, and by each step of a repair."""
-    enis: dict[str, PreparedEni] = field(default_factory=dict)
-    """By MAC, in lower case."""
-    closed: tuple[Network, ...] = ()
-    """IPv4 destinations that no pod may send to; told before the first ENI is prepared."""
-    families: frozenset[int] = frozenset()
-    home: int = 0
-    """The link of the node's own ENI, 0 while nobody has told."""
+    devices: dict[str, EniDevice] = field(default_factory=dict)
+    """Of ENIs that are shared, by MAC in lower case."""
     own_gateway: bool = False
     pods: dict[int, Endpoint] = field(default_factory=dict)
     """By host link, those that stand: set up since the start, or found by a round of repair."""
@@ -46,11 +41,18 @@ class NodeHold:
     retired: set[int] = field(default_factory=set)
     """Host links that were taken out of use since then."""
 
+    @property
+    def facts(self) -> NodeFacts:
+        return self.context.facts
+
+    @property
+    def enis(self) -> dict[str, PreparedEni]:
+        """By MAC, in lower case, as they should be by the facts of now."""
+        facts = self.facts
+        return {mac: PreparedEni(*one, facts.addresses, facts.closed) for mac, one in self.devices.items()}
+
     def prepared(self) -> tuple[PreparedEni, ...]:
         return tuple(self.enis.values())
-
-    def facts(self) -> NodeFacts:
-        return NodeFacts(self.families, self.home, self.own_gateway)
 
     def retire(self, host: int) -> None:
         """The pod's link is out of use, or has gone. With ``removing`` held."""
@@ -74,4 +76,4 @@ class NodeHold:
             self.joining.difference_update(endpoint.addresses())
 
     def eni_names(self) -> Iterable[str]:
-        return [prepared.name for prepared in self.prepared()]
+        return [device.name for device in self.devices.values()]

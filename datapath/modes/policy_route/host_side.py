@@ -112,14 +112,17 @@ def taken(
         way = route.way(answer)
         if way is None or way.oif in free:
             continue
-        if way.table == layout.TABLE_PODS or (way.table == MAIN and way.direct and _is_pods(socket, way.oif)):
+        if way.table == layout.TABLE_PODS or (
+            way.table == MAIN and way.direct and _is_upstreams(socket, way.oif)
+        ):
             found[one] = way.oif
     return found
 
 
-def _is_pods(socket: Socket, index: int) -> bool:
+def _is_upstreams(socket: Socket, index: int) -> bool:
+    """A pod's link that has no alias. Ours has one, and by it what Felix is late to remove is no address."""
     found = link.find(socket, index)
-    return found is not None and found.name.startswith(HOST_LINK_PREFIX)
+    return found is not None and found.name.startswith(HOST_LINK_PREFIX) and not found.alias
 
 
 def _upstream_removals(endpoint: Endpoint, place: Place) -> list[Request]:

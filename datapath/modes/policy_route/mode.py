@@ -11,32 +11,41 @@ import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from socket import AF_INET, AF_INET6
+from typing import ClassVar
 
 from datapath import objects
 from datapath.acceleration.shortcut import UNHOOKED
 from datapath.difference import Difference
-from datapath.endpoint import AppliedVeth, Carrier, Endpoint, EndpointId, EndpointKey, EniLink, Sighting
+from datapath.endpoint import (
+    AppliedVeth,
+    Carrier,
+    Endpoint,
+    EndpointId,
+    EndpointKey,
+    SharedEni,
+    Sighting,
+    Uplink,
+)
 from datapath.enforcement import locks
 from datapath.enforcement.locks import Lock, Locks
 from datapath.errors import AddressTaken, KernelError, NameTaken, Unenforced, UplinkUnusable
 from datapath.modes.policy_route import host_side, inspection, node, renamed, standing
 from datapath.modes.policy_route import observed as seen
-from datapath.modes.policy_route.hold import NodeHold
+from datapath.modes.policy_route.hold import EniDevice, NodeHold
 from datapath.modes.policy_route.node import PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.pair import Pair, PairMaker
 from datapath.modes.policy_route.plan import Place, plan
 from datapath.modes.policy_route.presence import sightings
 from datapath.modes.policy_route.rounds import Rounds
-from datapath.modes.policy_route.watch import NodeWatch, Reaction
-from datapath.modes.port import ModeContext
+from datapath.modes.policy_route.watch import NodeWatch
+from datapath.modes.port import ModeContext, ModePort, Reaction
 from datapath.netlink import link
 from datapath.netlink.address import Assigned
 from datapath.netlink.link import Link
 from datapath.netlink.rule import Rule
 from datapath.netlink.socket import Socket
-from datapath.netlink.wire import Address, Network
+from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
 from datapath.pod import inside as pod_side
 from datapath.pod.names import host_mac, pod_mac
@@ -45,12 +54,15 @@ from datapath.pod.reaper import doom
 log = logging.getLogger(__name__)
 
 
-class PolicyRoute:
-    """Implements ``modes.port.ModePort`` and the verbs of node and ENI.
+class PolicyRoute(ModePort):
+    """A pod shares its ENI with others.
 
     Safe from several threads, though not for two verbs on one endpoint at once. Raises KernelError on any
     refusal. ``close`` gives back what is the mode's own, and nothing of ``context``.
     """
+
+    uplinks: ClassVar[frozenset[type[Uplink]]] = frozenset({SharedEni})
+    locks: ClassVar[tuple[Lock, ...]] = (Lock.EBPF, Lock.NFTABLES, Lock.RP_FILTER)
 
     def __init__(self, context: ModeContext) -> None:
         self._context = context
@@ -67,66 +79,34 @@ class PolicyRoute:
 
     # Node and ENIs
 
-    def has_ipv6(self) -> bool:
-        """Whether the kernel knows IPv6. If not, nothing is made, listed or removed that is of it."""
-        with self._inside():
-            return node.has_ipv6()
-
-    def close_to_pods(self, destinations: Iterable[Network]) -> None:
-        """IPv4 destinations that no pod may send to; to be told before the first ENI is prepared."""
-        self._hold.closed = tuple(destinations)
-
-    def prepare_node(
-        self, host_addresses: Iterable[Address], *, home: int = 0, ipv6: bool | None = None
-    ) -> None:
-        """Sysctls, the rule to ``TABLE_PODS``, and an end to links that a crash left doomed.
-
-        ``home``: the link of the node's own ENI. ``ipv6``: whether pods have IPv6; None: if the node has an
-        address of it.
-        """
-        hold = self._hold
-        if ipv6 is None:
-            ipv6 = any(one.version == 6 for one in host_addresses)
-        hold.families = frozenset({AF_INET, AF_INET6} if ipv6 else {AF_INET})
-        hold.home = home
+    def prepare_node(self) -> None:
+        """Sysctls, the rule to ``TABLE_PODS``, and an end to links that a crash left doomed."""
+        hold, facts = self._hold, self._context.facts
         with self._sockets.borrowed() as socket, self._inside():
-            own = link.find(socket, home) if home else None
-            node.prepare(socket, hold.families, home="" if own is None else own.name)
+            own = link.find(socket, facts.home) if facts.home else None
+            node.prepare(socket, facts.families, home="" if own is None else own.name)
             hold.own_gateway = node.answers_by_link()
         self._guard.stand(hold.eni_names())
-        self._shortcut.node_ready(home)
         self._reaper.wake()
 
-    def home_is(self, home: int) -> None:
-        """The node's own ENI was plugged anew, or its driver bound anew."""
-        self._hold.home = home
-        self._shortcut.node_ready(home)
-
-    def prepare_eni(self, eni: EniLink, host_addresses: Iterable[Address]) -> int:
+    def prepare_uplink(self, uplink: Uplink) -> int:
         """Make the ENI's link and table ready; its index. KernelError with ENODEV: no link has the MAC."""
-        hold = self._hold
+        hold, facts, eni = self._hold, self._context.facts, uplink.eni
         with self._sockets.borrowed() as socket:
-            if eni.gateway_v6 is not None and not self.has_ipv6():
+            if eni.gateway_v6 is not None and not self._context.has_ipv6():
                 eni = replace(eni, gateway_v6=None)
-            before = hold.enis.get(eni.mac.lower())
+            before = hold.devices.get(eni.mac.lower())
             ifindex, name = (0, "") if before is None else (before.ifindex, before.name)
-            asked = PreparedEni(eni, ifindex, name, tuple(host_addresses), hold.closed)
+            asked = PreparedEni(eni, ifindex, name, facts.addresses, facts.closed)
             return self._rounds.prepare_anew(socket, asked).ifindex
 
-    def host_addresses(self, addresses: Iterable[Address]) -> None:
-        """The node's own are these from now on; the next repair brings the ENIs in line."""
-        told = tuple(addresses)
-        for mac, prepared in tuple(self._hold.enis.items()):
-            if prepared.host_addresses != told:
-                self._hold.enis[mac] = replace(prepared, host_addresses=told)
-
     def shares(self, mac: str) -> bool:
-        """The ENI was made ready for whoever has an address of it."""
-        return mac.lower() in self._hold.enis
+        """See ``ModePort.shares``."""
+        return mac.lower() in self._hold.devices
 
-    def forget_eni(self, mac: str) -> None:
+    def forget_uplink(self, mac: str) -> None:
         """Remove the table's routes and the rules to it; succeeds for an ENI that is gone or unknown."""
-        prepared = self._hold.enis.pop(mac.lower(), None)
+        prepared = self._hold.devices.pop(mac.lower(), None)
         with self._sockets.borrowed() as socket, self._hold.removing:
             ifindex = self._ifindex_of(socket, mac) if prepared is None else prepared.ifindex
             if ifindex is not None:
@@ -134,9 +114,9 @@ class PolicyRoute:
                 node.forget_eni(socket, ifindex, self._name_of(socket, mac, prepared))
         self._guard.stand(self._hold.eni_names())
 
-    def events_fileno(self) -> int:
-        """Readable when somebody has changed something that may be ours: it is time for ``react``."""
-        return self._watch.fileno()
+    def events_filenos(self) -> tuple[int, ...]:
+        """See ``ModePort.events_filenos``."""
+        return (self._watch.fileno(),)
 
     def react(self) -> Reaction:
         """Put right at once what can be by what the kernel has told; says whether a repair is due."""
@@ -146,7 +126,7 @@ class PolicyRoute:
 
     def setup(self, endpoint: Endpoint, netns: int) -> AppliedVeth:
         """See ``ModePort.setup``. The ENI must have been prepared."""
-        early = self.locks(endpoint)
+        early = self.locks_on(endpoint)
         locks.require(endpoint, early)
         with self._sockets.borrowed() as socket, self._hold.to_join(endpoint):
             eni = self._ifindex_of(socket, endpoint.eni.mac)
@@ -175,17 +155,17 @@ class PolicyRoute:
     def _require_without(self, endpoint: Endpoint, unhooked: str, *, fresh: bool) -> None:
         """The program that was counted on is not at the pod's link after all."""
         try:
-            locks.require(endpoint, self.locks(endpoint, unhooked))
+            locks.require(endpoint, self.locks_on(endpoint, unhooked))
         except Unenforced:
             if fresh:
                 self.teardown(endpoint, None)
             raise
 
-    def locks(self, endpoint: Endpoint, unhooked: str = "") -> Locks:
+    def locks_on(self, endpoint: Endpoint, unhooked: str = "") -> Locks:
         """Which hold for the endpoint. ``unhooked``: why no program is at its link, if that is known."""
         unhooked = unhooked or self._shortcut.lacking() or ("" if endpoint.hooked else UNHOOKED)
         off = {Lock.EBPF: unhooked, Lock.NFTABLES: self._guard.lacking}
-        return Locks(endpoint.mode, {lock: why for lock, why in off.items() if why})
+        return Locks(self.locks, {lock: why for lock, why in off.items() if why})
 
     def check(self, endpoint: Endpoint, netns: int | None) -> tuple[Difference, ...]:
         """See ``ModePort.check``."""
@@ -193,7 +173,7 @@ class PolicyRoute:
         with self._sockets.borrowed() as socket:
             eni = self._ifindex_of(socket, endpoint.eni.mac)
             found = inspection.check(socket, endpoint, netns, eni, own_gateway=self._hold.own_gateway)
-            unheld = locks.differences(endpoint, self.locks(endpoint))
+            unheld = locks.differences(endpoint, self.locks_on(endpoint))
             return (*found, *unheld, *self._check_shortcut(socket, endpoint, eni))
 
     def _check_shortcut(self, socket: Socket, endpoint: Endpoint, eni: int | None) -> tuple[Difference, ...]:
@@ -228,11 +208,12 @@ class PolicyRoute:
                 eni = self._ifindex_of(socket, endpoint.eni.mac)
                 self._retire(socket, host, endpoint.addresses(), eni)
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
         """Remove a link by what the kernel says of it alone, MAC or name and alias; says what it carried.
 
         For a pod that nobody has a record of any more. Nothing happens if the link is another container's.
         """
+        del netns
         container_id, mac = who.key.container_id, host_mac(*who.key)
         with self._sockets.borrowed() as socket, self._hold.removing:
             observed = seen.observe(socket)
@@ -282,18 +263,18 @@ class PolicyRoute:
 
     def _of_families_here(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """Without IPv6 if the kernel has none: the ledger may know of it from an earlier boot."""
-        if self.has_ipv6():
+        if self._context.has_ipv6():
             return list(endpoints)
         return [replace(one, ipv6=None) for one in endpoints if one.ipv4 is not None]
 
     def _ifindex_of(self, socket: Socket, mac: str) -> int | None:
-        prepared = self._hold.enis.get(mac.lower())
+        prepared = self._hold.devices.get(mac.lower())
         if prepared is not None:
             return prepared.ifindex
         found = node.look_for(socket, mac, self._context.apart)
         return None if found is None else found.index
 
-    def _name_of(self, socket: Socket, mac: str, prepared: PreparedEni | None) -> str:
+    def _name_of(self, socket: Socket, mac: str, prepared: EniDevice | None) -> str:
         """Of an ENI's link now, or what it was when it was made ready; "" if nobody knows."""
         found = node.look_for(socket, mac, self._context.apart)
         if found is not None:

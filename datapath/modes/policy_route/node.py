@@ -7,7 +7,6 @@ the sysctls are those of the calling thread's.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Container
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6
@@ -84,11 +83,6 @@ class EniState:
 
     link: Link | None
     objects: tuple[Object, ...]
-
-
-def has_ipv6() -> bool:
-    """Whether the kernel has IPv6: not if it was built or started (``ipv6.disable=1``) without."""
-    return os.path.isdir(sysctl.path("net/ipv6/conf"))
 
 
 def prepare(socket: Socket, families: frozenset[int], *, home: str = "") -> None:

@@ -155,18 +155,26 @@ def carriers(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> tupl
 
 
 def _led_to(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> dict[int, frozenset[Address]]:
-    """Addresses by the link that routes, permanent neighbours and the fast path lead to."""
+    """Addresses by the link that routes, permanent neighbours and the fast path lead to.
+
+    A route in the main table is upstream's way to its own pods, and no sign of an address where there are
+    ours: Felix keeps such routes as well, and is late with them.
+    """
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     found: dict[int, frozenset[Address]] = {}
     for index, one in _signs(observed, rows):
         if index in there:
             found[index] = found.get(index, frozenset()) | {one}
+    ours = frozenset(found)
+    for old in observed.upstream_routes:
+        if old.oif in there and old.oif not in ours:
+            found[old.oif] = found.get(old.oif, frozenset()) | {old.destination.network_address}
     return found
 
 
 def _signs(observed: Observed, rows: Mapping[int, frozenset[Address]]) -> Iterator[tuple[int, Address]]:
-    for one in (*observed.routes, *observed.upstream_routes):
+    for one in observed.routes:
         if is_single(one.destination):
             yield one.oif, one.destination.network_address
     for other in observed.neighbours:

@@ -33,6 +33,10 @@ class Patience:
         count, last = self._times.get(what, (0, 0.0))
         return count < FREELY or self._clock() >= last + _pause(count)
 
+    def has_done(self, what: str) -> bool:
+        """It was put right before, so that somebody has undone it since."""
+        return what in self._times
+
     def done(self, one: Difference) -> Difference:
         """It was put back; from the fifth time on its words say that somebody is against it."""
         now = self._clock()

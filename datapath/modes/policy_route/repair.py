@@ -32,6 +32,7 @@ from datapath.modes.policy_route.plan import (
 )
 from datapath.netlink import link
 from datapath.netlink.link import Link
+from datapath.netlink.route import Route
 from datapath.netlink.rule import Rule
 from datapath.netlink.wire import Address, Request, host_network
 from datapath.objects import Object
@@ -46,7 +47,8 @@ class Step:
     ``host``: the pod's link that it is for, 0 for none: without that link it is not done. ``about``: the
     address that nobody had, None for none: it is not done once somebody has it. ``eni``: the ENI that it is
     for, None for none: it is not done once that is forgotten, or wanted otherwise. ``takes_away``: what goes
-    by itself meanwhile was not in disorder.
+    by itself meanwhile was not in disorder. ``harmless``: this route is taken off as a leftover; who puts it
+    back lives, and may have it.
     """
 
     difference: Difference
@@ -56,6 +58,7 @@ class Step:
     about: Address | None = None
     eni: PreparedEni | None = None
     takes_away: bool = False
+    harmless: Route | None = None
 
 
 def steps(
@@ -314,7 +317,8 @@ def _upstream_traces(
     routes = {upstream_route(one, host.index, host.name) for one in endpoint.addresses()}
     for old_route in observed.upstream_routes:
         if old_route in routes:
-            yield replace(removal(old_route, "upstream's, replaced by the pods' table"), host=host.index)
+            step = removal(old_route, "upstream's, replaced by the pods' table")
+            yield replace(step, host=host.index, harmless=old_route)
 
 
 def _stale_routes(observed: Observed, owned: Mapping[Endpoint, Link]) -> Iterator[Step]:

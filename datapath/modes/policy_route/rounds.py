@@ -21,15 +21,17 @@ from datapath.endpoint import AppliedVeth, Carrier, Endpoint
 from datapath.errors import KernelError
 from datapath.modes.policy_route import foreign, host_side, layout, node, repair, settings, standing
 from datapath.modes.policy_route import observed as seen
-from datapath.modes.policy_route.hold import NodeFacts, NodeHold
+from datapath.modes.policy_route.hold import EniDevice, NodeHold
 from datapath.modes.policy_route.node import EniState, PreparedEni
 from datapath.modes.policy_route.observed import Observed
 from datapath.modes.policy_route.patience import Patience
 from datapath.modes.policy_route.plan import Place, plan
 from datapath.modes.policy_route.repair import Step
+from datapath.modes.port import NodeFacts
 from datapath.netlink import link
 from datapath.netlink.link import Link
 from datapath.netlink.memory import Memory
+from datapath.netlink.route import Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
 from datapath.pausing import Pausing, at_once
@@ -49,6 +51,7 @@ class Good:
     endpoints: Sequence[Endpoint]
     enis: tuple[PreparedEni, ...]
     facts: NodeFacts
+    own_gateway: bool
 
 
 class Rounds:
@@ -64,12 +67,13 @@ class Rounds:
         """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
+        self._in_main: tuple[Difference, ...] = ()
         self._astray: tuple[Difference, ...] = ()
 
     @property
     def left(self) -> tuple[Difference, ...]:
         """What others have done that a round leaves as it is: told, with what helps."""
-        return (*self._not_ours, *self._beside, *self._astray)
+        return (*self._not_ours, *self._beside, *self._in_main, *self._astray)
 
     def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``endpoints``: all that should exist, as of now."""
@@ -88,7 +92,7 @@ class Rounds:
             observed = self._with_peers(socket, observed, endpoints)
             left = () if going else tuple(o for o in observed.doomed if o.index not in hold.retired)
             observed = replace(observed, doomed=left)
-            good = Good(observed, endpoints, hold.prepared(), hold.facts())
+            good = Good(observed, endpoints, hold.prepared(), hold.facts, hold.own_gateway)
             if not self._is_good(good):
                 compared, complete = yield from self._compare(socket, observed, endpoints)
                 done += compared
@@ -126,6 +130,7 @@ class Rounds:
         return (
             good is not None
             and now.facts == good.facts
+            and now.own_gateway == good.own_gateway
             and now.enis == good.enis
             and now.observed.is_as(good.observed)
             and list(now.endpoints) == list(good.endpoints)
@@ -138,18 +143,23 @@ class Rounds:
         hold = self._hold
         done: list[Difference] = []
         tried = 0
+        kept: list[Route] = []
         for step in self._steps(observed, endpoints):
             if step is None:
                 yield
                 continue
+            if step.harmless is not None and self.patience.has_done(step.difference.what):
+                kept.append(step.harmless)
+                continue
             tried += 1
             done += self.carry_out(socket, [step])
             yield
+        self._in_main = tuple(foreign.in_main(kept))
         yield from self._prove(socket, observed, endpoints)
-        for mac, prepared in tuple(hold.enis.items()):
-            there = next((one for one in observed.others if one.index == prepared.ifindex), None)
-            if there is not None and there.name != prepared.name:
-                hold.enis[mac] = replace(prepared, name=there.name)
+        for mac, device in tuple(hold.devices.items()):
+            there = next((one for one in observed.others if one.index == device.ifindex), None)
+            if there is not None and there.name != device.name:
+                hold.devices[mac] = device._replace(name=there.name)
         return done, tried == len(done)
 
     def _prove(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Pausing[None]:
@@ -161,7 +171,7 @@ class Rounds:
         running = {(one.index, one.mac) for one in observed.others if one.running}
         wrong: list[Difference] = []
         for endpoint, host in repair.owned(observed, endpoints).items():
-            eni = hold.enis.get(endpoint.eni.mac.lower())
+            eni = hold.devices.get(endpoint.eni.mac.lower())
             if eni is None or (eni.ifindex, eni.eni.mac.lower()) not in running:
                 continue
             if not host.running or host.index in hold.retired:
@@ -187,11 +197,11 @@ class Rounds:
 
     def _steps(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Iterator[Step | None]:
         hold = self._hold
-        enis = {mac: prepared.ifindex for mac, prepared in hold.enis.items()}
+        enis = {mac: device.ifindex for mac, device in hold.devices.items()}
         states = self._states(observed)
         # Of one that came after the look a part of what it has was seen, or nothing.
         later = [one.name for one in hold.prepared() if layout.eni_table(one.ifindex) not in observed.tables]
-        yield from repair.node_steps(observed, hold.families, [*self._eni_names(observed), *later])
+        yield from repair.node_steps(observed, hold.facts.families, [*self._eni_names(observed), *later])
         yield from self._home_steps(observed)
         for prepared, state in states:
             for step in repair.eni_steps(prepared, state):
@@ -248,10 +258,10 @@ class Rounds:
 
     def _home_steps(self, observed: Observed) -> Iterator[Step]:
         """Settings of the node's own ENI. Its addresses and routes are the system's."""
-        home = next((one for one in observed.others if one.index == self._hold.home), None)
+        home = next((one for one in observed.others if one.index == self._hold.facts.home), None)
         if home is None:
             return
-        ipv6 = AF_INET6 in self._hold.families
+        ipv6 = AF_INET6 in self._hold.facts.families
         yield from repair.setting_steps(home, settings.NODE, ipv6=ipv6)
         if ipv6 and settings.hears_no_router(home):
             name = settings.accept_ra(home)
@@ -265,7 +275,7 @@ class Rounds:
             with hold.context.inside():
                 hold.own_gateway = node.answers_by_link()
                 for name in settings.FOR_EVERY_LINK:
-                    ipv6 = AF_INET6 in hold.families
+                    ipv6 = AF_INET6 in hold.facts.families
                     changed = node.mend_settings(name, settings.NODE, ipv6=ipv6)
                     done += [repair.set_otherwise(one) for one in changed]
         except KernelError as exc:
@@ -369,7 +379,7 @@ class Rounds:
                 node.forget_eni(
                     socket, prepared.ifindex, prepared.name if prepared.name != moved.name else ""
                 )
-        hold.enis[prepared.eni.mac.lower()] = moved
+        hold.devices[prepared.eni.mac.lower()] = EniDevice(moved.eni, moved.ifindex, moved.name)
         hold.context.guard.stand(hold.eni_names())
         hold.context.shortcut.eni_ready(moved.eni, moved.ifindex)
         return moved
@@ -394,7 +404,7 @@ class Rounds:
         pods = {}
         known = dict(hold.joined)
         for endpoint, host in repair.owned(observed, endpoints).items():
-            eni, mac = hold.enis.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
+            eni, mac = hold.devices.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
             if host.index in hold.retired:
                 continue
             known[host.index] = endpoint
@@ -403,7 +413,7 @@ class Rounds:
                 planned = host_mac(endpoint.container_id, endpoint.ifname)
                 pods[host.index] = endpoint, AppliedVeth(host.index, planned, mac, eni.ifindex)
         hold.pods = known
-        enis = {one.ifindex: one.eni for one in hold.prepared()}
+        enis = {one.ifindex: one.eni for one in hold.devices.values()}
         links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()
         return Present(pods, enis, links)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from socket import AF_INET6
 
 from datapath.difference import Difference
@@ -22,6 +21,7 @@ from datapath.modes.policy_route.node import may_be_eni
 from datapath.modes.policy_route.plan import HOST_LINK_SETTINGS
 from datapath.modes.policy_route.repair import Step
 from datapath.modes.policy_route.rounds import Rounds
+from datapath.modes.port import Reaction
 from datapath.netlink import link
 from datapath.netlink.address import Assigned
 from datapath.netlink.changes import ALL, Change, ChangeMonitor, LinkHead, Lost, Setting, Subject
@@ -37,14 +37,6 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """Links whose settings are looked at one by one; beyond that a repair looks at all of them together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reaction:
-    """``mended``: what was put right at once. ``repair``: a repair is due."""
-
-    mended: tuple[Difference, ...] = ()
-    repair: bool = False
 
 
 class NodeWatch:
@@ -98,12 +90,12 @@ class NodeWatch:
         for prepared in hold.prepared():
             if prepared.ifindex == found.index:
                 return repair.eni_setting_steps(prepared, found)
-        if found.index == hold.home:
-            return repair.setting_steps(found, settings.NODE, ipv6=AF_INET6 in hold.families)
+        if found.index == hold.facts.home:
+            return repair.setting_steps(found, settings.NODE, ipv6=AF_INET6 in hold.facts.families)
         if found.index not in hold.pods:
             return ()
         rest = settings.Wanted(settings.FORWARDS, settings.HOST_LINK.ipv6)
-        steps = repair.setting_steps(found, rest, ipv6=AF_INET6 in hold.families, host=found.index)
+        steps = repair.setting_steps(found, rest, ipv6=AF_INET6 in hold.facts.families, host=found.index)
         if not found.has(HOST_LINK_SETTINGS):
             shut = link.change(found.index, ipv4=HOST_LINK_SETTINGS)
             steps.append(Step(repair.not_shut_off(found.name), (shut,), host=found.index))
@@ -127,7 +119,7 @@ class NodeWatch:
             there = head.link()
             as_left = there.up, there.name, there.mac, there.mtu
             return as_left != (True, prepared.name, prepared.eni.mac.lower(), prepared.eni.mtu)
-        return head.mac() in hold.enis and may_be_eni(head.link(), hold.context.apart)
+        return head.mac() in hold.devices and may_be_eni(head.link(), hold.context.apart)
 
     def _is_of_ours(self, change: Change) -> bool:
         subject: Subject = change.subject
@@ -152,7 +144,7 @@ class NodeWatch:
         gateways = (POD_GATEWAY, POD_GATEWAY_V6)
         if one.index == LOOPBACK:
             return one.address == POD_GATEWAY
-        if one.index == hold.home:
+        if one.index == hold.facts.home:
             return not one.address.is_link_local
         if one.index in hold.pods:
             return one.address in gateways if gone else not one.address.is_link_local

@@ -10,12 +10,13 @@ import pytest
 from control.model.errors import AddressInUse, KernelError, UplinkBroken
 from control.model.ids import Mac
 from datapath.endpoint import AppliedSlave, AppliedVeth, EndpointKey, Mode, Presence
-from tests.contract.kernel.conftest import Site
+from tests.contract.kernel.conftest import THREE, Site
+from tests.contract.kernel.tiny import TINY
 from tests.netns.datapath.own_eni import own
 from tests.netns.datapath.world import ENI1, ENI2, eni_link, shared
 
 THERE, GONE = Presence.THERE, Presence.GONE
-MODES = pytest.mark.parametrize("mode", list(Mode), ids=[str(mode) for mode in Mode])
+MODES = pytest.mark.parametrize("mode", list(THREE), ids=list(map(str, THREE)))
 
 
 def told(site: Site, *endpoints: object) -> list[Presence]:
@@ -24,7 +25,7 @@ def told(site: Site, *endpoints: object) -> list[Presence]:
 
 
 @MODES
-def test_made_checked_and_taken_down(site: Site, mode: Mode) -> None:
+def test_made_checked_and_taken_down(site: Site, mode: str) -> None:
     endpoint, netns = site.pod(mode)
     assert told(site, endpoint) == [GONE]
     assert site.kernel.check(endpoint, netns) != ()
@@ -38,7 +39,7 @@ def test_made_checked_and_taken_down(site: Site, mode: Mode) -> None:
 
 
 @MODES
-def test_twice_is_once(site: Site, mode: Mode) -> None:
+def test_twice_is_once(site: Site, mode: str) -> None:
     endpoint, netns = site.pod(mode)
     assert site.kernel.setup(endpoint, netns) == site.kernel.setup(endpoint, netns)
     for _ in range(2):
@@ -56,7 +57,7 @@ def test_what_it_made_is_told_by_kind_of_device(site: Site) -> None:
 
 
 @MODES
-def test_a_live_pods_addresses_are_nobody_elses(site: Site, mode: Mode) -> None:
+def test_a_live_pods_addresses_are_nobody_elses(site: Site, mode: str) -> None:
     endpoint, netns = site.pod(mode)
     site.kernel.setup(endpoint, netns)
     second, other = site.pod(mode, ipv4=endpoint.ipv4, ipv6=endpoint.ipv6)
@@ -66,8 +67,9 @@ def test_a_live_pods_addresses_are_nobody_elses(site: Site, mode: Mode) -> None:
     assert site.kernel.check(endpoint, netns) == ()
 
 
-def test_an_eni_is_shared_or_a_pods_own(site: Site) -> None:
-    sharing, netns = site.pod(Mode.POLICY_ROUTE)
+@pytest.mark.parametrize("mode", [Mode.POLICY_ROUTE, TINY])
+def test_an_eni_is_shared_or_a_pods_own(site: Site, mode: str) -> None:
+    sharing, netns = site.pod(mode)
     site.kernel.setup(sharing, netns)
     with pytest.raises(AddressInUse):
         site.kernel.setup(*site.pod(Mode.MACVLAN))
@@ -75,11 +77,11 @@ def test_an_eni_is_shared_or_a_pods_own(site: Site) -> None:
     alone, own_netns = site.pod(Mode.MACVLAN)
     site.kernel.setup(alone, own_netns)
     with pytest.raises(UplinkBroken):
-        site.kernel.setup(*site.pod(Mode.POLICY_ROUTE))
+        site.kernel.setup(*site.pod(mode))
     site.kernel.prepare_uplink(shared(eni_link(ENI1)))  # as each look at the ENI does
     assert site.kernel.check(alone, own_netns) == ()
     site.kernel.teardown(alone, own_netns)
-    site.kernel.setup(*site.pod(Mode.POLICY_ROUTE))
+    site.kernel.setup(*site.pod(mode))
 
 
 def test_a_mode_refuses_the_other_modes_uplink(site: Site) -> None:
@@ -93,7 +95,7 @@ def test_a_mode_refuses_the_other_modes_uplink(site: Site) -> None:
 
 
 @MODES
-def test_late_teardown_of_another_sandbox(site: Site, mode: Mode) -> None:
+def test_late_teardown_of_another_sandbox(site: Site, mode: str) -> None:
     endpoint, netns = site.pod(mode)
     site.kernel.setup(endpoint, netns)
     site.kernel.teardown(replace(endpoint, container_id="an earlier one"), None)
@@ -102,7 +104,7 @@ def test_late_teardown_of_another_sandbox(site: Site, mode: Mode) -> None:
 
 
 @MODES
-def test_unrecorded_pods_are_carriers_until_taken_down(site: Site, mode: Mode) -> None:
+def test_unrecorded_pods_are_carriers_until_taken_down(site: Site, mode: str) -> None:
     endpoint, netns = site.pod(mode)
     site.kernel.setup(endpoint, netns)
     assert site.repair() == ()
@@ -111,7 +113,7 @@ def test_unrecorded_pods_are_carriers_until_taken_down(site: Site, mode: Mode) -
     assert not carrier.is_of(endpoint.container_id, "net1")
     assert carrier.addresses == set(endpoint.addresses())
     assert carrier.enis == {ENI1.mac}
-    assert carrier.mode is mode
+    assert carrier.mode == mode
     assert site.kernel.take_down(replace(carrier.id, key=EndpointKey("another", endpoint.ifname))) == ()
     assert told(site, endpoint) == [THERE]
     assert set(site.kernel.take_down(carrier.id)) == set(endpoint.addresses())
@@ -119,8 +121,9 @@ def test_unrecorded_pods_are_carriers_until_taken_down(site: Site, mode: Mode) -
     assert told(site, endpoint) == [GONE]
 
 
-def test_both_modes_beside_each_other(site: Site) -> None:
-    one, first = site.pod(Mode.POLICY_ROUTE)
+@pytest.mark.parametrize("mode", [Mode.POLICY_ROUTE, TINY])
+def test_two_modes_beside_each_other(site: Site, mode: str) -> None:
+    one, first = site.pod(mode)
     other, second = site.pod(Mode.MACVLAN, ENI2)
     site.kernel.setup(one, first)
     site.kernel.setup(other, second)

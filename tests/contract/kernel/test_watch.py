@@ -10,7 +10,7 @@ from control.agent.dataplane.kernel import LinuxKernel
 from control.model.ids import Mac
 from datapath import namespace, sysctl
 from datapath.errors import KernelError
-from datapath.modes.policy_route.watch import Reaction
+from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
 from tests.contract.kernel.conftest import Site
 from tests.netns.datapath.world import ETH0, HOST, witness

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +48,38 @@ FOUND = {
     "no table": (_sql("DROP TABLE attachment"), "damaged"),
     "no column": (_sql("ALTER TABLE attachment DROP COLUMN state"), "damaged"),
     "a row that says nothing": (_sql("UPDATE attachment SET ipv4 = 'none of this world'"), "damaged"),
-    "a mode nobody knows": (_sql("UPDATE attachment SET mode = 'teleport'"), "damaged"),
+    "no mode": (_sql("UPDATE attachment SET mode = ''"), "damaged"),
+    "a state nobody knows": (_sql("UPDATE attachment SET state = 'floating'"), "damaged"),
     "no groups": (_sql("UPDATE eni SET security_groups = '7'"), "damaged"),
     "a newer release": (_sql("PRAGMA user_version = 99; UPDATE compatible SET since = 98"), "newer"),
     "a newer one that says nothing": (_sql("PRAGMA user_version = 99; DROP TABLE compatible"), "newer"),
 }
+
+
+LATER_WORDS = (
+    "UPDATE attachment SET mode = 'teleport', uplink_kind = 'wormhole'",
+    "UPDATE eni SET kind = 'wormhole'",
+    "UPDATE operation SET eni_kind = 'wormhole'",
+)
+
+
+@pytest.mark.parametrize("words", LATER_WORDS)
+def test_words_of_a_later_release_are_read_and_kept(tmp_path: Path, words: str) -> None:
+    """A node that was rolled back: whose pods these are is known, and the later release finds them again."""
+    path = tmp_path / "l.db"
+    first = SqliteLedger(path)
+    first.write(ALL)
+    first.close()
+    _sql(words)(path)
+    ledger = SqliteLedger(path)
+    found = ledger.load()
+    assert ledger.moved_aside == ""
+    ledger.write(Changes(found.enis, found.addresses, found.attachments, found.operations))
+    ledger.close()
+    with closing(sqlite3.connect(path)) as db:
+        table, _, rest = words.removeprefix("UPDATE ").partition(" SET ")
+        where = rest.replace(", ", " AND ")
+        assert db.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("what", FOUND)

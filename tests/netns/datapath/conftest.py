@@ -48,6 +48,6 @@ def mode(world: World) -> Iterator[NodeDatapath]:
     made = NodeDatapath(world.node)
     made.prepare((HOST, HOST_V6))
     for card in (ENI1, ENI2):
-        made.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
+        made.prepare_uplink(shared(eni_link(card)))
     yield made
     made.close()

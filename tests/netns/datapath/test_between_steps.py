@@ -10,7 +10,17 @@ from datapath.difference import Difference
 from datapath.endpoint import Endpoint
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.test_repair import index_of, running
-from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link, shared, witness
+from tests.netns.datapath.world import (
+    ENI1,
+    ENI2,
+    HOST,
+    HOST_V6,
+    World,
+    eni_link,
+    policy_route,
+    shared,
+    witness,
+)
 
 
 def paused(
@@ -56,7 +66,7 @@ def test_a_pod_that_is_deleted_is_not_undone(world: World, mode: NodeDatapath) -
             assert world.snapshot(world.node) == before, f"at pause {at}"
         else:
             mode.teardown(goes, None)
-        mode.policy_route._rounds.patience._times.clear()
+        policy_route(mode)._rounds.patience._times.clear()
         return more
 
     every_pause(deleted)
@@ -105,7 +115,7 @@ def alone(world: World) -> Iterator[NodeDatapath]:
     """With one ENI of two."""
     made = NodeDatapath(world.node)
     made.prepare((HOST, HOST_V6))
-    made.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
+    made.prepare_uplink(shared(eni_link(ENI1)))
     yield made
     made.close()
 
@@ -114,9 +124,7 @@ def test_an_eni_that_comes_was_not_out_of_order(world: World, alone: NodeDatapat
     stays, _ = running(world, alone)
 
     def comes(at: int) -> bool:
-        done, more = paused(
-            alone, [stays], at, lambda: alone.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
-        )
+        done, more = paused(alone, [stays], at, lambda: alone.prepare_uplink(shared(eni_link(ENI2))))
         assert done == (), f"at pause {at}"
         assert alone.repair([stays]) == (), f"at pause {at}"
         alone.forget_uplink(ENI2.mac)
@@ -131,11 +139,11 @@ def test_an_eni_that_is_forgotten_is_not_undone(world: World, alone: NodeDatapat
     before = in_tables(world)
 
     def goes(at: int) -> bool:
-        alone.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+        alone.prepare_uplink(shared(eni_link(ENI2)))
         with witness(world.node) as reader:
             reader.flush_routes(table=1000 + index_of(world, "eni2"), family=2)
         _, more = paused(alone, [stays], at, lambda: alone.forget_uplink(ENI2.mac))
-        alone.policy_route._rounds.patience._times.clear()
+        policy_route(alone)._rounds.patience._times.clear()
         if more:
             assert in_tables(world) == before, f"at pause {at}"
         alone.forget_uplink(ENI2.mac)

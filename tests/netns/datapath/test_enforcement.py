@@ -9,8 +9,9 @@ import pytest
 
 from datapath.acceleration.shortcut import NoShortcut
 from datapath.endpoint import AppliedVeth, Endpoint
-from datapath.enforcement.locks import LOCKS_OF, Lie, Lock, Locks
+from datapath.enforcement.locks import Lie, Lock, Locks
 from datapath.errors import KernelError, Unenforced
+from datapath.modes.table import MODES
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6, World, eni_link, shared
 
@@ -39,7 +40,7 @@ def node(world: World, programs: Programs, *, nft: bool) -> NodeDatapath:
     made = NodeDatapath(world.node, shortcut=programs)
     made.prepare((HOST, HOST_V6))
     for card in (ENI1, ENI2):
-        made.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
+        made.prepare_uplink(shared(eni_link(card)))
     if not nft:
         made.guard.lacking = NO_NFT
     return made
@@ -127,7 +128,8 @@ def test_check_tells_when_nobody_holds_it_any_more(world: World) -> None:
 
 
 def test_each_lie_has_a_lock_in_each_mode() -> None:
-    for mode, locks in LOCKS_OF.items():
-        whole = Locks(mode)
+    for mode in MODES.values():
+        locks = mode.locks
+        whole = Locks(locks)
         assert {lie for lie in Lie if not whole.holders(lie)} <= {Lie.TUNNEL_TO_THE_NODE}
-        assert Lock.VPC in locks or not Locks(mode, dict.fromkeys(locks, "off")).holders(Lie.SOURCE_IPV4)
+        assert Lock.VPC in locks or not Locks(locks, dict.fromkeys(locks, "off")).holders(Lie.SOURCE_IPV4)

@@ -13,7 +13,17 @@ from datapath.modes.policy_route.patience import FREELY
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.test_repair import index_of, running
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, HOST, HOST_V6, OUTSIDE, OUTSIDE_V6, World, eni_link, witness
+from tests.netns.datapath.world import (
+    ENI1,
+    HOST,
+    HOST_V6,
+    OUTSIDE,
+    OUTSIDE_V6,
+    World,
+    eni_link,
+    policy_route,
+    witness,
+)
 
 
 def words(mode: NodeDatapath, *endpoints: object) -> list[str]:
@@ -209,8 +219,8 @@ def test_one_broken_eni_keeps_nobody_from_being_mended(
     """Its IPv6 gateway is refused by the kernel (multicast), and every other object is put right."""
     endpoint, pod = running(world, mode)
     broken = replace(eni_link(ENI1), gateway=IPv4Address("224.0.0.1"))
-    hold = mode.policy_route._hold  # what metadata may say at the next start
-    hold.enis[ENI1.mac] = replace(hold.enis[ENI1.mac], eni=broken)
+    hold = policy_route(mode)._hold  # what metadata may say at the next start
+    hold.devices[ENI1.mac] = hold.devices[ENI1.mac]._replace(eni=broken)
     with witness(world.node) as reader:
         reader.flush_routes(table=512, family=2)
     with caplog.at_level(logging.WARNING):

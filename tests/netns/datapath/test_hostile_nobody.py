@@ -154,5 +154,5 @@ def test_an_eni_of_somebody_else_is_left_alone(world: World, mode: NodeDatapath)
     mode.forget_uplink(ENI2.mac)
     assert not eni_rules(world, "eni2")
     assert not eni_rules(world, "eth0")
-    mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+    mode.prepare_uplink(shared(eni_link(ENI2)))
     assert eni_rules(world, "eni2") == {2, 10}

@@ -17,7 +17,7 @@ def test_a_table_of_somebody_elses_stays_when_an_eni_is_prepared(world: World) -
         reader.rule("add", priority=2048, src="192.0.2.7/32", table=1000)
     mode = NodeDatapath(world.node)
     mode.prepare((HOST, HOST_V6))
-    mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
+    mode.prepare_uplink(shared(eni_link(ENI1)))
     mode.close()
     now = world.snapshot(world.node)
     assert any("192.0.2.0/24" in one and "table 1000" in one for one in now["routes"])

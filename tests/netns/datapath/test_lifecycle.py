@@ -18,7 +18,18 @@ from datapath.node_datapath import NodeDatapath
 from datapath.pod import inside as pod_side
 from datapath.pod import names
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import ENI1, ENI2, OUTSIDE, Card, World, eni_link, shared, veth, witness
+from tests.netns.datapath.world import (
+    ENI1,
+    ENI2,
+    OUTSIDE,
+    Card,
+    World,
+    eni_link,
+    policy_route,
+    shared,
+    veth,
+    witness,
+)
 
 
 def descriptors() -> int:
@@ -428,17 +439,17 @@ def test_crash_leaves_doomed_links_for_the_next_start(world: World) -> None:
     endpoint = world.endpoint(version_6=False)
     crashed = NodeDatapath(world.node)
     crashed.prepare(())
-    crashed.prepare_uplink(shared(endpoint.eni), ())
+    crashed.prepare_uplink(shared(endpoint.eni))
     made = veth(crashed.setup(endpoint, world.namespace()))
     with witness(world.node) as reader:
         reader.link("set", index=made.host_ifindex, state="down")
         reader.link("set", index=made.host_ifindex, ifname="doomed1", group=names.GROUP_DOOMED)
-    assert [one.name for one in crashed.policy_route.observe().doomed] == ["doomed1"]
+    assert [one.name for one in policy_route(crashed).observe().doomed] == ["doomed1"]
     crashed.close()
     started = NodeDatapath(world.node)
     started.prepare(())
     started.flush()
-    assert started.policy_route.observe().doomed == ()
+    assert policy_route(started).observe().doomed == ()
     assert "doomed1" not in world.snapshot(world.node)["links"]
     started.close()
 

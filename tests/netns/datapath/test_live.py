@@ -22,7 +22,7 @@ from datapath.pod import reaper
 from datapath.pod.reach import NamespaceReach, PathReused
 from tests.netns.datapath.own_eni import OwnPod, links, macvlan_pod, presence
 from tests.netns.datapath.test_repair import upstream_pod
-from tests.netns.datapath.world import ENI1, World, witness
+from tests.netns.datapath.world import ENI1, World, policy_route, witness
 from tests.netns.fastpath.node import until
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -162,7 +162,7 @@ def test_the_reaper_outlives_a_lack_of_descriptors(
         with pytest.raises(KernelError, match="Too many open files"):
             fresh.flush()
     fresh.flush()
-    assert fresh.policy_route.observe().doomed == ()
+    assert policy_route(fresh).observe().doomed == ()
     fresh.close()
 
 
@@ -181,7 +181,7 @@ def test_no_thread_to_be_had(
     assert presence(mode, pod) is THERE, "nothing hangs"
     fresh.repair([])
     fresh.flush()
-    assert fresh.policy_route.observe().doomed == ()
+    assert policy_route(fresh).observe().doomed == ()
     fresh.close()
 
 

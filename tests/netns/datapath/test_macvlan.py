@@ -26,6 +26,7 @@ from tests.netns.datapath.world import (
     Address,
     World,
     eni_link,
+    policy_route,
     shared,
     witness,
 )
@@ -199,7 +200,7 @@ def test_setup_that_fails_in_the_pod_leaves_nothing(world: World, mode: NodeData
 
 def test_a_shared_uplink_is_refused(world: World, mode: NodeDatapath, tmp_path: Path) -> None:
     made = macvlan_pod(world, tmp_path, uplink=shared(eni_link(ENI2)))
-    with pytest.raises(KernelError, match="own"):
+    with pytest.raises(KernelError, match="no use for a SharedEni"):
         mode.setup(made.endpoint, made.netns)
 
 
@@ -296,7 +297,7 @@ def test_the_next_daemon_finds_it(world: World, mode: NodeDatapath, pod: OwnPod)
         assert set(found) == {pod.endpoint.container_id, beside.container_id}
         restarted.prepare((HOST, HOST_V6))
         for card in (ENI1, ENI2):
-            restarted.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
+            restarted.prepare_uplink(shared(eni_link(card)))
         exchange(world.router, pod.netns, address(pod.endpoint, 4))
         assert restarted.repair([pod.endpoint, beside]) == ()
         assert restarted.check(pod.endpoint, pod.netns) == ()
@@ -330,7 +331,7 @@ def test_modes_are_repaired_apart(
         yield
         raise KernelError("list links")
 
-    monkeypatch.setattr(mode.policy_route, "repairing", fails)
+    monkeypatch.setattr(policy_route(mode), "repairing", fails)
     MENDED["mark removed"](world, pod)
     with pytest.raises(KernelError, match="list links"):
         mode.repair([pod.endpoint])
@@ -366,7 +367,7 @@ def test_a_crash_between_the_mark_and_the_slave(world: World, mode: NodeDatapath
         assert presence(restarted, pod) is Presence.GONE
         assert restarted.carriers() == ()
         restarted.prepare((HOST, HOST_V6))
-        restarted.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+        restarted.prepare_uplink(shared(eni_link(ENI2)))
         restarted.teardown(pod.endpoint, None)
         assert alias(world) == ""
         restarted.setup(world.endpoint(ENI2), world.namespace())
@@ -396,7 +397,7 @@ def test_an_alias_that_an_operator_gives_shares_no_pods_eni(
     with witness(world.node) as reader:
         (index,) = reader.link_lookup(ifname=ENI2.name)
         reader.link("set", index=index, ifalias="uplink to production")
-    mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+    mode.prepare_uplink(shared(eni_link(ENI2)))
     assert f"mark of ENI {ENI2.mac}" in [one.what for one in mode.repair([pod.endpoint])]
     assert world.snapshot(world.node) == before
     assert mode.repair([pod.endpoint]) == ()
@@ -426,7 +427,7 @@ def test_a_pod_that_takes_the_mac_of_another_eni_takes_nothing_of_it(
         if restarted:
             told.prepare((HOST, HOST_V6))
         for card in (ENI1, ENI2):
-            told.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
+            told.prepare_uplink(shared(eni_link(card)))
         assert world.snapshot(world.node) == before
         told.repair([thief.endpoint, beside])
         assert world.snapshot(world.node) == before

@@ -32,7 +32,7 @@ def eni_rules(world: World, name: str) -> set[int]:
 def test_prepare_is_idempotent(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     mode.prepare((HOST, HOST_V6))
-    assert mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6)) == index_of(world, "eni1")
+    assert mode.prepare_uplink(shared(eni_link(ENI1))) == index_of(world, "eni1")
     assert world.snapshot(world.node) == before
 
 
@@ -81,7 +81,7 @@ def test_eni_objects(world: World, mode: NodeDatapath) -> None:
 
 
 def test_eni_mtu(world: World, mode: NodeDatapath) -> None:
-    index = mode.prepare_uplink(shared(replace(eni_link(ENI1), mtu=1400)), (HOST,))
+    index = mode.prepare_uplink(shared(replace(eni_link(ENI1), mtu=1400)))
     with witness(world.node) as reader:
         (link,) = reader.get_links(index)
     assert link.get("mtu") == 1400
@@ -90,7 +90,7 @@ def test_eni_mtu(world: World, mode: NodeDatapath) -> None:
 def test_unknown_mac(world: World, mode: NodeDatapath) -> None:
     before = world.snapshot(world.node)
     with pytest.raises(KernelError, match="00:16:3e:77:77:77") as caught:
-        mode.prepare_uplink(shared(replace(eni_link(ENI1), mac="00:16:3e:77:77:77")), (HOST,))
+        mode.prepare_uplink(shared(replace(eni_link(ENI1), mac="00:16:3e:77:77:77")))
     assert caught.value.errno == errno.ENODEV
     assert world.snapshot(world.node) == before
 
@@ -101,7 +101,7 @@ def test_a_pods_link_is_no_eni(world: World, mode: NodeDatapath) -> None:
     with witness(world.node) as reader:
         reader.link("add", ifname="cali0123456789a", kind="veth", address=mac, peer="other")
     with pytest.raises(KernelError):
-        mode.prepare_uplink(shared(replace(eni_link(ENI1), mac=mac)), (HOST,))
+        mode.prepare_uplink(shared(replace(eni_link(ENI1), mac=mac)))
 
 
 def test_forget_uplink(world: World, mode: NodeDatapath) -> None:
@@ -123,7 +123,7 @@ def test_forget_uplink(world: World, mode: NodeDatapath) -> None:
     left = {one for one in found["rules"] if one.endswith(f"lookup {1000 + index}")}
     assert left == {f"v4 2048: from 10.0.0.200/32 lookup {1000 + index}"}
     assert mode.check(kept, kept_pod) == ()
-    mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
+    mode.prepare_uplink(shared(eni_link(ENI1)))
     pod, endpoint = world.namespace(), world.endpoint(ENI1)
     mode.setup(endpoint, pod)
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
@@ -134,7 +134,7 @@ def test_an_eni_that_was_plugged_anew_leaves_nothing_of_the_old(world: World, mo
     with witness(world.node) as reader:
         reader.link("del", index=old)
         reader.link("add", ifname="ens9", kind="veth", address=ENI2.mac, peer={"ifname": "other"})
-    new = mode.prepare_uplink(shared(eni_link(ENI2)), (HOST, HOST_V6))
+    new = mode.prepare_uplink(shared(eni_link(ENI2)))
     assert new != old
     with witness(world.node) as reader:
         tables = {one.get("table") for one in reader.get_routes(type=7)}

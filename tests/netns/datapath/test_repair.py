@@ -12,7 +12,7 @@ from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Present
 from datapath.difference import Difference
 from datapath.endpoint import Endpoint, EndpointId, EndpointKey
-from datapath.modes.policy_route.watch import Reaction
+from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pod import reaper
 from tests.netns.datapath.traffic import exchange
@@ -25,6 +25,7 @@ from tests.netns.datapath.world import (
     OUTSIDE_V6,
     World,
     eni_link,
+    policy_route,
     shared,
     witness,
 )
@@ -71,10 +72,10 @@ def test_a_link_that_the_reaper_is_about_to_delete_is_not_left_behind(
     monkeypatch.setattr(reaper, "LINGER", 3600.0)
     endpoint, _ = running(world, mode)
     mode.teardown(endpoint, None)
-    assert mode.policy_route.observe().doomed
+    assert policy_route(mode).observe().doomed
     assert mode.repair([]) == ()
     mode.flush()
-    assert mode.policy_route.observe().doomed == ()
+    assert policy_route(mode).observe().doomed == ()
 
 
 def test_everything_deleted_comes_back(world: World, mode: NodeDatapath) -> None:
@@ -219,7 +220,7 @@ def test_foreign_rules_about_links_stay(world: World, mode: NodeDatapath) -> Non
 
 def test_observation(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
-    found = mode.policy_route.observe()
+    found = policy_route(mode).observe()
     (host,) = found.links
     assert (host.name, host.alias) == (endpoint.host_link, endpoint.container_id)
     assert set(found.addresses_of(host.index)) == set(endpoint.addresses())
@@ -239,7 +240,7 @@ def test_foreign_objects_stay(world: World, mode: NodeDatapath) -> None:
         (eth0,) = reader.link_lookup(ifname="eth0")
         reader.route("add", dst="10.7.7.7/32", oif=eth0, scope=253)
     before = world.snapshot(world.node)
-    assert mode.policy_route.observe().upstream_routes == ()
+    assert policy_route(mode).observe().upstream_routes == ()
     assert mode.repair([]) == ()
     assert world.snapshot(world.node) == before
 
@@ -419,7 +420,7 @@ def test_a_link_with_another_name_is_no_pod_that_is_gone(world: World) -> None:
     told = Told()
     with closing(NodeDatapath(world.node, shortcut=told)) as mode:
         mode.prepare((HOST, HOST_V6))
-        mode.prepare_uplink(shared(eni_link(ENI1)), (HOST, HOST_V6))
+        mode.prepare_uplink(shared(eni_link(ENI1)))
         endpoint, pod = running(world, mode)
         index = index_of(world, endpoint.host_link)
         before = world.snapshot(world.node)

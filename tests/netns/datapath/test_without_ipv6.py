@@ -22,7 +22,6 @@ from pyroute2 import IPRoute
 from datapath import namespace, sysctl
 from datapath.endpoint import Endpoint, EniLink, Mode
 from datapath.errors import KernelError
-from datapath.modes.policy_route import node
 from datapath.netlink import address, neighbour, route, rule
 from datapath.netlink.address import Assigned
 from datapath.netlink.neighbour import Neighbour
@@ -34,7 +33,7 @@ from datapath.netlink.wire import Kind, Message, Request
 from datapath.node_datapath import NodeDatapath
 from datapath.pod.names import host_link_name
 from tests.netns.datapath.traffic import exchange
-from tests.netns.datapath.world import shared
+from tests.netns.datapath.world import policy_route, shared
 
 HOST, OUTSIDE = IPv4Address("10.0.0.10"), IPv4Address("203.0.113.10")
 SIX = IPv6Address("2001:db8::5")
@@ -134,7 +133,7 @@ def net() -> Iterator[Net]:
 def mode(net: Net) -> Iterator[NodeDatapath]:
     made = NodeDatapath(net.node)
     made.prepare((HOST,))
-    made.prepare_uplink(shared(ENI), (HOST,))
+    made.prepare_uplink(shared(ENI))
     yield made
     made.close()
 
@@ -161,14 +160,14 @@ def test_a_pod_from_its_beginning_to_its_end(net: Net, mode: NodeDatapath) -> No
     assert mode.repair([POD]) == ()
     mode.teardown(POD, None)
     mode.flush()
-    assert mode.policy_route.observe().links == ()
+    assert policy_route(mode).observe().links == ()
     mode.teardown(POD, None)
 
 
 def test_dual_stack_is_refused_by_a_clear_sentence(net: Net, mode: NodeDatapath) -> None:
     with pytest.raises(KernelError, match=r"this kernel has no IPv6.*set ip_stack to ipv4"):
         mode.setup(DUAL, net.pod)
-    assert mode.policy_route.observe().links == ()
+    assert policy_route(mode).observe().links == ()
 
 
 def test_what_the_ledger_still_knows_of_ipv6_is_left_out(net: Net, mode: NodeDatapath) -> None:
@@ -187,7 +186,7 @@ def test_what_the_ledger_still_knows_of_ipv6_is_left_out(net: Net, mode: NodeDat
 def test_an_eni_goes_and_comes(net: Net, mode: NodeDatapath) -> None:
     mode.forget_uplink(ENI.mac)
     mode.forget_uplink(ENI.mac)
-    mode.prepare_uplink(shared(ENI), (HOST,))
+    mode.prepare_uplink(shared(ENI))
     mode.setup(POD, net.pod)
     assert exchange(net.pod, net.router, OUTSIDE) == str(POD.ipv4)
 
@@ -219,4 +218,4 @@ def test_the_kernel_says_so(net: Net) -> None:
         assert rule.list_all(asking, AF_INET6) == []
         assert route.list_table(asking, AF_INET6, 254) == []
     with namespace.entered(net.node):
-        assert not node.has_ipv6()
+        assert not os.path.isdir(sysctl.path("net/ipv6/conf"))

@@ -24,6 +24,8 @@ from pyroute2 import IPRoute
 
 from datapath import namespace, sysctl
 from datapath.endpoint import Applied, AppliedVeth, Endpoint, EniLink, Mode, SharedEni
+from datapath.modes.policy_route.mode import PolicyRoute
+from datapath.node_datapath import NodeDatapath
 from datapath.pod.names import host_link_name
 from tests.pace import patience
 
@@ -90,6 +92,13 @@ def shared(eni: EniLink) -> SharedEni:
 def veth(applied: Applied) -> AppliedVeth:
     assert isinstance(applied, AppliedVeth)
     return applied
+
+
+def policy_route(datapath: NodeDatapath) -> PolicyRoute:
+    """The mode itself, for what it shows of its inside."""
+    found = datapath.modes[Mode.POLICY_ROUTE]
+    assert isinstance(found, PolicyRoute)
+    return found
 
 
 @contextmanager

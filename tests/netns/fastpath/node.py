@@ -105,7 +105,7 @@ class FastNode:
             subprocess.run(["nft", "-f", "-"], input=TRACKED, text=True, check=True)
         self.mode.prepare((HOST, HOST_V6))
         for card in (ENI1, ENI2):
-            self.enis[card.name] = self.mode.prepare_uplink(shared(eni_link(card)), (HOST, HOST_V6))
+            self.enis[card.name] = self.mode.prepare_uplink(shared(eni_link(card)))
             self.put_eni(card)
             self.fast.attach_eni(self.enis[card.name])
         self.fast.set_stack_prefixes(node=(HOST, HOST_V6))

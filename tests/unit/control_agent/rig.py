@@ -22,6 +22,7 @@ from control.agent.dataplane.holds import Holds
 from control.agent.dataplane.ports import EndpointSettings
 from control.agent.reconcile.broken import BrokenWatch
 from control.agent.reconcile.enis import Reconciler
+from control.agent.reconcile.inventory import Inventory
 from control.agent.reconcile.rebuild import Rebuild
 from control.agent.reconcile.recovery import BOOT_ID, Recovery
 from control.agent.state.faults import Faults
@@ -36,6 +37,7 @@ from control.model.ids import AttachmentKey, InstanceId, Mac, PodKey, SecurityGr
 from control.model.modes import NetworkMode, UplinkKind
 from control.model.pod import Pod
 from control.model.policies import VSwitchPolicy
+from control.process.timers import Timers
 from control.store.memory import MemoryLedger
 
 NODE = NodeIdentity(
@@ -69,6 +71,7 @@ class Rig:
     cloud: FakeCloud = field(init=False)
 
     def __post_init__(self) -> None:
+        self.timers = Timers(self.clock)
         if self.account is None:
             vswitches = (
                 VSwitch(VSwitchId("vsw-nodes"), NODE.zone, IPv4Network("10.0.0.0/24"), 200),
@@ -167,13 +170,16 @@ class Rig:
         )
         self.broken.on_broken = self.watch.follow
         self.rebuild = Rebuild(journal=self.journal, holds=self.holds, kubernetes=self.kubernetes)
+        self.inventory = Inventory(
+            reconciler=self.reconciler, rebuild=self.rebuild, pool=self.pool, timers=self.timers
+        )
         self.recovery = Recovery(
             journal=self.journal,
             attachments=self.attachments,
             kernel=self.kernel,
             holds=self.holds,
             kubernetes=self.kubernetes,
-            reconciler=self.reconciler,
+            inventory=self.inventory,
             pool=self.pool,
             orphans=self.orphans,
             rebuild=self.rebuild,

@@ -12,13 +12,15 @@ import pytest
 from cni.conf import Attachment
 from control.agent.cni.service import CniService
 from control.agent.dataplane.ports import endpoint_of
+from control.agent.mode import BUILT
 from control.agent.reconcile import upkeep
 from control.ipam import transitions
 from control.model.errors import AddressInUse, KernelError, PoolExhausted
 from control.model.ids import AttachmentKey
-from control.model.modes import EniKind, NetworkMode, UplinkKind
-from control.model.records import AttachmentRecord, AttachmentState, Changes, Ended
-from datapath.endpoint import AppliedSlave, AppliedVeth, EndpointKey, Mode
+from control.model.modes import UPLINK_OF, EniKind, NetworkMode, UplinkKind
+from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes, Ended
+from datapath.endpoint import AppliedSlave, AppliedVeth, EndpointKey, Mode, OwnEni, SharedEni
+from datapath.modes.table import MODES
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_review_upkeep import upkeep_of
 
@@ -44,6 +46,16 @@ def record_of(rig: Rig, name: str) -> AttachmentRecord:
 def test_words_of_modes_are_the_ledgers() -> None:
     """``datapath`` has value types of its own with the words that the ledger stores."""
     assert {one.value for one in Mode} <= {one.value for one in NetworkMode}
+
+
+def test_the_ledgers_table_of_modes_says_what_the_datapath_does() -> None:
+    """A new mode is a line in each; who forgets one hears of it here."""
+    uplinks = {UplinkKind.SHARED_ENI: SharedEni, UplinkKind.OWN_ENI: OwnEni}
+    assert {word: {uplinks[kind]} for word, kind in UPLINK_OF.items()} == {
+        word: set(mode.uplinks) for word, mode in MODES.items()
+    }
+    assert set(MODES) == set(Mode)
+    assert set(BUILT.values()) == set(UPLINK_OF)
 
 
 def test_a_pod_has_an_eni_for_itself() -> None:
@@ -113,7 +125,7 @@ def test_yesterdays_pods_stay_in_yesterdays_mode(before: NetworkMode, after: Net
         rig = await rig.restarted(mode=after)
         await rig.delete("old")
         await rig.settle()
-        assert [e.mode.value for e in rig.kernel.endpoints.values()] == [after.value]
+        assert [str(e.mode) for e in rig.kernel.endpoints.values()] == [after.value]
         assert rig.attachments.check(new.key, 0) == ()
         await rig.delete("new")
         await rig.settle()
@@ -238,21 +250,72 @@ def test_a_pod_that_the_kernel_has_lost_is_told(mode: NetworkMode) -> None:
     run(scenario())
 
 
-def test_a_record_of_another_releases_mode_is_kept_and_told() -> None:
-    """No guess is made what its kernel objects are: it is neither repaired nor freed, and the others are."""
+FUTURE = [
+    (NetworkMode.IPVLAN, UplinkKind.SHARED_ENI),
+    (NetworkMode("from-the-future"), UplinkKind.OWN_ENI),
+    (NetworkMode.POLICY_ROUTE, UplinkKind("from-the-future")),
+]
+
+
+@pytest.mark.parametrize(("mode", "kind"), FUTURE)
+def test_a_pod_of_another_releases_mode_is_told_and_can_be_deleted(
+    mode: NetworkMode, kind: UplinkKind
+) -> None:
+    """It runs as it is, in whatever way: nothing is made or mended of it, and no verb fails for it."""
 
     async def scenario() -> None:
         rig = Rig()
-        record, other = (await rig.add("web")).record, (await rig.add("other")).record
+        await rig.add("web")
+        await rig.add("other")
         await rig.settle()
-        rig.journal.record(Changes(attachments=(replace(record, mode=NetworkMode.IPVLAN),)))
-        assert await rig.recovery.repair() == 0
-        with pytest.raises(KernelError, match="this release has not"):
-            await rig.delete("web")
+        record, other = record_of(rig, "web"), record_of(rig, "other")
+        made = replace(record, mode=mode, uplink=replace(record.uplink, kind=kind))
+        rig.journal.record(Changes(attachments=(made,)))
+        for _ in range(3):
+            assert await rig.recovery.repair() == 0
+        told = [e for e in rig.kubernetes.events if "default/web" in e.message and str(mode) in e.message]
+        assert len(told) == 1, "by an event, once"
+        (difference,) = rig.attachments.check(record.key, 0)
+        assert str(mode) in difference.found
+        with pytest.raises(KernelError, match="delete the pod"):
+            await rig.add("web")
+        assert rig.attachments.check(other.key, 0) == ()
+        rig = await rig.restarted()
+        assert rig.journal.book.attachments[record.key] == made
+        await rig.delete("web")
+        address = rig.journal.book.addresses[record.addresses()[0]]
+        assert (address.state, address.owner) == (AddressState.FREE, None)
+        assert [e.container_id for e in rig.kernel.endpoints.values()] == ["c-other"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("mode", "kind"), FUTURE)
+def test_a_pod_of_another_releases_mode_is_collected_when_it_is_gone(
+    mode: NetworkMode, kind: UplinkKind
+) -> None:
+    """From the kernel too, and not while that cannot say."""
+
+    async def scenario() -> None:
+        rig = Rig()
+        service = CniService(
+            attachments=rig.attachments, journal=rig.journal, kernel=rig.kernel, holds=rig.holds, mtu=1500
+        )
+        await rig.add("web")
+        await rig.settle()
+        record = record_of(rig, "web")
+        made = replace(record, mode=mode, uplink=replace(record.uplink, kind=kind))
+        rig.journal.record(Changes(attachments=(made,)))
+        service._collect(())
+        assert record.key in rig.journal.book.attachments, "it runs"
         rig.kernel.endpoints.clear()
-        rig.holds.miss()
-        rig.holds.miss()
-        assert [r.key for r in rig.holds.cut_off] == [other.key]
+        key = EndpointKey(record.key.container_id, record.key.ifname)
+        rig.kernel.unseen[key] = "closed"
+        service._collect(())
+        assert record.key in rig.journal.book.attachments
+        del rig.kernel.unseen[key]
+        service._collect(())
+        assert record.key not in rig.journal.book.attachments
 
     run(scenario())
 

@@ -189,10 +189,10 @@ class Stubborn(FakeKernel):
             raise KernelError(f"link {endpoint.host_link} cannot be removed")
         super().teardown(endpoint, netns)
 
-    def take_down(self, who: EndpointId) -> tuple[Address, ...]:
+    def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
         if who.host_link == self.stubborn:
             raise KernelError(f"link {who.host_link} cannot be removed")
-        return super().take_down(who)
+        return super().take_down(who, netns)
 
 
 async def _three_pods_that_are_gone() -> Rig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -419,16 +420,16 @@ async def _without_cloud(rig: Rig) -> Rig:
 
 
 def test_a_cloud_that_was_away_at_the_start_is_asked_by_the_rounds() -> None:
-    """Without its word no ENI is in the ledger, and nothing in metadata differs from none."""
+    """What runs is told by kernel and metadata; whether there is more the cloud alone knows."""
 
     async def scenario() -> None:
         rig = await with_pods(3)
         before = story(rig)
         new = await _without_cloud(rig)
-        assert not new.journal.book.attachments
-        await upkeep_of(new)._watch()
-        assert new.rebuild.run() == 3
         assert story(new) == before
+        assert new.rebuild.going_on()
+        await upkeep_of(new)._watch()
+        assert new.rebuild.run() == 0
         assert not new.rebuild.going_on()
         asked = new.cloud.count(Action.DESCRIBE_ENIS)
         await upkeep_of(new)._watch()
@@ -452,5 +453,53 @@ def test_what_the_cloud_shows_late_is_not_free_if_a_pod_of_the_api_has_it() -> N
         assert taken <= new.journal.book.addresses.keys()
         other = await new.add("another")
         assert other.record.ipv4 not in taken
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("cloud_first", [False, True])
+def test_before_kubernetes_has_listed_its_pods_no_address_is_free(cloud_first: bool) -> None:
+    """No link tells of these pods: a GET of the next one is answered, the list of all not yet."""
+
+    async def scenario() -> None:
+        rig = await with_pods(3)
+        taken = {r.ipv4 for r in rig.journal.book.attachments.values()}
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.forget()
+        if cloud_first:
+            new = await lost(rig)
+        else:
+            new = await _without_cloud(rig)
+            await upkeep_of(new)._watch()
+        assert taken <= new.journal.book.addresses.keys()
+        before = len(new.in_cloud())
+        adding = asyncio.ensure_future(new.add("another"))
+        await asyncio.sleep(0.01)
+        assert not adding.done()
+        new.pool.sync()
+        await asyncio.sleep(0.01)
+        assert len(new.in_cloud()) == before, "nor is one given back, or asked for"
+        new.kubernetes.come_back()
+        other = await adding
+        assert other.record.ipv4 not in taken
+        assert new.rebuild.going_on(), "three pods of the API are without a sandbox"
+
+    run(scenario())
+
+
+def test_an_own_eni_waits_for_the_list_of_pods_too() -> None:
+    async def scenario() -> None:
+        rig = Rig(mode=NetworkMode.MACVLAN)
+        await rig.add("own")
+        tell_of_addresses(rig)
+        (record,) = rig.journal.book.attachments.values()
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.forget()
+        new = await lost(rig)
+        adding = asyncio.ensure_future(new.add("another"))
+        await asyncio.sleep(0.01)
+        assert not adding.done()
+        new.kubernetes.come_back()
+        assert (await adding).record.ipv4 != record.ipv4
 
     run(scenario())
