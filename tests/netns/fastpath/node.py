@@ -113,12 +113,19 @@ class FastNode:
         self.fast.switch(True)
 
     def clear(self) -> None:
-        """Take away what tests have written as kube-proxy, and what conntrack knows. Pods stay."""
+        """Take away what tests have written as kube-proxy, and what conntrack knows; ENIs are as they were.
+
+        Pods stay: each is another one, at other addresses.
+        """
         with namespace.entered(self.world.node):
             text = "add table inet kube-proxy; delete table inet kube-proxy"
             subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
             with NFCTSocket() as conntrack:
                 conntrack.flush()
+        with witness(self.world.node) as reader:
+            for card in (ENI1, ENI2):
+                reader.link("set", index=self.enis[card.name], mtu=1500)
+                self.put_eni(card)
         self.fast.set_stack_prefixes(node=(HOST, HOST_V6))
         self.fast.switch(True)
 
