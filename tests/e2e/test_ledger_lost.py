@@ -11,10 +11,12 @@ import json
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from control.agent.state.faults import FaultPoint
 from control.store.schema import SCHEMA_VERSION, version_of
@@ -29,6 +31,7 @@ from tests.e2e.conftest import Bench
 from tests.e2e.test_faults import restarted_on_death
 from tests.e2e.witnesses import assert_agree, cloud_enis, kernel, reaches, settled, state, until
 
+T = TypeVar("T")
 DIRECTORY = "var/lib/cni/terway"
 _INTENT = "(token, kind, since, eni_id, security_groups, ipv4_count, ipv6_count, addresses)"
 PODS = 18
@@ -89,6 +92,11 @@ def _assert_unharmed(made: Bench, pods: list[LabPod]) -> None:
     first = pods[0]
     assert [pod.key for pod in pods[1:] if not reaches(first, str(pod.ipv4))] == []
     assert not made.drops()
+
+
+def short_and_long(values: Iterable[T], *long: T) -> list[ParameterSet]:
+    """Values of a parameter; ``long`` are left to --long, as tests/contract/store has each by itself."""
+    return [pytest.param(one, marks=pytest.mark.long if one in long else ()) for one in values]
 
 
 LOST = [(how, bpf) for how in ("directory", "wal", "emptied", "cut") for bpf in ("on", "off")]
@@ -175,7 +183,7 @@ def _content(made: Bench) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("how", UNREADABLE)
+@pytest.mark.parametrize("how", short_and_long(UNREADABLE, "a directory for the file"))
 def test_a_ledger_that_cannot_be_read_ends_no_agent(made: Bench, how: str, tmp_path: Path) -> None:
     """Pods run and are deleted, everybody says what to do, and the file is left as it is."""
     made.start()
@@ -216,7 +224,7 @@ USELESS = {
 }
 
 
-@pytest.mark.parametrize("how", USELESS)
+@pytest.mark.parametrize("how", short_and_long(USELESS, "a row that says nothing", "garbage"))
 def test_what_is_no_ledger_is_set_aside_and_the_ledger_rebuilt(made: Bench, how: str, tmp_path: Path) -> None:
     made.start()
     pods = [made.pod(f"web-{n}") for n in range(3)]
@@ -275,7 +283,10 @@ def _emptied(directory: Path) -> None:
     (directory / "terway.db-wal").write_bytes(b"")
 
 
-@pytest.mark.parametrize("hand", [_file_gone, _log_gone, _directory_gone, _moved, _replaced, _emptied])
+_HANDS = (_file_gone, _log_gone, _directory_gone, _moved, _replaced, _emptied)
+
+
+@pytest.mark.parametrize("hand", short_and_long(_HANDS, _file_gone, _log_gone, _moved))
 def test_a_ledger_that_is_lost_under_the_agent_is_written_anew(
     made: Bench, hand: Callable[[Path], None]
 ) -> None:
