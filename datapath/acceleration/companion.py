@@ -100,6 +100,8 @@ class Companion:
         self._memory = Memory()
         self._carried: tuple[Mapping[int, Pod], Mapping[int, frozenset[Address]]] | None = None
         self._good: _Good | None = None
+        self._as_before = False
+        """Rows read in this round as they did when the round before found nothing to do."""
         self._home = 0
         self.last = Round()
         """The last round of repair: what it found of others', and what it could not mend."""
@@ -288,9 +290,10 @@ class Companion:
         return []
 
     def _compare_carriers(self, fast: FastPath, present: Present) -> list[Difference]:
-        """Links are looked at anew only if what the round saw is not what is known of them."""
+        """Links are looked at anew only if what the round saw is not what is known of them, or rows are not
+        as they were, whose flags say it."""
         told, ours = present.carriers, self._pods | set(self._enis.devices())
-        if told is not None:
+        if told is not None and self._as_before:
             down = {i for i, up in told.items() if not up and i in ours}
             if down == (self._down | self._enis.dark) & told.keys():
                 return []
@@ -368,7 +371,8 @@ class Companion:
     def _row_steps(self, fast: FastPath, present: Present, now: Now, round: Round) -> Iterator[Step]:
         """Pod by pod, unless all reads byte for byte as it did when the round before found nothing to do."""
         seen = _Good(fast.fingerprint(), present.pods, present.links)
-        if seen == self._good:
+        self._as_before = seen == self._good
+        if self._as_before:
             return
         self._good = None
         before = len(round.done), len(round.refused)

@@ -158,6 +158,27 @@ def test_of_a_pod_whose_notes_were_cleared_every_flow_is_asked(
         assert int(row["blind_until"][0])
 
 
+def test_a_pod_that_a_hand_calls_down_is_up_again(node: FastNode, pods: Pair, companion: Companion) -> None:
+    """Also where the round has seen nothing of its link that was not known."""
+    there = {one.applied.host_ifindex: True for one in pods} | dict.fromkeys(node.enis.values(), True)
+    settle(node, companion, *pods)
+    seen = replace(present(node, *pods), carriers=there)
+    assert companion.mend(seen) == []
+    down = companion.fast.names.flags["ENDPOINT_DOWN"]
+
+    def change(row: Rows) -> None:
+        row["flags"] |= np.uint32(down)
+
+    edit(companion, "pods", index(pods[0]), change)
+    edit(companion, "endpoints", address_bytes(pods[0].address(4)), change)
+    edit(companion, "endpoints", address_bytes(pods[0].address(6)), change)
+    companion.mend(seen)
+    with table(companion, "pods") as found:
+        row = found.get(np.frombuffer(index(pods[0]), found.key))
+    assert row is not None
+    assert not int(row["flags"][0]) & down
+
+
 @pytest.mark.parametrize("field", ["flow_epoch", "flow_timeouts", "home_ifindex"])
 def test_settings_of_the_programs_come_back(
     node: FastNode, pods: Pair, companion: Companion, field: str
