@@ -78,6 +78,7 @@ REFUSALS = (
     _rule("of-somebody-else|not what was asked for|only addresses that", "distortion another"),
     _rule("is not as documented", *_DISTORTED),
     _rule("cannot be reached|no answer|connection broke|took too long|SDK process", *_AWAY),
+    _rule(r"Throttling \(as a moment ago\)", "code Throttling.User"),
     _rule("vSwitch .*(free address|No available)|IpNotEnough", "code InvalidVSwitchId.IpNotEnough"),
     _rule("may be used in|cooling", ALWAYS),
     _rule("no link has this MAC|was the ENI detached|The ENI .* is gone|ENI .* is frozen", "detached"),

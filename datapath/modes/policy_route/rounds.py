@@ -202,7 +202,9 @@ class Rounds:
                 continue
             place = Place(host.index, host.lower, eni.ifindex, host.mac, "", hold.own_gateway)
             try:
-                wrong += host_side.misrouted(socket, endpoint, place)[:1]
+                found = host_side.misrouted(socket, endpoint, place)[:1]
+                # Asked after it: what went since the look took its routes along, and that is no rule's fault.
+                wrong += found if found and _are_running(socket, host.index, eni.ifindex) else []
             except KernelError as exc:  # of this pod, and the others are asked about
                 log.warning("where packets of %s go is asked again by the next repair: %s", endpoint, exc)
             yield
@@ -468,6 +470,11 @@ class Rounds:
         links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()
         carriers = {one.index: one.carrier for one in (*observed.links, *observed.others)}
         return Present(pods, enis, links, carriers)
+
+
+def _are_running(socket: Socket, *indices: int) -> bool:
+    found = [link.find(socket, index) for index in indices]
+    return all(one is not None and one.running for one in found)
 
 
 def _given_mac_back(prepared: PreparedEni, there: Link, observed: Observed) -> Step | Difference:

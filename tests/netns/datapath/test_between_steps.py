@@ -104,6 +104,7 @@ def test_the_end_of_a_namespace_is_no_disorder(world: World, mode: NodeDatapath)
             done, more = paused(mode, [stays, goes], at, end)
         found = {one.found for one in done} - {"left behind: no pod has this address"}  # its rules, which did
         assert found == set(), f"at pause {at}"
+        assert mode.foreign == (), f"at pause {at}: no hand has led its packets astray"
         mode.teardown(goes, None)
         return more
 
