@@ -3,7 +3,7 @@
 A cause is a hand at an object: one that undoes it again and again is one cause until it has rested for ten
 minutes, and another object is another cause. Causes of one kind share an event a minute: who flushes a
 routing table, or rewrites every new link, is told of once with how many objects there were. What others have
-done and no repair undoes is told by an event of its own, once for as long as it is there.
+done and no repair undoes is told by an event of its own, once until it has been away for ten minutes.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class RepairReports:
         self.recent: deque[Repaired] = deque(maxlen=SHOWN)
         self.foreign: tuple[Difference, ...] = ()
         """What is there of others' and is left."""
+        self.foreign_seen: dict[str, float] = {}
+        """When each was there last, by its words, in the order of these times."""
         self.on_repair: Callable[[ObjectKind], None] = _nothing
 
     def mended(self, done: Sequence[Difference], *, events: bool = True, at_once: bool = False) -> None:
@@ -81,12 +83,20 @@ class RepairReports:
 
     def left(self, foreign: Iterable[Difference]) -> None:
         """What is there and is left, all of it."""
+        now = self._now()
         before, self.foreign = {one.what for one in self.foreign}, tuple(foreign)
         there = {one.what: one for one in self.foreign}
-        for what in there.keys() - before:
-            text = f"{what}: {there[what].found}"
-            log.warning("%s", text)
-            self._kubernetes.event(None, EventType.WARNING, "ForeignObject", text, topic=f"foreign {what}")
+        for what, one in there.items():
+            news = now - self.foreign_seen.pop(what, -PEACE) >= PEACE
+            self.foreign_seen[what] = now
+            if len(self.foreign_seen) > REMEMBERED:
+                del self.foreign_seen[next(iter(self.foreign_seen))]
+            if what not in before and news:
+                text = f"{what}: {one.found}"
+                log.warning("%s", text)
+                self._kubernetes.event(
+                    None, EventType.WARNING, "ForeignObject", text, topic=f"foreign {what}"
+                )
         for what in before - there.keys():
             log.info("%s: no more", what)
 

@@ -238,9 +238,9 @@ class PolicyRoute(ModePort):
         """By the host links: see ``presence``."""
         return sightings(self._sockets, asked)
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, with the addresses it carries."""
-        return self._rounds.carriers()
+        return self._rounds.carriers(lately=lately)
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.

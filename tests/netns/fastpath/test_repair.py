@@ -239,6 +239,29 @@ def assert_row_mended(node: FastNode, pods: Pair, companion: Companion) -> None:
     settle(node, companion, *pods)
 
 
+@pytest.mark.parametrize("field", ["flow_epoch", "flow_timeouts", "home_ifindex"])
+def test_settings_of_the_programs_come_back(
+    node: FastNode, pods: Pair, companion: Companion, field: str
+) -> None:
+    """With another epoch no record of a flow is found, and what the stack carries would change its way."""
+    settle(node, companion, *pods)
+    key = bytes(4)
+
+    def change(row: Rows) -> None:
+        row[field] += 3
+
+    with table(companion, "settings") as found:
+        before = found.get(np.frombuffer(key, found.key))
+    edit(companion, "settings", key, change)
+    told = companion.mend(present(node, *pods))
+    assert told == [Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody")]
+    with table(companion, "settings") as found:
+        after = found.get(np.frombuffer(key, found.key))
+    assert before is not None
+    assert after is not None
+    assert before.tobytes() == after.tobytes()
+
+
 def test_check_gives_out_no_id(node: FastNode, pods: Pair, companion: Companion) -> None:
     """Of an ENI whose row was cleared CHECK says so, and the row is as it was found."""
     settle(node, companion, *pods)
