@@ -28,8 +28,8 @@ SHOWN = 32
 """The last repairs, for terway-cli."""
 
 
-def _nothing(kind: ObjectKind) -> None:
-    del kind
+def _nothing(*_: ObjectKind) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Repaired:
 
 
 class RepairReports:
-    """``now`` in seconds. ``on_repair`` hears of each by its kind."""
+    """``now`` in seconds. ``on_repair`` hears of each by its kind, ``on_round`` that one has ended."""
 
     def __init__(self, kubernetes: Kubernetes, now: Callable[[], float]) -> None:
         self._kubernetes = kubernetes
@@ -58,6 +58,7 @@ class RepairReports:
         self.foreign_seen: dict[str, float] = {}
         """When each was there last, by its words, in the order of these times."""
         self.on_repair: Callable[[ObjectKind], None] = _nothing
+        self.on_round: Callable[[], None] = _nothing
 
     def mended(self, done: Sequence[Difference], *, events: bool = True, at_once: bool = False) -> None:
         """To be called after each round, also if it found nothing: causes may wait for their event.
@@ -99,6 +100,7 @@ class RepairReports:
                 )
         for what in before - there.keys():
             log.info("%s: no more", what)
+        self.on_round()
 
     def _is_another_cause(self, one: Difference, now: float) -> bool:
         last = self._seen.pop(one.what, -PEACE)

@@ -194,8 +194,8 @@ class PolicyRoute(ModePort):
         del netns
         with self._sockets.borrowed() as socket, self._hold.removing:
             host = link.find(socket, endpoint.host_link)
-            known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
             if host is None:
+                known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
                 carrying = host_side.carrying(socket, endpoint.addresses())
                 host = renamed.of_endpoint(socket, endpoint, [*known, *carrying.values()])
             if host is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -24,6 +25,7 @@ from tests.netns.datapath.world import (
     policy_route,
     witness,
 )
+from tests.pace import patience
 
 
 def words(mode: NodeDatapath, *endpoints: object) -> list[str]:
@@ -159,7 +161,10 @@ def test_a_rule_that_is_asked_before_ours_and_leads_astray_is_told(world: World,
     with witness(world.node) as reader:
         reader.route("add", dst="0.0.0.0/0", gateway="10.0.0.253", oif=index_of(world, "eth0"), table=78)
         reader.rule("add", priority=100, table=78)
-    assert words(mode, endpoint, another) == []
+    deadline = time.monotonic() + patience(10)
+    while not any("1 more" in one.what for one in mode.foreign):
+        assert words(mode, endpoint, another) == [], "links that have no carrier yet are not asked about"
+        assert time.monotonic() < deadline
     (told,) = mode.foreign
     assert told.what == f"routing of {endpoint.host_link} and of 1 more"
     assert "of table 78" in told.found

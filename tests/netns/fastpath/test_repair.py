@@ -158,6 +158,29 @@ def test_of_a_pod_whose_notes_were_cleared_every_flow_is_asked(
         assert int(row["blind_until"][0])
 
 
+@pytest.mark.parametrize("field", ["flow_epoch", "flow_timeouts", "home_ifindex"])
+def test_settings_of_the_programs_come_back(
+    node: FastNode, pods: Pair, companion: Companion, field: str
+) -> None:
+    """With another epoch no record of a flow is found, and what the stack carries would change its way."""
+    settle(node, companion, *pods)
+    key = bytes(4)
+
+    def change(row: Rows) -> None:
+        row[field] += 3
+
+    with table(companion, "settings") as found:
+        before = found.get(np.frombuffer(key, found.key))
+    edit(companion, "settings", key, change)
+    told = companion.mend(present(node, *pods))
+    assert told == [Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody")]
+    with table(companion, "settings") as found:
+        after = found.get(np.frombuffer(key, found.key))
+    assert before is not None
+    assert after is not None
+    assert before.tobytes() == after.tobytes()
+
+
 UPLINK = {
     "gateway": lambda row: row["v4"]["to"].fill(0xFE),
     "gateway-v6": lambda row: row["v6"]["to"].fill(0xFE),
@@ -237,29 +260,6 @@ def assert_row_mended(node: FastNode, pods: Pair, companion: Companion) -> None:
     assert {one.kind for one in told(companion, pods[0])} == {ObjectKind.ROW}
     assert {one.kind for one in companion.mend(present(node, *pods))} == {ObjectKind.ROW}
     settle(node, companion, *pods)
-
-
-@pytest.mark.parametrize("field", ["flow_epoch", "flow_timeouts", "home_ifindex"])
-def test_settings_of_the_programs_come_back(
-    node: FastNode, pods: Pair, companion: Companion, field: str
-) -> None:
-    """With another epoch no record of a flow is found, and what the stack carries would change its way."""
-    settle(node, companion, *pods)
-    key = bytes(4)
-
-    def change(row: Rows) -> None:
-        row[field] += 3
-
-    with table(companion, "settings") as found:
-        before = found.get(np.frombuffer(key, found.key))
-    edit(companion, "settings", key, change)
-    told = companion.mend(present(node, *pods))
-    assert told == [Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody")]
-    with table(companion, "settings") as found:
-        after = found.get(np.frombuffer(key, found.key))
-    assert before is not None
-    assert after is not None
-    assert before.tobytes() == after.tobytes()
 
 
 def test_check_gives_out_no_id(node: FastNode, pods: Pair, companion: Companion) -> None:
