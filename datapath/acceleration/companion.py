@@ -340,8 +340,7 @@ class Companion:
         devices: frozenset[int],
     ) -> Iterator[Step]:
         """``devices``: those that had a row before the round."""
-        uplinks = tuple(fast.uplinks().values())
-        rows = {one.ifindex for one in uplinks}
+        rows = {one.ifindex for one in fast.uplinks().values()}
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             there = partial(now.has_eni, ifindex, eni)
@@ -350,9 +349,11 @@ class Companion:
             yield f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
         ours = {UplinkName(eni.mac.lower()) for eni in present.enis.values()}
         ours |= {_uplink_of(endpoint) for endpoint, _ in present.pods.values()}
-        for row in uplinks:
-            if row.ifindex in present.enis and row.name not in ours:
-                yield f"row of uplink {row.mac}", partial(_drop_stray, fast, row)
+        for row in fast.uplinks().values():
+            named = present.enis.get(row.ifindex)
+            if named is not None and row.name not in ours:
+                there = partial(now.has_eni, row.ifindex, named)
+                yield f"row of uplink {row.mac}", _if(there, partial(_drop_stray, fast, row))
         for ifindex in (rows | devices) - present.enis.keys():
             gone = partial(_is_no, now.has_device, ifindex)
             yield f"fast path of device {ifindex}", _if(gone, partial(self._end_eni, ifindex))
