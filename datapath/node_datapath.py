@@ -201,9 +201,12 @@ class NodeDatapath:
             found |= self._mode(word).live(wanted)
         return found
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """Every live link that a pod may be behind, whatever its mode, with the addresses it carries."""
-        return tuple(carrier for mode in self.modes.values() for carrier in mode.carriers())
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, whatever its mode, with the addresses it carries.
+
+        ``lately`` as for ``ModePort.carriers``.
+        """
+        return tuple(one for mode in self.modes.values() for one in mode.carriers(lately=lately))
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """``repairing`` without a pause."""

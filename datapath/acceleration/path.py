@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -72,6 +72,7 @@ class FastPath:
         self._netns = None if netns is None else os.dup(netns)
         self._tables = Tables(loaded, self._lock)
         self._attacher = Attacher(loaded, netns)
+        self._pins = pins.Kept()
         self._traces: WeakSet[Trace] = WeakSet()
 
     @classmethod
@@ -158,8 +159,8 @@ class FastPath:
         with self._lock:
             self._tables.drop_pod(host_ifindex)
 
-    def endpoints(self) -> dict[int, Pod]:
-        """By host veth."""
+    def endpoints(self) -> Mapping[int, Pod]:
+        """By host veth; the very same while the rows read as they did."""
         with self._lock:
             return self._tables.pods()
 
@@ -191,6 +192,11 @@ class FastPath:
     def put_uplink(self, uplink: UplinkRow) -> None:
         with self._lock:
             self._tables.put_uplink(uplink)
+
+    def uplink_differences(self, uplink: UplinkRow) -> list[str]:
+        """What its row is otherwise than ``put_uplink`` leaves it, in every field."""
+        with self._lock:
+            return self._tables.uplink_differences(uplink)
 
     def drop_uplink(self, name: UplinkName) -> None:
         """Its pods go by the stack from now on; their rows, which name it by id, stay."""
@@ -235,9 +241,7 @@ class FastPath:
         """``home`` as for ``set_home``, 0 if it is not known yet. Whether it is on is the switch's matter."""
         flags = {"SETTING_CONNTRACK": not self.unasked, "SETTING_ASK": False}
         with self._lock:
-            with self._inside():
-                timeouts = self._tables.flows.timeouts()
-            told = self._tables.mend_settings(flags, home, timeouts)
+            told = self._tables.mend_settings(flags, home)
         return [
             Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody") for field in told
         ]
@@ -245,7 +249,7 @@ class FastPath:
     def mend_pins(self) -> list[Difference]:
         """Of maps and programs; those of ENIs' links are part of their attachment."""
         with self._lock:
-            return pins.mend(self._loaded.map_pins() | self._loaded.program_pins())
+            return self._pins.mend(self._loaded.map_pins() | self._loaded.program_pins())
 
     # Switches
 
@@ -316,9 +320,14 @@ class FastPath:
             return self._attacher.take_place(host_ifindex)
 
     def foreign(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
-        """Programs of others at a device of ours."""
+        """Programs of others at a device of ours; at a pod's those by tcx are for ``tcx_at_pods``."""
         with self._lock:
             return self._attacher.foreign(ifindex, hooks, eni=eni)
+
+    def tcx_at_pods(self, devices: Collection[int]) -> dict[int, list[str]]:
+        """Programs at pods' host links by tcx, where we have none; of those that have any."""
+        with self._lock:
+            return self._attacher.tcx_at_pods(devices)
 
     def shaped(self) -> Shaped:
         """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""

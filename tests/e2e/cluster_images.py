@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PREVIOUS = os.environ.get("TERWAY_TEST_PREVIOUS", "HEAD~1")
 """The revision that a cluster comes from and goes back to."""
 BEFORE = "0625225"
-"""The last commit of the release before, whose agents refuse a ledger that this one has written."""
+"""The last commit of the release before, which knew schema 1 only and refuses a ledger of this one."""
 _CACHE = Path(".cache", "image")
 _LEFT_OUT = (".git", ".cache", "__pycache__", "tests", "docs")
 

@@ -11,12 +11,15 @@ import json
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from control.agent.state.faults import FaultPoint
+from control.store.schema import SCHEMA_VERSION, version_of
 from lab import cni_call
 from lab.client import Lab
 from lab.cni_call import CniError
@@ -28,6 +31,7 @@ from tests.e2e.conftest import Bench
 from tests.e2e.test_faults import restarted_on_death
 from tests.e2e.witnesses import assert_agree, cloud_enis, kernel, reaches, settled, state, until
 
+T = TypeVar("T")
 DIRECTORY = "var/lib/cni/terway"
 _INTENT = "(token, kind, since, eni_id, security_groups, ipv4_count, ipv6_count, addresses)"
 PODS = 18
@@ -90,8 +94,19 @@ def _assert_unharmed(made: Bench, pods: list[LabPod]) -> None:
     assert not made.drops()
 
 
-@pytest.mark.parametrize("bpf", ["on", "off"])
-@pytest.mark.parametrize("how", ["directory", "wal", "emptied", "cut"])
+def short_and_long(values: Iterable[T], *long: T) -> list[ParameterSet]:
+    """Values of a parameter; ``long`` are left to --long, as tests/contract/store has each by itself."""
+    return [pytest.param(one, marks=pytest.mark.long if one in long else ()) for one in values]
+
+
+LOST = [(how, bpf) for how in ("directory", "wal", "emptied", "cut") for bpf in ("on", "off")]
+SHORT = {("directory", "on"), ("wal", "off"), ("emptied", "on"), ("cut", "off")}
+"""Each way to lose it, with the fast path or without."""
+
+
+@pytest.mark.parametrize(
+    ("how", "bpf"), [pytest.param(*one, marks=() if one in SHORT else pytest.mark.long) for one in LOST]
+)
 def test_lost_ledger_costs_no_running_pod_anything(made: Bench, how: str, bpf: str) -> None:
     def start() -> None:
         made.node.start_agent(["-bpf", bpf], env={"TERWAY_TEST_CLOCK": "1"})
@@ -168,7 +183,7 @@ def _content(made: Bench) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("how", UNREADABLE)
+@pytest.mark.parametrize("how", short_and_long(UNREADABLE, "a directory for the file"))
 def test_a_ledger_that_cannot_be_read_ends_no_agent(made: Bench, how: str, tmp_path: Path) -> None:
     """Pods run and are deleted, everybody says what to do, and the file is left as it is."""
     made.start()
@@ -209,7 +224,7 @@ USELESS = {
 }
 
 
-@pytest.mark.parametrize("how", USELESS)
+@pytest.mark.parametrize("how", short_and_long(USELESS, "a row that says nothing", "garbage"))
 def test_what_is_no_ledger_is_set_aside_and_the_ledger_rebuilt(made: Bench, how: str, tmp_path: Path) -> None:
     made.start()
     pods = [made.pod(f"web-{n}") for n in range(3)]
@@ -268,7 +283,10 @@ def _emptied(directory: Path) -> None:
     (directory / "terway.db-wal").write_bytes(b"")
 
 
-@pytest.mark.parametrize("hand", [_file_gone, _log_gone, _directory_gone, _moved, _replaced, _emptied])
+_HANDS = (_file_gone, _log_gone, _directory_gone, _moved, _replaced, _emptied)
+
+
+@pytest.mark.parametrize("hand", short_and_long(_HANDS, _file_gone, _log_gone, _moved))
 def test_a_ledger_that_is_lost_under_the_agent_is_written_anew(
     made: Bench, hand: Callable[[Path], None]
 ) -> None:
@@ -293,6 +311,31 @@ def test_a_ledger_that_is_lost_under_the_agent_is_written_anew(
     if hand is not _emptied:
         asked = made.node.exec(["terway-cli", "history", gone.key, "--json"], check=True).stdout
         assert [row["address"] for row in json.loads(asked)] == [str(a) for a in gone.addresses]
+
+
+def test_a_ledger_that_was_written_back_is_brought_up_to_date_again(made: Bench) -> None:
+    """The operator has taken the step towards the release before, and stays with this one."""
+    made.start()
+    pods = [made.pod(f"web-{n}") for n in range(3)]
+    made.node.exec(["terway-cli", "ledger", "downgrade"], check=True)
+    pods.append(made.pod("late"))
+    settled(made.node)
+    before = _story(made)
+    made.node.stop_agent(signal.SIGKILL)
+    assert _schema(made) == 1
+    made.start()
+    assert _story(made) == before
+    assert "is in the ledger again" not in made.node.agent_log(), "from the file, as nothing is rebuilt"
+    _assert_unharmed(made, [*pods, made.pod("new")])
+    assert_agree(made.lab, made.node)
+    made.node.stop_agent()
+    assert _schema(made) == SCHEMA_VERSION
+
+
+def _schema(made: Bench) -> int:
+    file = made.node.directory.outside(f"/{DIRECTORY}/terway.db")
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        return version_of(db)
 
 
 def test_modes_of_the_ledger_are_taken_back(made: Bench) -> None:

@@ -35,7 +35,6 @@ from datapath.modes.macvlan.presence import Eni, Witnesses, whereabouts
 from datapath.modes.port import ModeContext, ModePort
 from datapath.netlink import link, route
 from datapath.netlink.link import Link
-from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Request
 from datapath.objects import ABSENT
@@ -56,7 +55,6 @@ class Macvlan(ModePort):
         self._context = context
         self._sockets, self._reaper = context.sockets, context.reaper
         self._reach = NamespaceReach()
-        self._memory = Memory()
         self._taken: frozenset[str] = frozenset()
 
     # ENIs
@@ -149,8 +147,10 @@ class Macvlan(ModePort):
         except (KernelError, OSError) as exc:
             return dict.fromkeys((one.key for one in wanted), Sighting(Presence.UNKNOWN, str(exc)))
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
         """By the marks. One whose pod cannot be looked at counts."""
+        if lately and self._has_nobody():
+            return ()
         with self._sockets.borrowed() as socket:
             witnesses = self._witnesses(socket)
             found = []
@@ -170,6 +170,8 @@ class Macvlan(ModePort):
         """
         done: list[Difference] = []
         yield
+        if not endpoints and self._has_nobody():
+            return ()
         with self._sockets.borrowed() as socket:
             enis = self._enis(socket)
             for endpoint in endpoints:
@@ -187,9 +189,16 @@ class Macvlan(ModePort):
 
     # Steps
 
+    def _has_nobody(self) -> bool:
+        """No link had a mark when links were listed last, be it for another mode."""
+        links = self._context.memory.latest(link.LISTING)
+        if links is None or self._taken:
+            return False
+        return all(mark.read(one.alias) is None for one in links if not one.stacked)
+
     def _enis(self, socket: Socket) -> list[Eni]:
         """Every link that may be an ENI."""
-        links = self._memory.read("links", link.dump(socket), link.decode, essence=link.essence)
+        links = self._context.memory.read(socket, link.LISTING)
         listed = [Eni(one, mark.read(one.alias)) for one in links if not one.stacked]
         self._taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
         apart = {one.link.index for one in listed if one.mark is not None}

@@ -34,8 +34,6 @@ from tests.contract.store.test_ledger import ALL
 from tests.e2e import cluster_images
 
 WRITTEN = Path(__file__).with_name("written_by")
-BEFORE = "0625225"
-"""The last commit of the release before, which knew schema 1 only."""
 WEB, LOST = AttachmentKey("c" * 64, "eth0"), AttachmentKey("d" * 64, "eth0")
 
 
@@ -165,7 +163,7 @@ def _before(scratch: Path, path: Path) -> subprocess.CompletedProcess[str]:
     tree = scratch / "before"
     if not tree.exists():
         try:
-            cluster_images.source_tree(tree, BEFORE)
+            cluster_images.source_tree(tree, cluster_images.BEFORE)
         except cluster_images.NoHistoryError as exc:
             pytest.skip(str(exc))
     return subprocess.run(

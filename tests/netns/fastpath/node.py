@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2 import NFCTSocket
 
 from datapath import namespace, sysctl
 from datapath.acceleration.load import Options
@@ -108,6 +109,23 @@ class FastNode:
             self.enis[card.name] = self.mode.prepare_uplink(shared(eni_link(card)))
             self.put_eni(card)
             self.fast.attach_eni(self.enis[card.name])
+        self.fast.set_stack_prefixes(node=(HOST, HOST_V6))
+        self.fast.switch(True)
+
+    def clear(self) -> None:
+        """Take away what tests have written as kube-proxy, and what conntrack knows; ENIs are as they were.
+
+        Pods stay: each is another one, at other addresses.
+        """
+        with namespace.entered(self.world.node):
+            text = "add table inet kube-proxy; delete table inet kube-proxy"
+            subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+            with NFCTSocket() as conntrack:
+                conntrack.flush()
+        with witness(self.world.node) as reader:
+            for card in (ENI1, ENI2):
+                reader.link("set", index=self.enis[card.name], mtu=1500)
+                self.put_eni(card)
         self.fast.set_stack_prefixes(node=(HOST, HOST_V6))
         self.fast.switch(True)
 

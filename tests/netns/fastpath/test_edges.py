@@ -27,6 +27,12 @@ TIME_EXCEEDED = {4: (2, 11), 6: (3, 3)}
 """ee_origin and ee_type of struct sock_extended_err."""
 
 
+@pytest.fixture
+def node(lasting_node: FastNode) -> Iterator[FastNode]:
+    yield lasting_node
+    lasting_node.clear()
+
+
 @contextmanager
 def udp_socket(netns: int, version: int) -> Iterator[socket.socket]:
     family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -201,8 +207,9 @@ def test_options_arrive_by_the_stack(node: FastNode) -> None:
 
 def test_a_pod_may_ask_whether_its_addresses_are_free(node: FastNode) -> None:
     """Duplicate detection of IPv6, an ARP probe, and MLD reports are the stack's to hear."""
-    pod = node.pod(ENI1)
-    assert node.count("drop_neighbour") == 0, "what the kernel sent for the pod was all right"
+    with node.counting("drop_neighbour") as grown:
+        pod = node.pod(ENI1)
+    assert grown["drop_neighbour"] == 0, "what the kernel sent for the pod was all right"
     own, nobody = pod.address(6), ip_address("::")
     asked = p.icmp(135, data=own.packed)
     group = ip_address(ip_address("ff02::1:ff00:0").packed[:13] + own.packed[13:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
@@ -42,6 +43,12 @@ table inet kube-proxy {{
     chain forward {{ type filter hook forward priority filter; ct state invalid counter drop; }}
 }}
 """
+
+
+@pytest.fixture
+def node(lasting_node: FastNode) -> Iterator[FastNode]:
+    yield lasting_node
+    lasting_node.clear()
 
 
 def install(node: FastNode, services: str = "", masquerade: str = "") -> None:

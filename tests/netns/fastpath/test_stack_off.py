@@ -27,6 +27,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def node(lasting_node: FastNode) -> Iterator[FastNode]:
+    yield lasting_node
+    lasting_node.clear()
+
+
 @pytest.fixture(autouse=True)
 def _off(node: FastNode) -> Iterator[None]:
     node.fast.switch(False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.netns.datapath.traffic import exchange
@@ -10,6 +12,12 @@ from tests.netns.fastpath.conversation import transfer
 from tests.netns.fastpath.node import FAR, FAR_V6, FastNode
 
 VERSIONS = (4, 6)
+
+
+@pytest.fixture
+def node(lasting_node: FastNode) -> Iterator[FastNode]:
+    yield lasting_node
+    lasting_node.clear()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
