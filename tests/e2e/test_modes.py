@@ -12,7 +12,7 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +229,8 @@ def test_a_pod_that_a_later_release_has_left(made: Bench, with_netns: bool) -> N
     until(made.node.agent_log, lambda log: "was made in mode from-the-future" in log)
     strange.stop(netns=with_netns, remove_netns=False)
     assert modes(made) == {"beside": "policy_route"}
-    with pytest.raises(OSError, match="unreachable"):
-        reaches(strange, str(OUTSIDE_ADDRESS))
+    with suppress(OSError):  # once its link is deleted, a moment after it was taken out of use
+        assert not reaches(strange, str(OUTSIDE_ADDRESS))
     assert_agree(made.lab, made.node)
     beside.check()
     addresses = [made.pod(f"next-{n}").ipv4 for n in range(3)]
