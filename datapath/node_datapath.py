@@ -3,8 +3,7 @@
 Node verbs (``prepare``, ``close``), uplink verbs (``prepare_uplink``, ``forget_uplink``), endpoint verbs
 (``setup``, ``check``, ``teardown``, ``take_down``), and what the kernel itself says: ``live``, ``carriers``,
 ``repair``. An endpoint's verb goes to the mode that the endpoint names, by ``modes.table``; no mode is known
-here by its name. An ENI is shared by the modes that share until a mode takes it for one pod alone, and is
-shared again when that pod is gone.
+here by its name. Whether an ENI is shared or one pod's is ``eni_shares``' to say.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from socket import AF_INET, AF_INET6
 
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.shortcut import Shortcut
-from datapath.difference import Difference, ObjectKind
+from datapath.difference import Difference
 from datapath.endpoint import (
     Applied,
     Carrier,
@@ -26,12 +25,12 @@ from datapath.endpoint import (
     EndpointId,
     EndpointKey,
     OwnEni,
-    SharedEni,
     Sighting,
     Uplink,
 )
 from datapath.enforcement.guard import Guard
-from datapath.errors import AddressTaken, KernelError, UplinkUnusable
+from datapath.eni_shares import EniShares
+from datapath.errors import KernelError, UplinkUnusable
 from datapath.modes.port import ModeContext, ModePort, Reaction
 from datapath.modes.table import MODES, Modes
 from datapath.modes.unknown import UnknownMode
@@ -66,10 +65,7 @@ class NodeDatapath:
         self.modes: Mapping[str, ModePort] = {word: make(self._context) for word, make in modes.items()}
         """By the word that endpoints and ledgers have."""
         self._unknown = UnknownMode(self._context, self.modes)
-        self._sharing = [mode for mode in self.modes.values() if SharedEni in mode.uplinks]
-        self._owning = [mode for mode in self.modes.values() if OwnEni in mode.uplinks]
-        self._shared: dict[str, SharedEni] = {}
-        """ENIs by MAC as they were last made ready to be shared."""
+        self._shares = EniShares(self.modes.values())
 
     def close(self) -> None:
         """Wait for the reaper and give all descriptors back. What was set up stays."""
@@ -138,81 +134,12 @@ class NodeDatapath:
     # Uplinks
 
     def prepare_uplink(self, uplink: Uplink) -> int:
-        """Make the uplink's device ready; its index. KernelError with ENODEV: no link has the MAC.
-
-        An ENI that a pod has for itself is left to that pod, and shared when the pod is gone. One for a pod
-        alone is made ready by ``setup``, as the mode has to be known.
-        """
-        if not isinstance(uplink, SharedEni):
-            detail = f"no mode of this release makes a {type(uplink).__name__} ready by itself"
-            raise KernelError("prepare an uplink", errno=errno.EOPNOTSUPP, object=uplink.id, detail=detail)
-        self._shared[uplink.eni.mac.lower()] = uplink
-        owner = self._owner(uplink.eni.mac)
-        return self._share(uplink) if owner is None else owner.prepare_uplink(uplink)
+        """See ``EniShares.prepare``."""
+        return self._shares.prepare(uplink)
 
     def forget_uplink(self, mac: str) -> None:
         """Remove what the node has for it; succeeds for an ENI that is gone or unknown."""
-        self._shared.pop(mac.lower(), None)
-        for mode in self._sharing:
-            mode.forget_uplink(mac)
-
-    def _share(self, uplink: SharedEni) -> int:
-        (index,) = {mode.prepare_uplink(uplink) for mode in self._sharing}
-        return index
-
-    def _owner(self, mac: str) -> ModePort | None:
-        """The mode of the pod that has the ENI for itself, by the kernel's word."""
-        return next((mode for mode in self._owning if mode.takes(mac)), None)
-
-    def _taken(self) -> frozenset[str]:
-        """Without asking the kernel: every ADD comes here."""
-        return frozenset[str]().union(*(mode.taken for mode in self._owning))
-
-    def _own(self, endpoint: Endpoint) -> None:
-        """Take the ENI from those who share it. AddressTaken if a pod leans on it, or has it for itself."""
-        mac = endpoint.eni.mac
-        owner, mode = self._owner(mac), self._mode(endpoint.mode)
-        if owner is None:
-            self._refuse_shared(mac)
-            for sharing in self._sharing:
-                sharing.forget_uplink(mac)
-        elif owner is not mode:
-            detail = "a pod of another mode has this ENI for itself"
-            raise AddressTaken("take an ENI for a pod", errno=errno.EBUSY, object=mac, detail=detail)
-        mode.prepare_uplink(endpoint.uplink)
-
-    def _refuse_shared(self, mac: str) -> None:
-        leaning = [one.link for mode in self._sharing for one in mode.carriers() if mac.lower() in one.enis]
-        if leaning:
-            detail = f"pods share it, by {', '.join(leaning)}; this mode needs an ENI that nobody shares"
-            raise AddressTaken("take an ENI for a pod", errno=errno.EBUSY, object=mac, detail=detail)
-
-    def _share_again(self, macs: Iterable[str]) -> None:
-        """What no pod has for itself any more is everybody's again."""
-        for mac in macs:
-            known = self._shared.get(mac.lower())
-            if known is None:
-                continue
-            try:
-                self._share(known)
-            except KernelError as exc:
-                log.warning("ENI %s cannot be shared yet; the next look at it tries again: %s", mac, exc)
-
-    def _share_no_more(self) -> list[Difference]:
-        """What a pod has for itself, and was made ready for all while its mark was gone."""
-        done = []
-        for mac in self._taken():
-            sharing = [mode for mode in self._sharing if mode.shares(mac)]
-            try:
-                for mode in sharing:
-                    mode.forget_uplink(mac)
-                if sharing:
-                    done.append(
-                        Difference(ObjectKind.UPLINK, f"ENI {mac} that a pod has for itself", "shared")
-                    )
-            except KernelError as exc:
-                log.warning("ENI %s is shared and a pod's own; the next repair tries again: %s", mac, exc)
-        return done
+        self._shares.forget(mac)
 
     # Endpoints
 
@@ -228,12 +155,12 @@ class NodeDatapath:
         mac = endpoint.eni.mac
         if isinstance(endpoint.uplink, OwnEni):
             try:
-                self._own(endpoint)
+                self._shares.take(endpoint.uplink, mode)
                 return mode.setup(endpoint, netns)
             except BaseException:
-                self._share_again([] if self._owner(mac) else [mac])
+                self._shares.share_again([mac])
                 raise
-        if mac.lower() in self._taken():
+        if mac.lower() in self._shares.taken():
             detail = "a pod has this ENI for itself; another pod cannot share it"
             raise UplinkUnusable("set up a pod", errno=errno.EBUSY, object=str(endpoint), detail=detail)
         return mode.setup(endpoint, netns)
@@ -245,14 +172,14 @@ class NodeDatapath:
     def teardown(self, endpoint: Endpoint, netns: int | None) -> None:
         """See ``ModePort.teardown``."""
         self._mode(endpoint.mode).teardown(endpoint, netns)
-        if isinstance(endpoint.uplink, OwnEni) and self._owner(endpoint.eni.mac) is None:
-            self._share_again([endpoint.eni.mac])
+        if isinstance(endpoint.uplink, OwnEni):
+            self._shares.share_again([endpoint.eni.mac])
 
     def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
         """See ``ModePort.take_down``. Also of a mode that only another release has."""
-        before = self._taken()
+        before = self._shares.taken()
         addresses = self._mode(who.mode).take_down(who, netns)
-        self._share_again(before - self._taken())
+        self._shares.share_again(before - self._shares.taken())
         return addresses
 
     def flush(self) -> None:
@@ -274,9 +201,12 @@ class NodeDatapath:
             found |= self._mode(word).live(wanted)
         return found
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """Every live link that a pod may be behind, whatever its mode, with the addresses it carries."""
-        return tuple(carrier for mode in self.modes.values() for carrier in mode.carriers())
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, whatever its mode, with the addresses it carries.
+
+        ``lately`` as for ``ModePort.carriers``.
+        """
+        return tuple(one for mode in self.modes.values() for one in mode.carriers(lately=lately))
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """``repairing`` without a pause."""
@@ -296,7 +226,7 @@ class NodeDatapath:
         """
         done: list[Difference] = []
         failed: KernelError | None = None
-        before = self._taken()
+        before = self._shares.taken()
         for word, mode in self.modes.items():
             try:
                 done += yield from mode.repairing([one for one in endpoints if one.mode == word])
@@ -305,8 +235,8 @@ class NodeDatapath:
                     "the pods of mode %s could not be mended; the next time tries again: %s", word, exc
                 )
                 failed = failed or exc
-        self._share_again(before - self._taken())
-        done += self._share_no_more()
+        self._shares.share_again(before - self._shares.taken())
+        done += self._shares.share_no_more()
         if failed is not None:
             raise failed
         return tuple(done)

@@ -220,6 +220,7 @@ class Node:
         )
         assembly = assemble(self._config, self._ports(cloud), place, network_mode)
         assembly.upkeep.follow_facts = home.follow
+        assembly.recovery.reports.on_round = self._switch.tell_foreign
         try:
             await assembly.recovery.run(boot_id)
         except BaseException:

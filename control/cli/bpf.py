@@ -60,7 +60,7 @@ def _ask(daemon: Daemon, *segments: str) -> list[Row]:
     try:
         rows: list[Row] = daemon.get("bpf", *segments)
     except Unreachable as exc:
-        look = f"`ls {PINS}/v*` and `bpftool map dump pinned {PINS}/v3/endpoints`"
+        look = f"`ls {PINS}/v*` and `bpftool map dump pinned {PINS}/v*/endpoints`"
         raise Unreachable(f"{exc} What the kernel holds can be seen without it: {look}") from exc
     return rows
 

@@ -5,3 +5,7 @@
 ``watcher`` for each keeps them current, and ``lists`` reads what may be long. ``outbox`` sends events and
 annotations off every caller's path, ``adapter`` puts them together.
 """
+
+from control.kube import bare_packages
+
+bare_packages.register()

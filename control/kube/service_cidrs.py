@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # comes with the Kubernetes client, which reads kubeconfigs with it
-
 from control.kube.connection import Connection, Refused, Request
 from control.model.pod import Network
 
@@ -77,6 +75,8 @@ def cidrs_of_objects(answer: Mapping[str, Any]) -> tuple[Network, ...]:
 
 def cidrs_of_kubeadm(configmap: Mapping[str, Any]) -> tuple[Network, ...]:
     """``networking.serviceSubnet`` ("v4", "v6" or "v4,v6"); () if it is absent or not readable."""
+    import yaml  # type: ignore[import-untyped]  # only where kubeadm says it; comes with the Kubernetes client
+
     text = (configmap.get("data") or {}).get("ClusterConfiguration") or ""
     try:
         configuration = yaml.safe_load(text)

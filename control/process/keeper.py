@@ -106,10 +106,6 @@ class Keeper:
         """What pods need and could not be put back, "" if all is well. For any thread."""
         return "; ".join(c.trouble for t, c in tuple(self._cares.items()) if t.pods_need_it and c.trouble)
 
-    def trouble_of(self, thing: Kept) -> str:
-        care = self._cares.get(thing)
-        return care.trouble if care is not None else ""
-
     def mends(self) -> Mapping[str, int]:
         """By name: how often each was put right."""
         return {thing.name: care.mends for thing, care in tuple(self._cares.items())}

@@ -63,6 +63,10 @@ class SqliteLedger:
     def _lock_and_open(self) -> None:
         try:
             self._place.lock()
+            if strange := self._place.strange():
+                aside = self._place.set_aside("foreign")
+                self.moved_aside = f"in the ledger's place was {strange}, which was moved to {aside}"
+            self._place.clear_beside()
             self._place.make()
             self._open(self._path)
         except (OSError, *_UNREADABLE) as exc:
@@ -72,7 +76,7 @@ class SqliteLedger:
         unwritable = self._place.is_read_only() or code(exc) == sqlite3.SQLITE_FULL
         if isinstance(exc, BlockingIOError):
             raise self._error("open", exc) from exc
-        if unwritable and self._path.exists():
+        if unwritable and self._path.is_file():
             log.error("pods cannot be added: %s", self._error("open", exc))
             self._read_copy()
         elif code(exc) in DAMAGED:

@@ -7,14 +7,17 @@ are kept, as a disk that damages one may damage the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
 import re
+import sqlite3
 import stat
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +101,41 @@ class Place:
                 self._sizes[each] = found.st_size
         return ""
 
+    # Is it a ledger at all?
+
+    def strange(self) -> str:
+        """Why what is here cannot be a ledger; "" if it may be one, and if nothing or a directory is here.
+
+        A link of an operator's to a ledger on another disk is followed. Raises OSError if that leads nowhere:
+        the disk may not be mounted yet.
+        """
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            if self.path.is_symlink():
+                told = f"{self.path} leads to {os.readlink(self.path)}, where there is nothing"
+                raise FileNotFoundError(errno.ENOENT, told) from None
+            return ""
+        except OSError as exc:
+            if exc.errno != errno.ELOOP:
+                raise
+            return "a link that leads to itself"
+        if stat.S_ISDIR(found.st_mode):
+            return ""
+        if not stat.S_ISREG(found.st_mode):
+            return "a FIFO, a socket or a device"
+        if self.path.is_symlink() and not _is_ledger(self.path):
+            return f"a link to {os.readlink(self.path)}, which is no ledger"
+        return ""
+
+    def clear_beside(self) -> None:
+        """Where SQLite would have its own files, what is no file goes out of the way. Raises OSError."""
+        for suffix in BESIDE[1:]:
+            beside = self._beside(suffix)
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(beside.lstat().st_mode):
+                    beside.rename(f"{self.free_name('foreign')}{suffix}")
+
     # Who may read it?
 
     def make(self) -> tuple[str, ...]:
@@ -154,9 +192,21 @@ def _mark(found: os.stat_result) -> Mark:
     return found.st_dev, found.st_ino
 
 
+def _is_ledger(path: Path) -> bool:
+    """Looked at without a trace."""
+    try:
+        name = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(name, uri=True)) as db:
+            return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'attachment'").fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
 def _closed(path: Path, mode: int) -> Iterator[str]:
     try:
-        found = path.stat()
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            return  # what it leads to is somebody else's
         if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
             return  # /tmp and its like are everybody's on purpose
         if found.st_uid != os.geteuid():

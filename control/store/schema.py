@@ -89,11 +89,19 @@ class NewerSchema(sqlite3.DatabaseError):
     """A later release wrote it, and wrote it so that this one could misread it."""
 
 
+class ForeignDatabase(sqlite3.DatabaseError):
+    """SQLite's, and nothing of ours: no step of a schema is taken in it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_NOTADB
+
+
 def bring_up_to_date(db: sqlite3.Connection) -> None:
     """Take every step that the file lacks, in one transaction. Raises NewerSchema or sqlite3.Error."""
     db.execute("BEGIN IMMEDIATE")
     try:
         version = version_of(db)
+        if not version and db.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+            raise ForeignDatabase("it is another program's database")
         if version > SCHEMA_VERSION and compatible_since(db) > SCHEMA_VERSION:
             raise NewerSchema(f"it has schema {version}, this terwayd knows up to {SCHEMA_VERSION}")
         for step in STEPS:

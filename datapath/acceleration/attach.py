@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from datapath.acceleration.load import Loaded
 from datapath.acceleration.tc import Blocks, Place, Shaped, Side
 from datapath.difference import Difference, ObjectKind
 from datapath.errors import KernelError
+from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Pool, Socket
 from datapath.netlink.wire import Request
 
@@ -44,6 +45,10 @@ class Hooks:
         """Whether the device has a clsact that is in no block of ours."""
         return self.clsact.get(ifindex, BLOCKS) != BLOCKS
 
+    def is_ours(self, ifindex: int) -> bool:
+        """Whether the device is in our blocks."""
+        return self.clsact.get(ifindex) == BLOCKS
+
 
 class Attacher:
     """All verbs are idempotent. ``netns`` is the node's namespace, None for the process's own; kept open."""
@@ -52,6 +57,7 @@ class Attacher:
         self._loaded = loaded
         self._netns = None if netns is None else os.dup(netns)
         self._sockets = Pool(self._netns)
+        self._memory = Memory()
         self._links = EniLinks(loaded.pin_dir / "links", _ENI, loaded.program_fd, self._inside)
         self.tcx = loaded.options.tcx
         """Whether ENIs get tcx links; off once the kernel has refused one."""
@@ -111,10 +117,10 @@ class Attacher:
         return done
 
     def look(self) -> Hooks:
-        """Where pods and ENIs may have programs, as it is now."""
+        """Where pods and ENIs may have programs; the very same while the kernel says the same."""
         with self._sockets.borrowed() as netlink:
-            found = tc.list_qdiscs(netlink)
-        return Hooks(found.clsact, found.shaped, found.roots)
+            listed = self._memory.read(netlink, tc.QDISCS)
+        return self._memory.made("hooks", (listed,), lambda: _hooks(tc.qdiscs(listed)))
 
     def pod_differences(self, ifindex: int, hooks: Hooks) -> list[str]:
         """What is otherwise at a pod's host link than ``attach_pod`` leaves it."""
@@ -149,7 +155,11 @@ class Attacher:
                     for one in self._filters(netlink, ifindex)
                     if not one.is_ours
                 ]
-        return [*found, *self._links.others(ifindex, eni=eni)] if self.tcx else found
+        return [*found, *self._links.others(ifindex)] if self.tcx and eni else found
+
+    def tcx_at_pods(self, devices: Collection[int]) -> dict[int, list[str]]:
+        """Programs at devices that have none of ours by tcx; of those that have any."""
+        return self._links.programs_at(devices) if self.tcx else {}
 
     def _filters(self, netlink: Socket, ifindex: int) -> list[tc.Filter]:
         return [one for side in Side for one in tc.list_filters(netlink, Place.device(ifindex, side))]
@@ -258,6 +268,10 @@ class Attacher:
 
     def _inside(self) -> AbstractContextManager[None]:
         return nullcontext() if self._netns is None else namespace.entered(self._netns)
+
+
+def _hooks(found: tc.Qdiscs) -> Hooks:
+    return Hooks(found.clsact, found.shaped, found.roots)
 
 
 def _number(side: Side) -> int:

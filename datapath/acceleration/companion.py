@@ -7,9 +7,9 @@ refuses a row or an attachment is routed as well, and the next ``mend`` tries ag
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from socket import if_indextoname
@@ -23,13 +23,15 @@ from datapath.acceleration.eni_rows import EniRows
 from datapath.acceleration.errors import Unavailable
 from datapath.acceleration.repair import Foreign, Round
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow
-from datapath.acceleration.shortcut import UNHOOKED, Present
+from datapath.acceleration.shortcut import UNHOOKED, AsSeen, Now, Present
 from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import AppliedVeth, Endpoint, EniLink, TrunkMember
 from datapath.errors import KernelError
 from datapath.netlink import address
+from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address, Network
+from datapath.pausing import Pausing, at_once
 
 if TYPE_CHECKING:
     from datapath.acceleration.attach import Hooks
@@ -40,7 +42,14 @@ log = logging.getLogger(__name__)
 
 
 FEW_PREFIXES = 1024
-"""Read within ``mend``: 1 ms."""
+"""Read within a step of ``mending``: 1 ms."""
+SOME = 16
+"""Pods that are asked about in one step, and in each round at least."""
+ROUNDS_TO_ASK_ALL = 6
+
+Act = Callable[[], Iterable[Difference]]
+Step = tuple[str, Act]
+"""What it is about, and what puts that right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,11 @@ class Companion:
         """What comparing the prefixes has found since the last ``mend``."""
         self._empty: frozenset[int] = frozenset()
         """Host links with a clsact of somebody else's that was empty at the last round."""
+        self._by_tcx: dict[int, list[str]] = {}
+        """Programs of others at pods' host links, as they were when it was the pod's turn."""
+        self._asked_last = -1
+        self._memory = Memory()
+        self._carried: tuple[Mapping[int, Pod], Mapping[int, frozenset[Address]]] | None = None
         self._good: _Good | None = None
         self._home = 0
         self.last = Round()
@@ -226,23 +240,62 @@ class Companion:
         if self._fast is None:
             return {}
         try:
-            return {index: frozenset(pod.addresses) for index, pod in self._fast.endpoints().items()}
+            pods, known = self._fast.endpoints(), self._carried
+            if known is None or known[0] is not pods:
+                carried = {index: frozenset(pod.addresses) for index, pod in pods.items()}
+                self._carried = known = pods, carried
+            return known[1]
         except (KernelError, OSError) as exc:
             log.warning("the fast path's pods could not be read, their routes speak for them: %s", exc)
             return {}
 
     def mend(self, present: Present) -> list[Difference]:
+        """``mending`` without a pause, of what does not come and go meanwhile."""
+        return at_once(self.mending(present, AsSeen(present.enis)))
+
+    def mending(self, present: Present, now: Now) -> Pausing[list[Difference]]:
         if self._fast is None:
             return []
         fast, round = self._fast, Round()
-        round.each("pins of the fast path", fast.mend_pins)
-        round.each("the fast path's settings", lambda: fast.mend_settings(self._home))
-        round.each("the fast path's prefixes", lambda: self._mend_prefixes(fast))
-        round.each("the fast path of devices", lambda: self._mend_devices(fast, present, round))
-        self._pods.update(present.pods)
-        self._follow_carriers(fast, anew=True)
+        for what, step in self._steps(fast, present, now, round):
+            if self._fast is not fast:  # it was closed while others had the loop
+                break
+            with now.step():
+                round.each(what, step)
+            yield
         self.last = round
         return round.done
+
+    def _steps(self, fast: FastPath, present: Present, now: Now, round: Round) -> Iterator[Step]:
+        """Each about one object, which may have gone since it was seen: a step asks ``now``."""
+        yield "pins of the fast path", fast.mend_pins
+        yield "the fast path's settings", lambda: fast.mend_settings(self._home)
+        yield "the fast path's prefixes", lambda: self._mend_prefixes(fast)
+        devices = frozenset(self._enis.devices())
+        look = _Look()
+        yield "the fast path of devices", lambda: look.take(fast)
+        if look.hooks is not None:
+            hooks = look.hooks
+            yield "the programs of pods", lambda: fast.mend_blocks(hooks)
+            yield from self._eni_steps(fast, present, now, hooks, round, devices)
+            yield from self._row_steps(fast, present, now, round)
+            yield from self._hook_steps(fast, present, now, hooks, round)
+        yield "the pods that are known", lambda: self._know(present, now)
+        yield "the carriers of links", lambda: self._compare_carriers(fast, present)
+
+    def _know(self, present: Present, now: Now) -> list[Difference]:
+        self._pods.update(i for i, (endpoint, _) in present.pods.items() if now.has_pod(i, endpoint))
+        return []
+
+    def _compare_carriers(self, fast: FastPath, present: Present) -> list[Difference]:
+        """Links are looked at anew only if what the round saw is not what is known of them."""
+        told, ours = present.carriers, self._pods | set(self._enis.devices())
+        if told is not None:
+            down = {i for i, up in told.items() if not up and i in ours}
+            if down == (self._down | self._enis.dark) & told.keys():
+                return []
+        self._follow_carriers(fast, anew=True)
+        return []
 
     def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
         if self._fast is None:
@@ -260,9 +313,7 @@ class Companion:
         self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, hooks: Hooks
     ) -> list[Difference]:
         index, where = applied.eni_ifindex, f"fast path of ENI {endpoint.eni.mac}"
-        name = _uplink_of(endpoint)
-        wrong = all((one.name, one.ifindex) != (name, index) for one in fast.uplinks().values())
-        told = ["map uplinks has no such row"] if wrong and index not in self._enis.dark else []
+        told = self._enis.differences(fast, index, _uplink_of(endpoint))
         rows = [Difference(ObjectKind.ROW, where, one) for one in told]
         return rows + _programs(where, fast.hook_differences(index, hooks, eni=True))
 
@@ -276,75 +327,117 @@ class Companion:
         found, self._compared = self._compared, []
         return found
 
-    def _mend_devices(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
-        """All by one reading of qdiscs, of which a node has hundreds."""
-        hooks = fast.hooks()
-        round.each("the programs of pods", lambda: fast.mend_blocks(hooks))
-        round.each("the fast path of ENIs", lambda: self._mend_enis(fast, present, hooks, round))
-        round.each("the rows of pods", lambda: self._mend_rows(fast, present, round))
-        round.each("the fast path of pods", lambda: self._mend_hooks(fast, present, hooks, round))
-        return []
-
-    def _mend_enis(self, fast: FastPath, present: Present, hooks: Hooks, round: Round) -> list[Difference]:
-        rows = {one.ifindex: one for one in fast.uplinks().values()}
+    def _eni_steps(
+        self,
+        fast: FastPath,
+        present: Present,
+        now: Now,
+        hooks: Hooks,
+        round: Round,
+        devices: frozenset[int],
+    ) -> Iterator[Step]:
+        """``devices``: those that had a row before the round."""
+        uplinks = tuple(fast.uplinks().values())
+        rows = {one.ifindex for one in uplinks}
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
-            round.each(name, partial(self._mend_eni_row, fast, eni, ifindex, rows.get(ifindex)))
-            round.each(name, partial(_mend_eni_hook, fast, eni, ifindex, hooks))
-            round.each(
-                f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
-            )
-        for ifindex in {*rows, *self._enis.devices()} - present.enis.keys():
-            round.each(f"fast path of device {ifindex}", partial(self._end_eni, ifindex))
-        return []
+            there = partial(now.has_eni, ifindex, eni)
+            yield name, _if(there, partial(self._mend_eni_row, fast, eni, ifindex))
+            yield name, _if(there, partial(_mend_eni_hook, fast, eni, ifindex, hooks))
+            yield f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
+        ours = {UplinkName(eni.mac.lower()) for eni in present.enis.values()}
+        ours |= {_uplink_of(endpoint) for endpoint, _ in present.pods.values()}
+        for row in uplinks:
+            if row.ifindex in present.enis and row.name not in ours:
+                yield f"row of uplink {row.mac}", partial(_drop_stray, fast, row)
+        for ifindex in (rows | devices) - present.enis.keys():
+            gone = partial(_is_no, now.has_device, ifindex)
+            yield f"fast path of device {ifindex}", _if(gone, partial(self._end_eni, ifindex))
 
-    def _mend_eni_row(
-        self, fast: FastPath, eni: EniLink, ifindex: int, before: UplinkRow | None
-    ) -> list[Difference]:
+    def _mend_eni_row(self, fast: FastPath, eni: EniLink, ifindex: int) -> list[Difference]:
+        """A gateway's MAC that is another by now is written as well: the kernel's news, and nobody's hand."""
         known = ifindex in self._enis
-        wanted = self._enis.tell(fast, eni, ifindex)
-        if before == wanted or not known:
-            return []
-        found = "no row" if before is None else str(before)
-        if wanted is not None and before is not None and _is_learned(before, wanted):
-            return []
-        return [Difference(ObjectKind.ROW, f"fast path of ENI {eni.mac}", found)]
+        told = self._enis.differences(fast, ifindex, UplinkName(eni.mac.lower())) if known else []
+        self._enis.tell(fast, eni, ifindex)
+        return [Difference(ObjectKind.ROW, f"fast path of ENI {eni.mac}", one) for one in told]
 
     def _end_eni(self, ifindex: int) -> list[Difference]:
         self.eni_leaves(ifindex)
         return [Difference(ObjectKind.ROW, f"fast path of device {ifindex}", "no ENI of ours")]
 
-    def _mend_rows(self, fast: FastPath, present: Present, round: Round) -> list[Difference]:
+    def _row_steps(self, fast: FastPath, present: Present, now: Now, round: Round) -> Iterator[Step]:
         """Pod by pod, unless all reads byte for byte as it did when the round before found nothing to do."""
-        now = _Good(fast.fingerprint(), dict(present.pods), present.links)
-        if now == self._good:
-            return []
+        seen = _Good(fast.fingerprint(), present.pods, present.links)
+        if seen == self._good:
+            return
+        self._good = None
         before = len(round.done), len(round.refused)
-        round.each("addresses of the fast path", lambda: _remove_strays(fast))
+        yield "addresses of the fast path", lambda: _remove_strays(fast)
         found, rows = fast.snapshot(), fast.endpoints()
         for ifindex, (endpoint, applied) in present.pods.items():
-            name, pod = endpoint.host_link, _pod(endpoint, applied, rows.get(ifindex))
-            round.each(f"fast path of {name}", partial(self._mend_pod, fast, name, pod, found))
+            pod = _pod(endpoint, applied, rows.get(ifindex))
+            mend = partial(self._mend_pod, fast, endpoint, applied, pod, found)
+            yield f"fast path of {endpoint.host_link}", _if(partial(now.has_pod, ifindex, endpoint), mend)
         for ifindex in rows.keys() - present.links:
-            round.each(f"fast path of device {ifindex}", partial(self._end_pod, fast, ifindex))
-        self._good = now if before == (len(round.done), len(round.refused)) else None
-        return []
+            gone = partial(_is_no, now.has_link, ifindex)
+            yield f"fast path of device {ifindex}", _if(gone, partial(self._end_pod, fast, ifindex))
+        if before == (len(round.done), len(round.refused)):
+            self._good = seen
 
-    def _mend_hooks(self, fast: FastPath, present: Present, hooks: Hooks, round: Round) -> list[Difference]:
-        left_alone = hooks.shaped.received | self._unhooked
+    def _hook_steps(
+        self, fast: FastPath, present: Present, now: Now, hooks: Hooks, round: Round
+    ) -> Iterator[Step]:
+        """Of pods whose place is not ours, that is. Of the others the kernel has said that all is well."""
+        unhooked, received = self._unhooked, hooks.shaped.received
         for ifindex, (endpoint, _) in present.pods.items():
+            if hooks.is_ours(ifindex) and ifindex not in self._empty:
+                continue
             name = endpoint.host_link
-            if ifindex not in left_alone:
-                round.each(f"program of {name}", partial(self._mend_pod_hook, fast, name, ifindex, hooks))
-            round.each(f"what others have at {name}", partial(_tell_pod, fast, name, ifindex, hooks, round))
+            if ifindex not in received | unhooked:
+                there = partial(now.has_pod, ifindex, endpoint)
+                yield (
+                    f"program of {name}",
+                    _if(there, partial(self._mend_pod_hook, fast, name, ifindex, hooks)),
+                )
+            yield f"what others have at {name}", partial(_tell_pod, fast, name, ifindex, hooks, round)
         self._empty &= present.pods.keys()
+        for some in self._in_turn(present):
+            yield "what others have at pods by tcx", partial(self._ask_tcx, fast, some)
+        for ifindex, programs in self._by_tcx.items():
+            if ifindex in present.pods:
+                where = f"host link {present.pods[ifindex][0].host_link}"
+                round.foreign += [Foreign(where, one) for one in programs]
+
+    def _in_turn(self, present: Present) -> Iterator[tuple[int, ...]]:
+        """A part of the pods, some at a time; whose turn it is not keeps what was found of him.
+
+        It takes two calls a pod, the kernel tells of no change, and nothing is mended by what is found.
+        """
+        pods = sorted(present.pods)
+        share = max(SOME, -(-len(pods) // ROUNDS_TO_ASK_ALL))
+        later = [one for one in pods if one > self._asked_last]
+        chosen = (later if later else pods)[:share]
+        self._asked_last = chosen[-1] if chosen and chosen[-1] != pods[-1] else -1
+        self._by_tcx = {i: found for i, found in self._by_tcx.items() if i in present.pods}
+        for begins in range(0, len(chosen), SOME):
+            yield tuple(chosen[begins : begins + SOME])
+
+    def _ask_tcx(self, fast: FastPath, devices: tuple[int, ...]) -> list[Difference]:
+        found = fast.tcx_at_pods(devices)
+        self._by_tcx = {i: one for i, one in self._by_tcx.items() if i not in devices} | found
         return []
 
-    def _mend_pod(self, fast: FastPath, name: str, pod: Pod, found: Snapshot) -> list[Difference]:
+    def _mend_pod(
+        self, fast: FastPath, endpoint: Endpoint, applied: AppliedVeth, pod: Pod, found: Snapshot
+    ) -> list[Difference]:
         told = fast.pod_differences(pod, found)
+        if told:  # others may have written since ``found`` was read
+            found = fast.snapshot()
+            pod = _pod(endpoint, applied, fast.endpoints().get(pod.host_ifindex))
+            told = fast.pod_differences(pod, found)
         if told:
             self._put_or_detach(fast, pod, found)
-        return [Difference(ObjectKind.ROW, f"fast path of {name}", one) for one in told]
+        return [Difference(ObjectKind.ROW, f"fast path of {endpoint.host_link}", one) for one in told]
 
     def _mend_pod_hook(self, fast: FastPath, name: str, ifindex: int, hooks: Hooks) -> list[Difference]:
         told = fast.hook_differences(ifindex, hooks, eni=False)
@@ -410,13 +503,33 @@ class Companion:
 
     def _tell_prefixes(self, fast: FastPath) -> None:
         with self._sockets.borrowed() as socket:
-            found = {one.address for one in address.list_all(socket)}
+            found = {one.address for one in self._memory.read(socket, address.LISTING)}
         told = self._prefixes
         own = frozenset(one for one in found if _needs_row(one, told))
         fast.set_stack_prefixes(
             service=told.service, host_cidrs=told.host_cidrs, node=own, hosts=told.addresses
         )
         self.own_addresses = own
+
+
+@dataclass(slots=True)
+class _Look:
+    """All by one reading of qdiscs, of which a node has hundreds; None if it failed."""
+
+    hooks: Hooks | None = None
+
+    def take(self, fast: FastPath) -> list[Difference]:
+        self.hooks = fast.hooks()
+        return []
+
+
+def _if(holds: Callable[[], bool], step: Act) -> Act:
+    """Nothing is done about what is not there any more."""
+    return lambda: list(step()) if holds() else []
+
+
+def _is_no(has: Callable[[int], bool], ifindex: int) -> bool:
+    return not has(ifindex)
 
 
 def _mend_eni_hook(fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks) -> list[Difference]:
@@ -428,6 +541,12 @@ def _mend_eni_hook(fast: FastPath, eni: EniLink, ifindex: int, hooks: Hooks) -> 
 
 def _programs(where: str, told: Iterable[str]) -> list[Difference]:
     return [Difference(ObjectKind.PROGRAM, where, one) for one in told]
+
+
+def _drop_stray(fast: FastPath, row: UplinkRow) -> list[Difference]:
+    """Of a device of ours by another name: no pod of ours names it."""
+    fast.drop_uplink(row.name)
+    return [Difference(ObjectKind.ROW, f"map uplinks, row of {row.mac}", f"{row}, no ENI of ours")]
 
 
 def _tell_eni(
@@ -448,16 +567,6 @@ def _tell_pod(fast: FastPath, name: str, ifindex: int, hooks: Hooks, round: Roun
 
 def _remove_strays(fast: FastPath) -> list[Difference]:
     return [Difference(ObjectKind.ROW, "maps of the fast path", one) for one in fast.remove_strays()]
-
-
-def _is_learned(before: UplinkRow, now: UplinkRow) -> bool:
-    """Whether nothing is new but a gateway's MAC that was not known."""
-    known = replace(
-        before,
-        gateway_mac=before.gateway_mac or now.gateway_mac,
-        gateway_mac_v6=before.gateway_mac_v6 or now.gateway_mac_v6,
-    )
-    return known == now
 
 
 def _name_of(ifindex: int) -> str:

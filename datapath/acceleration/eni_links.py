@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -82,22 +82,31 @@ class EniLinks:
     def devices(self) -> Iterator[int]:
         return (one.ifindex for one in links_in(self.directory, Side.INGRESS))
 
-    def others(self, ifindex: int, *, eni: bool) -> list[str]:
-        """Programs at a device beside ours; only an ENI has any of ours."""
+    def others(self, ifindex: int) -> list[str]:
+        """Programs at an ENI beside ours."""
         found = []
-        for side in Side:
-            link = self._link(side, ifindex) if eni else None
+        with self._inside():
+            there = {side: self._at(side, ifindex) for side in Side}
+        for side, numbers in there.items():
+            link = self._link(side, ifindex)
             own = 0 if link is None else bpf_call.link_info(link).program_id
-            words = (
-                f"program {bpf_call.program_name(n)}".rstrip() for n in self._at(side, ifindex) if n != own
-            )
-            found += [f"{one} (tcx {side.name.lower()})" for one in words]
+            found += [_words(one, side) for one in numbers if one != own]
+        return found
+
+    def programs_at(self, devices: Iterable[int]) -> dict[int, list[str]]:
+        """Programs at devices that have none of ours; of those that have any. One entry of the namespace."""
+        with self._inside():
+            there = [(one, side, self._at(side, one)) for one in devices for side in Side]
+        found: dict[int, list[str]] = {}
+        for ifindex, side, numbers in there:
+            for number in numbers:
+                found.setdefault(ifindex, []).append(_words(number, side))
         return found
 
     def _at(self, side: Side, ifindex: int) -> tuple[int, ...]:
+        """The calling thread is in the namespace."""
         try:
-            with self._inside():
-                return bpf_call.programs_at(ifindex, _TCX[side])
+            return bpf_call.programs_at(ifindex, _TCX[side])
         except KernelError as exc:
             if exc.errno in NO_TCX | {errno.ENODEV}:
                 return ()
@@ -139,6 +148,10 @@ class EniLinks:
 
     def _pin(self, side: Side, ifindex: int) -> Path:
         return self.directory / f"{side.name.lower()}_{ifindex}"
+
+
+def _words(program: int, side: Side) -> str:
+    return f"{f'program {bpf_call.program_name(program)}'.rstrip()} (tcx {side.name.lower()})"
 
 
 def links_in(directory: Path, side: Side) -> Iterator[LinkInfo]:

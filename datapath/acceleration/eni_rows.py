@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from datapath.acceleration.rows import UplinkRow
+from datapath.acceleration.rows import UplinkName, UplinkRow
+from datapath.acceleration.uplink_table import NO_ROW
 from datapath.endpoint import EniLink
 from datapath.errors import KernelError
 from datapath.netlink import neighbour
@@ -30,6 +31,8 @@ class EniRows:
         self._sockets = sockets
         self._lock = RLock()
         self._told: dict[int, EniLink] = {}
+        self._rows: dict[int, UplinkRow | None] = {}
+        """As they were written last; None: there is to be none."""
         self._unlearned: frozenset[int] = frozenset()
         """Those with a gateway whose MAC is not known yet."""
         self.dark: frozenset[int] = frozenset()
@@ -42,10 +45,10 @@ class EniRows:
         with self._lock:
             return tuple(self._told)
 
-    def tell(self, fast: FastPath, eni: EniLink, ifindex: int) -> UplinkRow | None:
-        """The gateways' MACs as the kernel knows them; it is asked to make sure of them for the next time.
+    def tell(self, fast: FastPath, eni: EniLink, ifindex: int) -> None:
+        """Write the row, with the gateways' MACs as the kernel knows them; without a carrier there is none.
 
-        Returns the row as it is now, None if there is to be none.
+        The kernel is asked to make sure of the MACs for the next time.
         """
         gateways = [one for one in (eni.gateway, eni.gateway_v6) if one is not None]
         with self._lock, self._sockets.borrowed() as socket:
@@ -59,12 +62,24 @@ class EniRows:
             self._unlearned -= {ifindex}
             if None in macs:
                 self._unlearned |= {ifindex}
-            return None if ifindex in self.dark else row
+            self._rows[ifindex] = None if ifindex in self.dark else row
+
+    def differences(self, fast: FastPath, ifindex: int, name: UplinkName) -> list[str]:
+        """What is otherwise than it was written last, for pods of the uplink ``name``: every field."""
+        with self._lock:
+            if ifindex not in self._rows:
+                return [NO_ROW]
+            row = self._rows[ifindex]
+            if row is not None:
+                return fast.uplink_differences(row) if row.name == name else [NO_ROW]
+            there = any(one.ifindex == ifindex for one in fast.uplinks().values())
+            return [f"map uplinks has a row of device {ifindex}, which has no carrier"] if there else []
 
     def forget(self, fast: FastPath | None, ifindex: int) -> None:
         """Succeeds for the absent."""
         with self._lock:
             self._told.pop(ifindex, None)
+            self._rows.pop(ifindex, None)
             self._unlearned -= {ifindex}
             self.dark -= {ifindex}
             if fast is not None:

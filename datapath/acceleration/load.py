@@ -73,7 +73,7 @@ class Loaded:
         self.pin_dir, self.options = pin_dir, options
         self.directory = pin_dir / f"v{self.names.version}"
         self.older = tuple(one for one in layouts(pin_dir) if one != self.directory)
-        self.fresh = not is_complete(self.directory)
+        self.fresh = not is_complete(self.directory) or self.directory != _in_use(pin_dir)
         with ExitStack() as stack:
             if self.fresh:
                 shutil.rmtree(self.directory, ignore_errors=True)
@@ -172,8 +172,9 @@ class Loaded:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def sources(self) -> tuple[Path, ...]:
-        """Layouts that were in use; others are what a crash left."""
-        return tuple(one for one in self.older if is_complete(one)) if self.fresh else ()
+        """The layout that was in use, if ours is new: at most one. Others are what a crash left."""
+        found = _in_use(self.pin_dir) if self.fresh else None
+        return () if found is None else (found,)
 
     def _load_fast_path(self, stack: ExitStack) -> dict[str, Object]:
         """With as many of the sets that stand in for its programs as the kernel takes, by trying."""
@@ -336,9 +337,21 @@ def _converted(source: Rows, target: Rows) -> Rows:
 
 
 def layouts(pin_dir: Path) -> tuple[Path, ...]:
+    """In the order of their numbers."""
     if not pin_dir.is_dir():
         return ()
-    return tuple(sorted(one for one in pin_dir.glob("v*") if one.name[1:].isdigit()))
+    found = (one for one in pin_dir.glob("v*") if one.name[1:].isdigit())
+    return tuple(sorted(found, key=lambda one: int(one.name[1:])))
+
+
+def _in_use(pin_dir: Path) -> Path | None:
+    """Of layouts that are whole, the one that became so last.
+
+    A crash amid a commit leaves two, and whoever goes on or back from there must not take the rows of the
+    other: they are of pods that may be gone. Each start pins its last program anew.
+    """
+    whole = [one for one in layouts(pin_dir) if is_complete(one)]
+    return max(whole, key=lambda one: (one / WHOLE).stat().st_mtime_ns, default=None)
 
 
 def is_complete(layout: Path) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Lock
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -27,6 +27,7 @@ from datapath.acceleration.feature_sets import SetState
 from datapath.acceleration.flows import Refusals
 from datapath.acceleration.layout import MAPS, PROGRAMS, Names
 from datapath.acceleration.load import Loaded, Options
+from datapath.acceleration.open_lock import Closed, OpenLock
 from datapath.acceleration.pod_table import Snapshot
 from datapath.acceleration.rows import Pod, UplinkName, UplinkRow, keys_of
 from datapath.acceleration.salvage import salvage
@@ -59,17 +60,20 @@ _DEFAULT = Options()
 
 
 class FastPath:
-    """Make it by ``open``. Safe from several threads. Verbs are idempotent and raise KernelError."""
+    """Make it by ``open``. Safe from several threads. Verbs are idempotent and raise KernelError.
+
+    After ``close`` they raise Closed, but for prefixes, which a thread may still be about: it does nothing.
+    """
 
     def __init__(self, loaded: Loaded, netns: int | None) -> None:
-        self._lock = RLock()
+        self._lock = OpenLock()
         self._turning = Lock()
         self._loaded = loaded
         self._netns = None if netns is None else os.dup(netns)
         self._tables = Tables(loaded, self._lock)
         self._attacher = Attacher(loaded, netns)
+        self._pins = pins.Kept()
         self._traces: WeakSet[Trace] = WeakSet()
-        self._open = True
 
     @classmethod
     def open(
@@ -113,12 +117,14 @@ class FastPath:
     def close(self) -> None:
         """Let go of it; packets do not notice. A trace that is read is closed as well. Idempotent."""
         self._tables.stack_prefixes.close()
-        with self._turning, self._lock:
-            if not self._open:
+        with self._turning:
+            try:
+                with self._lock:
+                    for trace in tuple(self._traces):
+                        trace.close()
+                    self._lock.shut()
+            except Closed:
                 return
-            for trace in tuple(self._traces):
-                trace.close()
-            self._open = False
             self._attacher.close()
             self._tables.flows.close()
             self._loaded.close()
@@ -153,9 +159,10 @@ class FastPath:
         with self._lock:
             self._tables.drop_pod(host_ifindex)
 
-    def endpoints(self) -> dict[int, Pod]:
-        """By host veth."""
-        return self._tables.pods()
+    def endpoints(self) -> Mapping[int, Pod]:
+        """By host veth; the very same while the rows read as they did."""
+        with self._lock:
+            return self._tables.pods()
 
     def snapshot(self, pod: Pod | None = None) -> Snapshot:
         """The rows of ``pod``, of all of them if None, as they are now."""
@@ -186,6 +193,11 @@ class FastPath:
         with self._lock:
             self._tables.put_uplink(uplink)
 
+    def uplink_differences(self, uplink: UplinkRow) -> list[str]:
+        """What its row is otherwise than ``put_uplink`` leaves it, in every field."""
+        with self._lock:
+            return self._tables.uplink_differences(uplink)
+
     def drop_uplink(self, name: UplinkName) -> None:
         """Its pods go by the stack from now on; their rows, which name it by id, stay."""
         with self._lock:
@@ -193,7 +205,8 @@ class FastPath:
 
     def uplinks(self) -> dict[int, UplinkRow]:
         """By id, those that can be used."""
-        return self._tables.uplinks()
+        with self._lock:
+            return self._tables.uplinks()
 
     def set_stack_prefixes(
         self,
@@ -228,9 +241,7 @@ class FastPath:
         """``home`` as for ``set_home``, 0 if it is not known yet. Whether it is on is the switch's matter."""
         flags = {"SETTING_CONNTRACK": not self.unasked, "SETTING_ASK": False}
         with self._lock:
-            with self._inside():
-                timeouts = self._tables.flows.timeouts()
-            told = self._tables.mend_settings(flags, home, timeouts)
+            told = self._tables.mend_settings(flags, home)
         return [
             Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody") for field in told
         ]
@@ -238,7 +249,7 @@ class FastPath:
     def mend_pins(self) -> list[Difference]:
         """Of maps and programs; those of ENIs' links are part of their attachment."""
         with self._lock:
-            return pins.mend(self._loaded.map_pins() | self._loaded.program_pins())
+            return self._pins.mend(self._loaded.map_pins() | self._loaded.program_pins())
 
     # Switches
 
@@ -248,7 +259,8 @@ class FastPath:
             self._tables.set_flag("SETTING_FAST", on)
 
     def is_on(self) -> bool:
-        return self._tables.flag("SETTING_FAST")
+        with self._lock:
+            return self._tables.flag("SETTING_FAST")
 
     def switch_pod(self, address: Address, on: bool) -> bool:
         """One pod, both directions, both families. False if no pod of this node has the address."""
@@ -283,7 +295,8 @@ class FastPath:
 
     def attached(self) -> dict[int, str]:
         """How each device is attached: ``block``, ``tcx`` or ``clsact``, by index."""
-        return self._attacher.attached()
+        with self._lock:
+            return self._attacher.attached()
 
     def mend_blocks(self, hooks: Hooks) -> list[Difference]:
         """The programs of all pods that share blocks, and none beside them."""
@@ -291,7 +304,8 @@ class FastPath:
             return self._attacher.mend_blocks(hooks)
 
     def hooks(self) -> Hooks:
-        return self._attacher.look()
+        with self._lock:
+            return self._attacher.look()
 
     def hook_differences(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
         """What is otherwise at the device than ``attach_pod`` or ``attach_eni`` leaves it."""
@@ -306,23 +320,31 @@ class FastPath:
             return self._attacher.take_place(host_ifindex)
 
     def foreign(self, ifindex: int, hooks: Hooks, *, eni: bool) -> list[str]:
-        """Programs of others at a device of ours."""
+        """Programs of others at a device of ours; at a pod's those by tcx are for ``tcx_at_pods``."""
         with self._lock:
             return self._attacher.foreign(ifindex, hooks, eni=eni)
 
+    def tcx_at_pods(self, devices: Collection[int]) -> dict[int, list[str]]:
+        """Programs at pods' host links by tcx, where we have none; of those that have any."""
+        with self._lock:
+            return self._attacher.tcx_at_pods(devices)
+
     def shaped(self) -> Shaped:
         """Devices with qdiscs of somebody else's, which the fast path would slip past or be in the way of."""
-        return self._attacher.shaped()
+        with self._lock:
+            return self._attacher.shaped()
 
     # What it does
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Packets by hook and reason, since the maps were made."""
-        return self._tables.reasons()
+        with self._lock:
+            return self._tables.reasons()
 
     def endpoint_counters(self) -> dict[int, EndpointCounts]:
         """By host veth."""
-        return self._tables.endpoint_counts()
+        with self._lock:
+            return self._tables.endpoint_counts()
 
     def refusals(self) -> dict[int, Refusals]:
         """By host veth: packets whose flow got no record. Of pods that had any."""
@@ -346,7 +368,7 @@ class FastPath:
         """
         flows = self._tables.flows
         with self._turning:  # and not the other lock: no pod waits for what may take a second
-            if not self._open or (not at_once and not flows.due):
+            if not self._lock.is_open or (not at_once and not flows.due):
                 return
             with self._lock:
                 timeouts, epoch = self._tell_timeouts(), self._tables.epoch
@@ -378,44 +400,46 @@ class FastPath:
 
     def trace_only(self, address: Address | None) -> None:
         """The same for a trace that goes on: from now on packets from or to ``address``, None for all."""
-        with self._lock:
-            if self._open:
-                self._tables.trace_only(address)
+        with suppress(Closed), self._lock:
+            self._tables.trace_only(address)
 
     def maps(self) -> tuple[MapInfo, ...]:
-        found = []
-        for name in MAPS:
-            shape = self._loaded.map_shape(name)
-            entries = None
-            if name != "trace":
-                entries = len(libbpf.map_keys(self._loaded.map_fd(name), shape.key_size))
-            path = self._loaded.directory / name
-            found.append(MapInfo(name, path, shape.key_size, shape.value_size, shape.max_entries, entries))
-        return tuple(found)
+        with self._lock:
+            return tuple(map(self._map_info, MAPS))
+
+    def _map_info(self, name: str) -> MapInfo:
+        shape, path = self._loaded.map_shape(name), self._loaded.directory / name
+        entries = None
+        if name != "trace":
+            entries = len(libbpf.map_keys(self._loaded.map_fd(name), shape.key_size))
+        return MapInfo(name, path, shape.key_size, shape.value_size, shape.max_entries, entries)
 
     def rows(self, name: str) -> list[tuple[Any, Any]]:
         """A map's keys and values as numpy records; of a per-CPU map a value per CPU."""
-        table = self._loaded.table(name)
         found = []
-        for raw in libbpf.map_keys(table.fd, table.shape.key_size):
-            key = keys_of(table, [raw])
-            value = table.get(key)
-            if value is not None:
-                found.append((key[0], value if table.shape.per_cpu else value[0]))
+        with self._lock:
+            table = self._loaded.table(name)
+            for raw in libbpf.map_keys(table.fd, table.shape.key_size):
+                key = keys_of(table, [raw])
+                value = table.get(key)
+                if value is not None:
+                    found.append((key[0], value if table.shape.per_cpu else value[0]))
         return found
 
     def programs(self) -> tuple[ProgramInfo, ...]:
-        return tuple(bpf_call.program_info(self._loaded.program_fd(name)) for name in PROGRAMS)
+        with self._lock:
+            return tuple(bpf_call.program_info(self._loaded.program_fd(name)) for name in PROGRAMS)
 
     def program_fd(self, name: str) -> int:
         """For a test run; valid until ``close``."""
-        return self._loaded.program_fd(name)
+        with self._lock:
+            return self._loaded.program_fd(name)
 
     def map_fd(self, name: str) -> int:
         """For whoever reads a map by other means; valid until ``close``."""
-        return self._loaded.map_fd(name)
+        with self._lock:
+            return self._loaded.map_fd(name)
 
     def _trace_off(self) -> None:
-        with self._lock:
-            if self._open:
-                self._tables.set_flag("SETTING_TRACE", False)
+        with suppress(Closed), self._lock:
+            self._tables.set_flag("SETTING_TRACE", False)

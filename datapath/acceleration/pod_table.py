@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,12 @@ from datapath.acceleration.rows import (
     Pod,
     address_bytes,
     address_value,
+    differing,
     index_key,
     keys_of,
     mac_of,
     mac_row,
+    shown,
 )
 from datapath.acceleration.uplink_table import UplinkTable
 from datapath.ebpf.table import Rows, Table
@@ -333,20 +334,9 @@ def rows_of(table: Table) -> Iterator[tuple[Rows, Rows]]:
         yield keys[number : number + 1], values[number : number + 1]
 
 
-def differing(found: Rows, wanted: Rows, besides: tuple[str, ...] = ()) -> list[str]:
-    """Names of fields whose bytes differ."""
-    names = found.dtype.names or ()
-    return [n for n in names if n not in besides and found[n].tobytes() != wanted[n].tobytes()]
-
-
 def _fields(name: str, found: Rows, wanted: Rows) -> list[str]:
     told = differing(found, wanted, _BY_RIGHT)
-    return [f"map {name}, {field}: {_shown(found[field])}" for field in told]
-
-
-def _shown(value: Any) -> str:
-    raw = value.tobytes()
-    return str(int(value[0])) if value.dtype.kind == "u" and value.size == 1 else raw.hex()
+    return [f"map {name}, {field}: {shown(found[field])}" for field in told]
 
 
 def _key(table: Table, address: Address) -> Rows:

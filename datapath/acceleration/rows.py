@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Network, ip_address
+from typing import Any
 
 import numpy as np
 
@@ -137,3 +138,14 @@ def stack_rows(
     if any(isinstance(one, IPv6Network) and one.supernet_of(_MAPPED_NETWORK) for one in found):
         rows.setdefault(prefix_bytes(_MAPPED_NETWORK), StackKind.NONE)
     return rows
+
+
+def differing(found: Rows, wanted: Rows, besides: tuple[str, ...] = ()) -> list[str]:
+    """Names of fields whose bytes differ."""
+    names = found.dtype.names or ()
+    return [n for n in names if n not in besides and found[n].tobytes() != wanted[n].tobytes()]
+
+
+def shown(value: Any) -> str:
+    raw = value.tobytes()
+    return str(int(value[0])) if value.dtype.kind == "u" and value.size == 1 else raw.hex()

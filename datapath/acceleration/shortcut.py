@@ -7,15 +7,61 @@ adds or takes away what it needs. It never fails a pod: who has no shortcut goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from datapath.difference import Difference
 from datapath.endpoint import AppliedVeth, Endpoint, EniLink
 from datapath.netlink.wire import Address
+from datapath.pausing import Pausing
 
 UNHOOKED = "the place at the pod's host link is another plugin's"
 """Why no program checks what a pod sends whose link the chained bandwidth plugin shapes."""
+
+
+class Now(Protocol):
+    """Who stands by what was seen: pods and ENIs come and go between two steps of ``mending``."""
+
+    def step(self) -> AbstractContextManager[object]:
+        """Held for the length of a step: nobody takes anything away meanwhile."""
+        ...
+
+    def has_pod(self, ifindex: int, endpoint: Endpoint) -> bool: ...
+
+    def has_link(self, ifindex: int) -> bool:
+        """The host link is a standing pod's, whichever."""
+        ...
+
+    def has_eni(self, ifindex: int, eni: EniLink) -> bool: ...
+
+    def has_device(self, ifindex: int) -> bool:
+        """It is an ENI's, whichever."""
+        ...
+
+
+class AsSeen:
+    """Nobody comes or goes."""
+
+    def __init__(self, enis: Mapping[int, EniLink]) -> None:
+        self._enis = enis
+
+    def step(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def has_pod(self, ifindex: int, endpoint: Endpoint) -> bool:
+        del ifindex, endpoint
+        return True
+
+    def has_link(self, ifindex: int) -> bool:
+        del ifindex
+        return False
+
+    def has_eni(self, ifindex: int, eni: EniLink) -> bool:
+        return self._enis.get(ifindex) == eni
+
+    def has_device(self, ifindex: int) -> bool:
+        return ifindex in self._enis
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +74,8 @@ class Present:
     pods: Mapping[int, tuple[Endpoint, AppliedVeth]]
     enis: Mapping[int, EniLink]
     links: frozenset[int]
+    carriers: Mapping[int, bool] | None = None
+    """Which links have a carrier; None: nobody has looked."""
 
 
 class Shortcut(Protocol):
@@ -61,8 +109,8 @@ class Shortcut(Protocol):
         """Addresses that it carries packets for, by host link. It may still know links that are gone."""
         ...
 
-    def mend(self, present: Present) -> list[Difference]:
-        """Bring everything in line, each object by itself; says what was not."""
+    def mending(self, present: Present, now: Now) -> Pausing[list[Difference]]:
+        """Bring everything in line, each object by itself and in a step of its own; says what was not."""
         ...
 
     def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:
@@ -101,8 +149,9 @@ class NoShortcut:
     def carried(self) -> Mapping[int, frozenset[Address]]:
         return {}
 
-    def mend(self, present: Present) -> list[Difference]:
-        del present
+    def mending(self, present: Present, now: Now) -> Pausing[list[Difference]]:
+        del present, now
+        yield
         return []
 
     def check(self, endpoint: Endpoint, applied: AppliedVeth) -> tuple[Difference, ...]:

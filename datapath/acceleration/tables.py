@@ -12,13 +12,14 @@ import numpy as np
 from datapath.acceleration.flows import Flows, Refusals
 from datapath.acceleration.layout import Names
 from datapath.acceleration.load import Loaded
-from datapath.acceleration.pod_table import PodTable, Snapshot, differing, flagged
+from datapath.acceleration.pod_table import PodTable, Snapshot, flagged
 from datapath.acceleration.rows import (
     Pod,
     StackKind,
     UplinkName,
     UplinkRow,
     address_bytes,
+    differing,
     host_prefix_bytes,
     index_key,
     keys_of,
@@ -55,11 +56,14 @@ class Tables:
         uplinks = loaded.table("uplinks")
         self._uplinks = UplinkTable(uplinks, (pods, endpoints))
         self._compared = (pods, endpoints, uplinks)
+        self._read: tuple[tuple[bytes, ...], Mapping[int, Pod]] | None = None
         self._pods = PodTable(pods, endpoints, self._counts, self.flows, self.names, self._uplinks)
         self._prefixes = loaded.table("stack_prefixes")
         self._settings = loaded.table("settings")
         self._reasons = loaded.table("hook_counts")
         self._writing = writing
+        self._timeouts: tuple[int, ...] | None = None
+        self._epoch: int | None = None
         self.stack_prefixes = StackPrefixes(self._prefixes, loaded.names.kinds, writing)
 
     # Pods
@@ -72,9 +76,13 @@ class Tables:
         """Succeeds for the absent. An address that another pod has by now stays that pod's."""
         self._pods.drop(host_ifindex)
 
-    def pods(self) -> dict[int, Pod]:
-        """All of them, by host veth."""
-        return self._pods.all()
+    def pods(self) -> Mapping[int, Pod]:
+        """All of them, by host veth; the very same while the rows read as they did."""
+        raw = self._rows()
+        known = self._read
+        if known is None or known[0] != raw:
+            self._read = known = raw, self._pods.all()
+        return known[1]
 
     def snapshot(self, pod: Pod | None = None) -> Snapshot:
         """Rows of ``pod``, None for all of them."""
@@ -86,8 +94,10 @@ class Tables:
 
     def fingerprint(self) -> tuple[bytes, ...]:
         """All that ``pod_differences`` and ``remove_strays`` look at, and prefixes say by flags of rows."""
-        rows = (part for one in self._compared for part in libbpf.map_dump(one.fd, one.shape))
-        return (*rows, self.flows.generations())
+        return (*self._rows(), self.flows.generations())
+
+    def _rows(self) -> tuple[bytes, ...]:
+        return tuple(part for one in self._compared for part in libbpf.map_dump(one.fd, one.shape))
 
     def remove_strays(self) -> list[str]:
         """Rows of addresses and uplinks that belong to none; what they were."""
@@ -109,6 +119,9 @@ class Tables:
 
     def put_uplink(self, uplink: UplinkRow) -> None:
         self._uplinks.put(uplink)
+
+    def uplink_differences(self, uplink: UplinkRow) -> list[str]:
+        return self._uplinks.differences(uplink)
 
     def drop_uplink(self, name: UplinkName) -> None:
         """As ``UplinkTable.drop``."""
@@ -150,17 +163,25 @@ class Tables:
     def set_timeouts(self, seconds: tuple[int, ...]) -> None:
         """How long flows are remembered, by enum flow_kind."""
         row = self._setting()
+        self._timeouts = seconds
+        if self._epoch is None:
+            self._epoch = int(row["flow_epoch"][0])
         row["flow_timeouts"] = seconds
         self._write_setting(row)
 
-    def mend_settings(self, flags: Mapping[str, bool], home: int, timeouts: tuple[int, ...]) -> list[str]:
-        """What was otherwise, and is put right; ``home`` 0: as it is."""
+    def mend_settings(self, flags: Mapping[str, bool], home: int) -> list[str]:
+        """What was otherwise, and is put right: timeouts and epoch as they were set last.
+
+        ``home`` 0: as it is.
+        """
         found = self._setting()
         wanted = found.copy()
         for name, on in flags.items():
             wanted = flagged(wanted, self.names.flags[name], on)
         wanted["home_ifindex"] = home or found["home_ifindex"]
-        wanted["flow_timeouts"] = timeouts
+        if self._timeouts is not None:
+            wanted["flow_timeouts"] = self._timeouts
+        wanted["flow_epoch"] = self.epoch
         told = differing(found, wanted)
         if told:
             self._write_setting(wanted)
@@ -168,11 +189,15 @@ class Tables:
 
     @property
     def epoch(self) -> int:
-        return int(self._setting()["flow_epoch"][0])
+        """As it was set last, by this process or, before that, by the one before."""
+        if self._epoch is None:
+            self._epoch = int(self._setting()["flow_epoch"][0])
+        return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch % (1 << 32)
         row = self._setting()
-        row["flow_epoch"] = epoch % (1 << 32)
+        row["flow_epoch"] = self._epoch
         self._write_setting(row)
 
     def set_home(self, ifindex: int) -> None:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 from datapath.errors import KernelError
 from datapath.netlink import wire
+from datapath.netlink.memory import Listing, Span
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Message, Request
 
 _TCMSG = struct.Struct("=BxxxiIII")
 _TCA_KIND, _TCA_OPTIONS, _TCA_CHAIN, _TCA_INGRESS_BLOCK, _TCA_EGRESS_BLOCK = 1, 2, 11, 13, 14
 _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID = 6, 7, 8, 11
+_TCA_COUNTERS = frozenset({3, 4, 7})
+"""TCA_STATS, TCA_XSTATS and TCA_STATS2: they change with each packet."""
 _DIRECT_ACTION = 1
 _CLSACT = 0xFFFFFFF1
 _CLSACT_HANDLE = 0xFFFF0000
@@ -109,6 +112,17 @@ class Qdiscs:
     clsact: Mapping[int, Blocks]
     shaped: Shaped
     roots: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Qdisc:
+    """One, as the kernel lists it. ``blocks`` are those of a clsact."""
+
+    ifindex: int
+    handle: int
+    parent: int
+    kind: str
+    blocks: Blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,19 +244,20 @@ def clsact_at(netlink: Socket, ifindex: int) -> Blocks | None:
 
 def list_qdiscs(netlink: Socket) -> Qdiscs:
     """Of the namespace, in one reading: a node has two or three for each pod."""
+    return qdiscs(QDISCS.ask(netlink))
+
+
+def qdiscs(listed: Iterable[Qdisc]) -> Qdiscs:
     clsact, roots, sent, received = {}, {}, set(), set()
-    for message in netlink.dump(_list_qdiscs()):
-        _, ifindex, handle, parent, _ = _TCMSG.unpack_from(message.body)
-        found = wire.attributes(message.body, _TCMSG.size)
-        kind = wire.text(found.get(_TCA_KIND, b""))
-        if kind == "clsact":
-            clsact[ifindex] = _blocks(found)
-        elif kind == "ingress":
-            received.add(ifindex)
-        if parent == _ROOT and kind != _PASSIVE:
-            sent.add(ifindex)
-        if parent == _ROOT and handle:
-            roots[ifindex] = kind
+    for one in listed:
+        if one.kind == "clsact":
+            clsact[one.ifindex] = one.blocks
+        elif one.kind == "ingress":
+            received.add(one.ifindex)
+        if one.parent == _ROOT and one.kind != _PASSIVE:
+            sent.add(one.ifindex)
+        if one.parent == _ROOT and one.handle:
+            roots[one.ifindex] = one.kind
     return Qdiscs(clsact, Shaped(frozenset(sent), frozenset(received)), roots)
 
 
@@ -251,8 +266,15 @@ def list_clsact(netlink: Socket) -> Mapping[int, Blocks]:
     return list_qdiscs(netlink).clsact
 
 
-def _list_qdiscs() -> Request:
-    return _request(_Tc.GETQDISC, wire.DUMP, _TCMSG.pack(0, 0, 0, 0, 0), "list qdiscs", "all")
+def _qdisc(message: Message) -> Qdisc:
+    _, ifindex, handle, parent, _ = _TCMSG.unpack_from(message.body)
+    found = wire.attributes(message.body, _TCMSG.size)
+    return Qdisc(ifindex, handle, parent, wire.text(found.get(_TCA_KIND, b"")), _blocks(found))
+
+
+def _counters(body: bytes) -> tuple[Span, ...]:
+    places = wire.places(body, _TCMSG.size)
+    return tuple((begins, ends) for kind, begins, ends in places if kind in _TCA_COUNTERS)
 
 
 def _blocks(clsact: Mapping[int, bytes]) -> Blocks:
@@ -281,3 +303,11 @@ def _request(
     kind: _Tc, flags: int, body: bytes, verb: str, subject: object, done_if: frozenset[int] = frozenset()
 ) -> Request:
     return Request(kind, flags, body, verb, subject, done_if)
+
+
+QDISCS = Listing(
+    _request(_Tc.GETQDISC, wire.DUMP, _TCMSG.pack(0, 0, 0, 0, 0), "list qdiscs", "all"),
+    _qdisc,
+    changing=_counters,
+)
+"""Every qdisc that has a number or was set by somebody."""

@@ -11,9 +11,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from datapath.acceleration.rows import UplinkName, UplinkRow, index_key, mac_of, mac_row
+from datapath.acceleration.rows import (
+    UplinkName,
+    UplinkRow,
+    differing,
+    index_key,
+    mac_of,
+    mac_row,
+    shown,
+)
 from datapath.ebpf.table import Rows, Table
 from datapath.errors import KernelError
+
+NO_ROW = "map uplinks has no such row"
 
 
 class UplinkTable:
@@ -27,9 +37,10 @@ class UplinkTable:
     def id_of(self, name: UplinkName) -> int:
         """Its own, or a new one, whose row says no device yet. Raises KernelError if all are taken."""
         if not self._holds(name):
-            before, ids = self._ids.get(name), self._read()
+            ids = self._read()
             if name not in ids:
-                ids[name] = self._free(ids) if before is None or before in ids.values() else before
+                ids[name] = self._free(ids)
+            if name_of(self._row(ids[name])) != name:
                 self._write(ids[name], UplinkRow(0, name.mac, None, vlan=name.vlan))
             given = ids.values()
             self._ids = {n: i for n, i in self._ids.items() if i not in given} | ids
@@ -57,6 +68,13 @@ class UplinkTable:
         rows = zip(keys[used], values[used], strict=True)
         return {int(key): _uplink(values[int(key) : int(key) + 1]) for key, _ in rows}
 
+    def differences(self, uplink: UplinkRow) -> list[str]:
+        """What the row is otherwise than ``put`` leaves it, a sentence for each field."""
+        row = self._row(self.known_id(uplink.name))
+        if not row["ifindex"][0]:
+            return [NO_ROW]
+        return [f"map uplinks, {field}: {shown(row[field])}" for field in differing(row, self._made(uplink))]
+
     def name(self, number: int) -> UplinkName | None:
         return name_of(self._row(number)) if 0 < number < self._table.shape.max_entries else None
 
@@ -76,15 +94,15 @@ class UplinkTable:
         return name in self._ids and name_of(self._row(self._ids[name])) == name
 
     def _read(self) -> dict[UplinkName, int]:
-        """The lowest id of each; what this process has given out is believed first."""
+        """The lowest id of each. What this process has given out is believed, whatever its row says now."""
         _, values = self._table.dump()
+        ours = {number: name for name, number in self._ids.items()}
         found: dict[UplinkName, int] = {}
         for number in (values["v4"]["from"].any(axis=1) | (values["vlan"] != 0)).nonzero()[0].tolist():
-            name = name_of(values[number : number + 1])
+            name = ours.get(number) or name_of(values[number : number + 1])
             if number and name is not None:
                 found.setdefault(name, number)
-        own = {n: i for n, i in self._ids.items() if name_of(self._row(i)) == n}
-        return found | own
+        return found | self._ids
 
     def _free(self, ids: dict[UplinkName, int]) -> int:
         """One that nobody has, nor had when a hand cleared its row: rows of pods may name it still."""
@@ -110,11 +128,14 @@ class UplinkTable:
         return self._table.values(1) if row is None else row
 
     def _write(self, number: int, uplink: UplinkRow) -> None:
+        self._table.put(index_key(self._table, number), self._made(uplink))
+
+    def _made(self, uplink: UplinkRow) -> Rows:
         row = self._table.values(1)
         row["ifindex"], row["mtu"], row["vlan"] = uplink.ifindex, uplink.mtu, uplink.vlan
         for field, gateway in (("v4", uplink.gateway_mac), ("v6", uplink.gateway_mac_v6)):
             row[field]["to"], row[field]["from"] = mac_row(gateway), mac_row(uplink.mac)
-        self._table.put(index_key(self._table, number), row)
+        return row
 
 
 def name_of(row: Rows) -> UplinkName | None:

@@ -280,13 +280,6 @@ def map_update_batch(fd: int, keys: bytes, values: bytes, count: int) -> None:
     _checked(result, f"update the map with {count} rows, of which {done[0]} were taken", f"descriptor {fd}")
 
 
-def map_delete_batch(fd: int, keys: bytes, count: int) -> None:
-    """Delete ``count`` keys in one call; all of them must exist."""
-    done = ffi.new("__u32 *", count)
-    result = lib.bpf_map_delete_batch(fd, keys, done, _sized("struct bpf_map_batch_opts"))
-    _checked(result, f"delete {count} keys, of which {done[0]} were there", f"descriptor {fd}")
-
-
 def map_dump(fd: int, shape: MapShape) -> tuple[bytes, bytes]:
     """All keys and all values, each joined, read in one batch if this kind of map can."""
     entries, value_size = shape.max_entries, shape.lookup_size()

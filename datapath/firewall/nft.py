@@ -56,9 +56,14 @@ class Nft(IntEnum):
     GETRULE = 7
     DELRULE = 8
     NEWSET = 9
+    GETSET = 10
+    DELSET = 11
     GETGEN = 16
     NEWOBJ = 18
     GETOBJ = 19
+    DELOBJ = 20
+    GETFLOWTABLE = 23
+    DELFLOWTABLE = 24
 
 
 class NftReader:

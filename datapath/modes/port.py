@@ -18,6 +18,7 @@ from datapath.difference import Difference
 from datapath.endpoint import Applied, Carrier, Endpoint, EndpointId, EndpointKey, Sighting, Uplink
 from datapath.enforcement.guard import Guard
 from datapath.enforcement.locks import Lock
+from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Pool
 from datapath.netlink.wire import Address, Network
 from datapath.pausing import Pausing
@@ -133,8 +134,11 @@ class ModePort(Protocol):
         """Whether the kernel shows each. Never raises: what cannot be looked at is UNKNOWN."""
         ...
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """Every live endpoint of the mode, recorded or not, with the addresses it has."""
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """Every live endpoint of the mode, recorded or not, with the addresses it has.
+
+        ``lately``: as the last round of repair saw them, if that will do: nobody came or went since.
+        """
         ...
 
     def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
@@ -157,6 +161,8 @@ class ModeContext:
     shortcut: Shortcut
     """Is told of what comes and goes."""
     facts: NodeFacts = NodeFacts()
+    memory: Memory = field(default_factory=Memory)
+    """What the kernel has listed: one mode's round need not ask what another's has just asked."""
     apart: set[int] = field(default_factory=set)
     """Links that pods have for themselves, as of the last look: their MAC is what the pod makes of it."""
 

@@ -121,8 +121,9 @@ class UnknownMode(ModePort):
         except (KernelError, OSError) as exc:
             return Sighting(Presence.UNKNOWN, f"{self._told(who.mode)}: {exc}")
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
         """Of whose addresses nobody knows how they are found."""
+        del lately
         return ()
 
     def repairing(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:

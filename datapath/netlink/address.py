@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 
 from datapath.netlink import wire
+from datapath.netlink.memory import Listing, Span
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Kind, Message, Request
 
 _IFADDRMSG = struct.Struct("=BBBBI")
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
+IFA_CACHEINFO = 6
 IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
 IFA_F_PERMANENT = 0x80
@@ -69,21 +71,23 @@ def of_link(socket: Socket, index: int) -> list[Assigned]:
 
 def list_all(socket: Socket) -> list[Assigned]:
     """Of every link of the namespace, link-local ones included."""
-    return list(map(decode, dump(socket)))
+    return LISTING.ask(socket)
 
 
-def dump(socket: Socket) -> list[Message]:
-    """Every address, as the kernel says it."""
-    body = _IFADDRMSG.pack(AF_UNSPEC, 0, 0, 0, 0)
-    return socket.dump(Request(Kind.GETADDR, wire.DUMP, body, "list addresses", "all"))
-
-
-def essence(body: bytes) -> bytes:
-    """What ``decode`` reads of a message, without the time that an address has left which is lent."""
+def _lease(body: bytes) -> tuple[Span, ...]:
+    """The time that an address has left which is lent."""
     if body[2] & IFA_F_PERMANENT:
-        return body
-    found = wire.attributes(body, _IFADDRMSG.size)
-    return body[: _IFADDRMSG.size] + (found.get(IFA_LOCAL) or found.get(IFA_ADDRESS, b""))
+        return ()
+    places = wire.places(body, _IFADDRMSG.size)
+    return tuple((begins, ends) for kind, begins, ends in places if kind == IFA_CACHEINFO)
+
+
+LISTING = Listing(
+    Request(Kind.GETADDR, wire.DUMP, _IFADDRMSG.pack(AF_UNSPEC, 0, 0, 0, 0), "list addresses", "all"),
+    decode,
+    changing=_lease,
+)
+"""Every address, link-local ones included."""
 
 
 def _body(assigned: Assigned) -> bytes:

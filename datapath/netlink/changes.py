@@ -2,8 +2,9 @@
 
 Source: linux/rtnetlink.h, linux/netconf.h. The kernel says by which socket a change was asked for, mostly
 (nlmsg_pid), 0 where it did so by itself or does not say. What is let through is chosen so that neither a busy
-neighbour table nor a routing daemon's main table wakes anybody: neighbours that go, and routes of tables
-above 255. Of settings those that are told one by one; of a new link the kernel tells all in one message.
+neighbour table nor a routing daemon's main table wakes anybody: neighbours that go or that somebody has set,
+and routes of tables above 255. Of settings those that are told one by one; of a new link the kernel tells all
+in one message.
 """
 
 from __future__ import annotations
@@ -123,8 +124,8 @@ def _changes(data: bytes, own: Container[int]) -> Iterator[Change]:
             subject = route.decode(message)
         elif message.kind in (Kind.NEWRULE, Kind.DELRULE):
             subject = rule.decode(message)
-        elif message.kind == Kind.DELNEIGH:
-            subject = neighbour.decode_gone(message)
+        elif message.kind in (Kind.NEWNEIGH, Kind.DELNEIGH):
+            subject = neighbour.decode_changed(message)
         elif message.kind == _NEWNETCONF:
             told = wire.attributes(message.body, _NETCONF_HEAD).get(_IFINDEX, b"")
             subject = Setting(struct.unpack("=i", told)[0]) if len(told) == 4 else None
@@ -157,6 +158,17 @@ def _program(spared: Iterable[int] = ()) -> list[event_filter.Instruction]:
         instruction(Test.EQUAL, sockets.htonl(_ONE_SETTING), otherwise=1),
         ACCEPT,
         REJECT,
+    ]
+    by_somebody = [
+        instruction(Test.LOAD_WORD, _PORT_AT),
+        instruction(Test.EQUAL, 0, then=1),
+        ACCEPT,
+        REJECT,
+    ]
+    # What the kernel learns by itself nobody has asked for.
+    made += [
+        instruction(Test.EQUAL, sockets.htons(Kind.NEWNEIGH), otherwise=len(by_somebody)),
+        *by_somebody,
     ]
     made += [instruction(Test.EQUAL, sockets.htons(_NEWNETCONF), otherwise=len(settings)), *settings]
     routes = (Kind.NEWROUTE, Kind.DELROUTE)

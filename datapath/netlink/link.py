@@ -14,6 +14,7 @@ from socket import AF_INET, AF_INET6
 
 from datapath.errors import KernelError
 from datapath.netlink import wire
+from datapath.netlink.memory import Listing, Span
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind, Message, Request
 
@@ -58,7 +59,6 @@ _ONE_QUEUE = wire.attribute_u32(IFLA_NUM_TX_QUEUES, 1) + wire.attribute_u32(IFLA
 XDP or GRO on it they carry nothing."""
 _GONE = frozenset({errno.ENODEV})
 _COUNTERS = frozenset({IFLA_STATS, IFLA_STATS64})
-"""They stand one behind the other."""
 _STACKED = frozenset({"ipvlan", "macvlan", "macvtap", "ipvtap", "vlan", "bridge", "bond", "team"})
 
 
@@ -95,7 +95,8 @@ class Link:
     ``lower`` is the index of the peer of a veth or of the link below, 0 for none. ``lower_elsewhere``: that
     index is of another namespace, which this one numbers ``lower_netns``. ``running`` means up with carrier,
     and the stack acts on it. ``families``: its settings of IPv4 and IPv6 as the kernel told them, read by
-    ``otherwise`` alone. ``permanent_mac``: what the card itself says, "" if it does not.
+    ``otherwise`` alone. ``permanent_mac``: what the card itself says, "" if it does not. ``carrier``: up and
+    with one, which the kernel says before the stack acts on it.
     """
 
     index: int
@@ -112,6 +113,7 @@ class Link:
     lower_netns: int = field(default=-1, compare=False)
     families: bytes = field(default=b"", compare=False, repr=False)
     permanent_mac: str = field(default="", compare=False)
+    carrier: bool = field(default=False, compare=False)
 
     def has(self, wanted: Settings) -> bool:
         """Its settings of IPv4 are these, as far as the kernel knows of them."""
@@ -293,19 +295,14 @@ def decode(message: Message) -> Link:
         lower_netns=wire.u32(found[IFLA_LINK_NETNSID]) if IFLA_LINK_NETNSID in found else -1,
         families=found.get(IFLA_AF_SPEC, b""),
         permanent_mac=wire.mac_text(found.get(IFLA_PERM_ADDRESS, b"")),
+        carrier=bool(flags & IFF_LOWER_UP),
     )
 
 
-def essence(body: bytes) -> bytes:
-    """What ``decode`` reads of a message, without the counters, which change with each packet."""
-    start = end = 0
-    for kind, offset, following in wire.places(body, _IFINFOMSG.size):
-        if kind in _COUNTERS:
-            start = start or offset
-            end = following
-        elif start:
-            return body[:start] + body[end:]
-    return body[:start] if start else body
+def _counters(body: bytes) -> tuple[Span, ...]:
+    """They change with each packet. Of a kernel that leaves them out, as it is asked to, there are none."""
+    places = wire.places(body, _IFINFOMSG.size)
+    return tuple((begins, ends) for kind, begins, ends in places if kind in _COUNTERS)
 
 
 def carrier_of(message: Message) -> tuple[int, bool]:
@@ -346,13 +343,12 @@ def peer_mac(socket: Socket, one: Link) -> str:
 
 
 def list_all(socket: Socket) -> list[Link]:
-    return [decode(message) for message in dump(socket)]
+    return LISTING.ask(socket)
 
 
 def dump(socket: Socket) -> list[Message]:
     """Every link, as the kernel says it."""
-    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + _NO_STATISTICS
-    return socket.dump(Request(Kind.GETLINK, wire.DUMP, body, "list links", "all"))
+    return socket.dump(LISTING.request)
 
 
 def find_by_mac(socket: Socket, mac: str) -> Link | None:
@@ -362,3 +358,11 @@ def find_by_mac(socket: Socket, mac: str) -> Link | None:
     """
     wanted = mac.lower()
     return next((found for found in list_all(socket) if found.mac == wanted and not found.stacked), None)
+
+
+LISTING = Listing(
+    Request(Kind.GETLINK, wire.DUMP, _IFINFOMSG.pack(0, 0, 0, 0, 0) + _NO_STATISTICS, "list links", "all"),
+    decode,
+    changing=_counters,
+)
+"""Every link."""

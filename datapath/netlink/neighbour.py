@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from socket import AF_INET6, AF_UNSPEC
 
 from datapath.netlink import wire
+from datapath.netlink.memory import Listing, Span
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Kind, Message, Request
 
@@ -61,8 +62,8 @@ def decode(message: Message) -> Neighbour | None:
     return Neighbour(wire.address(found[NDA_DST]), wire.mac_text(found[NDA_LLADDR]), index)
 
 
-def decode_gone(message: Message) -> Neighbour | None:
-    """Of one that is no more the kernel tells neither that it was permanent nor, mostly, its MAC."""
+def decode_changed(message: Message) -> Neighbour | None:
+    """Which it is, without a MAC: of one that is no more the kernel tells none, nor that it was permanent."""
     _, index, _, _, _ = _NDMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _NDMSG.size)
     return Neighbour(wire.address(found[NDA_DST]), "", index) if NDA_DST in found else None
@@ -70,25 +71,26 @@ def decode_gone(message: Message) -> Neighbour | None:
 
 def list_permanent(socket: Socket, index: int = 0) -> list[Neighbour]:
     """Of one link, or of all (0)."""
-    found = map(decode, dump(socket, index))
+    found = listing(index).ask(socket)
     return [one for one in found if one is not None and index in (0, one.index)]
 
 
-def dump(socket: Socket, index: int = 0) -> list[Message]:
-    """As the kernel says it, also what is learned. Of one link, or of all (0)."""
+def listing(index: int = 0) -> Listing[Neighbour | None]:
+    """Also what is learned, as None. Of one link, or of all (0)."""
     body = _NDMSG.pack(AF_UNSPEC, 0, 0, 0, 0)
     if index:
         body += wire.attribute_u32(NDA_IFINDEX, index)
     subject = f"of link {index}" if index else "all"
-    return socket.dump(Request(Kind.GETNEIGH, wire.DUMP, body, "list neighbours", subject))
+    request = Request(Kind.GETNEIGH, wire.DUMP, body, "list neighbours", subject)
+    return Listing(request, decode, changing=_times)
 
 
-def essence(body: bytes) -> bytes:
-    """What ``decode`` reads of a message, without the times of its use, which change with each packet."""
+def _times(body: bytes) -> tuple[Span, ...]:
+    """Those of its use, which change with each packet, stand behind its address and its MAC."""
     address = 16 if body[0] == AF_INET6 else 4
     end = _NDMSG.size + 4 + address + 4 + 6
     kinds = body[_NDMSG.size + 2 : _NDMSG.size + 4], body[end - 8 : end - 6]
-    return body[:end] if kinds == _DST_AND_MAC else body
+    return ((end, len(body)),) if kinds == _DST_AND_MAC else ()
 
 
 def ask(socket: Socket, address: Address, index: int) -> str | None:

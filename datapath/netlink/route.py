@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6
 
 from datapath.netlink import wire
+from datapath.netlink.memory import Listing, Span
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Kind, Message, Network, Request
 
@@ -21,6 +22,8 @@ RTA_SRC = 2
 RTA_IIF = 3
 RTA_OIF = 4
 RTA_GATEWAY = 5
+RTA_MULTIPATH = 9
+RTA_CACHEINFO = 12
 RTA_TABLE = 15
 
 MAIN = 254
@@ -59,7 +62,8 @@ class Route:
 
     ``onlink``: take the gateway's word that it is on that link, though no route says so. ``unreachable``: no
     way at all, of which the sender is told; ``oif`` is 0 then. ``refusal``: another type that leads nowhere,
-    RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes.
+    RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes. ``several``: the ways of a route that has
+    more than one, as the kernel tells them, and ``oif`` is 0 then; nobody of ours makes any either.
     """
 
     destination: Network
@@ -70,6 +74,7 @@ class Route:
     device: str = field(default="", compare=False)
     unreachable: bool = False
     refusal: int = 0
+    several: bytes = field(default=b"", repr=False)
     protocol: int = field(default=RTPROT_UNSPEC, compare=False)
     """Who says to have made it: RTPROT_ of linux/rtnetlink.h, or a routing daemon's own number."""
 
@@ -78,6 +83,8 @@ class Route:
             return f"{_REFUSALS[self.refusal]} {self.destination} table {self.table}"
         if self.unreachable:
             return f"unreachable {self.destination} table {self.table}"
+        if self.several:
+            return f"{self.destination} by several links table {self.table}"
         via = f" via {self.gateway}" if self.gateway is not None else ""
         return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}"
 
@@ -153,46 +160,53 @@ def is_local(message: Message | None) -> bool:
 
 
 def decode(message: Message) -> Route | None:
-    """None for what neither leads nowhere nor is a plain unicast route through one link."""
+    """None for what neither leads nowhere nor is a unicast route through links."""
     family, bits, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
     nowhere = kind == RTN_UNREACHABLE or kind in _REFUSALS
-    if not nowhere and (kind != RTN_UNICAST or RTA_OIF not in found):
+    several = found.get(RTA_MULTIPATH, b"")
+    if not nowhere and (kind != RTN_UNICAST or (RTA_OIF not in found and not several)):
         return None
     destination = found.get(RTA_DST)
     gateway = found.get(RTA_GATEWAY)
     return Route(
         destination=wire.everywhere(family) if destination is None else wire.network(destination, bits),
         # IPv6 says that the unreachable is by the loopback.
-        oif=0 if nowhere else wire.u32(found[RTA_OIF]),
+        oif=0 if nowhere or several else wire.u32(found[RTA_OIF]),
         table=wire.u32(found[RTA_TABLE]) if RTA_TABLE in found else table,
         gateway=None if gateway is None else wire.address(gateway),
         onlink=bool(flags & RTNH_F_ONLINK),
         unreachable=kind == RTN_UNREACHABLE,
         refusal=kind if kind in _REFUSALS else 0,
+        several=several,
         protocol=protocol,
     )
 
 
 def list_table(socket: Socket, family: int, table: int) -> list[Route]:
     """The unicast and unreachable routes of one table; none if there is no such table, or no such family."""
-    found = map(decode, dump_table(socket, family, table))
+    found = listing(family, table).ask(socket)
     return [route for route in found if route is not None and route.table == table]
 
 
 def list_all(socket: Socket, family: int) -> list[Route]:
     """The unicast and unreachable routes of every table; none of a family that the kernel has not got."""
-    found = map(decode, dump_table(socket, family, 0))
-    return [route for route in found if route is not None]
+    return [one for one in listing(family, 0).ask(socket) if one is not None]
 
 
-def dump_table(socket: Socket, family: int, table: int) -> list[Message]:
-    """As the kernel says them; before Linux 4.20 those of other tables too. ``table`` 0: of all."""
+def listing(family: int, table: int) -> Listing[Route | None]:
+    """Before Linux 4.20 the kernel answers with those of other tables too. ``table`` 0: of all."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + wire.attribute_u32(RTA_TABLE, table)
     absent = _NO_FAMILY | {errno.ENOENT}
     request = Request(Kind.GETROUTE, wire.DUMP, body, "list routes", f"of table {table}", absent)
     # A kernel without the family answers with the routes of others.
-    return [one for one in socket.dump(request) if one.kind == Kind.NEWROUTE and one.body[0] == family]
+    return Listing(request, decode, lambda one: one.kind == Kind.NEWROUTE and one.body[0] == family, _lease)
+
+
+def _lease(body: bytes) -> tuple[Span, ...]:
+    """The time that a route has left which a router told of."""
+    places = wire.places(body, _RTMSG.size) if body[0] == AF_INET6 else ()
+    return tuple((begins, ends) for kind, begins, ends in places if kind == RTA_CACHEINFO)
 
 
 def _body(route: Route, protocol: int) -> bytes:
@@ -210,7 +224,9 @@ def _body(route: Route, protocol: int) -> bytes:
         body += wire.attribute(RTA_DST, packed)
     if route.gateway is not None:
         body += wire.attribute(RTA_GATEWAY, route.gateway.packed)
-    if kind == RTN_UNICAST:
+    if route.several:
+        body += wire.attribute(RTA_MULTIPATH, route.several)
+    elif kind == RTN_UNICAST:
         body += wire.attribute_u32(RTA_OIF, route.oif)
     elif family == AF_INET6 and protocol == RTPROT_UNSPEC:
         # Of a removal IPv6 looks at the link and not at the type: without it another route might go.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from socket import AF_INET6
 
 from datapath.netlink import wire
+from datapath.netlink.memory import Listing
 from datapath.netlink.route import PROTOCOL
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Kind, Message, Network, Request
@@ -108,15 +109,14 @@ def _is_exact(network: Network | None, told: bytes | None) -> bool:
 
 def list_all(socket: Socket, family: int) -> list[Rule]:
     """In the order in which the kernel asks them; none of a family that it has not got."""
-    return list(map(decode, dump(socket, family)))
+    return listing(family).ask(socket)
 
 
-def dump(socket: Socket, family: int) -> list[Message]:
-    """As the kernel says them."""
+def listing(family: int) -> Listing[Rule]:
     body = _FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     absent = frozenset({errno.EAFNOSUPPORT})
     request = Request(Kind.GETRULE, wire.DUMP, body, "list rules", "all", absent)
-    return [message for message in socket.dump(request) if message.kind == Kind.NEWRULE]
+    return Listing(request, decode, lambda one: one.kind == Kind.NEWRULE)
 
 
 def _body(rule: Rule) -> bytes:

@@ -25,6 +25,11 @@ RECEIVE_BYTES = 65536
 BATCH = 48
 """Requests per ``sendmsg``: their answers (under 2 KiB of buffer each) fit the default receive buffer."""
 
+_DONE_BYTES = 20
+"""Of NLMSG_DONE without words of the kernel's: a header and an errno."""
+
+ENDS = frozenset({wire.NLMSG_DONE, wire.NLMSG_ERROR})
+
 DUMP_TRIES = 10
 """A dump that another writer disturbed is taken anew so many times."""
 
@@ -101,10 +106,18 @@ class Socket:
 
     def dump(self, request: Request) -> list[Message]:
         """All objects of a kind. A dump that changed underneath is repeated, see ``DUMP_TRIES``."""
+        return self.dump_unless(request, lambda _: False)[1]
+
+    def dump_unless(self, request: Request, known: Callable[[bytes], bool]) -> tuple[bytes, list[Message]]:
+        """The dump as it came, and its messages: none are read if it is ``known`` by its bytes."""
         for _ in range(DUMP_TRIES):
-            found = self._dump_once(request)
+            sequence = self._send((request,))
+            raw = self._receive_dump(sequence)
+            if known(raw):
+                return raw, []
+            found = _messages_of(raw, sequence, request)
             if found is not None:
-                return found
+                return raw, found
         raise KernelError(
             request.verb,
             errno=errno.EINTR,
@@ -143,22 +156,46 @@ class Socket:
                 if message.sequence == last and message.kind == wire.NLMSG_ERROR:
                     return
 
-    def _dump_once(self, request: Request) -> list[Message] | None:
-        sequence = self._send((request,))
-        found: list[Message] = []
-        disturbed = False
-        while True:
-            for message in wire.messages(self._socket.recv(RECEIVE_BYTES)):
-                if message.sequence != sequence:
-                    continue
-                disturbed = disturbed or bool(message.flags & wire.DUMP_INTR)
-                if message.kind in (wire.NLMSG_DONE, wire.NLMSG_ERROR):
-                    number, words = message.error()
-                    if number and number not in request.done_if:
-                        name = str(request.subject)
-                        raise KernelError(request.verb, errno=number, object=name, detail=words)
-                    return None if disturbed else found
-                found.append(message)
+    def _receive_dump(self, sequence: int) -> bytes:
+        """Up to the message that ends it."""
+        parts: list[bytes] = []
+        while not parts or not _ends_dump(parts[-1], sequence):
+            data = self._socket.recv(RECEIVE_BYTES)
+            if len(data) >= wire.HEADER.size and wire.HEADER.unpack_from(data)[3] == sequence:
+                parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _ends_dump(data: bytes, sequence: int) -> bool:
+    """The end is the last of its datagram, and mostly of one length."""
+    if len(data) >= _DONE_BYTES:
+        length, kind, _, number, _ = wire.HEADER.unpack_from(data, len(data) - _DONE_BYTES)
+        if (length, kind, number) == (_DONE_BYTES, wire.NLMSG_DONE, sequence):
+            return True
+    offset = 0
+    while offset + wire.HEADER.size <= len(data):
+        length, kind, _, number, _ = wire.HEADER.unpack_from(data, offset)
+        if kind in ENDS and number == sequence:
+            return True
+        offset += max(wire.HEADER.size, wire.aligned(length))
+    return False
+
+
+def _messages_of(raw: bytes, sequence: int, request: Request) -> list[Message] | None:
+    """None if the dump was disturbed. Raises what the kernel says of the request."""
+    found: list[Message] = []
+    disturbed = False
+    for message in wire.messages(raw):
+        if message.sequence != sequence:
+            continue
+        disturbed = disturbed or bool(message.flags & wire.DUMP_INTR)
+        if message.kind in ENDS:
+            number, words = message.error()
+            if number and number not in request.done_if:
+                raise KernelError(request.verb, errno=number, object=str(request.subject), detail=words)
+            break
+        found.append(message)
+    return None if disturbed else found
 
 
 class Pool:

@@ -2,9 +2,9 @@
 
 Each alteration is done alone on its node: an object is deleted, altered, or another stands in its place.
 Told is when it is as it was, the longest time in which some flow between pods had no answer, and how many
-questions had none. Most begin right after a round of the repair, so that the seconds are its whole minute,
-the worst case. What is not put back in time is told with what a restart of the agent does about it. Several
-nodes work on the list at once, each on an alteration of its own.
+questions had none. What the kernel tells of is put back at once, the rest by the next round of repair, which
+is ten seconds away at most. What is not put back in time is told with what a restart of the agent does about
+it. Several nodes work on the list at once, each on an alteration of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from perf.machine import commit, cpu
 
 LONG = 30
 """Minutes beyond which a run is announced as long."""
-_MEAN = 75.0
+_MEAN = 15.0
 """Seconds of an alteration, those that take the whole limit among them."""
 _FAILURES = (NotAltered, LabError, CniError, KernelError, OSError, subprocess.SubprocessError)
 

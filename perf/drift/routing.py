@@ -59,13 +59,13 @@ def _pod_routes(of: Family) -> Iterator[Item]:
         (
             "pod-route",
             Change.ALTERED,
-            "{ip} route del [pod] table 512; {ip} route add [pod] dev [other] table 512",
+            "{ip} route replace [pod] dev [other] table 512",
             _TO_POD,
         ),
         (
             "pod-route",
             Change.IMPOSTOR,
-            "{ip} route del [pod] table 512; {ip} route add unreachable [pod] table 512",
+            "{ip} route replace unreachable [pod] table 512",
             _TO_POD,
         ),
         ("pod-route", Change.ADDED, "{ip} route add [spare] dev [link] table 512", "whoever has the address"),

@@ -14,10 +14,10 @@ from perf.drift.traffic import PATIENCE, Loss, Traffic, silent
 
 _POLL = 0.05
 LIMIT = 70.0
-"""Seconds after which an object counts as not put back: a round of the repair is a minute, one may just have
-begun, and a busy machine takes its time."""
+"""Seconds after which an object counts as not put back: a round is ten, some wait for a second one, and
+a busy machine takes time."""
 RESTART_LIMIT = 15.0
-_SAYS = (" put back ", " repaired ")
+_SAYS = (" put back ", " repaired ", "bound anew", "written anew", "is installed, with mode")
 """In the agent's log when it has put something right, which may be before anybody can look."""
 _SAID_LIMIT = 10.0
 SETTLED = 3

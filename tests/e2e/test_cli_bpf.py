@@ -17,9 +17,10 @@ from tests.e2e.benches import bench
 from tests.e2e.conftest import Bench
 from tests.e2e.test_cli import cli, cli_json
 from tests.e2e.witnesses import reaches, settled
+from tests.netns.fastpath.builds import VERSION
 from tests.netns.fastpath_window import bpftool
 
-PINS = "/sys/fs/bpf/terway/v3"
+PINS = f"/sys/fs/bpf/terway/v{VERSION}"
 PATIENCE = 30.0
 
 

@@ -69,7 +69,7 @@ def _give_back(made: Bench, pods: list[LabPod]) -> None:
     made.advance(60)
 
 
-_SHORT = (FaultPoint.GROW_ATTACHED,)
+_SHORT = (FaultPoint.ADD_APPLIED,)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyroute2 import IPRoute
 
 from datapath import namespace
 from lab.client import Lab
+from lab.cni_call import CniError
 from lab.nodes import agent
 from lab.nodes.agent import Wait
 from lab.sandbox import LabPod
@@ -205,6 +207,35 @@ def test_without_the_word_it_is_unknown(made: Bench) -> None:
     until(made.node.agent_log, lambda log: "eniip_virtual_type" in log)
     assert "PolicyRoute" in made.node.agent_log()
     made.node.stop_agent()
+
+
+@pytest.mark.parametrize("with_netns", [True, False])
+def test_a_pod_that_a_later_release_has_left(made: Bench, with_netns: bool) -> None:
+    """The node was rolled back: the pod runs on, everything tells of it, and its address comes back."""
+    start(made, POLICY_ROUTE)
+    strange, beside = made.pod("strange"), made.pod("beside")
+    made.node.stop_agent()
+    with closing(sqlite3.connect(made.node.directory.outside("/var/lib/cni/terway/terway.db"))) as db, db:
+        words = "mode = 'from-the-future', uplink_kind = 'wormhole'"
+        assert db.execute(f"UPDATE attachment SET {words} WHERE pod = 'strange'").rowcount == 1
+    start(made, POLICY_ROUTE)
+    settled(made.node)
+    assert_talk(strange, beside)
+    assert modes(made) == {"strange": "from-the-future", "beside": "policy_route"}
+    assert "from-the-future" in made.node.exec(["/opt/cni/bin/terway-cli", "mapping"]).stdout
+    with pytest.raises(CniError, match="from-the-future"):
+        strange.check()
+    beside.check()
+    until(made.node.agent_log, lambda log: "was made in mode from-the-future" in log)
+    strange.stop(netns=with_netns, remove_netns=False)
+    assert modes(made) == {"beside": "policy_route"}
+    with pytest.raises(OSError, match="unreachable"):
+        reaches(strange, str(OUTSIDE_ADDRESS))
+    assert_agree(made.lab, made.node)
+    beside.check()
+    addresses = [made.pod(f"next-{n}").ipv4 for n in range(3)]
+    assert len({*addresses, beside.ipv4}) == 4
+    assert "Traceback" not in made.node.agent_log()
 
 
 def test_what_is_told_of_it(made: Bench) -> None:

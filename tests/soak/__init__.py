@@ -8,6 +8,6 @@ must tell one story (``agreement``), packets must flow (``wire``), nothing may h
 every refusal and every alarm in a log must have a cause that the soak has put there (``causes``).
 
 The steps of a seed are always the same ones: what a step does depends on what there is, which step it is does
-not. What the product cannot do yet is left out by name in ``left_out``. ``planted`` holds faults as patches,
-each of which a run must find: a soak that finds none of them asks too little.
+not. ``planted`` holds faults as patches, each of which a run must find: a soak that finds none of them asks
+too little.
 """

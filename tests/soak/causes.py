@@ -12,7 +12,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.soak.left_out import is_left_out
 from tests.soak.sandbox import Sandbox
 
 
@@ -87,11 +86,6 @@ REFUSALS = (
     _rule("All .* addresses|addresses in use", "detached", "taken", *_AWAY),
     _rule("No address has come from the cloud", *_AWAY, *_WAITED_FOR),
     _rule("frozen on this node", *_DISTORTED),
-    *(
-        (_rule("eth0 in the pod's namespace: File exists", "renamed"),)
-        if is_left_out("repeated ADD of a renamed link")
-        else ()
-    ),
 )
 
 ALARMS = (
@@ -104,6 +98,8 @@ ALARMS = (
     _rule("named only addresses that the node has|which is not what was asked for", "unknown outcome"),
     _rule("repaired .*(left behind|does not have this address)", *_MOVED),
     _rule("repaired ", "altered", "kill", "detached", "replugged", "ledger", "lag"),
+    _rule("put there by another hand|somebody else has put a|routing of cali.* another hand", "foreign"),
+    _rule("the node's own addresses are", "node address"),
     _rule("was cut off: taken to its end", "kill"),
     _rule("could not be unwound yet|left traces", "disk", "altered", "detached"),
     _rule(

@@ -1,5 +1,5 @@
 """What somebody's hand does to a node: kernel objects altered, links and namespaces gone, a ledger lost, ENIs
-detached, addresses taken. What today's repair does not mend is in ``left_out``.
+detached, addresses taken. What it puts beside the agent's objects is in ``foreign``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from lab.messages import LabError
 from lab.nodes.agent import Wait
 from tests.e2e.witnesses import cloud_enis
 from tests.soak import hand
-from tests.soak.left_out import is_left_out
-from tests.soak.plan import KERNEL_OF_PODS
 from tests.soak.sandbox import Sandbox
 from tests.soak.site import LEDGER, Site
 from tests.soak.world import World, shuffled
@@ -34,12 +32,9 @@ def alter(world: World, *, node: int, what: str, slot: int) -> str:
     """One of ``plan.KERNEL``, of the pod in ``slot`` where it is a pod's."""
     site = world.sites[node]
     sandbox = site.pods.get(slot)
-    unmended = sandbox is not None and sandbox.unrecorded and is_left_out("altered link of a lost ledger")
-    if sandbox is None or sandbox.broken or unmended:
+    if sandbox is None or sandbox.broken:
         return "no pod there to harm"
     site.causes.update(("altered", _MORE[what]) if what in _MORE else ("altered",))
-    if what in KERNEL_OF_PODS:
-        sandbox.harmed = what
     eni = _eni_of(site, sandbox)
     commands = _commands(what, site.link_of(sandbox), sandbox.addresses, eni)
     told = " ".join(site.exec(*command.split()).strip() for command in commands).strip()
@@ -63,6 +58,8 @@ def _commands(what: str, link: str, addresses: tuple[str, ...], eni: str) -> lis
             return [f"ip {_family(a)} route del {a} dev {link} table 512" for a in addresses]
         case "rule of a pod":
             return [f"ip {_family(a)} rule del from {a} priority 2048" for a in addresses]
+        case "IPv6 of a host link":
+            return [f"sysctl -q -w net.ipv6.conf.{link}.disable_ipv6=1"]
         case "neighbour of a pod":
             return [f"ip {_family(a)} neigh del {a} dev {link}" for a in addresses]
         case "forwarding of a host link":
@@ -90,6 +87,18 @@ def _commands(what: str, link: str, addresses: tuple[str, ...], eni: str) -> lis
             return [f"ip link set {eni} mtu 1400"]
         case "ENI link down":
             return [f"ip link set {eni} down"]
+        case "reverse path filter of the node":
+            return ["sysctl -q -w net.ipv4.conf.all.rp_filter=1"]
+        case "forwarding of IPv6":
+            return ["sysctl -q -w net.ipv6.conf.all.forwarding=0"]
+        case "forwarding of an ENI":
+            return [f"sysctl -q -w net.ipv4.conf.{eni}.forwarding=0"]
+        case "reverse path filter of an ENI":
+            return [f"sysctl -q -w net.ipv4.conf.{eni}.rp_filter=1"]
+        case "IPv6 of an ENI":
+            return [f"sysctl -q -w net.ipv6.conf.{eni}.disable_ipv6=1"]
+        case "router's word on an ENI":
+            return [f"sysctl -q -w net.ipv6.conf.{eni}.accept_ra=2"]
     raise ValueError(what)
 
 
@@ -101,9 +110,8 @@ def _eni_of(site: Site, sandbox: Sandbox) -> str:
     """The name of the link of the sandbox's ENI."""
     for eni in cloud_enis(site.lab, site.node).values():
         if sandbox.addresses[0] in eni["addresses"]:
-            for line in site.exec("ip", "-br", "link").splitlines():
-                if str(eni["mac"]) in line:
-                    return line.split("@")[0].split()[0]
+            found = site.link_with(str(eni["mac"]))
+            return "none" if found is None else found[1]
     return "none"
 
 
@@ -132,19 +140,23 @@ def delete_netns(world: World, *, node: int, slot: int) -> str:
     return f"namespace of {sandbox.name} deleted"
 
 
-def lose_ledger(world: World, *, node: int, how: str) -> str:
-    """While the agent is down, as a disk, a hand or a restored image does it, or under the agent."""
+def lose_ledger(world: World, *, node: int, how: str, hand: str, slot: int) -> str:
+    """While the agent is down, as a disk, a hand or a restored image does it, or under the agent.
+
+    ``hand``: what is altered of the pod in ``slot`` meanwhile, "" for nothing.
+    """
     site = world.sites[node]
     if how == "under the agent":
         site.causes.add("ledger")
-        shutil.rmtree(f"/proc/{site.node.pid}/root{LEDGER}")
-        return "ledger removed under the agent"
+        shutil.rmtree(f"/proc/{site.node.pid}/root{LEDGER}", ignore_errors=True)  # twice, or as it is written
+        altered = alter(world, node=node, what=hand, slot=slot) if hand else ""
+        return f"ledger removed under the agent {altered}".strip()
     site.causes.update(("ledger", "kill"))
     site.report()
     site.node.stop_agent(signal.SIGKILL if how == "wal" else signal.SIGTERM)
     directory = Path(f"/proc/{site.node.pid}/root{LEDGER}")
     file = directory / "terway.db"
-    match how:
+    match how if file.exists() else "removed before":
         case "directory":
             for one in directory.iterdir():
                 one.unlink()
@@ -157,13 +169,12 @@ def lose_ledger(world: World, *, node: int, how: str) -> str:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for sandbox in site.running():
         sandbox.unrecorded = True
-        if sandbox.harmed and is_left_out("altered link of a lost ledger"):
-            sandbox.broken = sandbox.broken or f"{sandbox.harmed} altered, and nobody knows it any more"
+    altered = f"; {alter(world, node=node, what=hand, slot=slot)}" if hand else ""
     try:
         site.start(wait=Wait.SOCKET)
     except LabError:
-        return f"ledger lost: {how}; the agent is started later"
-    return f"ledger lost: {how}"
+        return f"ledger lost: {how}{altered}; the agent is started later"
+    return f"ledger lost: {how}{altered}"
 
 
 def spoil_socket(world: World, *, node: int, how: str) -> str:

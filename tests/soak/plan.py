@@ -44,7 +44,7 @@ RELEASES = (
 )
 LOOKS = ("DescribeNetworkInterfaces", "DescribeVSwitches")
 DISTORTIONS = ("empty", "fewer", "another")
-KERNEL_OF_PODS = (
+KERNEL = (
     "host link down",
     "host link mtu",
     "host link MAC",
@@ -56,9 +56,7 @@ KERNEL_OF_PODS = (
     "forwarding of a host link",
     "reverse path filter of a host link",
     "rows of its addresses",
-)
-KERNEL = (
-    *KERNEL_OF_PODS,
+    "IPv6 of a host link",
     "rule of all pods",
     "forwarding of the node",
     "gateway address",
@@ -67,7 +65,34 @@ KERNEL = (
     "ENI link down",
     "pins of maps",
     "tcx links of ENIs",
+    "reverse path filter of the node",
+    "forwarding of IPv6",
+    "forwarding of an ENI",
+    "reverse path filter of an ENI",
+    "IPv6 of an ENI",
+    "router's word on an ENI",
 )
+FOREIGN = (
+    "address of the ENI",
+    "virtual address on an ENI",
+    "address of elsewhere on an ENI",
+    "address on a host link",
+    "route for an ENI's pods",
+    "route to pods",
+    "rule before all pods'",
+    "rule beside a pod's",
+    "rule that leads a pod astray",
+    "neighbour on a host link",
+    "MAC of a gateway",
+    "neighbour on an ENI",
+    "qdisc of an ENI",
+    "filter before the pods'",
+    "program at an ENI",
+    "chain in our table",
+)
+NODE_ADDRESSES = ("virtual comes", "virtual goes", "IPv6 goes", "IPv6 comes")
+MARKS = ("host link MAC", "host link alias", "host link name")
+"""By which a link says whose it is."""
 LEDGERS = ("directory", "wal", "emptied", "cut", "under the agent")
 SOCKETS = ("removed", "open to all", "an empty file", "its directory removed")
 VIEWS = ("describe", "metadata", "device", "fabric", "create", "attach", "delete")
@@ -181,6 +206,24 @@ def _clock(rng: Random) -> Step:
     )
 
 
+def _foreign(rng: Random) -> Step:
+    return Step(
+        "add_foreign",
+        {
+            "node": _node(rng),
+            "what": rng.choice(FOREIGN),
+            "slot": rng.choice((0, _slot(rng))),
+            "stays": rng.random() < 0.8,
+        },
+    )
+
+
+def _lose(rng: Random) -> Step:
+    """``hand``: what somebody alters of the pod in ``slot`` before the agent is there again."""
+    how, hand = rng.choice(LEDGERS), rng.choice(("", "", *MARKS))
+    return Step("lose_ledger", {"node": ROUGH, "how": how, "hand": hand, "slot": rng.choice((0, _slot(rng)))})
+
+
 def _code(rng: Random) -> Step:
     return Step(
         "cloud_fault",
@@ -280,9 +323,11 @@ ACTIONS: tuple[tuple[int, Maker], ...] = (
     (2, lambda rng: Step("kill_worker", {"node": _node(rng)})),
     (3, _clock),
     (3, lambda rng: Step("alter", {"node": _node(rng), "what": rng.choice(KERNEL), "slot": _slot(rng)})),
+    (3, _foreign),
+    (1, lambda rng: Step("node_address", {"node": _node(rng), "what": rng.choice(NODE_ADDRESSES)})),
     (2, _of_a_slot("delete_link")),
     (1, _of_a_slot("delete_netns")),
-    (1, lambda rng: Step("lose_ledger", {"node": ROUGH, "how": rng.choice(LEDGERS)})),
+    (1, _lose),
     (2, lambda rng: Step("spoil_socket", {"node": _node(rng), "how": rng.choice(SOCKETS)})),
     (1, lambda rng: Step("detach_eni", {"node": _node(rng), "again": rng.random() < 0.5})),
     (1, lambda rng: Step("take_address", {"node": _node(rng)})),

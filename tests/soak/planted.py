@@ -3,7 +3,8 @@
 ``python -m tests.soak.planted [NAME...]`` applies each to a copy of this tree, runs the soak there, and
 prints after how many seconds, at which step and by which invariant it was found. Exit status 1 if one was
 not. A patch begins with what is wrong and with a line ``Found by:`` and words of an invariant; a run that
-fails for another reason has not found it.
+fails for another reason has not found it. Beside each stand the few steps that lead to it (``--shortest``):
+they say whether an invariant holds the fault, and a seed says whether a life comes by it.
 """
 
 from __future__ import annotations
@@ -84,10 +85,11 @@ def apply(name: str, tree: Path, *options: str) -> None:
     )
 
 
-def run(name: str, *, seed: int, minutes: float = MINUTES) -> Outcome:
+def run(name: str, *, seed: int, minutes: float = MINUTES, shortest: bool = False) -> Outcome:
     """One run of the soak in a tree with the fault."""
     with planted(name) as tree:
-        command = [sys.executable, "-m", "tests.soak", "--seed", str(seed), "--minutes", str(minutes)]
+        steps = ["--replay", str(PATCHES / f"{name}.jsonl")] if shortest else ["--minutes", str(minutes)]
+        command = [sys.executable, "-m", "tests.soak", "--seed", str(seed), *steps]
         done = subprocess.run(
             command, cwd=tree, env=_environment(tree), capture_output=True, text=True, check=False
         )
@@ -120,11 +122,12 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}; all by default")
     parser.add_argument("--seed", type=int, metavar="S", help="of every run; new ones by default")
     parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N")
+    parser.add_argument("--shortest", action="store_true", help="the few steps that lead to it, not a seed's")
     told, missed = parser.parse_args(), 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in told.names or names():
         seed = secrets.randbelow(1_000_000) if told.seed is None else told.seed
-        came = run(name, seed=seed, minutes=told.minutes)
+        came = run(name, seed=seed, minutes=told.minutes, shortest=told.shortest)
         missed += not came.found
         verdict = f"found after {came.seconds} s, at step {came.step}" if came.found else "NOT FOUND"
         first = came.told if not came.found else came.told.splitlines()[0].strip()

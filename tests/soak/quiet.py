@@ -15,7 +15,7 @@ from lab.cni_call import CniError
 from lab.messages import LabError
 from lab.nodes.agent import Wait
 from tests.e2e.witnesses import state, until
-from tests.soak import agreement, causes, hand, weather, wire
+from tests.soak import agreement, causes, facts, foreign, hand, weather, wire
 from tests.soak.agreement import STORY, Finding
 from tests.soak.resources import HUSH, HUSH_EVERY, Gauge
 from tests.soak.sandbox import collect
@@ -133,6 +133,10 @@ def _settle_accounts(site: Site) -> None:
         except CniError as exc:
             raise Broken([(REFUSAL, f"DEL of {sandbox} in good weather: {exc}")]) from exc
     site.owed.clear()
+    if {"ledger", "renamed"} <= site.causes:
+        # Whose a renamed link is its address says, once every pod has told its own: none waits for ever.
+        for slot in site.uids.keys() - site.pods.keys():
+            site.forget_object(slot)
     site.report()
     if site.causes & {"ledger", "disk"}:
         _collect(site)
@@ -159,6 +163,7 @@ def _await_agreement(world: World) -> int:
         for site in world.sites:
             _work_ends(site)
         found = agreement.findings(world)
+        found += [one for site in world.sites for one in (*foreign.unsettled(site), *facts.findings(site))]
         if not found and number >= (REPAIRED if touched else 1):
             return number
         _clean_up_after_hands(world)
@@ -221,7 +226,6 @@ def _forget(site: Site) -> None:
     unrecorded = {one["container_id"] for one in state(site.node)["unrecorded"]}
     for sandbox in site.running():
         sandbox.unrecorded = sandbox.container_id in unrecorded
-        sandbox.harmed = ""
     # A question that was slow when the faults were cleared may end, unanswered, after a short quiet moment.
     on_their_way = {f"{cause} late" for cause in ("metadata", "latency") if cause in site.causes}
     site.causes.clear()

@@ -18,7 +18,7 @@ from typing import TextIO
 from lab.client import take_down
 from lab.messages import LabError
 from lab.nodes import agent
-from tests.soak import damage, operations, weather, wire
+from tests.soak import damage, facts, foreign, operations, weather, wire
 from tests.soak.quiet import TRAFFIC, Broken, quiet
 from tests.soak.resources import Gauge
 from tests.soak.step import QUIET, Step, write
@@ -76,6 +76,8 @@ VERBS: dict[str, Callable[..., str]] = {
                 "take_address",
             ),
         ),
+        (foreign, ("add_foreign",)),
+        (facts, ("node_address",)),
     )
     for name in names
 }

@@ -45,8 +45,6 @@ class Sandbox:
     """The ledger was lost while it ran: the kernel alone knows it."""
     broken: str = ""
     """Why it has no network, "" if it must have: what a step did to it that nobody can mend."""
-    harmed: str = ""
-    """What of it somebody has altered since the last quiet moment, for the repair to mend."""
     cut_at: float = inf
     """When its link went, in the machine's seconds since the epoch, if it went before the DEL."""
     ended_at: float = inf

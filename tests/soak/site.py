@@ -18,7 +18,9 @@ from lab.nodes.node import LabNode
 from tests.soak.sandbox import Sandbox
 
 CLOCK = {"TERWAY_TEST_CLOCK": "1"}
-LEDGER = "/var/lib/cni/terway"
+DISK_OF_THE_LEDGER = "/var/lib/cni"
+"""Around the directory, which steps remove: rmdir takes a mount of another namespace along."""
+LEDGER = f"{DISK_OF_THE_LEDGER}/terway"
 
 
 @dataclass(slots=True)
@@ -28,6 +30,25 @@ class Refusal:
     command: str
     sandbox: Sandbox
     words: str
+
+
+@dataclass(slots=True)
+class Foreign:
+    """An object that a hand has put beside the agent's, in lines for sh(1) in the node.
+
+    ``look`` prints something while it is there. ``told``: what the agent's log says of it, "" if the agent
+    takes it off. ``pod``: the address that it is about; if no pod has that it harms nobody.
+    """
+
+    put: str
+    look: str
+    remove: str
+    told: str = ""
+    pod: str = ""
+    what: str = ""
+    since: int = 0
+    """How long the agent's log was when it was put there, or taken back."""
+    taken_back: bool = False
 
 
 @dataclass(slots=True)
@@ -60,6 +81,12 @@ class Site:
     """Seconds that steps have moved its clock or the cloud's since then."""
     linkless: list[Sandbox] = field(default_factory=list)
     """Whose links went before their DELs, since the last quiet moment: a repair in between clears up."""
+    foreign: list[Foreign] = field(default_factory=list)
+    """What hands have put there, and neither the agent nor the hand has taken away."""
+    own: tuple[str, ...] = ()
+    """Addresses of its primary ENI with their prefix lengths, as they were at the start."""
+    virtual: bool = False
+    """A virtual address is on the primary ENI."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -152,6 +179,27 @@ class Site:
         """Output of a program in the node; what it says on failure as well."""
         done = self.node.exec(list(argv))
         return done.stdout if done.returncode == 0 else f"{done.stdout}{done.stderr}"
+
+    def shell(self, line: str) -> str:
+        """What a line for sh(1) in the node prints, without what it complains of."""
+        return self.node.exec(["sh", "-c", line]).stdout.strip()
+
+    def link_with(self, mac: str) -> tuple[int, str] | None:
+        """Number and name of the node's link with this MAC."""
+        for line in self.exec("ip", "-o", "link").splitlines():
+            if mac in line:
+                number, name, _ = line.split(":", 2)
+                return int(number), name.split("@")[0].strip()
+        return None
+
+    def log_size(self) -> int:
+        """Of the agent, in bytes."""
+        return self.node.directory.outside(agent.LOG).stat().st_size
+
+    def log_since(self, offset: int) -> str:
+        with self.node.directory.outside(agent.LOG).open("rb") as file:
+            file.seek(offset)
+            return file.read().decode(errors="replace")
 
     def link_of(self, sandbox: Sandbox) -> str:
         """The host link's name, as the ADD's result says."""

@@ -11,10 +11,11 @@ import pytest
 from control.agent.state.faults import FaultPoint
 from control.aliyun.settings import CloudSettings
 from tests.soak import plan, step
+from tests.soak.foreign import KINDS
 from tests.soak.run import VERBS
 from tests.soak.step import QUIET, Step
 
-MANY = 4000
+MANY = 8000
 TIMEOUT = CloudSettings("cn-hangzhou").read_timeout
 
 
@@ -51,6 +52,10 @@ def test_every_kind_of_trouble_comes() -> None:
     assert values("lag", "view") == {*plan.VIEWS}
     assert values("alter", "what") == {*plan.KERNEL}
     assert values("lose_ledger", "how") == {*plan.LEDGERS}
+    assert values("lose_ledger", "hand") == {"", *plan.MARKS}
+    assert values("add_foreign", "what") == {*plan.FOREIGN} == {*KINDS}
+    assert values("add_foreign", "stays") == {True, False}
+    assert values("node_address", "what") == {*plan.NODE_ADDRESSES}
     assert values("kill_agent_at", "point") == {*plan.POINTS} == {point.value for point in FaultPoint}
     assert values("remake", "late") == {"after", "during", "never"}
     assert values("clock", "who") == {"agent", "cloud", "both"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 
 import pytest
 
-from tests.soak import planted
+from tests.soak import planted, step
 from tests.soak.planted import MINUTES, ROOT, Outcome, Planted
+from tests.soak.run import VERBS
+from tests.soak.step import QUIET, Step
 
 AT_LEAST = 5
 
@@ -32,6 +35,15 @@ def test_it_can_be_planted(name: str) -> None:
     assert all(fault.found_by)
 
 
+@pytest.mark.parametrize("name", planted.names())
+def test_its_steps_can_be_taken(name: str) -> None:
+    steps = step.read(planted.PATCHES / f"{name}.jsonl")
+    assert steps[-1] == Step(QUIET)
+    for one in steps:
+        if one.verb != QUIET:
+            inspect.signature(VERBS[one.verb]).bind(None, **one.values)
+
+
 def test_what_a_run_says_of_a_fault() -> None:
     rule = Planted("rule", "a rule stays", ("rule from",))
     other = Planted("leak", "descriptors leak", ("descriptors",))
@@ -45,4 +57,11 @@ def test_what_a_run_says_of_a_fault() -> None:
 @pytest.mark.parametrize("name", planted.names())
 def test_it_is_found(name: str) -> None:
     came = planted.run(name, seed=secrets.randbelow(1_000_000), minutes=MINUTES)
+    assert came.found, came
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", planted.names())
+def test_its_steps_find_it(name: str) -> None:
+    came = planted.run(name, seed=1, shortest=True)
     assert came.found, came

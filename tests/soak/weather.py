@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from lab.spec import Delays
-from tests.soak.site import LEDGER, Site
+from tests.soak.site import DISK_OF_THE_LEDGER, Site
 from tests.soak.world import World
 
 POD_VSWITCH = "vsw-pods"
+BALLAST = f"{DISK_OF_THE_LEDGER}/ballast"
 MORE_THAN_THE_DISK = 8 * 1024
 """Kilobytes: more than the file system of the ledger has (``world.DISK``)."""
 LONG = 4
@@ -88,7 +89,7 @@ def api_server_away(world: World) -> str:
 def disk_full(world: World, *, node: int) -> str:
     site = world.sites[node]
     site.causes.add("disk")
-    told = site.exec("dd", "if=/dev/zero", f"of={LEDGER}/ballast", "bs=1k", f"count={MORE_THAN_THE_DISK}")
+    told = site.exec("dd", "if=/dev/zero", f"of={BALLAST}", "bs=1k", f"count={MORE_THAN_THE_DISK}")
     if "No space left" not in told:
         raise AssertionError(f"the ledger of {site.name} is on another disk than its own: {told}")
     return f"the disk of {site.name}'s ledger is full"
@@ -113,7 +114,7 @@ def good_weather(world: World) -> str:
     world.lab.cloud.release(POD_VSWITCH)
     world.lab.cloud.set_delays(**asdict(Delays()))
     for site in world.sites:
-        site.exec("rm", "-f", f"{LEDGER}/ballast")
+        site.exec("rm", "-f", BALLAST)
     if not world.api_server:
         try:
             world.lab.start_kubernetes()

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lab.client import Lab
 from lab.nodes import agent
 from lab.spec import LabSpec, NodeSpec
 from tests.soak.sandbox import Sandbox
-from tests.soak.site import LEDGER, Site
+from tests.soak.site import DISK_OF_THE_LEDGER, Site
 
 DISK = "size=4m"
 """Of the file system that holds the rough node's ledger: a full disk is then a matter of four megabytes."""
@@ -62,10 +61,8 @@ def world(name: str) -> Iterator[World]:
 def _site(lab: Lab, spec: NodeSpec) -> Site:
     node, rough = lab.node(spec.name), spec is NODES[0]
     if rough:
-        # Around the directory, which a step removes: rmdir takes a mount of another namespace along.
-        around = str(Path(LEDGER).parent)
-        node.exec(["mkdir", "-p", around], check=True)
-        node.exec(["mount", "-t", "tmpfs", "-o", DISK, "ledger", around], check=True)
+        node.exec(["mkdir", "-p", DISK_OF_THE_LEDGER], check=True)
+        node.exec(["mount", "-t", "tmpfs", "-o", DISK, "ledger", DISK_OF_THE_LEDGER], check=True)
     node.install_cni()
     changes = {
         "ip_stack": "dual" if rough else "ipv4",
@@ -77,6 +74,8 @@ def _site(lab: Lab, spec: NodeSpec) -> Site:
     status = node.status()
     mac = next(e["mac"] for e in status["enis"] if e["type"] == "Primary")
     site = Site(lab, node, str(status["instance"]), mac, rough)
+    there = site.shell("ip -o addr show dev eth0 scope global").splitlines()
+    site.own = tuple(line.split()[3] for line in there)
     site.start()
     return site
 

@@ -136,7 +136,8 @@ class FakeKernel:
     def foreign_hands(self) -> tuple[Difference, ...]:
         return ()
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        del lately
         return (*map(_carrier, self.endpoints.values()), *self.foreign.values())
 
     def live(self, asked: Iterable[EndpointId]) -> Mapping[EndpointKey, Sighting]:

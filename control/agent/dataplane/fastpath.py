@@ -269,6 +269,10 @@ class FastPathSwitch:
                 remedy="pods are routed; terway-cli mode shows what is in force",
             ) from exc
 
+    def tell_foreign(self) -> None:
+        """What the last round of repair has found of others: what goes before the next one was told, too."""
+        self.foreign.tell(self._companion.last)
+
     def status(self) -> Status:
         asked = self._journal.facts.get(ASKED, "on") == "on"
         if self._unavailable:
@@ -292,7 +296,6 @@ class FastPathSwitch:
         self._pods.follow(fast)
         await asyncio.to_thread(fast.turn_flows)
         self._shares.tell(fast)
-        self.foreign.tell(self._companion.last)
         with filters.listening(self._wake.set):
             await self._woken()
         await self._services.refresh()

@@ -12,7 +12,7 @@ anew, or with the pod's namespace. No time and no silence of anybody ends it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
@@ -29,6 +29,8 @@ from datapath.pod.names import host_link_name, host_mac
 
 log = logging.getLogger(__name__)
 
+TELLS, TELL_WINDOW = 4, 300.0
+"""Events in so many seconds: a hand that alters a link again and again is told of when it has calmed down."""
 TOLD_AT_MOST = 5
 """Links named in an event; ``terway-cli mapping`` shows all."""
 
@@ -41,6 +43,7 @@ class Holds:
         self._kernel = kernel
         self._kubernetes = kubernetes
         self._told: frozenset[str] = frozenset()
+        self._told_at: deque[float] = deque(maxlen=TELLS)
         self._warm: frozenset[Address] = frozenset()
         self.claimed: Callable[[], frozenset[Address]] = frozenset
         """Addresses to be held although no link carries them (``control.agent.reconcile.rebuild``)."""
@@ -54,9 +57,12 @@ class Holds:
         self.listed: frozenset[AttachmentKey] = frozenset()
         """What the runtime's last GC called valid."""
 
-    def look(self) -> tuple[Carrier, ...]:
-        """All live links of pods. What runs without a record is held from now on."""
-        self.carriers = carriers = self._by_mac(self._kernel.carriers())
+    def look(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """All live links of pods. What runs without a record is held from now on.
+
+        ``lately``: a round of repair has just looked, and that will do.
+        """
+        self.carriers = carriers = self._by_mac(self._kernel.carriers(lately=lately))
         unknown = self._unknown(carriers)
         self.unrecorded = tuple(unknown)
         book = self._journal.book
@@ -232,9 +238,12 @@ class Holds:
     def _tell(self) -> None:
         """Once per change; ``terway-cli mapping`` goes on showing it."""
         links = frozenset(c.link for c in self.unrecorded)
-        if links == self._told:
+        now = self._journal.now()
+        often = len(self._told_at) == TELLS and now - self._told_at[0] < TELL_WINDOW
+        if links == self._told or often:
             return
         self._told = links
+        self._told_at.append(now)
         text = describe(self.unrecorded) if links else "every running pod is in the ledger again"
         kind = EventType.WARNING if links else EventType.NORMAL
         log.log(logging.WARNING if links else logging.INFO, "%s", text)
@@ -265,8 +274,8 @@ def _named(carrier: Carrier) -> str:
 def without_link(record: AttachmentRecord) -> str:
     name = record.host_link or f"{record.key.ifname}, the {record.mode} link"
     return (
-        f"link {name} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the "
-        "pod has no network until its sandbox is made anew; delete the pod"
+        f"link {name} of pod {record.pod} is gone, deleted by somebody or with the sandbox: the pod has no "
+        "network, and none can be made again under a running container; delete the pod: the next one has one"
     )
 
 

@@ -209,9 +209,9 @@ class LinuxKernel:
     def foreign_hands(self) -> tuple[Difference, ...]:
         return self._datapath.foreign
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
         with _in_our_terms():
-            return self._datapath.carriers()
+            return self._datapath.carriers(lately=lately)
 
     def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:
         with _in_our_terms():

@@ -47,8 +47,11 @@ class NodeKernel(Protocol):
         """What others have done that no repair undoes, as of the last one, with what helps."""
         ...
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """Every live link that a pod may be behind, recorded or not, with what it carries."""
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """Every live link that a pod may be behind, recorded or not, with what it carries.
+
+        ``lately``: as the last ``repair`` saw them, if that will do: nobody came or went since.
+        """
         ...
 
     def take_down(self, who: EndpointId, netns: int | None = None) -> tuple[Address, ...]:

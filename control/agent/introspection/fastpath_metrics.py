@@ -6,7 +6,7 @@ the stack carried on. Reasons and hooks are those of ``bpf/include/reasons.h``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -71,7 +71,7 @@ class FastPathCollector:
             dropped.add_metric(name, counts.dropped_packets)
         yield from (packets, volume, dropped, self._refused(fast, rows))
 
-    def _refused(self, fast: FastPath, rows: dict[int, Pod]) -> Metric:
+    def _refused(self, fast: FastPath, rows: Mapping[int, Pod]) -> Metric:
         text = "Packets whose flow by the stack got no record"
         refused = CounterMetricFamily("terway_pod_flow_refusals", text, labels=[*_POD, "cause"])
         for ifindex, found in fast.refusals().items():

@@ -269,17 +269,22 @@ class Reconciler:
             journal.record(transitions.adopt_addresses(journal.book, eni.eni_id, twice))
 
     async def _adopt_leaned_on(self, strangers: frozenset[Mac]) -> None:
-        """As metadata shows them, without a word from the cloud."""
-        leaning: dict[Mac, set[UplinkKind]] = {}
-        for carrier in self._holds.look():
-            for mac in strangers.intersection(map(Mac, carrier.enis)):
-                leaning.setdefault(mac, set()).add(UPLINK_OF[NetworkMode(carrier.mode)])
-        for mac, uplinks in leaning.items():
+        """As metadata shows them, without a word from the cloud.
+
+        Of a pod whose rules lead to it metadata has to show an address on it: numbers of links, and with them
+        of tables, are used again, and an old rule may lead to an ENI that is somebody else's.
+        """
+        carriers = self._holds.look()
+        for mac in strangers.intersection(Mac(mac) for carrier in carriers for mac in carrier.enis):
             try:
                 seen = await self._metadata.eni(mac, ipv6=self._dual)
                 if seen is None or seen.eni_id in self._journal.book.enis:
                     continue
-                kind = EniKind.EXCLUSIVE if UplinkKind.OWN_ENI in uplinks else EniKind.SECONDARY
+                on_it = [c for c in carriers if mac in c.enis and c.addresses & (seen.ipv4 | seen.ipv6)]
+                if not on_it:
+                    continue
+                alone = any(UPLINK_OF[NetworkMode(c.mode)] is UplinkKind.OWN_ENI for c in on_it)
+                kind = EniKind.EXCLUSIVE if alone else EniKind.SECONDARY
                 eni = transitions.shown_eni(seen, kind, self._journal.now())
                 self._kernel.prepare_uplink(shared_eni(eni, self._mtu))
                 changes = transitions.eni_serves(self._journal.book, eni, seen, eni.since, operation=None)

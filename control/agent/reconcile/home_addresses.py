@@ -46,9 +46,9 @@ class HomeAddresses:
 
     async def learn(self) -> tuple[Address, ...]:
         """At the start. Raises KernelError if the link is not there, or has no IPv4 address."""
-        if not self._shown:
-            await self._ask()
         there = self._kernel.home_addresses(self._mac)
+        if not any(a in self._shown for a in there if a.version == 4):
+            await self._ask()
         self.own = self._choose(there)
         self._strange = frozenset(there) - self._shown
         return self.own

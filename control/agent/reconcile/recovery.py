@@ -179,7 +179,7 @@ class Recovery:
         done = await self._kernel.repair(endpoints)
         self.reports.mended(done, events=not at_start)
         self.reports.left((*self._kernel.foreign_hands(), *strange))
-        self._holds.look()
+        self._holds.look(lately=True)
         now = self._journal.now()
         if not 0 <= now - self._missed_at < MISS_PERIOD:
             self._missed_at = now

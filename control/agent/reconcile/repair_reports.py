@@ -3,7 +3,7 @@
 A cause is a hand at an object: one that undoes it again and again is one cause until it has rested for ten
 minutes, and another object is another cause. Causes of one kind share an event a minute: who flushes a
 routing table, or rewrites every new link, is told of once with how many objects there were. What others have
-done and no repair undoes is told by an event of its own, once for as long as it is there.
+done and no repair undoes is told by an event of its own, once until it has been away for ten minutes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SHOWN = 32
 """The last repairs, for terway-cli."""
 
 
-def _nothing(kind: ObjectKind) -> None:
-    del kind
+def _nothing(*_: ObjectKind) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Repaired:
 
 
 class RepairReports:
-    """``now`` in seconds. ``on_repair`` hears of each by its kind."""
+    """``now`` in seconds. ``on_repair`` hears of each by its kind, ``on_round`` that one has ended."""
 
     def __init__(self, kubernetes: Kubernetes, now: Callable[[], float]) -> None:
         self._kubernetes = kubernetes
@@ -55,7 +55,10 @@ class RepairReports:
         self.recent: deque[Repaired] = deque(maxlen=SHOWN)
         self.foreign: tuple[Difference, ...] = ()
         """What is there of others' and is left."""
+        self.foreign_seen: dict[str, float] = {}
+        """When each was there last, by its words, in the order of these times."""
         self.on_repair: Callable[[ObjectKind], None] = _nothing
+        self.on_round: Callable[[], None] = _nothing
 
     def mended(self, done: Sequence[Difference], *, events: bool = True, at_once: bool = False) -> None:
         """To be called after each round, also if it found nothing: causes may wait for their event.
@@ -81,14 +84,23 @@ class RepairReports:
 
     def left(self, foreign: Iterable[Difference]) -> None:
         """What is there and is left, all of it."""
+        now = self._now()
         before, self.foreign = {one.what for one in self.foreign}, tuple(foreign)
         there = {one.what: one for one in self.foreign}
-        for what in there.keys() - before:
-            text = f"{what}: {there[what].found}"
-            log.warning("%s", text)
-            self._kubernetes.event(None, EventType.WARNING, "ForeignObject", text, topic=f"foreign {what}")
+        for what, one in there.items():
+            news = now - self.foreign_seen.pop(what, -PEACE) >= PEACE
+            self.foreign_seen[what] = now
+            if len(self.foreign_seen) > REMEMBERED:
+                del self.foreign_seen[next(iter(self.foreign_seen))]
+            if what not in before and news:
+                text = f"{what}: {one.found}"
+                log.warning("%s", text)
+                self._kubernetes.event(
+                    None, EventType.WARNING, "ForeignObject", text, topic=f"foreign {what}"
+                )
         for what in before - there.keys():
             log.info("%s: no more", what)
+        self.on_round()
 
     def _is_another_cause(self, one: Difference, now: float) -> bool:
         last = self._seen.pop(one.what, -PEACE)

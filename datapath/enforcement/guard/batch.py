@@ -19,7 +19,9 @@ _BEGIN, _END = 0x10, 0x11
 _HEAD = struct.Struct("=BBH")
 INET = 1
 _ACCEPT = 1
-_COUNTER_OBJECT = 1
+COUNTER_OBJECT = 1
+ANONYMOUS = 1
+"""NFT_SET_ANONYMOUS, of a set's flags."""
 _SET_TIMEOUT, _SET_EVAL = 0x10, 0x20
 _APPEND = 0x800
 
@@ -49,7 +51,7 @@ def flush_rules() -> Request:
 
 def new_counter(name: str) -> Request:
     body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, name)
-    body += wire.attribute(3, u32(_COUNTER_OBJECT)) + wire.nested(4)
+    body += wire.attribute(3, u32(COUNTER_OBJECT)) + wire.nested(4)
     return _request(Nft.NEWOBJ, wire.CREATE, body, "add counter", name)
 
 
@@ -75,6 +77,21 @@ def new_chain(chain: Chain) -> Request:
 def delete_chain(name: str) -> Request:
     body = wire.attribute_text(1, TABLE) + wire.attribute_text(3, name)
     return _request(Nft.DELCHAIN, 0, body, "delete chain", name)
+
+
+def delete_set(name: str) -> Request:
+    body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, name)
+    return _request(Nft.DELSET, 0, body, "delete set", name)
+
+
+def delete_object(name: str, kind: int) -> Request:
+    body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, name) + wire.attribute(3, u32(kind))
+    return _request(Nft.DELOBJ, 0, body, "delete object", name)
+
+
+def delete_flowtable(name: str) -> Request:
+    body = wire.attribute_text(1, TABLE) + wire.attribute_text(2, name)
+    return _request(Nft.DELFLOWTABLE, 0, body, "delete flowtable", name)
 
 
 def new_rule(rule: Rule) -> Request:

@@ -136,10 +136,10 @@ class Guard:
                 self._socket.batch(*batch.framed(batch.new_table(), batch.delete_table()))
 
 
-def _write(socket: Socket, wanted: Ruleset, strange: Iterable[str]) -> None:
+def _write(socket: Socket, wanted: Ruleset, strange: Iterable[Request]) -> None:
     """In one transaction. Counters stay, unless somebody has changed what cannot be written over.
 
-    ``strange``: chains of the table that nobody of ours has made.
+    ``strange``: what takes away what nobody of ours has made.
     """
     objects = [
         *(batch.new_counter(reason) for reason in Reason),
@@ -147,9 +147,8 @@ def _write(socket: Socket, wanted: Ruleset, strange: Iterable[str]) -> None:
         *map(batch.new_chain, wanted.chains),
     ]
     rules = [*map(batch.new_rule, wanted.rules)]
-    gone = map(batch.delete_chain, strange)
     try:
-        socket.batch(*batch.framed(batch.new_table(), batch.flush_rules(), *gone, *objects, *rules))
+        socket.batch(*batch.framed(batch.new_table(), batch.flush_rules(), *strange, *objects, *rules))
     except KernelError:
         anew = (batch.new_table(), batch.delete_table(), batch.new_table())
         socket.batch(*batch.framed(*anew, *objects, *rules))
@@ -157,20 +156,21 @@ def _write(socket: Socket, wanted: Ruleset, strange: Iterable[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What is not as wanted, and chains that nobody of ours has made."""
+    """What is not as wanted, and what takes away what nobody of ours has made."""
 
     difference: Difference
-    strange: tuple[str, ...] = ()
+    strange: tuple[Request, ...] = ()
 
 
 def _difference(socket: Socket, wanted: Ruleset) -> _Found | None:
-    """None if the table is as wanted: awake, its chains and no others, in their places, with their rules."""
+    """None if the table is as wanted: awake, its chains in their places with their rules, no more."""
     what = f"nft table inet {TABLE}"
     flags = _table_flags(socket)
     if flags is None:
         return _Found(Difference(ObjectKind.NFT, what, "absent"))
     chains = dict(_chains(socket))
-    strange = tuple(sorted(chains.keys() - {chain.name for chain in wanted.chains}))
+    others = _strange(socket, chains, wanted)
+    strange = tuple(others.values())
     if flags:
         return _Found(Difference(ObjectKind.NFT, what, "switched off"), strange)
     for chain in wanted.chains:
@@ -185,9 +185,38 @@ def _difference(socket: Socket, wanted: Ruleset) -> _Found | None:
         there = [expressions for chain, expressions in listed if chain == name]
         if len(planned) != len(there) or not all(map(_is_rule, planned, there)):
             return _Found(Difference(ObjectKind.NFT, f"rules of chain {name} of {what}", "others"), strange)
-    if strange:
-        return _Found(Difference(ObjectKind.NFT, f"chain {strange[0]} of {what}", "another hand's"), strange)
+    if others:
+        words = f"{next(iter(others))} of {what}"
+        return _Found(Difference(ObjectKind.NFT, words, "another hand's"), strange)
     return None
+
+
+def _strange(socket: Socket, chains: Iterable[str], wanted: Ruleset) -> dict[str, Request]:
+    """What nobody of ours has made, by words, with what takes it away, who leans on another first."""
+    ours = {chain.name for chain in wanted.chains}
+    sets = {one.name for one in SETS}
+    others = (one for one, _ in _named(socket, Nft.GETSET) if one not in sets)
+    found = {f"set {name}": batch.delete_set(name) for name in others}
+    found |= {f"chain {name}": batch.delete_chain(name) for name in sorted(set(chains) - ours)}
+    counters = {reason.value for reason in Reason}
+    for name, kind in _named(socket, Nft.GETOBJ):
+        if name not in counters or kind != batch.COUNTER_OBJECT:
+            found[f"object {name}"] = batch.delete_object(name, kind)
+    for name, _ in _named(socket, Nft.GETFLOWTABLE):
+        found[f"flowtable {name}"] = batch.delete_flowtable(name)
+    return found
+
+
+def _named(socket: Socket, kind: Nft) -> list[tuple[str, int]]:
+    """Of our table, with what is the type of an object. Sets that a rule has for itself go with the rule."""
+    listed = []
+    for message in socket.dump(_dump(kind, batch.head() + wire.attribute_text(1, TABLE), "list objects of")):
+        found = wire.attributes(message.body, _HEAD)
+        ours = message.body[0] == batch.INET and wire.text(found.get(1, b"")) == TABLE
+        own = kind is Nft.GETSET and int.from_bytes(found.get(3, b""), "big") & batch.ANONYMOUS
+        if ours and not own:
+            listed.append((wire.text(found[2]), int.from_bytes(found.get(3, b""), "big")))
+    return listed
 
 
 def _is_rule(planned: Rule, there: bytes) -> bool:

@@ -35,7 +35,6 @@ from datapath.modes.macvlan.presence import Eni, Witnesses, whereabouts
 from datapath.modes.port import ModeContext, ModePort
 from datapath.netlink import link, route
 from datapath.netlink.link import Link
-from datapath.netlink.memory import Memory
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address, Request
 from datapath.objects import ABSENT
@@ -56,7 +55,6 @@ class Macvlan(ModePort):
         self._context = context
         self._sockets, self._reaper = context.sockets, context.reaper
         self._reach = NamespaceReach()
-        self._memory = Memory()
         self._taken: frozenset[str] = frozenset()
 
     # ENIs
@@ -89,9 +87,9 @@ class Macvlan(ModePort):
             eni = _require(_eni(self._enis(socket), endpoint.eni.mac), endpoint.eni)
             self._refuse_another(socket, endpoint, eni)
             made = slave.find(netns, eni.link.index) is None
-            wanted = _mark(endpoint, netns)
-            if eni.link.alias != wanted.text():
-                socket.one(link.change(eni.link.index, alias=wanted.text()))
+            text = _text(endpoint, netns, eni)
+            if eni.link.alias != text:
+                socket.one(link.change(eni.link.index, alias=text))
             try:
                 if made:
                     self._create(socket, endpoint, eni.link, netns)
@@ -149,8 +147,10 @@ class Macvlan(ModePort):
         except (KernelError, OSError) as exc:
             return dict.fromkeys((one.key for one in wanted), Sighting(Presence.UNKNOWN, str(exc)))
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
         """By the marks. One whose pod cannot be looked at counts."""
+        if lately and self._has_nobody():
+            return ()
         with self._sockets.borrowed() as socket:
             witnesses = self._witnesses(socket)
             found = []
@@ -170,6 +170,8 @@ class Macvlan(ModePort):
         """
         done: list[Difference] = []
         yield
+        if not endpoints and self._has_nobody():
+            return ()
         with self._sockets.borrowed() as socket:
             enis = self._enis(socket)
             for endpoint in endpoints:
@@ -187,9 +189,16 @@ class Macvlan(ModePort):
 
     # Steps
 
+    def _has_nobody(self) -> bool:
+        """No link had a mark when links were listed last, be it for another mode."""
+        links = self._context.memory.latest(link.LISTING)
+        if links is None or self._taken:
+            return False
+        return all(mark.read(one.alias) is None for one in links if not one.stacked)
+
     def _enis(self, socket: Socket) -> list[Eni]:
         """Every link that may be an ENI."""
-        links = self._memory.read("links", link.dump(socket), link.decode, essence=link.essence)
+        links = self._context.memory.read(socket, link.LISTING)
         listed = [Eni(one, mark.read(one.alias)) for one in links if not one.stacked]
         self._taken = frozenset(one.mac.lower() for one in listed if one.mark is not None)
         apart = {one.link.index for one in listed if one.mark is not None}
@@ -267,7 +276,7 @@ class Macvlan(ModePort):
                 raise KernelError("take down a pod", errno=errno.EBUSY, object=str(who.key), detail=detail)
             if eni.mark is None:
                 return ()
-            socket.one(link.change(eni.link.index, alias=""))
+            socket.one(link.change(eni.link.index, alias=eni.mark.beside))
             self._taken -= {eni.mac.lower()}
             self._context.apart.discard(eni.link.index)
             return eni.mark.addresses
@@ -299,7 +308,7 @@ class Macvlan(ModePort):
             if slave.find(netns, eni.link.index) is None:
                 detail = "the pod at the path has no slave of the ENI"
                 raise KernelError("mark an ENI", errno=errno.ENODEV, object=eni.mac, detail=detail)
-            return link.change(eni.link.index, alias=_mark(endpoint, netns).text())
+            return link.change(eni.link.index, alias=_text(endpoint, netns, eni))
 
     def _drop_stale(self, socket: Socket, wanted: set[EndpointKey]) -> list[Difference]:
         done, witnesses = [], self._witnesses(socket)
@@ -307,7 +316,7 @@ class Macvlan(ModePort):
             if eni.mark is None or eni.mark.key in wanted:
                 continue
             if witnesses.sight(_id_of(eni.mark), eni).presence is Presence.GONE:
-                socket.one(link.change(eni.link.index, alias="").also_done_if(errno.ENODEV))
+                socket.one(link.change(eni.link.index, alias=eni.mark.beside).also_done_if(errno.ENODEV))
                 done.append(
                     Difference(ObjectKind.LINK, f"mark of ENI {eni.mac}", f"of {eni.mark.key}, which is gone")
                 )
@@ -338,14 +347,20 @@ def _require(found: Eni | None, eni: EniLink) -> Eni:
     return found
 
 
-def _mark(endpoint: Endpoint, netns: int) -> Mark:
-    return Mark(
-        endpoint.key,
-        endpoint.eni.mac.lower(),
-        namespace.identity(netns),
-        endpoint.addresses(),
-        endpoint.netns,
-    )
+def _text(endpoint: Endpoint, netns: int, eni: Eni) -> str:
+    """The ENI's alias: the mark, and another hand's text. Raises KernelError if both do not fit."""
+    try:
+        return Mark(
+            endpoint.key,
+            endpoint.eni.mac.lower(),
+            namespace.identity(netns),
+            endpoint.addresses(),
+            endpoint.netns,
+            mark.beside(eni.link.alias),
+        ).text()
+    except ValueError as exc:
+        detail = f"{exc}; give {eni.link.name} a shorter one (`ip link set {eni.link.name} alias TEXT`)"
+        raise KernelError("mark an ENI", errno=errno.ENOSPC, object=eni.mac, detail=detail) from exc
 
 
 def _id_of(found: Mark) -> EndpointId:

@@ -77,7 +77,7 @@ def steps(observed: Observed, ours: Ours, enis: Collection[tuple[PreparedEni, En
     for neighbour in observed.neighbours:
         planned = ours.hosts.get(neighbour.index)
         if planned is not None and neighbour.address not in _pods_own(planned):
-            step = removal(neighbour, "on a pod's link by another hand: the pod does not have this address")
+            step = removal(neighbour, "on a pod's link by another hand, of an address that is not the pod's")
             yield replace(step, host=neighbour.index)
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}

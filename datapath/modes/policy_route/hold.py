@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class EniDevice(NamedTuple):
 
 @dataclass(slots=True)
 class NodeHold:
-    """One per mode and namespace."""
+    """One per mode and namespace. Implements ``shortcut.Now``."""
 
     context: ModeContext
     removing: threading.Lock = field(default_factory=threading.Lock)
@@ -59,6 +59,21 @@ class NodeHold:
         self.retired.add(host)
         self.joined.pop(host, None)
         self.pods.pop(host, None)
+
+    def step(self) -> AbstractContextManager[object]:
+        return self.removing
+
+    def has_pod(self, ifindex: int, endpoint: Endpoint) -> bool:
+        return self.pods.get(ifindex) == endpoint
+
+    def has_link(self, ifindex: int) -> bool:
+        return ifindex in self.pods
+
+    def has_eni(self, ifindex: int, eni: EniLink) -> bool:
+        return any((one.ifindex, one.eni) == (ifindex, eni) for one in self.devices.values())
+
+    def has_device(self, ifindex: int) -> bool:
+        return any(one.ifindex == ifindex for one in self.devices.values())
 
     def is_new(self, address: Address) -> bool:
         """Of a pod that was set up since the last round began, or is being. With ``removing`` held."""

@@ -194,8 +194,8 @@ class PolicyRoute(ModePort):
         del netns
         with self._sockets.borrowed() as socket, self._hold.removing:
             host = link.find(socket, endpoint.host_link)
-            known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
             if host is None:
+                known = [index for index, one in self._hold.pods.items() if one.key == endpoint.key]
                 carrying = host_side.carrying(socket, endpoint.addresses())
                 host = renamed.of_endpoint(socket, endpoint, [*known, *carrying.values()])
             if host is None:
@@ -238,9 +238,9 @@ class PolicyRoute(ModePort):
         """By the host links: see ``presence``."""
         return sightings(self._sockets, asked)
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
         """Every live link that a pod may be behind, with the addresses it carries."""
-        return self._rounds.carriers()
+        return self._rounds.carriers(lately=lately)
 
     def repair(self, endpoints: Sequence[Endpoint]) -> tuple[Difference, ...]:
         """Bring the host's side of ``endpoints``, all that should exist, back in order; says what was done.

@@ -138,10 +138,13 @@ def answers_by_link() -> bool:
 
 def mend_settings(link_name: str, wanted: settings.Wanted, *, ipv6: bool) -> tuple[str, ...]:
     """Write what differs for a link, ``all`` or ``default``, and name it."""
-    changed = sysctl.ensure(settings.named("ipv4", link_name, wanted.ipv4), absent_is_fine=True)
-    if ipv6:
-        changed += sysctl.ensure(settings.named("ipv6", link_name, wanted.ipv6), absent_is_fine=True)
-    return changed
+    return sysctl.ensure(named(link_name, wanted, ipv6=ipv6), absent_is_fine=True)
+
+
+def named(link_name: str, wanted: settings.Wanted, *, ipv6: bool) -> dict[str, str]:
+    """Values by the names that ``datapath.sysctl`` takes, in the order of writing."""
+    ipv4 = settings.named("ipv4", link_name, wanted.ipv4)
+    return ipv4 | settings.named("ipv6", link_name, wanted.ipv6) if ipv6 else ipv4
 
 
 def prepare_eni(

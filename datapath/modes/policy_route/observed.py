@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from datapath.endpoint import Carrier, Endpoint
 from datapath.modes.policy_route import layout
@@ -59,6 +60,8 @@ class Observed:
 
     def is_as(self, before: Observed) -> bool:
         """The kernel said the same, byte for byte: both were read by one memory."""
+        if self is before:
+            return True
         if self.tables.keys() != before.tables.keys():
             return False
         pairs: list[tuple[Sequence[object], Sequence[object]]] = [
@@ -86,46 +89,57 @@ def observe(socket: Socket) -> Observed:
 def observing(socket: Socket, memory: Memory, tables: Iterable[int] = ()) -> Pausing[Observed]:
     """Rules first and links last: what a parallel ``setup`` has written a rule for has its route and link.
 
-    ``tables``: numbers of ENIs' tables.
+    ``tables``: numbers of ENIs' tables. The very same observation comes again while the kernel says the same.
     """
-    rules: list[Rule] = []
-    listed: dict[int, list[Route]] = {}
+    tables = tuple(tables)
+    rules: list[list[Rule]] = []
     for family in FAMILIES:
-        rules += memory.read(("rules", family), rule.dump(socket, family), rule.decode)
+        rules.append(memory.read(socket, rule.listing(family)))
         yield
-    for table in (*tables, layout.TABLE_PODS, MAIN):
-        listed[table] = []
+    numbers = (*tables, layout.TABLE_PODS, MAIN)
+    routes: list[list[Route | None]] = []
+    for table in numbers:
         for family in FAMILIES:
-            dumped = route.dump_table(socket, family, table)
-            found = memory.read(("routes", family, table), dumped, route.decode)
-            listed[table] += [one for one in found if one is not None and one.table == table]
+            routes.append(memory.read(socket, route.listing(family, table)))
             yield
-    neighbours = memory.read(
-        "neighbours", neighbour.dump(socket), neighbour.decode, essence=neighbour.essence
-    )
+    neighbours = memory.read(socket, neighbour.listing())
     yield
-    addresses = memory.read("addresses", address.dump(socket), address.decode, essence=address.essence)
+    addresses = memory.read(socket, address.LISTING)
     yield
-    everything = memory.read("links", link.dump(socket), link.decode, essence=link.essence)
+    links = memory.read(socket, link.LISTING)
     yield
-    doomed = [one for one in everything if one.group == names.GROUP_DOOMED]
-    pods = [
-        one for one in everything if one.name.startswith(HOST_LINK_PREFIX) and one.group != names.GROUP_DOOMED
-    ]
+
+    def make() -> Observed:
+        listed: dict[int, list[Route]] = {table: [] for table in numbers}
+        for table, found in zip((n for n in numbers for _ in FAMILIES), routes, strict=True):
+            listed[table] += [one for one in found if one is not None and one.table == table]
+        return _observed([*chain(*rules)], listed, neighbours, addresses, links)
+
+    parts = (*rules, *routes, neighbours, addresses, links)
+    return memory.made("observed" if tables else "glance", parts, make)
+
+
+def _observed(
+    rules: Sequence[Rule],
+    routes: dict[int, list[Route]],
+    neighbours: Iterable[Neighbour | None],
+    addresses: Iterable[Assigned],
+    links: Sequence[Link],
+) -> Observed:
+    doomed = [one for one in links if one.group == names.GROUP_DOOMED]
+    pods = [one for one in links if one.name.startswith(HOST_LINK_PREFIX) and one.group != names.GROUP_DOOMED]
     indices = {one.index for one in pods}
     return Observed(
         links=tuple(pods),
         doomed=tuple(doomed),
-        routes=tuple(listed.pop(layout.TABLE_PODS)),
-        upstream_routes=tuple(r for r in listed.pop(MAIN) if r.oif in indices and is_single(r.destination)),
+        routes=tuple(routes.pop(layout.TABLE_PODS)),
+        upstream_routes=tuple(r for r in routes.pop(MAIN) if r.oif in indices and is_single(r.destination)),
         rules=tuple(filter(is_pod_rule, rules)),
         neighbours=tuple(n for n in neighbours if n is not None and n.index in indices),
-        others=tuple(
-            one for one in everything if one.index not in indices and one.group != names.GROUP_DOOMED
-        ),
+        others=tuple(one for one in links if one.index not in indices and one.group != names.GROUP_DOOMED),
         eni_rules=tuple(filter(is_eni_rule, rules)),
         addresses=tuple(addresses),
-        tables={number: tuple(routes) for number, routes in listed.items()},
+        tables={number: tuple(found) for number, found in routes.items()},
         other_rules=tuple(one for one in rules if not is_pod_rule(one) and not is_eni_rule(one)),
         other_neighbours=tuple(n for n in neighbours if n is not None and n.index not in indices),
     )

@@ -30,7 +30,6 @@ from datapath.modes.policy_route.repair import Step
 from datapath.modes.port import NodeFacts
 from datapath.netlink import link
 from datapath.netlink.link import Link
-from datapath.netlink.memory import Memory
 from datapath.netlink.route import Route
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Address
@@ -54,15 +53,31 @@ class Good:
     own_gateway: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """Pods whose link an observation has, and the links among them that have another MAC than ours."""
+
+    observed: Observed
+    endpoints: Sequence[Endpoint]
+    links: Mapping[Endpoint, Link]
+    strange: tuple[Link, ...]
+
+
 class Rounds:
     """One round at a time."""
 
     def __init__(self, hold: NodeHold) -> None:
         self._hold = hold
-        self._memory = Memory()
+        self._memory = hold.context.memory
+        self._end: Observed | None = None
+        """What the last round saw, if nothing was to be put right."""
         self._good: Good | None = None
         self.patience = Patience()
         self._carriers: tuple[Observed, Mapping[int, frozenset[Address]], tuple[Carrier, ...]] | None = None
+        self._last_owned: _Owned | None = None
+        self._last_present: tuple[Observed, Sequence[Endpoint], tuple[PreparedEni, ...], Present] | None = (
+            None
+        )
         self._for_adds: list[Difference] = []
         """What was put right by the way since the last round."""
         self._beside: tuple[Difference, ...] = ()
@@ -80,8 +95,10 @@ class Rounds:
         hold = self._hold
         hold.joined.clear()
         hold.retired.clear()
+        self._end = None
         with hold.context.sockets.borrowed() as socket:
             done, self._for_adds = self._for_adds + self.mend_node_settings(), []
+            yield
             going = hold.context.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
             observed = yield from self._observe(socket)
             followed = self._follow_enis(socket, observed)
@@ -91,7 +108,8 @@ class Rounds:
                 observed = yield from self._observe(socket)
             observed = self._with_peers(socket, observed, endpoints)
             left = () if going else tuple(o for o in observed.doomed if o.index not in hold.retired)
-            observed = replace(observed, doomed=left)
+            if left != observed.doomed:
+                observed = replace(observed, doomed=left)
             good = Good(observed, endpoints, hold.prepared(), hold.facts, hold.own_gateway)
             if not self._is_good(good):
                 compared, complete = yield from self._compare(socket, observed, endpoints)
@@ -101,7 +119,8 @@ class Rounds:
                 # Where it leads stands in a table that nobody looks at.
                 yield from self._prove(socket, observed, endpoints)
             yield
-            done += self._mend_beside(observed, endpoints)
+            done += yield from self._mend_beside(observed, endpoints)
+        self._end = observed if not done else None
         if observed.doomed:
             hold.context.reaper.wake()
         return tuple(map(self.patience.done, done))
@@ -111,9 +130,14 @@ class Rounds:
         with self._hold.context.sockets.borrowed() as socket:
             return at_once(seen.observing(socket, self._memory))
 
-    def carriers(self) -> tuple[Carrier, ...]:
-        """As ``observed.carriers`` has them, and made anew only if something has changed."""
-        now, rows = self.look(), self._hold.context.shortcut.carried()
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        """As ``observed.carriers`` has them, and made anew only if something has changed.
+
+        ``lately`` as for ``ModePort.carriers``.
+        """
+        hold = self._hold
+        end = self._end if lately and not hold.joined and not hold.retired else None
+        now, rows = end or self.look(), hold.context.shortcut.carried()
         known = self._carriers
         if known is not None and rows == known[1] and now.is_as(known[0]):
             return known[2]
@@ -267,8 +291,8 @@ class Rounds:
             name = settings.accept_ra(home)
             yield Step(repair.set_otherwise(name), (), {name: "2"})
 
-    def mend_node_settings(self) -> list[Difference]:
-        """What counts for every link, and for the next one."""
+    def mend_node_settings(self, *, urgent: bool = False) -> list[Difference]:
+        """What counts for every link, and for the next one. ``urgent``: whoever quarrels about it."""
         hold = self._hold
         done: list[Difference] = []
         try:
@@ -276,8 +300,10 @@ class Rounds:
                 hold.own_gateway = node.answers_by_link()
                 for name in settings.FOR_EVERY_LINK:
                     ipv6 = AF_INET6 in hold.facts.families
-                    changed = node.mend_settings(name, settings.NODE, ipv6=ipv6)
-                    done += [repair.set_otherwise(one) for one in changed]
+                    for one, value in node.named(name, settings.NODE, ipv6=ipv6).items():
+                        words = repair.set_otherwise(one)
+                        if urgent or self.patience.allows(words.what):
+                            done += [words] * len(sysctl.ensure({one: value}, absent_is_fine=True))
         except KernelError as exc:
             log.warning("settings of the node could not be mended; the next repair tries again: %s", exc)
         return done
@@ -287,7 +313,7 @@ class Rounds:
 
         Its event comes a moment after an ADD may have failed for it.
         """
-        found = self.mend_node_settings()
+        found = self.mend_node_settings(urgent=True)
         self._for_adds += found
         return bool(found)
 
@@ -384,26 +410,51 @@ class Rounds:
         hold.context.shortcut.eni_ready(moved.eni, moved.ifindex)
         return moved
 
+    def _owned(self, observed: Observed, endpoints: Sequence[Endpoint]) -> _Owned:
+        known = self._last_owned
+        if known is None or known.observed is not observed or list(known.endpoints) != list(endpoints):
+            links = repair.owned(observed, endpoints)
+            strange = tuple(host for one, host in links.items() if not seen.is_made_for(one, host))
+            self._last_owned = known = _Owned(observed, endpoints, links, strange)
+        return known
+
     def _with_peers(self, socket: Socket, observed: Observed, endpoints: Sequence[Endpoint]) -> Observed:
         """With the pods' ends of links that have another MAC than ours: upstream's, or set by somebody."""
-        owned = repair.owned(observed, endpoints).items()
-        strange = [host for endpoint, host in owned if not seen.is_made_for(endpoint, host)]
+        strange = self._owned(observed, endpoints).strange
+        if not strange:
+            return observed
         return replace(observed, peers={one.index: link.peer_mac(socket, one) for one in strange})
 
-    def _mend_beside(self, observed: Observed, endpoints: Sequence[Endpoint]) -> list[Difference]:
+    def _mend_beside(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Pausing[list[Difference]]:
         """The guard's table and the fast path."""
         hold = self._hold
         done = list(hold.context.guard.stand(self._eni_names(observed)))
+        yield
         with hold.removing:
-            done += hold.context.shortcut.mend(self._present(observed, endpoints))
+            present = self._present(observed, endpoints)
+        yield
+        done += yield from hold.context.shortcut.mending(present, hold)
         return done
 
     def _present(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Present:
-        """What a shortcut may know of. A pod of upstream's, whose MAC is not known, is not among it."""
+        """What a shortcut may know of; the very same as the last time while nothing is new."""
+        hold = self._hold
+        prepared, known = hold.prepared(), self._last_present
+        quiet = not hold.joined and not hold.retired
+        if quiet and known is not None:
+            before, then, enis, present = known
+            if before is observed and enis == prepared and list(then) == list(endpoints):
+                return present
+        present = self._present_now(observed, endpoints)
+        self._last_present = (observed, endpoints, prepared, present) if quiet else None
+        return present
+
+    def _present_now(self, observed: Observed, endpoints: Sequence[Endpoint]) -> Present:
+        """A pod of upstream's, whose MAC is not known, is not among it."""
         hold = self._hold
         pods = {}
         known = dict(hold.joined)
-        for endpoint, host in repair.owned(observed, endpoints).items():
+        for endpoint, host in self._owned(observed, endpoints).links.items():
             eni, mac = hold.devices.get(endpoint.eni.mac.lower()), repair.pod_mac(observed, endpoint, host)
             if host.index in hold.retired:
                 continue
@@ -415,7 +466,8 @@ class Rounds:
         hold.pods = known
         enis = {one.ifindex: one.eni for one in hold.devices.values()}
         links = frozenset(one.index for one in observed.links) - hold.retired | hold.joined.keys()
-        return Present(pods, enis, links)
+        carriers = {one.index: one.carrier for one in (*observed.links, *observed.others)}
+        return Present(pods, enis, links, carriers)
 
 
 def _given_mac_back(prepared: PreparedEni, there: Link, observed: Observed) -> Step | Difference:

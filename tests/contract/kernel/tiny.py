@@ -108,7 +108,8 @@ class Tiny(ModePort):
         words = {True: Presence.THERE, False: Presence.GONE}
         return {one.key: Sighting(words[one.key in there]) for one in asked}
 
-    def carriers(self) -> tuple[Carrier, ...]:
+    def carriers(self, *, lately: bool = False) -> tuple[Carrier, ...]:
+        del lately
         return tuple(
             Carrier(
                 one.name,

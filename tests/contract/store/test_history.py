@@ -132,3 +132,58 @@ def test_a_row_of_a_later_release_spoils_neither_the_others_nor_the_ledger(tmp_p
     ledger.begin_anew(ledger.load())
     assert [r.uid for r in ledger.history(ONE.address)] == ["uid-1", "last"]
     ledger.close()
+
+
+def _longest(n: int) -> HistoryRecord:
+    """Of a pod with the longest names that Kubernetes takes."""
+    return replace(
+        ONE,
+        address=IPv6Address(f"2001:db8:ffff:ffff:ffff:ffff:ffff:{1 + n % 400:x}"),
+        pod=PodKey("n" * 63, f"{n:0253d}"),
+        uid=f"{n:036d}",
+        eni_id=EniId(f"eni-{n % 7:020d}"),
+    )
+
+
+def test_ten_thousand_pods_with_the_longest_names_take_a_bounded_file(tmp_path: Path) -> None:
+    """On a node with more addresses than most types have. The log goes into the file every 1,000 pages."""
+    path = tmp_path / "l.db"
+    ledger = SqliteLedger(path)
+    assert HISTORY_AT_MOST < 10_000
+    for start in range(0, 10_000, 50):
+        ledger.write(Changes(history=tuple(map(_longest, range(start, start + 50)))))
+    half = path.stat().st_size
+    for start in range(10_000, 14_000, 50):
+        ledger.write(Changes(history=tuple(map(_longest, range(start, start + 50)))))
+    addresses = [IPv6Address(f"2001:db8:ffff:ffff:ffff:ffff:ffff:{1 + n:x}") for n in range(400)]
+    of_each = [len(ledger.history(address)) for address in addresses]
+    assert max(of_each) <= HISTORY_OF_ADDRESS + HISTORY_BATCH - 1
+    assert sum(of_each) <= HISTORY_AT_MOST
+    assert ledger.history(addresses[13_999 % 400])[-1] == _longest(13_999), "the newest is there"
+    assert path.stat().st_size <= max(half, 8 << 20), "what is let go is used again"
+    assert path.with_name("l.db-wal").stat().st_size <= 8 << 20
+    ledger.close()
+    assert path.stat().st_size <= 8 << 20
+
+
+def test_an_address_that_moves_between_enis_is_told_with_each(ledger: Ledger) -> None:
+    """Given back, and had again on another ENI: each row has the ENI of its time."""
+    moved = replace(ONE, eni_id=EniId("eni-2"), since=30.0, until=40.0, uid="uid-2")
+    back = replace(ONE, since=50.0, until=60.0, uid="uid-3")
+    for record in (ONE, moved, back):
+        ledger.write(Changes(history=(record,)))
+    assert [(r.eni_id, r.uid) for r in ledger.history(ONE.address)] == [
+        ("eni-1", "uid-1"),
+        ("eni-2", "uid-2"),
+        ("eni-1", "uid-3"),
+    ]
+    assert ledger.history(EniId("eni-2")) == (moved,)
+
+
+def test_the_order_is_that_of_the_ends_and_not_of_a_clock(ledger: Ledger) -> None:
+    """A wall clock that was set back between two lives of the agent."""
+    later = replace(ONE, since=5000.0, until=6000.0, uid="before the clock was set back")
+    earlier = replace(ONE, since=100.0, until=200.0, uid="after it")
+    for record in (later, earlier):
+        ledger.write(Changes(history=(record,)))
+    assert ledger.history(ONE.address) == (later, earlier)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -24,6 +25,7 @@ from tests.netns.datapath.world import (
     policy_route,
     witness,
 )
+from tests.pace import patience
 
 
 def words(mode: NodeDatapath, *endpoints: object) -> list[str]:
@@ -114,6 +116,26 @@ def test_foreign_routes_in_our_tables_go(world: World, mode: NodeDatapath, kind:
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
+@pytest.mark.parametrize("family", [2, 10])
+def test_a_foreign_route_by_several_links_goes(world: World, mode: NodeDatapath, family: int) -> None:
+    """It is more special than ours, so the pods' packets would leave by a link that is not their ENI's."""
+    endpoint, pod = running(world, mode)
+    before = world.snapshot(world.node)
+    eni, other = index_of(world, "eni1"), index_of(world, "eth0")
+    ours = {2: "10.0.255.253", 10: "fe80::2"}[family]
+    dst = {2: "203.0.113.0/24", 10: "2001:db8:ffff::/48"}[family]
+    ways = [{"oif": eni, "gateway": ours, "hops": 0}, {"oif": other, "gateway": ours, "hops": 0}]
+    for one in ways if family == 2 else ():
+        one["flags"] = ["onlink"]
+    with witness(world.node) as reader:
+        reader.route("add", dst=dst, multipath=ways, table=1000 + eni, family=family)
+    assert world.snapshot(world.node) != before
+    assert len(words(mode, endpoint)) == 1
+    assert words(mode, endpoint) == []
+    assert world.snapshot(world.node) == before
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+
+
 def test_a_rule_in_the_place_of_ours_goes_and_others_rules_stay(world: World, mode: NodeDatapath) -> None:
     endpoint, _ = running(world, mode)
     before = world.snapshot(world.node)
@@ -139,7 +161,10 @@ def test_a_rule_that_is_asked_before_ours_and_leads_astray_is_told(world: World,
     with witness(world.node) as reader:
         reader.route("add", dst="0.0.0.0/0", gateway="10.0.0.253", oif=index_of(world, "eth0"), table=78)
         reader.rule("add", priority=100, table=78)
-    assert words(mode, endpoint, another) == []
+    deadline = time.monotonic() + patience(10)
+    while not any("1 more" in one.what for one in mode.foreign):
+        assert words(mode, endpoint, another) == [], "links that have no carrier yet are not asked about"
+        assert time.monotonic() < deadline
     (told,) = mode.foreign
     assert told.what == f"routing of {endpoint.host_link} and of 1 more"
     assert "of table 78" in told.found
@@ -211,6 +236,20 @@ def test_who_undoes_it_again_and_again_is_told_and_makes_nobody_spin(
         found += [one.found for one in mode.repair([endpoint])]
     assert len(found) == FREELY
     assert f"undone {FREELY} times by another hand" in found[-1]
+
+
+def test_who_turns_forwarding_off_without_end_makes_nobody_spin(world: World, mode: NodeDatapath) -> None:
+    """The kernel tells of each change, and each was put back at once."""
+    endpoint, _ = running(world, mode)
+    mode.react()
+    name, found = "net/ipv4/conf/all/forwarding", []
+    for _ in range(2 * FREELY):
+        with namespace.entered(world.node):
+            sysctl.write(name, "0")
+        found += [one.found for one in mode.react().mended if one.what == f"sysctl {name}"]
+    assert len(found) == FREELY
+    assert f"undone {FREELY} times by another hand" in found[-1]
+    assert mode.check(endpoint, None) is not None
 
 
 def test_one_broken_eni_keeps_nobody_from_being_mended(

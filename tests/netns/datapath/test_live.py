@@ -228,6 +228,26 @@ def test_what_may_not_be_entered(mode: NodeDatapath, pod: OwnPod, tmp_path: Path
     assert presence(mode, pod) is THERE
 
 
+def test_what_may_be_opened_and_not_entered(
+    mode: NodeDatapath, pod: OwnPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A namespace of a user namespace in which the agent has no rights: setns(2) is refused."""
+    enter = namespace._set
+
+    def refused(fd: int) -> None:
+        if namespace.identity(fd) == namespace.identity(pod.netns):
+            raise KernelError("enter a namespace", errno=errno.EPERM, object="its user namespace")
+        enter(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(namespace, "_set", refused)
+        told = mode.live([pod.endpoint.id])[pod.key]
+        carriers = [one.container_id for one in mode.carriers()]
+    assert told.presence is UNKNOWN
+    assert carriers == [pod.endpoint.container_id], "its ENI and address stay its own"
+    assert presence(mode, pod) is THERE
+
+
 def test_no_descriptors_left(mode: NodeDatapath, pod: OwnPod) -> None:
     with no_more_descriptors():
         told = mode.live([pod.endpoint.id])[pod.key]

@@ -400,12 +400,36 @@ def test_an_alias_that_an_operator_gives_shares_no_pods_eni(
     mode.prepare_uplink(shared(eni_link(ENI2)))
     assert f"mark of ENI {ENI2.mac}" in [one.what for one in mode.repair([pod.endpoint])]
     assert world.snapshot(world.node) == before
+    assert alias(world).endswith(" // uplink to production"), "and what the operator wrote stays"
     assert mode.repair([pod.endpoint]) == ()
     assert mode.check(pod.endpoint, pod.netns) == ()
     mode.teardown(pod.endpoint, pod.netns)
+    assert alias(world) == "uplink to production"
     beside, netns = world.endpoint(ENI2), world.namespace()
     mode.setup(beside, netns)
     exchange(world.router, netns, address(beside, 4))
+
+
+@pytest.mark.parametrize("text", ["rack 7, port 2", "terway-own of nobody", "x" * 250])
+def test_an_alias_that_was_there_before_is_kept_or_refused_by_name(
+    world: World, mode: NodeDatapath, tmp_path: Path, text: str
+) -> None:
+    """What begins as a mark and is none is the rest of one of ours."""
+    with witness(world.node) as reader:
+        (index,) = reader.link_lookup(ifname=ENI2.name)
+        reader.link("set", index=index, ifalias=text)
+    made = macvlan_pod(world, tmp_path)
+    if len(text) == 250:
+        with pytest.raises(KernelError, match=f"{text}.*ip link set {ENI2.name} alias"):
+            mode.setup(made.endpoint, made.netns)
+        assert alias(world) == text
+        assert "eth0" not in links(made.netns)
+        return
+    mode.setup(made.endpoint, made.netns)
+    assert presence(mode, made) is Presence.THERE
+    mode.setup(made.endpoint, made.netns)
+    mode.teardown(made.endpoint, None)
+    assert alias(world) == ("" if text.startswith("terway-own") else text)
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["runs", "restarted"])

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import pytest
 
 from datapath import namespace, sysctl
-from datapath.acceleration.shortcut import NoShortcut, Present
+from datapath.acceleration.shortcut import NoShortcut, Now, Present
 from datapath.difference import Difference
 from datapath.endpoint import Endpoint, EndpointId, EndpointKey
 from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
+from datapath.pausing import Pausing
 from datapath.pod import reaper
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import (
@@ -205,6 +206,22 @@ def test_what_we_do_ourselves_is_no_news(world: World, mode: NodeDatapath) -> No
     mode.flush()
     assert mode.react() == Reaction()
     assert mode.repair([another]) == ()
+    assert mode.react() == Reaction()
+
+
+@pytest.mark.parametrize("state", ["permanent", "reachable"])
+def test_a_neighbour_that_somebody_alters_is_news(world: World, mode: NodeDatapath, state: str) -> None:
+    """What is for the pod would go to another MAC until the next round. What the kernel learns is no news."""
+    endpoint, pod = running(world, mode)
+    mode.react()
+    index = index_of(world, endpoint.host_link)
+    assert mode.react() == Reaction()
+    with witness(world.node) as reader:
+        wrong = {"dst": str(endpoint.ipv4), "ifindex": index, "lladdr": "02:00:00:00:00:77"}
+        reader.neigh("replace", **wrong, state=state)
+    assert mode.react() == Reaction(repair=True)
+    assert len(mode.repair([endpoint])) == 1
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
     assert mode.react() == Reaction()
 
 
@@ -410,9 +427,9 @@ class Told(NoShortcut):
     links: frozenset[int] = frozenset()
     pods: frozenset[int] = frozenset()
 
-    def mend(self, present: Present) -> list[Difference]:
+    def mending(self, present: Present, now: Now) -> Pausing[list[Difference]]:
         self.links, self.pods = present.links, frozenset(present.pods)
-        return []
+        return super().mending(present, now)
 
 
 def test_a_link_with_another_name_is_no_pod_that_is_gone(world: World) -> None:

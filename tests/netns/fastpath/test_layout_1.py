@@ -18,6 +18,7 @@ from datapath.ebpf.libbpf import Object
 from datapath.ebpf.table import Table
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, Address
+from tests.netns.fastpath.builds import VERSION
 from tests.netns.fastpath.calls import call, serving, speaks
 from tests.netns.fastpath.conversation import Place
 from tests.netns.fastpath.node import FastNode, until
@@ -56,12 +57,12 @@ class Layout1:
             for name in PROGRAMS:
                 libbpf.pin(opened.program_fd("pod_egress"), str(old / f"prog_{name}"))
         node.close()
-        subprocess.run(["rm", "-r", str(node.pins / "v3")], check=True)
+        subprocess.run(["rm", "-r", str(node.pins / f"v{VERSION}")], check=True)
 
 
 def _copied(node: FastNode, name: str, table: Table) -> None:
     with ExitStack() as stack:
-        found = open_table(node.pins / "v3" / name, stack)
+        found = open_table(node.pins / f"v{VERSION}" / name, stack)
         assert found is not None
         copy_rows(found, table)
 
@@ -95,8 +96,8 @@ def test_flows_of_the_first_layout_are_the_stacks_still(node: FastNode, tmp_path
         ]
         layout.put_in_place(node, flows)
         fast = node.open()
-        assert fast.names.version == 3
-        assert sorted(p.name for p in node.pins.iterdir()) == ["links", "v3"]
+        assert fast.names.version == VERSION
+        assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{VERSION}"]
         # No ENI had a row of its own, so that ids come with the next repair.
         assert fast.endpoints() == {i: replace(pod, uplink=None) for i, pod in rows[0].items()}
         with node.counting("stack_flow") as grown:

@@ -13,9 +13,9 @@ from datapath.acceleration.load import Options
 from datapath.acceleration.path import FastPath
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2
-from tests.netns.fastpath.builds import LAYOUT_6, LAYOUT_7, LAYOUT_8, Find, build
+from tests.netns.fastpath.builds import LAYOUT_6, LAYOUT_7, LAYOUT_8, VERSION, Find, build
 from tests.netns.fastpath.flood import Flood
-from tests.netns.fastpath.node import FastNode
+from tests.netns.fastpath.node import FAR, FastNode
 from tests.pace import patience
 
 
@@ -56,7 +56,7 @@ def test_a_layout_comes_and_goes(node: FastNode, layout: str, request: pytest.Fi
     with Flood(one.netns, other.netns, other.address(4)) as flood:
         for turn in range(6):
             fast = node.reopen(find if turn % 2 == 0 else None)
-            wanted = int(layout[-1]) if turn % 2 == 0 else 3
+            wanted = int(layout[-1]) if turn % 2 == 0 else VERSION
             assert fast.names.version == wanted
             assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{wanted}"]
             assert (fast.endpoints(), fast.uplinks(), fast.is_on()) == rows
@@ -116,3 +116,24 @@ def test_what_a_crash_left_half_made_is_not_believed(node: FastNode, layout_6: F
     assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
     node.reopen(layout_6)
     assert list(node.fast.endpoints()) == [pod.applied.host_ifindex]
+
+
+@pytest.mark.parametrize("then", ["layout_7", "back"])
+def test_of_two_whole_layouts_the_one_in_use_counts(
+    node: FastNode, layout_6: Find, layout_7: Find, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """A crash when the new one was whole and the old one not yet removed; then another release is started."""
+    gone, stays = node.pod(ENI1), node.pod(ENI2)
+    with monkeypatch.context() as crash:
+        crash.setattr("datapath.acceleration.load.shutil.rmtree", lambda *_args, **_more: None)
+        node.reopen(layout_6)
+    assert {f"v{VERSION}", "v6"} <= {p.name for p in node.pins.iterdir()}
+    node.fast.drop_endpoint(gone.applied.host_ifindex)
+    rows = node.fast.endpoints(), node.fast.uplinks()
+    fast = node.reopen(layout_7 if then == "layout_7" else None)
+    assert list(fast.endpoints()) == [stays.applied.host_ifindex]
+    assert (fast.endpoints(), fast.uplinks()) == rows
+    assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{fast.names.version}"]
+    with node.counting("fast_local") as grown:
+        exchange(stays.netns, node.far, FAR)
+    assert grown["forwarded"] == 0

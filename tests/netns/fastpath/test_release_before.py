@@ -19,6 +19,7 @@ import pytest
 from tests.e2e import cluster_images
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2, HOST, HOST_V6
+from tests.netns.fastpath.builds import VERSION
 from tests.netns.fastpath.calls import call, serving, speaks
 from tests.netns.fastpath.conversation import Place
 from tests.netns.fastpath.flood import RATE, Flood
@@ -154,8 +155,8 @@ def test_up_and_back_under_load(node: FastNode, tree: Path) -> None:
             serve()
             older.end()
             fast = node.open()
-            assert fast.names.version == 3
-            assert sorted(p.name for p in node.pins.iterdir()) == ["links", "v3"]
+            assert fast.names.version == VERSION
+            assert sorted(p.name for p in node.pins.iterdir()) == ["links", f"v{VERSION}"]
             assert set(fast.uplinks().values()) == set(uplinks.values())
             assert fast.endpoints() == rows, "each names the uplink that it had, by whatever id"
             serve()

@@ -17,7 +17,7 @@ from datapath.acceleration.bpf_call import TcxHook
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
 from datapath.acceleration.tc import Side
-from datapath.difference import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
 from tests.linux import ENI_HOOK
@@ -156,6 +156,110 @@ def test_of_a_pod_whose_notes_were_cleared_every_flow_is_asked(
         assert row is not None
         assert row["noted"].all()
         assert int(row["blind_until"][0])
+
+
+@pytest.mark.parametrize("field", ["flow_epoch", "flow_timeouts", "home_ifindex"])
+def test_settings_of_the_programs_come_back(
+    node: FastNode, pods: Pair, companion: Companion, field: str
+) -> None:
+    """With another epoch no record of a flow is found, and what the stack carries would change its way."""
+    settle(node, companion, *pods)
+    key = bytes(4)
+
+    def change(row: Rows) -> None:
+        row[field] += 3
+
+    with table(companion, "settings") as found:
+        before = found.get(np.frombuffer(key, found.key))
+    edit(companion, "settings", key, change)
+    told = companion.mend(present(node, *pods))
+    assert told == [Difference(ObjectKind.ROW, "map settings", f"{field} set otherwise by somebody")]
+    with table(companion, "settings") as found:
+        after = found.get(np.frombuffer(key, found.key))
+    assert before is not None
+    assert after is not None
+    assert before.tobytes() == after.tobytes()
+
+
+UPLINK = {
+    "gateway": lambda row: row["v4"]["to"].fill(0xFE),
+    "gateway-v6": lambda row: row["v6"]["to"].fill(0xFE),
+    "own-v6": lambda row: row["v6"]["from"].fill(0x02),
+    "mtu": lambda row: row["mtu"].fill(68),
+    "device": lambda row: row["ifindex"].fill(1),
+    "vlan": lambda row: row["vlan"].fill(7),
+    "padding": lambda row: row["padding"].fill(1),
+}
+ENDPOINT = {
+    "device": lambda row: row["host_ifindex"].fill(1),
+    "uplink": lambda row: row["uplink"].fill(9),
+    "pod-mac": lambda row: row["macs"]["to"].fill(0xFE),
+    "host-mac": lambda row: row["macs"]["from"].fill(0xFE),
+    "mtu": lambda row: row["mtu"].fill(68),
+    "slot": lambda row: row["slot"].fill(77),
+    "generation": lambda row: row["generation"].fill(77),
+    "flags": lambda row: row["flags"].fill(0xFF),
+    "kind": lambda row: row["device"].fill(9),
+}
+POD = {
+    "v4": lambda row: row["v4"].fill(1),
+    "v6": lambda row: row["v6"].fill(1),
+    "uplink": lambda row: row["uplink"].fill(9),
+    "slot": lambda row: row["slot"].fill(77),
+    "mac": lambda row: row["mac"].fill(0xFE),
+    "flags": lambda row: row["flags"].fill(0xFF),
+}
+
+
+@pytest.mark.parametrize("field", UPLINK)
+def test_each_field_of_an_uplinks_row(node: FastNode, pods: Pair, companion: Companion, field: str) -> None:
+    settle(node, companion, *pods)
+    before = uplink_rows(companion)
+    edit(companion, "uplinks", uplink_id(companion, pods[0]).to_bytes(4, "little"), UPLINK[field])
+    assert uplink_rows(companion) != before, "nothing was altered"
+    assert {one.kind for one in told(companion, pods[0])} == {ObjectKind.ROW}
+    assert {one.kind for one in companion.mend(present(node, *pods))} >= {ObjectKind.ROW}
+    settle(node, companion, *pods)
+    assert uplink_rows(companion) == before
+
+
+@pytest.mark.parametrize("name", [UplinkName("02:00:00:00:00:77"), UplinkName(ENI1.mac.lower(), 7)])
+def test_an_uplinks_row_that_is_nobodys(
+    node: FastNode, pods: Pair, companion: Companion, name: UplinkName
+) -> None:
+    """By the device of an ENI of ours, and by a name that no pod goes by: also one an earlier process had."""
+    settle(node, companion, *pods)
+    before = companion.fast.uplinks()
+    companion.fast.put_uplink(UplinkRow(node.enis[ENI1.name], name.mac, None, vlan=name.vlan))
+    assert companion.fast.uplinks() != before
+    assert {one.kind for one in companion.mend(present(node, *pods))} == {ObjectKind.ROW}
+    assert companion.fast.uplinks() == before
+    settle(node, companion, *pods)
+
+
+def uplink_id(companion: Companion, pod: Tenant) -> int:
+    wanted = pod.endpoint.eni.mac.lower()
+    return next(number for number, row in companion.fast.uplinks().items() if row.mac == wanted)
+
+
+@pytest.mark.parametrize("field", ENDPOINT)
+def test_each_field_of_an_addresss_row(node: FastNode, pods: Pair, companion: Companion, field: str) -> None:
+    settle(node, companion, *pods)
+    edit(companion, "endpoints", address_bytes(pods[0].address(4)), ENDPOINT[field])
+    assert_row_mended(node, pods, companion)
+
+
+@pytest.mark.parametrize("field", POD)
+def test_each_field_of_a_pods_row(node: FastNode, pods: Pair, companion: Companion, field: str) -> None:
+    settle(node, companion, *pods)
+    edit(companion, "pods", index(pods[0]), POD[field])
+    assert_row_mended(node, pods, companion)
+
+
+def assert_row_mended(node: FastNode, pods: Pair, companion: Companion) -> None:
+    assert {one.kind for one in told(companion, pods[0])} == {ObjectKind.ROW}
+    assert {one.kind for one in companion.mend(present(node, *pods))} == {ObjectKind.ROW}
+    settle(node, companion, *pods)
 
 
 def test_check_gives_out_no_id(node: FastNode, pods: Pair, companion: Companion) -> None:

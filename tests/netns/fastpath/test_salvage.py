@@ -13,16 +13,16 @@ from datapath.ebpf import libbpf
 from datapath.netlink.socket import Socket
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, ENI2
-from tests.netns.fastpath.builds import OTHER, build
+from tests.netns.fastpath.builds import OTHER, VERSION, build
 from tests.netns.fastpath.flood import Flood
 from tests.netns.fastpath.node import FastNode
 
 GONE = {
     "all": ("",),
-    "a layout": ("v3",),
-    "a map": ("v3/pods", "v3/endpoints"),
-    "an impostor": ("v3/pods",),
-    "the last name": ("v3/prog_stack_egress",),
+    "a layout": (f"v{VERSION}",),
+    "a map": (f"v{VERSION}/pods", f"v{VERSION}/endpoints"),
+    "an impostor": (f"v{VERSION}/pods",),
+    "the last name": (f"v{VERSION}/prog_stack_egress",),
 }
 
 
@@ -39,7 +39,7 @@ def test_pods_are_served_on(node: FastNode, gone: str) -> None:
             path = node.pins / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if gone == "an impostor":
-            (node.pins / "v3/endpoint_counts").rename(node.pins / "v3/pods")
+            (node.pins / f"v{VERSION}/endpoint_counts").rename(node.pins / f"v{VERSION}/pods")
         node.open()
         sent, rate, lost = flood.stop()
     assert lost == 0, f"of {sent} at {rate:.0f} per second"

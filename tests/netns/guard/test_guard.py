@@ -52,6 +52,11 @@ def test_every_reason_has_a_counter_and_a_meaning(node: Node) -> None:
         "add chain inet terway foreign",
         "chain inet terway foreign { type filter hook forward priority 0; policy drop; }",
         "add chain inet terway foreign; add rule inet terway foreign drop; flush chain inet terway to_node",
+        "add set inet terway foreign { type ipv4_addr; }",
+        "add counter inet terway foreign",
+        "add quota inet terway foreign { over 1 mbytes; }",
+        "add chain inet terway foreign; add map inet terway other { type ipv4_addr : verdict; };"
+        " add element inet terway other { 10.0.0.1 : jump foreign }",
     ],
 )
 def test_a_foreign_hand_is_undone_and_told(node: Node, words: str) -> None:

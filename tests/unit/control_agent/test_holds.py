@@ -15,6 +15,7 @@ from control.model.errors import KernelError, PoolExhausted
 from control.model.ids import AttachmentKey, ClientToken
 from control.model.records import AttachmentState, Changes, EniState, Operation, OperationKind
 from control.store.memory import MemoryLedger
+from datapath.endpoint import Carrier
 from tests.unit.control_agent.rig import Rig
 
 
@@ -315,5 +316,31 @@ def test_a_pod_whose_link_is_gone_is_told_until_it_is_made_anew() -> None:
         for _ in range(2):
             rig.holds.miss()
         assert len(rig.holds.cut_off) == 2
+
+    run(scenario())
+
+
+def test_a_link_that_comes_and_goes_is_no_storm_of_events() -> None:
+    """A hand that alters a link of ours and puts it back, again and again; the last state is told."""
+
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        strange = Carrier("calistrange", "02:00:00:00:00:09", "x" * 64, frozenset())
+        for _ in range(50):
+            for there in ({"calistrange": strange}, {}):
+                rig.kernel.foreign = dict(there)
+                rig.clock.advance(2)
+                rig.holds.look()
+        told = [e for e in rig.kubernetes.events if e.reason in ("PodsNotInLedger", "PodsInLedger")]
+        assert told
+        assert sum(event.count for event in told) <= 8
+        rig.kernel.foreign = {"calistrange": strange}
+        before = sum(e.count for e in told)
+        for _ in range(40):
+            rig.clock.advance(10)
+            rig.holds.look()
+        told = [e for e in rig.kubernetes.events if e.reason in ("PodsNotInLedger", "PodsInLedger")]
+        assert sum(event.count for event in told) == before + 1
+        assert "calistrange" in told[0].message
 
     run(scenario())

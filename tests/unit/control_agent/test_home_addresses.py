@@ -34,6 +34,7 @@ class Shown:
 
     ipv6: frozenset[IPv6Address] | None = frozenset()
     asked: int = 0
+    ipv4: IPv4Address = OWN
 
     async def eni(self, mac: Mac, *, ipv6: bool) -> MetadataEni:
         del ipv6
@@ -44,8 +45,8 @@ class Shown:
         return MetadataEni(
             EniId("eni-1"),
             mac,
-            OWN,
-            frozenset({OWN}),
+            self.ipv4,
+            frozenset({self.ipv4}),
             cidr,
             IPv4Address("10.0.0.253"),
             VSwitchId("v"),
@@ -113,5 +114,41 @@ def test_a_start_without_metadata_goes_by_what_it_said_before() -> None:
         assert await node.started().learn() == (OWN,)
         strange = Node(Link((OWN, VIRTUAL)), Shown(None))
         assert await strange.started().learn() == (OWN,), "nobody has ever said: the first one"
+
+    asyncio.run(scenario())
+
+
+NEW = IPv4Address("10.0.0.11")
+
+
+def test_an_address_that_was_changed_while_no_agent_ran_is_not_taken_for_a_virtual_one() -> None:
+    """ECS takes another primary address for an instance that is stopped; keepalived was first on the link."""
+
+    async def scenario() -> None:
+        node = Node(Link((OWN,)))
+        await node.started().learn()
+        node.shown.ipv4 = NEW
+        node.link.there = (VIRTUAL, NEW)
+        assert await node.started().learn() == (NEW,)
+        node.shown.ipv6 = None
+        assert await node.started().learn() == (NEW,)
+
+    asyncio.run(scenario())
+
+
+def test_an_address_that_is_changed_under_the_agent_is_followed() -> None:
+    async def scenario() -> None:
+        node = Node(Link((OWN,)))
+        home = node.started()
+        await home.learn()
+        told: list[tuple[Address, ...]] = []
+        home.on_change = told.append
+        node.shown.ipv4 = NEW
+        node.link.there = ()
+        await home.follow()
+        assert home.own == (OWN,), "for a moment there is none"
+        node.link.there = (VIRTUAL, NEW)
+        await home.follow()
+        assert told == [(NEW,)]
 
     asyncio.run(scenario())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from control.agent.introspection import past
+from control.model.clock import SystemClock
 from control.model.errors import KernelError, RequestError
 from control.model.records import Ended
 from tests.unit.control_agent.rig import Rig
@@ -68,3 +70,38 @@ def test_times_are_those_of_its_use() -> None:
 def test_what_is_no_subject_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="neither an address, nor NAMESPACE/POD, nor an ENI's id"):
         past.subject(text)
+
+
+def test_a_clock_that_was_set_back_tells_no_end_before_its_beginning() -> None:
+    """The machine was set back an hour while no agent ran; what is told stays a time of use, and is JSON."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        rig.clock.advance(3600)
+        gone = (await rig.add("gone")).record
+        kept = (await rig.add("kept")).record
+        await rig.delete("gone")
+        rig.clock = SystemClock()
+        new = await rig.restarted()
+        assert new.clock.now() < kept.made
+        await new.delete("kept")
+        again = (await new.add("again")).record
+        told = [row for r in (gone, kept, again) for row in past.history(new.journal, r.addresses()[0])]
+        for row in told:
+            assert row["until"] is None or row["since"] <= row["until"], row
+        assert json.loads(json.dumps(told)) == told
+        assert list(told[0]) == [
+            "address",
+            "since",
+            "until",
+            "ended",
+            "pod",
+            "uid",
+            "sandbox",
+            "interface",
+            "mode",
+            "eni",
+        ], "programs read it"
+        assert [list(row) for row in told] == [list(told[0])] * len(told)
+
+    run(scenario())

@@ -104,9 +104,25 @@ def test_what_a_reboot_has_left_is_no_event(told: Told) -> None:
 
 def test_what_is_left_is_told_once_for_as_long_as_it_is_there(told: Told) -> None:
     for there in ([SHUT], [SHUT], [], [SHUT]):
+        told.now += 0 if there else PEACE
         told.reports.left(there)
     assert told.events == [("ForeignObject", 2)]
     assert told.reports.foreign == (SHUT,)
+
+
+def test_what_comes_and_goes_is_told_once(told: Told) -> None:
+    """Felix resynchronises; a virtual address moves to and fro. What stays away for a while is news again."""
+    for _ in range(100):
+        for there in ((OTHER,), ()):
+            told.now += SPACING / 10
+            told.reports.left(there)
+    assert told.events == [("ForeignObject", 1)]
+    told.now += PEACE
+    told.reports.left((OTHER,))
+    assert told.events == [("ForeignObject", 2)]
+    for n in range(REMEMBERED + 10):
+        told.reports.left((Difference(ObjectKind.ROUTE, f"route {n}", "there"),))
+    assert len(told.reports.foreign_seen) <= REMEMBERED
 
 
 def test_what_is_remembered_is_bounded(told: Told) -> None:

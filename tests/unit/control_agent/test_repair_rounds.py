@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from control.agent.dataplane.foreign_objects import ForeignObjects
 from control.agent.reconcile import repair_rounds
 from control.agent.reconcile.repair_rounds import BURST, PERIOD, RepairRounds
 from control.model.clock import SystemClock
 from control.process.timers import Timers
+from datapath.acceleration.repair import Foreign, Round
 from datapath.difference import Difference
 from datapath.endpoint import Endpoint
 from tests.unit.control_agent.rig import Rig
@@ -56,6 +58,23 @@ def test_a_hand_that_never_rests_makes_no_round_after_the_other() -> None:
         assert slept[BURST + 1] > slept[BURST]
 
     asyncio.run(scenario())
+
+
+def test_programs_of_others_are_told_by_the_round_that_has_found_them() -> None:
+    """Not a minute later, when they may be gone again."""
+
+    async def scenario() -> None:
+        rig = Rig(max_pool=0)
+        last, foreign = (
+            Round(foreign=[Foreign("ENI 1", "qdisc tbf at the root")]),
+            ForeignObjects(rig.kubernetes),
+        )
+        rig.recovery.reports.on_round = lambda: foreign.tell(last)
+        await rig.recovery.repair()
+        assert [one.reason for one in rig.kubernetes.events] == ["ForeignProgram"]
+        assert foreign.there == {"qdisc tbf at the root at ENI 1"}
+
+    run(scenario())
 
 
 def test_two_who_want_a_repair_have_one_after_the_other() -> None:

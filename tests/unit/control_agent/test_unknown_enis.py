@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -224,5 +225,25 @@ def test_a_cloud_that_is_slow_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
         assert {i: replace(e, since=0.0) for i, e in new.journal.book.enis.items()} == {
             i: replace(e, since=0.0) for i, e in enis.items()
         }
+
+    run(scenario())
+
+
+def test_a_rule_that_leads_to_somebodys_eni_makes_it_not_ours() -> None:
+    """Numbers of links are used again: a pod's old rule names the table of an ENI that was plugged since."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2)
+        new = await _without_ledger(rig)
+        (eni,) = {e.mac for e in rig.journal.book.enis.values()}
+        strange = [replace(c, addresses=frozenset({IPv4Address("10.9.9.9")})) for c in rig.kernel.carriers()]
+        rig.kernel.endpoints.clear()
+        rig.kernel.foreign = {c.link: c for c in strange}
+        assert all(eni in c.enis for c in strange)
+        new.cloud.fail_with(Action.DESCRIBE_ENIS, _REFUSALS["silent"], times=99)
+        await new.recovery.run("boot-1")
+        assert not new.journal.book.enis
+        with pytest.raises(PoolExhausted):
+            await new.add("web")
 
     run(scenario())

@@ -29,6 +29,8 @@ WHOLE = Mark(
         replace(WHOLE, path="/proc/4711/ns/net"),
         replace(WHOLE, path="/run/a directory/net ns"),
         replace(WHOLE, addresses=()),
+        replace(WHOLE, path="", beside="uplink to // production"),
+        replace(WHOLE, path="/proc/4711/ns/net", beside="rack 7"),
         replace(WHOLE, key=EndpointKey("c1", "interface-of-15")),
     ],
 )
@@ -41,6 +43,29 @@ def test_a_path_that_does_not_fit_is_left_out() -> None:
     """Whose the ENI is and which namespace it has gone to still stand."""
     long = replace(WHOLE, path="/" + "p" * 200)
     assert mark.read(long.text()) == replace(WHOLE, path="")
+
+
+def test_another_hands_text_comes_before_the_path_and_is_never_cut() -> None:
+    text = "uplink to production, do not touch"
+    found = mark.read(replace(WHOLE, beside=text).text())
+    assert found is not None
+    assert (found.beside, found.path) == (text, "")
+    with pytest.raises(ValueError, match="too long"):
+        replace(WHOLE, beside="x" * 100).text()
+
+
+@pytest.mark.parametrize(
+    ("alias", "left"),
+    [
+        ("", ""),
+        ("rack 7", "rack 7"),
+        (WHOLE.text(), ""),
+        (replace(WHOLE, path="", beside="rack 7").text(), "rack 7"),
+        (WHOLE.text()[:90], ""),
+    ],
+)
+def test_what_of_an_alias_is_another_hands(alias: str, left: str) -> None:
+    assert mark.beside(alias) == left
 
 
 @pytest.mark.parametrize(
