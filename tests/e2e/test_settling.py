@@ -69,10 +69,10 @@ def _words(value: object) -> str:
 
 ASSIGN = [
     ("AssignPrivateIpAddresses", {"distortion": "empty"}),
-    ("AssignPrivateIpAddresses", {"distortion": "fewer"}),
-    ("AssignPrivateIpAddresses", {"distortion": "another"}),
+    pytest.param("AssignPrivateIpAddresses", {"distortion": "fewer"}, marks=pytest.mark.long),
+    pytest.param("AssignPrivateIpAddresses", {"distortion": "another"}, marks=pytest.mark.long),
     ("AssignPrivateIpAddresses", {"drop": "after"}),
-    ("AssignIpv6Addresses", {"distortion": "empty"}),
+    pytest.param("AssignIpv6Addresses", {"distortion": "empty"}, marks=pytest.mark.long),
     ("AssignIpv6Addresses", {"distortion": "another"}),
     ("AssignIpv6Addresses", {"drop": "before"}),
 ]

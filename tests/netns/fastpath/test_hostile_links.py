@@ -20,6 +20,12 @@ pytestmark = pytest.mark.parametrize("version", VERSIONS)
 
 
 @pytest.fixture
+def node(lasting_node: FastNode) -> Iterator[FastNode]:
+    yield lasting_node
+    lasting_node.clear()
+
+
+@pytest.fixture
 def watch(node: FastNode) -> Iterator[CarrierWatch]:
     with closing(CarrierWatch(node.world.node)) as made:
         yield made

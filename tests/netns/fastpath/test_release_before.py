@@ -26,7 +26,7 @@ from tests.netns.fastpath.flood import RATE, Flood
 from tests.netns.fastpath.node import FAR, FastNode, Tenant, until
 from tests.netns.fastpath.test_stack import PORT, SERVICE, TARGET, VIPS, dnat, install
 
-REVISION = "0625225"
+REVISION = cluster_images.BEFORE
 
 # What an agent of that release does at its start: it opens, and repairs.
 OPEN = """
