@@ -152,7 +152,8 @@ class Daemon:
             return await self._delete(frame, netns)
         if not self._decided.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._decided.wait(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await self._decided.wait()
         refusal = self._refusal(str(frame.env.get("CNI_COMMAND", "")))
         if self._node is not None and refusal is None:
             return await self._node.service.handle(frame, netns)
