@@ -64,6 +64,11 @@ class Place:
         self.unlock()
         self._lock = taken
 
+    @property
+    def locked(self) -> str:
+        """A name of the directory that is locked, which is no other one's. Raises OSError if none is."""
+        return "{:x}-{:x}".format(*_mark(os.fstat(self._lock)))
+
     def unlock(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
