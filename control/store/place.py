@@ -180,7 +180,7 @@ class Place:
                 with contextlib.suppress(OSError):
                     each.with_name(each.name + suffix).unlink()
         names = (self.path.with_name(f"{self.path.name}.{why}-{n}") for n in count(1))
-        return next(name for name in names if not os.path.lexists(name))
+        return next(name for name in names if not any(os.path.lexists(f"{name}{s}") for s in BESIDE))
 
     def _aside(self) -> Iterator[Path]:
         name = re.compile(rf"{re.escape(self.path.name)}\.({'|'.join(REASONS)})-\d+")

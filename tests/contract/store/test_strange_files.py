@@ -206,3 +206,14 @@ def test_a_row_of_the_past_that_nobody_wrote_so_is_left_out(tmp_path: Path) -> N
     again = SqliteLedger(path)
     assert again.history(ADDRESS.address) == (replace(past, until=3.0),)
     again.close()
+
+
+def test_directories_beside_it_again_and_again(tmp_path: Path) -> None:
+    """Each goes out of the way under a name of its own."""
+    path = tmp_path / "terway" / "l.db"
+    SqliteLedger(path).close()
+    for n in range(3):
+        path.with_name("l.db-journal").mkdir()
+        (path.with_name("l.db-journal") / f"somebodys-{n}").touch()
+        SqliteLedger(path).close()
+    assert len(list(path.parent.glob("l.db.foreign-*-journal/somebodys-*"))) == 3
