@@ -28,6 +28,7 @@ from control.ipam import transitions
 from control.model.errors import TerwayError
 from control.model.pod import Kubernetes, Unsubscribe
 from control.model.records import AttachmentRecord, AttachmentState, EniState
+from control.process.called_off import called_off
 from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint
 
@@ -132,8 +133,7 @@ class Recovery:
     async def close(self) -> None:
         self._unlisten()
         if self._witnesses is not None:
-            self._witnesses.cancel()
-            await asyncio.gather(self._witnesses, return_exceptions=True)
+            await called_off(self._witnesses)
 
     def _lose_ready(self) -> None:
         ready = self._in_state(AttachmentState.READY)

@@ -7,6 +7,8 @@ without end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from control.agent.main import Daemon
 from control.agent.reconcile.inventory import Inventory
 from control.model.clock import SystemClock
 from control.model.errors import Cause, RequestError
+from control.process import called_off as ending
 from control.process.timers import Timers
 
 STEPS = range(6)
@@ -71,3 +74,30 @@ def test_request_that_waits_for_the_start(steps: int) -> None:
     daemon: Any = SimpleNamespace(_decided=decided, _why=why, _node=None, _refusal=lambda _: why)
     frame = Frame({"CNI_COMMAND": "ADD"}, b"{}")
     assert _outcome(lambda: Daemon.handle(daemon, frame, None), decided.set, steps) != "missed it"
+
+
+def test_who_does_not_end_is_told_of_and_called_off_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ending, "PATIENCE", 0.01)
+
+    async def deaf(times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async def failing() -> None:
+        raise ValueError
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(work) for work in (deaf(3), failing(), asyncio.sleep(60))]
+        tasks[0].set_name("a deaf one")
+        await asyncio.sleep(0)
+        await ending.called_off(*tasks)
+        assert all(task.done() for task in tasks)
+        await ending.called_off()
+
+    asyncio.run(run())
+    told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) == 2
+    assert all("a deaf one has not ended" in one and "deaf:" in one for one in told)
