@@ -375,6 +375,30 @@ def test_an_address_that_an_attachment_has_and_nobody_owns_is_its_own_again() ->
     run(scenario())
 
 
+def test_one_of_two_addresses_that_nobody_owns_is_its_attachments_again() -> None:
+    """Memory and ledger alike: the attachment is not outdated by itself."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2, dual=True)
+        before = story(rig)
+        book = rig.journal.book
+        freed = tuple(
+            replace(r, state=AddressState.FREE, owner=None, since=0.0)
+            for r in book.addresses.values()
+            if r.address.version == 6
+        )
+        rig.ledger.write(Changes(addresses=freed))
+        new = await rig.restarted()
+        assert story(new) == before
+        assert {a.key for a in new.ledger.load().attachments} == before.keys()
+        for record in before.values():
+            assert all(new.journal.book.addresses[a].owner == record.key for a in record.addresses())
+            assert not new.journal.history(record.pod)
+        assert not new.rebuild.going_on()
+
+    run(scenario())
+
+
 def test_an_address_that_a_pod_of_the_api_has_is_nobody_elses_after_a_reboot() -> None:
     """The ledger and all links are gone. A finished pod's address, which its status keeps, is free."""
 
