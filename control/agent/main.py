@@ -18,7 +18,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cni import request as cni_request
 from cni.conf import named_version
@@ -33,6 +32,7 @@ from control.config.credentials import with_secret_files
 from control.config.settings import Settings
 from control.model.errors import Cause, CloudError, ConfigError, RequestError, TerwayError
 from control.model.ids import AttachmentKey
+from control.process.called_off import called_off
 from control.process.keeper import MustRestart
 from control.store.unread import LedgerFound
 from datapath import sysctl
@@ -88,7 +88,7 @@ class Daemon:
                 self._node = None
                 self._why = RequestError("terwayd is stopping", cause=Cause.BUSY)
                 self._decided.set()
-                await _cancelled(*work, ended)
+                await called_off(*work, ended)
                 await node.stop_working()
                 await socket.close()
 
@@ -152,7 +152,8 @@ class Daemon:
             return await self._delete(frame, netns)
         if not self._decided.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._decided.wait(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await self._decided.wait()
         refusal = self._refusal(str(frame.env.get("CNI_COMMAND", "")))
         if self._node is not None and refusal is None:
             return await self._node.service.handle(frame, netns)
@@ -191,12 +192,6 @@ def _not_ready(frame: Frame, why: TerwayError | None) -> CniError:
     error = failure(why.cause, str(why))
     code = Code.NOT_READY if frame.env.get("CNI_COMMAND") == "STATUS" else error.code
     return CniError(code, f"terwayd is not ready yet: {error.msg}", error.details)
-
-
-async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _configured(told: Settings) -> NodeConfig:

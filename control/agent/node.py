@@ -47,6 +47,7 @@ from control.model.cloud import InstanceLimits, NodeIdentity
 from control.model.errors import Cause, RequestError, TerwayError
 from control.model.ids import Address, AttachmentKey, VSwitchId
 from control.model.pod import EventType
+from control.process.called_off import called_off
 from control.process.http_api import HttpApi
 from control.process.timers import Timers
 from control.store.unread import UnreadLedger, open_ledger
@@ -155,9 +156,7 @@ class Node:
             await node._close()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await called_off(*self._tasks)
         await self.stop_working()
         if self._cloud is not None:
             await self._cloud.close()

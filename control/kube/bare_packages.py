@@ -9,6 +9,7 @@ A package that stands in ``sys.modules`` unexecuted finds its parts as ever.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import LazyLoader, find_spec, module_from_spec
@@ -17,6 +18,8 @@ from typing import Any
 
 BARE = ("kubernetes", "kubernetes.config", "kubernetes.utils")
 """A package comes before those in it."""
+
+_first = threading.Lock()
 
 
 def register(names: Iterable[str] = BARE) -> None:
@@ -47,6 +50,9 @@ def defer_oauth() -> None:
 
 
 def _session(*arguments: Any, **options: Any) -> Any:
-    """The real one."""
-    sys.modules.pop("requests_oauthlib", None)
-    return import_module("requests_oauthlib").OAuth2Session(*arguments, **options)
+    """The real one. Any thread may meet it first: the lazy loader bears one at a time."""
+    with _first:
+        if getattr(sys.modules.get("requests_oauthlib"), "OAuth2Session", None) is _session:
+            del sys.modules["requests_oauthlib"]
+        made = import_module("requests_oauthlib").OAuth2Session
+    return made(*arguments, **options)

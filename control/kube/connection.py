@@ -333,10 +333,10 @@ def _configure(config: KubernetesConfig) -> Any:
             load_kube_config(config_file=config.kubeconfig, client_configuration=configuration)
         elif not config.url:
             load_incluster_config(client_configuration=configuration)
-    except (ConfigException, OSError, ValueError) as exc:
+    except Exception as exc:  # of a file that is half written the client says so by any error
         tried = f"kubeconfig {config.kubeconfig}" if config.kubeconfig else "the pod's service account"
         raise ConfigError(
-            f"no way to the Kubernetes API through {tried}: {exc}",
+            f"no way to the Kubernetes API through {tried}: {' '.join(str(exc).split())}",
             remedy="name a readable kubeconfig, or run the agent in a pod with a service account",
         ) from exc
     if urllib.parse.urlsplit(cast(str, configuration.host)).scheme not in ("http", "https"):

@@ -19,7 +19,8 @@ class Timers:
         while (left := until - self._clock.now()) > 0:
             jumped = self._jumped
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(jumped.wait(), left)
+                async with asyncio.timeout(left):
+                    await jumped.wait()
 
     def advance(self, seconds: float) -> float:
         """Move the clock, wake who sleeps by it, and tell the new time."""

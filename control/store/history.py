@@ -98,7 +98,9 @@ class History:
         records = []
         for row in found:
             try:
-                records.append(rows.history_record(dict(zip(_COLUMNS, row, strict=True))))
+                records.append(
+                    rows.history_record(rows.sound(dict(zip(_COLUMNS, row, strict=True)), _COLUMNS))
+                )
             except ValueError as exc:
                 log.warning("a row of the history cannot be read and is left out: %s", exc)
         return tuple(records)

@@ -106,8 +106,11 @@ class SqliteLedger:
     def _read_copy(self) -> None:
         """A disk that takes no more: what is on it is still known, and pods can be deleted."""
         try:
-            memory = MEMORY if os.access(MEMORY, os.W_OK) else None
-            self._copy = tempfile.TemporaryDirectory(prefix="terway-ledger-", dir=memory)
+            memory = MEMORY if os.access(MEMORY, os.W_OK) else tempfile.gettempdir()
+            prefix = f"terway-ledger-{self._place.locked}-"
+            for left in Path(memory).glob(f"{prefix}*"):  # by one that was killed, as the place is ours now
+                shutil.rmtree(left, ignore_errors=True)
+            self._copy = tempfile.TemporaryDirectory(prefix=prefix, dir=memory)
             for suffix in ("", "-wal"):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copy(f"{self._path}{suffix}", self._copy.name)

@@ -64,6 +64,11 @@ class Place:
         self.unlock()
         self._lock = taken
 
+    @property
+    def locked(self) -> str:
+        """A name of the directory that is locked, which is no other one's. Raises OSError if none is."""
+        return "{:x}-{:x}".format(*_mark(os.fstat(self._lock)))
+
     def unlock(self) -> None:
         if self._lock >= 0:
             os.close(self._lock)
@@ -175,7 +180,7 @@ class Place:
                 with contextlib.suppress(OSError):
                     each.with_name(each.name + suffix).unlink()
         names = (self.path.with_name(f"{self.path.name}.{why}-{n}") for n in count(1))
-        return next(name for name in names if not os.path.lexists(name))
+        return next(name for name in names if not any(os.path.lexists(f"{name}{s}") for s in BESIDE))
 
     def _aside(self) -> Iterator[Path]:
         name = re.compile(rf"{re.escape(self.path.name)}\.({'|'.join(REASONS)})-\d+")

@@ -7,7 +7,7 @@ that a record does not name is a later release's, and left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -36,6 +36,20 @@ from control.model.records import (
 )
 
 Row = Mapping[str, Any]
+
+_NUMBERS = frozenset({"since", "until", "made", "vlan", "uplink_vlan", "ipv4_count", "ipv6_count"})
+
+
+def sound(row: Row, names: Iterable[str]) -> Row:
+    """``row``, if each of ``names`` that it has holds what such a column may: SQLite takes any value.
+
+    Raises ValueError: what is no ledger's would end whoever meets it later on.
+    """
+    for name in names:
+        kinds = int | float if name in _NUMBERS else str | None
+        if name in row and not isinstance(row[name], kinds):
+            raise ValueError(f"{name} is {row[name]!r}")
+    return row
 
 
 def _text(value: object | None) -> str | None:
@@ -118,13 +132,15 @@ def address_row(a: AddressRecord) -> Row:
 
 
 def address_record(r: Row) -> AddressRecord:
-    container_id = r["container_id"]
+    container_id, ifname = r["container_id"], r["ifname"]
+    if (container_id is None) != (ifname is None):
+        raise ValueError(f"the owner of {r['address']} is {container_id!r}, {ifname!r}")
     return AddressRecord(
         address=address(r["address"]),
         eni_id=EniId(r["eni_id"]),
         state=AddressState(r["state"]),
         since=r["since"],
-        owner=None if container_id is None else AttachmentKey(container_id, r["ifname"]),
+        owner=None if container_id is None else AttachmentKey(container_id, ifname),
         last_uid=r["last_uid"],
         prefix=_network(r.get("prefix")),
     )
@@ -185,9 +201,12 @@ def operation_row(o: Operation) -> Row:
 
 
 def operation_record(r: Row) -> Operation:
+    kind = OperationKind(r["kind"])
+    if r["eni_id"] is None and kind is not OperationKind.CREATE_ENI:
+        raise ValueError(f"operation {r['token']} ({kind}) is about no ENI")
     return Operation(
         token=ClientToken(r["token"]),
-        kind=OperationKind(r["kind"]),
+        kind=kind,
         since=r["since"],
         eni_id=None if r["eni_id"] is None else EniId(r["eni_id"]),
         vswitch_id=None if r["vswitch_id"] is None else VSwitchId(r["vswitch_id"]),

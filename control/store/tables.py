@@ -100,13 +100,19 @@ class Tables:
             addresses=self._all("address", rows.address_record),
             attachments=self._all("attachment", rows.attachment_record),
             operations=self._all("operation", rows.operation_record),
-            facts=dict(self._db.execute("SELECT name, value FROM fact")),
+            facts=self._facts(),
         )
+
+    def _facts(self) -> dict[str, str]:
+        found = self._db.execute("SELECT name, value FROM fact").fetchall()
+        for name, value in found:
+            rows.sound({"name": name, "value": value}, ("name", "value"))
+        return dict(found)
 
     def _all(self, table: str, make: Callable[[rows.Row], _T]) -> tuple[_T, ...]:
         found = self._db.execute(f"SELECT * FROM {table}")
         names = [column[0] for column in found.description]
-        return tuple(make(dict(zip(names, row, strict=True))) for row in found)
+        return tuple(make(rows.sound(dict(zip(names, row, strict=True)), COLUMNS[table])) for row in found)
 
     def unsayable(self, c: Changes) -> str:
         """What of ``c`` the file has no word for, "" if nothing: it was written for the release before."""

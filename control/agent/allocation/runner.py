@@ -32,6 +32,7 @@ from control.ipam.statistics import GROWS
 from control.model.errors import Cause, CloudError, TerwayError
 from control.model.ids import ClientToken, EniId, VSwitchId
 from control.model.records import EniRecord, Operation, OperationKind
+from control.process.called_off import called_off
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +139,7 @@ class OperationRunner:
     async def close(self) -> None:
         """Stop working. What was under way stays in the ledger as an intent."""
         self.closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await called_off(*self._tasks)
 
     def _start(
         self, operation: Operation, prepare: Callable[[Operation], Awaitable[Operation]] | None

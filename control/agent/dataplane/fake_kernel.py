@@ -153,7 +153,8 @@ class FakeKernel:
     async def link_appears(self, mac: Mac, *, timeout: float) -> bool:
         with contextlib.suppress(TimeoutError):
             if mac in self.unplugged:
-                await asyncio.wait_for(self.unplugged[mac].wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self.unplugged[mac].wait()
         return mac not in self.absent and mac not in self.unplugged
 
     def pod_links(self) -> dict[str, str]:

@@ -307,7 +307,8 @@ class FastPathSwitch:
     async def _woken(self) -> None:
         """After a change, after a while, or soon if a gateway of an ENI is still to be learned."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), PERIOD if self._companion.learn() else SOON)
+            async with asyncio.timeout(PERIOD if self._companion.learn() else SOON):
+                await self._wake.wait()
             await asyncio.sleep(CALM)
         self._wake.clear()
 

@@ -19,6 +19,7 @@ from control.model.errors import KernelError, TerwayError
 from control.model.ids import EniId
 from control.model.pod import EventType, Kubernetes
 from control.model.records import EniRecord, EniState
+from control.process.called_off import called_off
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,7 @@ class BrokenWatch:
             task.add_done_callback(lambda _: self._tasks.pop(eni.eni_id, None))
 
     async def close(self) -> None:
-        tasks = tuple(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await called_off(*self._tasks.values())
 
     async def _follow(self, eni: EniRecord) -> None:
         pause, lag = FIRST_PAUSE, FIRST_LAG

@@ -49,7 +49,8 @@ class Inventory:
     async def asked_once(self, timeout: float) -> bool:
         """Whether there is an answer, or a refusal, ``timeout`` seconds from now."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._asked_once.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._asked_once.wait()
         return self._asked_once.is_set()
 
     async def look(self) -> None:

@@ -183,7 +183,7 @@ class Rebuild:
             and len(ipv4) < 2
             and len(ipv6) < 2
         )
-        if not told or not self._may_have(records):
+        if not told or not self._may_have(key, records):
             return None
         known = book.attachments.get(key)
         if known is not None:  # the addresses are told otherwise than the attachment
@@ -213,18 +213,19 @@ class Rebuild:
         own = self._journal.book.enis[eni_id].kind is EniKind.EXCLUSIVE
         return Uplink(UplinkKind.OWN_ENI if own else UplinkKind.SHARED_ENI, eni_id)
 
-    def _may_have(self, records: Iterable[AddressRecord]) -> bool:
-        """Nobody owns them, or only who has no link any more; and no release of them is under way."""
+    def _may_have(self, key: AttachmentKey, records: Iterable[AddressRecord]) -> bool:
+        """Nobody else owns them, or only who has no link any more; and no release of them is under way."""
         links = {c.container_id for c in self._holds.carriers}
         return all(
-            r.state in _UNOWNED and (r.owner is None or r.owner.container_id not in links) for r in records
+            r.state in _UNOWNED and (r.owner in (None, key) or r.owner.container_id not in links)
+            for r in records
         )
 
     def _outdated(self, found: AttachmentRecord) -> list[AttachmentRecord]:
-        """What an older ledger says of who has these addresses."""
+        """What an older ledger says of who else has these addresses."""
         book = self._journal.book
         owners = {owner for a in found.addresses() if (owner := book.addresses[a].owner) is not None}
-        return [book.attachments[o] for o in owners if o in book.attachments]
+        return [book.attachments[o] for o in owners - {found.key} if o in book.attachments]
 
 
 def _link_names(pod: PodKey, ifname: str) -> tuple[str, str]:

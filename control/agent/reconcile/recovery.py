@@ -28,6 +28,7 @@ from control.ipam import transitions
 from control.model.errors import TerwayError
 from control.model.pod import Kubernetes, Unsubscribe
 from control.model.records import AttachmentRecord, AttachmentState, EniState
+from control.process.called_off import called_off
 from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint
 
@@ -37,6 +38,8 @@ BOOT_ID = "boot_id"
 MISS_PERIOD = 60.0
 """Seconds between two looks for pods whose link is gone: who is missed at both is told of, and a runtime may
 take a while from a namespace's end to its DEL."""
+LOOK_AGAIN = 1.0
+"""Seconds until a list of pods is looked at again at which the kernel failed, without a descriptor, say."""
 WITNESSES_TIMEOUT = 2.0
 """Seconds the first ADD waits for cloud and metadata to be held against the ledger. It takes well under a
 second if both answer; nothing fails after it, and what they say later counts as well."""
@@ -110,19 +113,27 @@ class Recovery:
         self._unsubscribe = self._kubernetes.on_pods(changed)
 
     def _pods_listed(self) -> None:
-        self._rebuild.run()
-        if self._unsubscribe is not None and not self._rebuild.pods_unlisted():
-            self._unsubscribe()
-            self._unsubscribe = None
+        if self._unsubscribe is None:
+            return
+        try:
+            self._rebuild.run()
+        except TerwayError as exc:
+            log.warning("what Kubernetes has listed is looked at again soon: %s", exc)
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._pods_listed)
+            return
+        if not self._rebuild.pods_unlisted():
+            self._unlisten()
             self._pool.changed()
 
-    async def close(self) -> None:
+    def _unlisten(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
+            self._unsubscribe = None
+
+    async def close(self) -> None:
+        self._unlisten()
         if self._witnesses is not None:
-            self._witnesses.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._witnesses
+            await called_off(self._witnesses)
 
     def _lose_ready(self) -> None:
         ready = self._in_state(AttachmentState.READY)

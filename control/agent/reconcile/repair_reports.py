@@ -64,8 +64,8 @@ class RepairReports:
         """To be called after each round, also if it found nothing: causes may wait for their event.
 
         ``events`` False: at the start, when what was out of order may be what a reboot has left. ``at_once``:
-        settings that were put back in the moment they were changed. systemd-udevd changes the reverse path
-        filter of each new link: that is in the log and no more.
+        what was put back in the moment it was changed. Of that only settings are told: systemd-udevd rewrites
+        each new link, which is in the log and no more. What is told of to nobody makes no cause a known one.
         """
         now = self._now()
         for one in done:
@@ -76,7 +76,8 @@ class RepairReports:
             self.counts[one.kind] += 1
             self.recent.append(Repaired(now, one))
             self.on_repair(one.kind)
-            if self._is_another_cause(one, now) and events and (not at_once or one.kind is ObjectKind.SYSCTL):
+            is_told = events and (not at_once or one.kind is ObjectKind.SYSCTL)
+            if is_told and self._is_another_cause(one, now):
                 self._untold.setdefault(one.kind, []).append(one)
         for kind in [k for k in self._untold if now - self._told_at.get(k, -SPACING) >= SPACING]:
             self._told_at[kind] = now

@@ -16,7 +16,11 @@ from tests.contract.allocation.conftest import Site
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 60))
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await work
+
+    asyncio.run(bounded())
 
 
 def _request(site: Site, name: str, *, container: str = "", ifname: str = "eth0") -> AllocationRequest:

@@ -148,13 +148,16 @@ if child == 0:
     os.kill(os.getpid(), signal.SIGKILL)
 os.waitpid(child, 0)
 mount("none", str(directory), "", 0x20 | Mount.READ_ONLY, "")
+mount("tmpfs", "/dev/shm", "tmpfs", 0, "")
 ledger = SqliteLedger(path)
 assert ledger.load().attachments == (ATTACHMENT,)
+assert os.listdir("/dev/shm")
 say(lambda: ledger.write(many))
 say(lambda: ledger.remember("fact", "x"))
 assert ledger.load().attachments == (ATTACHMENT,)
 mount("none", str(directory), "", 0x20, "")
 say(lambda: ledger.write(many))
+assert not os.listdir("/dev/shm")
 ledger.close()
 assert len(SqliteLedger(path).load().attachments) == 201
 """,
@@ -163,7 +166,34 @@ assert len(SqliteLedger(path).load().attachments) == 201
         assert f"could not write the ledger {tmp_path}/terway.db" in line
         assert "is read-only: mount it writable" in line
     assert done == "done"
-    assert not list(Path("/dev/shm").glob("terway-ledger-*"))
+
+
+def test_the_copy_of_a_daemon_that_was_killed_is_the_next_ones_to_remove(tmp_path: Path) -> None:
+    """It is in memory: one that is killed again and again would fill it."""
+    told(
+        tmp_path,
+        """
+tmpfs("256k")
+ledger = SqliteLedger(path)
+ledger.write(ALL)
+ledger.close()
+mount("none", str(directory), "", 0x20 | Mount.READ_ONLY, "")
+mount("tmpfs", "/dev/shm", "tmpfs", 0, "")
+foreign = pathlib.Path("/dev/shm/terway-ledger-another-nodes")
+foreign.mkdir()
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        kept = SqliteLedger(path)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+assert len(list(foreign.parent.iterdir())) == 2
+ledger = SqliteLedger(path)
+assert ledger.load().attachments == (ATTACHMENT,)
+ledger.close()
+assert list(foreign.parent.iterdir()) == [foreign]
+""",
+    )
 
 
 def test_second_daemon_on_a_disk_that_turned_read_only(tmp_path: Path) -> None:

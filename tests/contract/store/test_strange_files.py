@@ -9,14 +9,18 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from control.agent.state.journal import Journal
+from control.model.clock import SystemClock
 from control.model.errors import LedgerError
+from control.model.records import Changes, Ended, HistoryRecord
 from control.store.ledger import SqliteLedger
 from control.store.unread import UnreadLedger, open_ledger
-from tests.contract.store.test_ledger import ALL, ATTACHMENT
+from tests.contract.store.test_ledger import ADDRESS, ALL, ATTACHMENT, ENI, KEY
 
 
 def _fifo(path: Path, _elsewhere: Path) -> None:
@@ -161,3 +165,55 @@ def test_files_beside_it_that_are_no_files(tmp_path: Path) -> None:
     again = SqliteLedger(path)
     assert again.load().attachments == (ATTACHMENT,)
     again.close()
+
+
+STRANGE_ROWS = {
+    "a time that is none": "UPDATE eni SET since = 'yesterday'",
+    "another that is none": "UPDATE attachment SET made = 'x'",
+    "a number that is none": "UPDATE eni SET vlan = 'many'",
+    "bytes for a sandbox": "UPDATE attachment SET container_id = x'ff00'",
+    "bytes for a fact": "INSERT INTO fact (name, value) VALUES ('boot_id', x'00ff')",
+    "an owner with half a name": "UPDATE address SET container_id = 'c', ifname = NULL",
+    "an operation on nothing": "UPDATE operation SET kind = 'assign', eni_id = NULL",
+}
+
+
+@pytest.mark.parametrize("statement", STRANGE_ROWS.values(), ids=STRANGE_ROWS)
+def test_a_row_that_nobody_wrote_so_ends_no_start(tmp_path: Path, statement: str) -> None:
+    """SQLite takes any value into any column; what is no ledger's is found when it is read, not later on."""
+    path = tmp_path / "terway" / "l.db"
+    first = SqliteLedger(path)
+    first.write(ALL)
+    first.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert db.execute(statement).rowcount == 1
+    ledger = SqliteLedger(path)
+    assert Journal(ledger, SystemClock(), cooldown=1.0).probe()
+    assert "was damaged" in ledger.moved_aside
+    ledger.close()
+
+
+def test_a_row_of_the_past_that_nobody_wrote_so_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    ledger = SqliteLedger(path)
+    past = HistoryRecord(
+        ADDRESS.address, ATTACHMENT.pod, "uid", KEY, ATTACHMENT.mode, ENI.eni_id, 1.0, 2.0, Ended.DELETED
+    )
+    ledger.write(Changes(history=(past, replace(past, until=3.0))))
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert db.execute("UPDATE history SET until = 'x' WHERE until = 2").rowcount == 1
+    again = SqliteLedger(path)
+    assert again.history(ADDRESS.address) == (replace(past, until=3.0),)
+    again.close()
+
+
+def test_directories_beside_it_again_and_again(tmp_path: Path) -> None:
+    """Each goes out of the way under a name of its own."""
+    path = tmp_path / "terway" / "l.db"
+    SqliteLedger(path).close()
+    for n in range(3):
+        path.with_name("l.db-journal").mkdir()
+        (path.with_name("l.db-journal") / f"somebodys-{n}").touch()
+        SqliteLedger(path).close()
+    assert len(list(path.parent.glob("l.db.foreign-*-journal/somebodys-*"))) == 3

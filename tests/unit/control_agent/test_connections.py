@@ -134,7 +134,8 @@ def test_who_says_nothing_gives_its_descriptor_to_a_request(
             clients[8].send(REQUEST)
             said = b""
             while len(said) < 11:
-                said += await asyncio.wait_for(loop.sock_recv(clients[8], 100), 10)
+                async with asyncio.timeout(10):
+                    said += await loop.sock_recv(clients[8], 100)
             assert said[:1] == ACK
 
     serving(path, scenario)

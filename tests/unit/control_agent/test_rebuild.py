@@ -9,14 +9,16 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from control.agent.reconcile import recovery
 from control.agent.reconcile.rebuild import REBUILDING
 from control.aliyun.actions import Action
+from control.model.errors import KernelError
 from control.model.ids import AttachmentKey
 from control.model.modes import EniKind, NetworkMode, Uplink, UplinkKind
 from control.model.pod import Pod
 from control.model.records import AddressState, AttachmentRecord, AttachmentState, Changes, Ended
 from control.store.memory import MemoryLedger
-from datapath.endpoint import Mode
+from datapath.endpoint import Carrier, Mode
 from datapath.pod.names import host_link_name, host_mac
 from tests.unit.control_agent.rig import Rig
 from tests.unit.control_agent.test_holds import run
@@ -373,6 +375,30 @@ def test_an_address_that_an_attachment_has_and_nobody_owns_is_its_own_again() ->
     run(scenario())
 
 
+def test_one_of_two_addresses_that_nobody_owns_is_its_attachments_again() -> None:
+    """Memory and ledger alike: the attachment is not outdated by itself."""
+
+    async def scenario() -> None:
+        rig = await with_pods(2, dual=True)
+        before = story(rig)
+        book = rig.journal.book
+        freed = tuple(
+            replace(r, state=AddressState.FREE, owner=None, since=0.0)
+            for r in book.addresses.values()
+            if r.address.version == 6
+        )
+        rig.ledger.write(Changes(addresses=freed))
+        new = await rig.restarted()
+        assert story(new) == before
+        assert {a.key for a in new.ledger.load().attachments} == before.keys()
+        for record in before.values():
+            assert all(new.journal.book.addresses[a].owner == record.key for a in record.addresses())
+            assert not new.journal.history(record.pod)
+        assert not new.rebuild.going_on()
+
+    run(scenario())
+
+
 def test_an_address_that_a_pod_of_the_api_has_is_nobody_elses_after_a_reboot() -> None:
     """The ledger and all links are gone. A finished pod's address, which its status keeps, is free."""
 
@@ -501,5 +527,48 @@ def test_an_own_eni_waits_for_the_list_of_pods_too() -> None:
         assert not adding.done()
         new.kubernetes.come_back()
         assert (await adding).record.ipv4 != record.ipv4
+
+    run(scenario())
+
+
+def test_a_kernel_that_fails_as_the_list_comes_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else may change on this node for long, and pods wait for their addresses."""
+    monkeypatch.setattr(recovery, "LOOK_AGAIN", 0.001)
+
+    async def scenario() -> None:
+        rig = await with_pods(3)
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.forget()
+        new = await lost(rig)
+        adding = asyncio.ensure_future(new.add("another"))
+        await asyncio.sleep(0.01)
+        look, failures = new.holds.look, iter(range(3))
+
+        def failing(*, lately: bool = False) -> tuple[Carrier, ...]:
+            if next(failures, None) is not None:
+                raise KernelError("no descriptor is left")
+            return look(lately=lately)
+
+        monkeypatch.setattr(new.holds, "look", failing)
+        new.kubernetes.come_back()
+        async with asyncio.timeout(20):
+            await adding
+        assert next(failures, None) is None
+
+    run(scenario())
+
+
+def test_who_was_asked_for_the_list_is_closed_with_the_start() -> None:
+    """A start that somebody holds up is begun anew, and the one before is told of nothing more."""
+
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        rig.kernel.endpoints.clear()
+        rig.kubernetes.forget()
+        new = await lost(rig)
+        await new.recovery.close()
+        new.kubernetes.come_back()
+        new.recovery._pods_listed()
+        assert new.rebuild.pods_unlisted()
 
     run(scenario())

@@ -102,6 +102,14 @@ def test_what_a_reboot_has_left_is_no_event(told: Told) -> None:
     assert (told.events, told.counted) == ([], [ObjectKind.ROUTE])
 
 
+def test_what_was_told_to_nobody_is_no_cause_that_is_known(told: Told) -> None:
+    """A hand at what a reboot left out of order, or at a link that udev has just rewritten."""
+    told.reports.mended([ROUTE], events=False)
+    told.after(SPACING, SHUT, at_once=True)
+    told.after(SPACING, ROUTE, SHUT)
+    assert told.events == [("NodeRepaired", 1), ("NodeRepaired", 1)]
+
+
 def test_what_is_left_is_told_once_for_as_long_as_it_is_there(told: Told) -> None:
     for there in ([SHUT], [SHUT], [], [SHUT]):
         told.now += 0 if there else PEACE

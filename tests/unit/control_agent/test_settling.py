@@ -51,7 +51,8 @@ async def looked_at(rig: Rig) -> None:
 async def grown(rig: Rig, name: str) -> None:
     """A pod comes, whether or not the cloud lets it be served."""
     with contextlib.suppress(TerwayError):
-        await asyncio.wait_for(rig.add(name), 5)
+        async with asyncio.timeout(5):
+            await rig.add(name)
     await rig.settle()
 
 

@@ -52,7 +52,8 @@ def test_waiting_ends_with_the_clock_and_is_observed(caplog: pytest.LogCaptureFi
         await limiter.wait(Action.DESCRIBE_ENIS)
         assert not second.done()
         clock.advance(61)
-        await asyncio.wait_for(second, 10)
+        async with asyncio.timeout(10):
+            await second
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())

@@ -43,3 +43,33 @@ def test_a_kubeconfig_is_read_without_oauth_which_is_there_for_who_needs_it(tmp_
         [sys.executable, "-c", KUBECONFIG, str(tmp_path / "conf")], capture_output=True, text=True, check=True
     )
     assert told.stdout.splitlines() == ["https://10.0.0.1:6443", "i InvalidClientIdError"]
+
+
+OAUTH = """
+import sys, threading
+from control.kube import bare_packages
+
+bare_packages.defer_oauth()
+from requests_oauthlib import OAuth2Session as stand_in
+
+made, failed = [], []
+
+def work():
+    try:
+        made.append(type(stand_in(client_id="i")))
+    except BaseException as exc:
+        failed.append(exc)
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+made.append(type(stand_in(client_id="i")))
+print(len(set(made)), len(made), failed)
+"""
+
+
+def test_oauth_is_imported_once_by_however_many_threads_meet_it_first() -> None:
+    told = subprocess.run([sys.executable, "-c", OAUTH], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1", "9", "[]"]

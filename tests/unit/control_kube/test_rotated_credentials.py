@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from control.kube import connection as connecting
 from control.kube.connection import Connection, KubernetesConfig, Refused, Request, Untrusted
-from control.model.errors import KubernetesError
+from control.model.errors import ConfigError, KubernetesError
 
 ASK = Request("GET", "/api/v1/pods")
 
@@ -200,3 +200,18 @@ def test_a_kubeconfig_that_is_gone_leaves_what_was_read(server: Server) -> None:
     server.token = "second"
     with pytest.raises(KubernetesError, match="401"):
         connection.call(ASK, timeout=30)
+
+
+@pytest.mark.parametrize(
+    "text", ["users: [{name: 'u", "a\tb: [", "- a", "text", "\0", "users: [{name: u, user: x}]"]
+)
+def test_a_kubeconfig_that_is_only_half_written_leaves_what_was_read(server: Server, text: str) -> None:
+    """Whatever the client makes of it: who asks is told of the refusal, and a start of the file."""
+    connection = connected(server)
+    path = server.kubeconfig()
+    path.write_text(f"{path.read_text()}{text}" if text.startswith("users") else text)
+    server.token = "second"
+    with pytest.raises(KubernetesError, match="401"):
+        connection.call(ASK, timeout=30)
+    with pytest.raises(ConfigError, match=f"kubeconfig {path}"):
+        Connection(KubernetesConfig("node", kubeconfig=str(path)))
