@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ from datapath.acceleration import bpf_call
 from datapath.acceleration.bpf_call import TcxHook
 from datapath.acceleration.companion import Companion
 from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
+from datapath.acceleration.shortcut import AsSeen
 from datapath.acceleration.tc import Side
 from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
+from datapath.errors import KernelError
 from tests.linux import ENI_HOOK
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, eni_link
@@ -429,3 +432,46 @@ def listing(companion: Companion) -> dict[str, int]:
         found[str(path)] = bpf_call.identity(fd).id
         os.close(fd)
     return found
+
+
+@pytest.mark.parametrize("reading", ["uplinks", "fingerprint", "snapshot", "endpoints", "hooks"])
+def test_a_map_that_cannot_be_read_ends_no_round(
+    node: FastNode, pods: Pair, companion: Companion, reading: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put right before is told, and what comes after is seen to."""
+    settle(node, companion, *pods)
+    fast, index = companion.fast, pods[0].applied.host_ifindex
+
+    def refuse(*_: object) -> None:
+        raise KernelError("read a map", errno=errno.ENOMEM)
+
+    os.unlink(fast.directory / "endpoints")
+    fast.drop_endpoint(pods[1].applied.host_ifindex)
+    with monkeypatch.context() as patched:
+        patched.setattr(fast, reading, refuse)
+        fast.detach_pod(index)
+        done = {one.what for one in companion.mend(present(node, *pods))}
+    assert any("endpoints" in one for one in done), done
+    assert companion.last.refused
+    if reading != "hooks":
+        assert companion.fast.attached()[index] == "block"
+    companion.mend(present(node, *pods))
+    settle(node, companion, *pods)
+
+
+def test_a_fast_path_that_is_closed_between_two_steps_ends_its_mending_alone(
+    node: FastNode, pods: Pair, companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each pause: nobody who mends the node hears of it."""
+    settle(node, companion, *pods)
+    seen = present(node, *pods)
+    steps = sum(1 for _ in companion.mending(seen, AsSeen(seen.enis)))
+    assert steps > 5
+    for pauses in range(1, steps):
+        work = companion.mending(seen, AsSeen(seen.enis))
+        for _ in range(pauses):
+            next(work)
+        with monkeypatch.context() as closed:
+            closed.setattr(companion.fast._lock, "_shut", True)
+            closed.setattr(companion, "_fast", None)
+            assert list(work) == []
