@@ -157,6 +157,7 @@ class Rounds:
             and now.own_gateway == good.own_gateway
             and now.enis == good.enis
             and now.observed.is_as(good.observed)
+            and now.observed.peers == good.observed.peers
             and list(now.endpoints) == list(good.endpoints)
         )
 

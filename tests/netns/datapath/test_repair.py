@@ -10,7 +10,7 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Now, Present
-from datapath.difference import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint, EndpointId, EndpointKey
 from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
@@ -418,6 +418,25 @@ def test_a_link_that_somebody_changed_is_as_it_was(world: World, mode: NodeDatap
     mode.teardown(endpoint, None)
     mode.flush()
     assert endpoint.host_link not in world.snapshot(world.node)["links"]
+
+
+def test_a_pair_that_is_whole_again_is_looked_at_again(world: World, mode: NodeDatapath) -> None:
+    """The pod's end alone was altered back, of which the node's own links and routes say nothing."""
+    endpoint, pod = running(world, mode)
+    index = index_of(world, endpoint.host_link)
+    with witness(pod) as reader:
+        (eth0,) = reader.link_lookup(ifname="eth0")
+        (before,) = reader.get_links(eth0)
+        reader.link("set", index=eth0, address="02:00:00:00:99:98")
+    with witness(world.node) as reader:
+        reader.link("set", index=index, address="02:00:00:00:99:99")
+    for _ in range(2):
+        mode.repair([endpoint])
+    assert mode.repair([endpoint]) == ()
+    with witness(pod) as reader:
+        reader.link("set", index=eth0, address=before.get("address"))
+    assert ObjectKind.LINK in {one.kind for one in mode.repair([endpoint])}
+    assert mode.check(endpoint, pod) == ()
 
 
 @dataclass
