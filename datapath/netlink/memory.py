@@ -23,7 +23,7 @@ KEPT = 65536
 """Messages of one dump that are remembered: beyond that a node has other troubles than our reading."""
 
 LISTINGS = 256
-"""Questions whose answers are remembered: each ENI that comes has tables of its own number, and goes again."""
+"""Questions whose answers are remembered: each ENI that comes has tables of its own number, and goes."""
 
 Span = tuple[int, int]
 """Where something begins in a message's body, and where it ends."""

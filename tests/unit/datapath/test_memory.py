@@ -121,7 +121,8 @@ def test_what_was_made_is_kept_for_the_very_objects_alone() -> None:
     assert memory.made("sum", ([1], parts[1]), bytes) == b""
 
 
-def test_listings_that_nobody_asks_for_any_more_are_forgotten(table: Table) -> None:
+@pytest.mark.usefixtures("table")
+def test_listings_that_nobody_asks_for_any_more_are_forgotten() -> None:
     """Each ENI that comes has tables of its own number."""
     memory, asking = Memory(), Socket()
     for number in range(3 * LISTINGS):
