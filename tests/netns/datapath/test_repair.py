@@ -12,6 +12,7 @@ from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Now, Present
 from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint, EndpointId, EndpointKey
+from datapath.errors import KernelError
 from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pausing import Pausing
@@ -440,6 +441,25 @@ def test_a_pair_that_is_whole_again_is_looked_at_again(world: World, mode: NodeD
     with witness(world.node) as reader:
         (host,) = reader.get_links(index)
     assert host.get("address") == host_mac(endpoint.container_id, endpoint.ifname)
+
+
+def test_what_a_round_has_done_that_fails_later_is_told_by_the_next(
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, _ = running(world, mode)
+
+    def fails(*_: object) -> None:
+        raise KernelError("list links")
+
+    for _ in range(2):
+        with witness(world.node) as reader:
+            reader.link("set", index=index_of(world, endpoint.host_link), mtu=1300)
+        with monkeypatch.context() as broken:
+            broken.setattr(policy_route(mode)._rounds, "_mend_beside", fails)
+            with pytest.raises(KernelError, match="list links"):
+                mode.repair([endpoint])
+    assert len(mode.repair([endpoint])) == 1
+    assert mode.repair([endpoint]) == ()
 
 
 @dataclass
