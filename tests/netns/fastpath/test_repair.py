@@ -6,8 +6,9 @@ import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_network
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ import pytest
 from datapath import namespace
 from datapath.acceleration import bpf_call
 from datapath.acceleration.bpf_call import TcxHook
-from datapath.acceleration.companion import Companion
+from datapath.acceleration.companion import Companion, Prefixes
 from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
 from datapath.acceleration.shortcut import AsSeen
+from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tc import Side
 from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
@@ -475,3 +477,39 @@ def test_a_fast_path_that_is_closed_between_two_steps_ends_its_mending_alone(
             closed.setattr(companion.fast._lock, "_shut", True)
             closed.setattr(companion, "_fast", None)
             assert list(work) == []
+
+
+def test_prefixes_that_are_told_while_they_are_compared_are_in_pods_rows(
+    node: FastNode, pods: Pair, companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who compares has the turn then, and sees to it."""
+    settle(node, companion, *pods)
+    prefixes = companion.fast._tables.stack_prefixes
+    reconcile, service = prefixes._reconcile, ip_network(f"{pods[0].address(4)}/32")
+
+    def told_meanwhile() -> Compared:
+        companion.tell(Prefixes(service=(service,)))
+        return reconcile()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prefixes, "_reconcile", told_meanwhile)
+        companion.compare_prefixes()
+    assert told(companion, pods[0]) == ()
+
+
+def test_a_flag_that_could_not_be_written_is_by_the_next_round(
+    node: FastNode, pods: Pair, companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows read as they did when nothing was to be done, and should not."""
+    settle(node, companion, *pods)
+    service = ip_network(f"{pods[0].address(4)}/32")
+
+    def refuse() -> None:
+        raise KernelError("write a row", errno=errno.ENOMEM)
+
+    with monkeypatch.context() as patched, suppress(KernelError):
+        patched.setattr(companion.fast._tables, "_flag_prefixed", refuse)
+        companion.tell(Prefixes(service=(service,)))
+    companion.tell(Prefixes(service=(service,)))
+    companion.mend(present(node, *pods))
+    assert told(companion, pods[0]) == ()
