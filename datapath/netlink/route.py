@@ -68,8 +68,8 @@ class Route:
     ``onlink``: take the gateway's word that it is on that link, though no route says so. ``unreachable``: no
     way at all, of which the sender is told; ``oif`` is 0 then. ``refusal``: another type that leads nowhere,
     RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes. ``ends_here``: a type whose packets are the
-    node's own, RTN_LOCAL and the like, which nobody of ours makes either. ``several``: the ways of a route that
-    has more than one, as the kernel tells them, and ``oif`` is 0 then; nobody of ours makes any.
+    node's own, RTN_LOCAL and the like, which nobody of ours makes either. ``several``: the ways of a route
+    that has more than one, as the kernel tells them, and ``oif`` is 0 then; nobody of ours makes any.
     """
 
     destination: Network
