@@ -70,6 +70,7 @@ class Route:
     RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes. ``ends_here``: a type whose packets are the
     node's own, RTN_LOCAL and the like, which nobody of ours makes either. ``several``: the ways of a route
     that has more than one, as the kernel tells them, and ``oif`` is 0 then; nobody of ours makes any.
+    ``tos``: for packets of IPv4 with that TOS alone, and asked before a route for all, which has 0 as ours.
     """
 
     destination: Network
@@ -81,6 +82,7 @@ class Route:
     unreachable: bool = False
     refusal: int = 0
     ends_here: int = 0
+    tos: int = 0
     several: bytes = field(default=b"", repr=False)
     protocol: int = field(default=RTPROT_UNSPEC, compare=False)
     """Who says to have made it: RTPROT_ of linux/rtnetlink.h, or a routing daemon's own number."""
@@ -96,6 +98,7 @@ class Route:
         if self.several:
             return f"{self.destination} by several links table {self.table}"
         via = f" via {self.gateway}" if self.gateway is not None else ""
+        via = f" tos {self.tos:#x}{via}" if self.tos else via
         return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}"
 
 
@@ -171,7 +174,7 @@ def is_local(message: Message | None) -> bool:
 
 def decode(message: Message) -> Route | None:
     """None for what neither leads nowhere, nor ends here, nor is a unicast route through links."""
-    family, bits, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
+    family, bits, _, tos, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
     nowhere = kind == RTN_UNREACHABLE or kind in _REFUSALS
     several = found.get(RTA_MULTIPATH, b"")
@@ -189,6 +192,7 @@ def decode(message: Message) -> Route | None:
         unreachable=kind == RTN_UNREACHABLE,
         refusal=kind if kind in _REFUSALS else 0,
         ends_here=kind if kind in _ENDS else 0,
+        tos=tos,
         several=several,
         protocol=protocol,
     )
@@ -232,7 +236,7 @@ def _body(route: Route, protocol: int) -> bytes:
         scope = SCOPE_HOST if kind == RTN_LOCAL else SCOPE_LINK
     if protocol == RTPROT_UNSPEC:  # a removal: of whatever scope
         scope = SCOPE_NOWHERE
-    body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, kind, flags)
+    body = _RTMSG.pack(family, bits, 0, route.tos, table, protocol, scope, kind, flags)
     if bits:
         body += wire.attribute(RTA_DST, packed)
     if route.gateway is not None:
