@@ -66,6 +66,8 @@ class NodeDatapath:
         """By the word that endpoints and ledgers have."""
         self._unknown = UnknownMode(self._context, self.modes)
         self._shares = EniShares(self.modes.values())
+        self._untold: list[Difference] = []
+        """What a repair has done that failed at something else."""
 
     def close(self) -> None:
         """Wait for the reaper and give all descriptors back. What was set up stays."""
@@ -222,9 +224,18 @@ class NodeDatapath:
 
         In steps of some milliseconds, between which endpoints may come and go. One at a time.
 
-        A mode that fails keeps no other from being mended; the first failure is raised when all are through.
+        A mode that fails keeps no other from being mended; the first failure is raised when all are through,
+        and what was done is said by the next.
         """
-        done: list[Difference] = []
+        done, self._untold = self._untold, []
+        try:
+            yield from self._repairing(endpoints, done)
+        except BaseException:
+            self._untold = list(dict.fromkeys(done))
+            raise
+        return tuple(done)
+
+    def _repairing(self, endpoints: Sequence[Endpoint], done: list[Difference]) -> Pausing[None]:
         failed: KernelError | None = None
         before = self._shares.taken()
         for word, mode in self.modes.items():
@@ -239,7 +250,6 @@ class NodeDatapath:
         done += self._shares.share_no_more()
         if failed is not None:
             raise failed
-        return tuple(done)
 
 
 def _no_such_uplink(endpoint: Endpoint) -> KernelError:

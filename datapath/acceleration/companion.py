@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from socket import if_indextoname
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from datapath import namespace
 from datapath.acceleration import open_fast_path
@@ -47,6 +47,7 @@ SOME = 16
 """Pods that are asked about in one step, and in each round at least."""
 ROUNDS_TO_ASK_ALL = 6
 
+T = TypeVar("T")
 Act = Callable[[], Iterable[Difference]]
 Step = tuple[str, Act]
 """What it is about, and what puts that right."""
@@ -274,10 +275,10 @@ class Companion:
         yield "the fast path's settings", lambda: fast.mend_settings(self._home)
         yield "the fast path's prefixes", lambda: self._mend_prefixes(fast)
         devices = frozenset(self._enis.devices())
-        look = _Look()
-        yield "the fast path of devices", lambda: look.take(fast)
-        if look.hooks is not None:
-            hooks = look.hooks
+        look = _Answer(fast.hooks)
+        yield "the fast path of devices", look.take
+        if look.said is not None:
+            hooks = look.said
             yield "the programs of pods", lambda: fast.mend_blocks(hooks)
             yield from self._eni_steps(fast, present, now, hooks, round, devices)
             yield from self._row_steps(fast, present, now, round)
@@ -340,7 +341,9 @@ class Companion:
         devices: frozenset[int],
     ) -> Iterator[Step]:
         """``devices``: those that had a row before the round."""
-        rows = {one.ifindex for one in fast.uplinks().values()}
+        uplinks = _Answer(fast.uplinks)
+        yield "the rows of uplinks", uplinks.take
+        rows = {one.ifindex for one in (uplinks.said or {}).values()}
         for ifindex, eni in present.enis.items():
             name = f"fast path of ENI {eni.mac}"
             there = partial(now.has_eni, ifindex, eni)
@@ -349,7 +352,8 @@ class Companion:
             yield f"what others have at ENI {eni.mac}", partial(_tell_eni, fast, eni, ifindex, hooks, round)
         ours = {UplinkName(eni.mac.lower()) for eni in present.enis.values()}
         ours |= {_uplink_of(endpoint) for endpoint, _ in present.pods.values()}
-        for row in fast.uplinks().values():
+        yield "the rows of uplinks", uplinks.take
+        for row in (uplinks.said or {}).values():
             named = present.enis.get(row.ifindex)
             if named is not None and row.name not in ours:
                 there = partial(now.has_eni, row.ifindex, named)
@@ -371,14 +375,20 @@ class Companion:
 
     def _row_steps(self, fast: FastPath, present: Present, now: Now, round: Round) -> Iterator[Step]:
         """Pod by pod, unless all reads byte for byte as it did when the round before found nothing to do."""
-        seen = _Good(fast.fingerprint(), present.pods, present.links)
-        self._as_before = seen == self._good
+        before = len(round.done), len(round.refused)
+        raw = _Answer(fast.fingerprint)
+        yield "rows of the fast path", raw.take
+        seen = None if raw.said is None else _Good(raw.said, present.pods, present.links)
+        self._as_before = seen is not None and seen == self._good
         if self._as_before:
             return
         self._good = None
-        before = len(round.done), len(round.refused)
         yield "addresses of the fast path", lambda: _remove_strays(fast)
-        found, rows = fast.snapshot(), fast.endpoints()
+        read = _Answer(lambda: (fast.snapshot(), fast.endpoints()))
+        yield "rows of pods", read.take
+        if read.said is None:
+            return
+        found, rows = read.said
         for ifindex, (endpoint, applied) in present.pods.items():
             pod = _pod(endpoint, applied, rows.get(ifindex))
             mend = partial(self._mend_pod, fast, endpoint, applied, pod, found)
@@ -518,13 +528,15 @@ class Companion:
 
 
 @dataclass(slots=True)
-class _Look:
-    """All by one reading of qdiscs, of which a node has hundreds; None if it failed."""
+class _Answer(Generic[T]):
+    """What a reading came to that several steps go by; None if it failed. A step of its own, as it may."""
 
-    hooks: Hooks | None = None
+    ask: Callable[[], T]
+    said: T | None = None
 
-    def take(self, fast: FastPath) -> list[Difference]:
-        self.hooks = fast.hooks()
+    def take(self) -> list[Difference]:
+        self.said = None
+        self.said = self.ask()
         return []
 
 

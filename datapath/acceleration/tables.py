@@ -65,6 +65,8 @@ class Tables:
         self._timeouts: tuple[int, ...] | None = None
         self._epoch: int | None = None
         self.stack_prefixes = StackPrefixes(self._prefixes, loaded.names.kinds, writing)
+        self._flagged = 0
+        """``stack_prefixes.written`` as of when the flags of pods' rows were brought in line."""
 
     # Pods
 
@@ -139,19 +141,25 @@ class Tables:
         hosts: AbstractSet[Address],
     ) -> None:
         """Exactly these. Not with ``writing`` held: others need not wait for many rows."""
-        before = self.stack_prefixes.written
         self.stack_prefixes.set(Wanted(stack_rows(service, host_cidrs, node), hosts))
-        if self.stack_prefixes.written != before:
-            with self._writing:
-                self._flag_prefixed()
+        self._flags_follow()
 
     def compare_prefixes(self) -> Compared:
         """What was not as ``set_prefixes`` said, and is now. A pod's flag of it is part of its own rows."""
         found = self.stack_prefixes.compare()
-        if found:
+        self._flags_follow()
+        return found
+
+    def _flags_follow(self) -> None:
+        """Whoever wrote the prefixes, and whatever became of the flags then.
+
+        A round does not look at rows of pods that read as before, so nobody else would.
+        """
+        written = self.stack_prefixes.written
+        if written != self._flagged:
             with self._writing:
                 self._flag_prefixed()
-        return found
+            self._flagged = written
 
     def set_flag(self, name: str, on: bool) -> None:
         row = self._setting()

@@ -171,6 +171,7 @@ def _about(socket: Socket, addresses: Iterable[Address]) -> list[Object]:
     for family in (AF_INET, AF_INET6) if hosts else ():
         rules = [one for one in rule.list_all(socket, family) if one.by_address]
         found += [one for one in rules if {one.source, one.destination} & hosts]
-        found += [one for one in route.list_all(socket, family) if one.destination in hosts]
+        routes = [one for one in route.list_all(socket, family) if not one.ends_here]
+        found += [one for one in routes if one.destination in hosts]
     wanted = {one.network_address for one in hosts}
     return found + [one for one in neighbour.list_permanent(socket) if one.address in wanted]

@@ -22,6 +22,9 @@ T = TypeVar("T")
 KEPT = 65536
 """Messages of one dump that are remembered: beyond that a node has other troubles than our reading."""
 
+LISTINGS = 256
+"""Questions whose answers are remembered: each ENI that comes has tables of its own number, and goes."""
+
 Span = tuple[int, int]
 """Where something begins in a message's body, and where it ends."""
 
@@ -96,10 +99,11 @@ class Memory:
         if before is not None and known:
             return cast(list[T], before.found)
         now = _read(raw, listing, {} if before is None else before.objects(listing))
+        self._dumps.pop(name, None)  # to the end: they are in the order of when they were read
         if len(now.found) <= KEPT:
             self._dumps[name] = now
-        else:
-            self._dumps.pop(name, None)
+        for old in list(self._dumps)[:-LISTINGS]:
+            self._dumps.pop(old, None)
         return cast(list[T], now.found)
 
     def latest(self, listing: Listing[T]) -> list[T] | None:

@@ -24,8 +24,9 @@ NUD_NONE = 0
 _KNOWN = NUD_PERMANENT | 0x40 | 0x02 | 0x04 | 0x08 | 0x10
 """States with a MAC to send to: also NOARP, REACHABLE, STALE, DELAY and PROBE."""
 _NTF_USE = 0x01
-_DST_AND_MAC = struct.pack("=H", NDA_DST), struct.pack("=H", NDA_LLADDR)
-"""What a message begins with, if the neighbour has a MAC of six bytes."""
+_MAC = struct.pack("=HH", 4 + 6, NDA_LLADDR)
+_DST_AND_MAC = {4: (struct.pack("=HH", 8, NDA_DST), _MAC), 16: (struct.pack("=HH", 20, NDA_DST), _MAC)}
+"""What a message begins with, if the neighbour has a MAC of six bytes: by the address's length."""
 _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EAFNOSUPPORT})
 """The last one: the kernel has no such family (IPv6 with ``ipv6.disable=1``)."""
 
@@ -89,8 +90,8 @@ def _times(body: bytes) -> tuple[Span, ...]:
     """Those of its use, which change with each packet, stand behind its address and its MAC."""
     address = 16 if body[0] == AF_INET6 else 4
     end = _NDMSG.size + 4 + address + 4 + 6
-    kinds = body[_NDMSG.size + 2 : _NDMSG.size + 4], body[end - 8 : end - 6]
-    return ((end, len(body)),) if kinds == _DST_AND_MAC else ()
+    heads = body[_NDMSG.size : _NDMSG.size + 4], body[end - 10 : end - 6]
+    return ((end, len(body)),) if heads == _DST_AND_MAC[address] else ()
 
 
 def ask(socket: Socket, address: Address, index: int) -> str | None:

@@ -29,12 +29,16 @@ RTA_TABLE = 15
 MAIN = 254
 RTN_UNICAST = 1
 RTN_LOCAL = 2
+RTN_BROADCAST = 3
+RTN_ANYCAST = 4
+RTN_MULTICAST = 5
 RTN_BLACKHOLE = 6
 RTN_UNREACHABLE = 7
 RTN_PROHIBIT = 8
 RTN_THROW = 9
 SCOPE_UNIVERSE = 0
 SCOPE_LINK = 253
+SCOPE_HOST = 254
 SCOPE_NOWHERE = 255
 RTPROT_UNSPEC = 0
 RTNH_F_ONLINK = 4
@@ -45,6 +49,7 @@ PROTOCOL = 2
 unless told ManageForeignRoutes=no (cilium#18706, aws-cni#3309)."""
 
 _REFUSALS = {RTN_BLACKHOLE: "blackhole", RTN_PROHIBIT: "prohibit", RTN_THROW: "throw"}
+_ENDS = {RTN_LOCAL: "local", RTN_BROADCAST: "broadcast", RTN_ANYCAST: "anycast", RTN_MULTICAST: "multicast"}
 _LOOPBACK = 1
 _TABLE_OFFSET, _TYPE_OFFSET = 4, 7
 # No route to it, or a source that is distrusted.
@@ -62,8 +67,10 @@ class Route:
 
     ``onlink``: take the gateway's word that it is on that link, though no route says so. ``unreachable``: no
     way at all, of which the sender is told; ``oif`` is 0 then. ``refusal``: another type that leads nowhere,
-    RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes. ``several``: the ways of a route that has
-    more than one, as the kernel tells them, and ``oif`` is 0 then; nobody of ours makes any either.
+    RTN_BLACKHOLE, PROHIBIT or THROW, which nobody of ours makes. ``ends_here``: a type whose packets are the
+    node's own, RTN_LOCAL and the like, which nobody of ours makes either. ``several``: the ways of a route
+    that has more than one, as the kernel tells them, and ``oif`` is 0 then; nobody of ours makes any.
+    ``tos``: for packets of IPv4 with that TOS alone, and asked before a route for all, which has 0 as ours.
     """
 
     destination: Network
@@ -74,6 +81,8 @@ class Route:
     device: str = field(default="", compare=False)
     unreachable: bool = False
     refusal: int = 0
+    ends_here: int = 0
+    tos: int = 0
     several: bytes = field(default=b"", repr=False)
     protocol: int = field(default=RTPROT_UNSPEC, compare=False)
     """Who says to have made it: RTPROT_ of linux/rtnetlink.h, or a routing daemon's own number."""
@@ -81,11 +90,15 @@ class Route:
     def __str__(self) -> str:
         if self.refusal:
             return f"{_REFUSALS[self.refusal]} {self.destination} table {self.table}"
+        if self.ends_here:
+            device = self.device or self.oif
+            return f"{_ENDS[self.ends_here]} {self.destination} dev {device} table {self.table}"
         if self.unreachable:
             return f"unreachable {self.destination} table {self.table}"
         if self.several:
             return f"{self.destination} by several links table {self.table}"
         via = f" via {self.gateway}" if self.gateway is not None else ""
+        via = f" tos {self.tos:#x}{via}" if self.tos else via
         return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}"
 
 
@@ -160,12 +173,12 @@ def is_local(message: Message | None) -> bool:
 
 
 def decode(message: Message) -> Route | None:
-    """None for what neither leads nowhere nor is a unicast route through links."""
-    family, bits, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
+    """None for what neither leads nowhere, nor ends here, nor is a unicast route through links."""
+    family, bits, _, tos, table, protocol, _, kind, flags = _RTMSG.unpack_from(message.body)
     found = wire.attributes(message.body, _RTMSG.size)
     nowhere = kind == RTN_UNREACHABLE or kind in _REFUSALS
     several = found.get(RTA_MULTIPATH, b"")
-    if not nowhere and (kind != RTN_UNICAST or (RTA_OIF not in found and not several)):
+    if not nowhere and ((kind != RTN_UNICAST and kind not in _ENDS) or not (RTA_OIF in found or several)):
         return None
     destination = found.get(RTA_DST)
     gateway = found.get(RTA_GATEWAY)
@@ -178,6 +191,8 @@ def decode(message: Message) -> Route | None:
         onlink=bool(flags & RTNH_F_ONLINK),
         unreachable=kind == RTN_UNREACHABLE,
         refusal=kind if kind in _REFUSALS else 0,
+        ends_here=kind if kind in _ENDS else 0,
+        tos=tos,
         several=several,
         protocol=protocol,
     )
@@ -215,18 +230,20 @@ def _body(route: Route, protocol: int) -> bytes:
     family = wire.family_of(route.destination)
     flags = RTNH_F_ONLINK if route.onlink else 0
     table = route.table if route.table < 256 else 0
-    kind = route.refusal or (RTN_UNREACHABLE if route.unreachable else RTN_UNICAST)
+    kind = route.refusal or route.ends_here or (RTN_UNREACHABLE if route.unreachable else RTN_UNICAST)
     scope = SCOPE_LINK if route.gateway is None and kind == RTN_UNICAST else SCOPE_UNIVERSE
+    if route.ends_here:
+        scope = SCOPE_HOST if kind == RTN_LOCAL else SCOPE_LINK
     if protocol == RTPROT_UNSPEC:  # a removal: of whatever scope
         scope = SCOPE_NOWHERE
-    body = _RTMSG.pack(family, bits, 0, 0, table, protocol, scope, kind, flags)
+    body = _RTMSG.pack(family, bits, 0, route.tos, table, protocol, scope, kind, flags)
     if bits:
         body += wire.attribute(RTA_DST, packed)
     if route.gateway is not None:
         body += wire.attribute(RTA_GATEWAY, route.gateway.packed)
     if route.several:
         body += wire.attribute(RTA_MULTIPATH, route.several)
-    elif kind == RTN_UNICAST:
+    elif kind == RTN_UNICAST or route.ends_here:
         body += wire.attribute_u32(RTA_OIF, route.oif)
     elif family == AF_INET6 and protocol == RTPROT_UNSPEC:
         # Of a removal IPv6 looks at the link and not at the type: without it another route might go.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from datapath import namespace
 from datapath.errors import KernelError
 from datapath.netlink import wire
 from datapath.netlink.wire import Message, Request
+
+log = logging.getLogger(__name__)
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
@@ -248,8 +251,12 @@ class Pool:
         return found
 
     def _tell(self, ports: frozenset[int]) -> None:
+        """Who hears of it may fail: what others change is looked at by a round all the same."""
         self.ports = ports
-        self.on_ports(ports)
+        try:
+            self.on_ports(ports)
+        except OSError as exc:
+            log.warning("changes of our own are not told from others' by the kernel: %s", exc)
 
     def _drop(self, found: Socket) -> None:
         with self._telling:

@@ -315,11 +315,14 @@ class Macvlan(ModePort):
         for eni in self._enis(socket):
             if eni.mark is None or eni.mark.key in wanted:
                 continue
-            if witnesses.sight(_id_of(eni.mark), eni).presence is Presence.GONE:
+            if witnesses.sight(_id_of(eni.mark), eni).presence is not Presence.GONE:
+                continue
+            what = f"mark of ENI {eni.mac}"
+            try:
                 socket.one(link.change(eni.link.index, alias=eni.mark.beside).also_done_if(errno.ENODEV))
-                done.append(
-                    Difference(ObjectKind.LINK, f"mark of ENI {eni.mac}", f"of {eni.mark.key}, which is gone")
-                )
+                done.append(Difference(ObjectKind.LINK, what, f"of {eni.mark.key}, which is gone"))
+            except KernelError as exc:  # of this ENI, and the others are seen to
+                log.warning("%s cannot be taken off; the next repair tries again: %s", what, exc)
         return done
 
 

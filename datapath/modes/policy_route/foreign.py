@@ -82,7 +82,7 @@ def steps(observed: Observed, ours: Ours, enis: Collection[tuple[PreparedEni, En
     there = {one.index for one in observed.links}
     there |= {one.index for one in observed.others if one.kind == "veth"}
     for route in observed.routes:
-        if not is_single(route.destination) or route.oif not in there:
+        if route.ends_here or not is_single(route.destination) or route.oif not in there:
             yield replace(removal(route, "no pod's, in the table of routes to the pods"), host=route.oif)
     names = {state.link.name for _, state in enis if state.link is not None}
     for rule in observed.other_rules:

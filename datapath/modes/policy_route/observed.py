@@ -129,11 +129,15 @@ def _observed(
     doomed = [one for one in links if one.group == names.GROUP_DOOMED]
     pods = [one for one in links if one.name.startswith(HOST_LINK_PREFIX) and one.group != names.GROUP_DOOMED]
     indices = {one.index for one in pods}
+
+    def is_upstreams(one: Route) -> bool:
+        return one.oif in indices and is_single(one.destination) and not one.ends_here
+
     return Observed(
         links=tuple(pods),
         doomed=tuple(doomed),
         routes=tuple(routes.pop(layout.TABLE_PODS)),
-        upstream_routes=tuple(r for r in routes.pop(MAIN) if r.oif in indices and is_single(r.destination)),
+        upstream_routes=tuple(filter(is_upstreams, routes.pop(MAIN))),
         rules=tuple(filter(is_pod_rule, rules)),
         neighbours=tuple(n for n in neighbours if n is not None and n.index in indices),
         others=tuple(one for one in links if one.index not in indices and one.group != names.GROUP_DOOMED),

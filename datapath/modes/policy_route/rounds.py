@@ -78,8 +78,8 @@ class Rounds:
         self._last_present: tuple[Observed, Sequence[Endpoint], tuple[PreparedEni, ...], Present] | None = (
             None
         )
-        self._for_adds: list[Difference] = []
-        """What was put right by the way since the last round."""
+        self._untold: list[Difference] = []
+        """What was put right by the way since the last round, or by one that failed at something else."""
         self._beside: tuple[Difference, ...] = ()
         self._not_ours: tuple[Difference, ...] = ()
         self._in_main: tuple[Difference, ...] = ()
@@ -92,12 +92,21 @@ class Rounds:
 
     def round(self, endpoints: Sequence[Endpoint]) -> Pausing[tuple[Difference, ...]]:
         """``endpoints``: all that should exist, as of now."""
+        done, self._untold = self._untold, []
+        try:
+            yield from self._round(endpoints, done)
+        except BaseException:
+            self._untold = list(dict.fromkeys((*done, *self._untold)))
+            raise
+        return tuple(map(self.patience.done, done))
+
+    def _round(self, endpoints: Sequence[Endpoint], done: list[Difference]) -> Pausing[None]:
         hold = self._hold
         hold.joined.clear()
         hold.retired.clear()
         self._end = None
         with hold.context.sockets.borrowed() as socket:
-            done, self._for_adds = self._for_adds + self.mend_node_settings(), []
+            done += self.mend_node_settings()
             yield
             going = hold.context.reaper.is_due()  # asked first: who dooms a link waits for the end of a step
             observed = yield from self._observe(socket)
@@ -123,7 +132,6 @@ class Rounds:
         self._end = observed if not done else None
         if observed.doomed:
             hold.context.reaper.wake()
-        return tuple(map(self.patience.done, done))
 
     def look(self) -> Observed:
         """What there is at this moment, without ENIs' tables."""
@@ -157,6 +165,7 @@ class Rounds:
             and now.own_gateway == good.own_gateway
             and now.enis == good.enis
             and now.observed.is_as(good.observed)
+            and now.observed.peers == good.observed.peers
             and list(now.endpoints) == list(good.endpoints)
         )
 
@@ -316,13 +325,13 @@ class Rounds:
         Its event comes a moment after an ADD may have failed for it.
         """
         found = self.mend_node_settings(urgent=True)
-        self._for_adds += found
+        self._untold += found
         return bool(found)
 
     def name_back_for_an_add(self, socket: Socket, host: Link, name: str) -> None:
         """What a round would do first with a pod's link that somebody has renamed; a round tells it."""
         standing.rename(socket, host.index, name)
-        self._for_adds.append(Difference(ObjectKind.LINK, f"link {name}", f"named {host.name}"))
+        self._untold.append(Difference(ObjectKind.LINK, f"link {name}", f"named {host.name}"))
 
     # Steps
 

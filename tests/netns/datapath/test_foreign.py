@@ -116,6 +116,50 @@ def test_foreign_routes_in_our_tables_go(world: World, mode: NodeDatapath, kind:
     assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
 
 
+@pytest.mark.parametrize("kind", ["local", "broadcast", "multicast", "anycast"])
+@pytest.mark.parametrize("device", ["lo", "eni1"])
+def test_foreign_routes_that_end_at_the_node_go(
+    world: World, mode: NodeDatapath, kind: str, device: str
+) -> None:
+    """What the pods send there would be the node's, as a transparent proxy's first step has it."""
+    endpoint, pod = running(world, mode)
+    before = world.snapshot(world.node)
+    families = {2: ["203.0.113.0/24"], 10: ["2001:db8:ffff::/48"] if kind != "broadcast" else []}
+    with witness(world.node) as reader:
+        for number in (512, 1000 + index_of(world, "eni1")):
+            for family, destinations in families.items():
+                for dst in destinations:
+                    reader.route(
+                        "add",
+                        dst=dst,
+                        type=kind,
+                        oif=index_of(world, device),
+                        scope=254 if family == 2 and kind != "multicast" else 0,
+                        table=number,
+                        family=family,
+                    )
+    assert len(words(mode, endpoint)) == 2 * sum(map(len, families.values()))
+    assert words(mode, endpoint) == []
+    assert world.snapshot(world.node) == before
+    assert exchange(pod, world.router, OUTSIDE) == str(endpoint.ipv4)
+
+
+def test_a_foreign_route_of_some_packets_alone_goes(world: World, mode: NodeDatapath) -> None:
+    """By their TOS: to another pod, and out by another link than the ENI's. Ours stand beside them."""
+    endpoint, _ = running(world, mode)
+    other, _ = running(world, mode)
+    before = world.snapshot(world.node)
+    table = 1000 + index_of(world, "eni1")
+    with witness(world.node) as reader:
+        for tos in (0x08, 0x10):
+            behind, eth0 = index_of(world, other.host_link), index_of(world, "eth0")
+            reader.route("add", dst=f"{endpoint.ipv4}/32", oif=behind, table=512, tos=tos, scope=253)
+            reader.route("add", dst="0.0.0.0/0", oif=eth0, table=table, tos=tos, scope=253)
+    assert len(words(mode, endpoint, other)) == 4
+    assert words(mode, endpoint, other) == []
+    assert world.snapshot(world.node) == before
+
+
 @pytest.mark.parametrize("family", [2, 10])
 def test_a_foreign_route_by_several_links_goes(world: World, mode: NodeDatapath, family: int) -> None:
     """It is more special than ours, so the pods' packets would leave by a link that is not their ENI's."""

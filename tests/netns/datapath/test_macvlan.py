@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datapath import namespace
 from datapath.endpoint import AppliedSlave, Endpoint, Presence
 from datapath.errors import AddressTaken, KernelError, NameTaken
+from datapath.netlink import link
+from datapath.netlink.wire import Request
 from datapath.node_datapath import NodeDatapath
 from tests.netns.datapath.own_eni import OwnPod, alias, another, links, macvlan_pod, own, presence
 from tests.netns.datapath.traffic import exchange
@@ -331,11 +334,38 @@ def test_modes_are_repaired_apart(
         yield
         raise KernelError("list links")
 
-    monkeypatch.setattr(policy_route(mode), "repairing", fails)
     MENDED["mark removed"](world, pod)
-    with pytest.raises(KernelError, match="list links"):
-        mode.repair([pod.endpoint])
+    with monkeypatch.context() as broken:
+        broken.setattr(policy_route(mode), "repairing", fails)
+        with pytest.raises(KernelError, match="list links"):
+            mode.repair([pod.endpoint])
     assert mode.check(pod.endpoint, pod.netns) == ()
+    assert [one.what for one in mode.repair([pod.endpoint])] == [f"mark of ENI {ENI2.mac}"], (
+        "it is told later"
+    )
+    assert mode.repair([pod.endpoint]) == ()
+
+
+def test_a_mark_that_cannot_be_taken_off_keeps_no_other(
+    world: World, mode: NodeDatapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for card in (ENI1, ENI2):
+        with world.passing() as netns:
+            made = macvlan_pod(world, tmp_path, card)
+            mode.setup(replace(made.endpoint, netns=f"/proc/{os.getpid()}/fd/{netns}"), netns)
+        until(lambda made=made: presence(mode, made) is Presence.GONE, "the slave is still there")  # type: ignore[misc]
+    with witness(world.node) as reader:
+        (first,) = reader.link_lookup(ifname="eni1")
+    change = link.change
+
+    def refuse(index: int, **how: Any) -> Request:
+        request = change(index, **how)
+        return replace(request, body=bytes(3)) if index == first else request
+
+    with monkeypatch.context() as broken:
+        broken.setattr(link, "change", refuse)
+        assert f"mark of ENI {ENI2.mac}" in [one.what for one in mode.repair([])]
+    assert f"mark of ENI {ENI1.mac}" in [one.what for one in mode.repair([])]
 
 
 def test_eni_that_is_gone(world: World, mode: NodeDatapath, pod: OwnPod) -> None:

@@ -10,12 +10,14 @@ import pytest
 
 from datapath import namespace, sysctl
 from datapath.acceleration.shortcut import NoShortcut, Now, Present
-from datapath.difference import Difference
+from datapath.difference import Difference, ObjectKind
 from datapath.endpoint import Endpoint, EndpointId, EndpointKey
+from datapath.errors import KernelError
 from datapath.modes.port import Reaction
 from datapath.node_datapath import NodeDatapath
 from datapath.pausing import Pausing
 from datapath.pod import reaper
+from datapath.pod.names import host_mac
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import (
     ENI1,
@@ -418,6 +420,46 @@ def test_a_link_that_somebody_changed_is_as_it_was(world: World, mode: NodeDatap
     mode.teardown(endpoint, None)
     mode.flush()
     assert endpoint.host_link not in world.snapshot(world.node)["links"]
+
+
+def test_a_pair_that_is_whole_again_is_looked_at_again(world: World, mode: NodeDatapath) -> None:
+    """The pod's end alone was altered back, of which the node's own links and routes say nothing."""
+    endpoint, pod = running(world, mode)
+    index = index_of(world, endpoint.host_link)
+    with witness(pod) as reader:
+        (eth0,) = reader.link_lookup(ifname="eth0")
+        (before,) = reader.get_links(eth0)
+        reader.link("set", index=eth0, address="02:00:00:00:99:98")
+    with witness(world.node) as reader:
+        reader.link("set", index=index, address="02:00:00:00:99:99")
+    for _ in range(2):
+        mode.repair([endpoint])
+    assert mode.repair([endpoint]) == ()
+    with witness(pod) as reader:
+        reader.link("set", index=eth0, address=before.get("address"))
+    assert ObjectKind.LINK in {one.kind for one in mode.repair([endpoint])}
+    with witness(world.node) as reader:
+        (host,) = reader.get_links(index)
+    assert host.get("address") == host_mac(endpoint.container_id, endpoint.ifname)
+
+
+def test_what_a_round_has_done_that_fails_later_is_told_by_the_next(
+    world: World, mode: NodeDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, _ = running(world, mode)
+
+    def fails(*_: object) -> None:
+        raise KernelError("list links")
+
+    for _ in range(2):
+        with witness(world.node) as reader:
+            reader.link("set", index=index_of(world, endpoint.host_link), mtu=1300)
+        with monkeypatch.context() as broken:
+            broken.setattr(policy_route(mode)._rounds, "_mend_beside", fails)
+            with pytest.raises(KernelError, match="list links"):
+                mode.repair([endpoint])
+    assert len(mode.repair([endpoint])) == 1
+    assert mode.repair([endpoint]) == ()
 
 
 @dataclass

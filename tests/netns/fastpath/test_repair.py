@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_network
 
 import numpy as np
 import pytest
@@ -14,12 +16,15 @@ import pytest
 from datapath import namespace
 from datapath.acceleration import bpf_call
 from datapath.acceleration.bpf_call import TcxHook
-from datapath.acceleration.companion import Companion
+from datapath.acceleration.companion import Companion, Prefixes
 from datapath.acceleration.rows import UplinkName, UplinkRow, address_bytes
+from datapath.acceleration.shortcut import AsSeen
+from datapath.acceleration.stack_prefixes import Compared
 from datapath.acceleration.tc import Side
 from datapath.difference import Difference, ObjectKind
 from datapath.ebpf import libbpf
 from datapath.ebpf.table import Rows, Table
+from datapath.errors import KernelError
 from tests.linux import ENI_HOOK
 from tests.netns.datapath.traffic import exchange
 from tests.netns.datapath.world import ENI1, eni_link
@@ -429,3 +434,82 @@ def listing(companion: Companion) -> dict[str, int]:
         found[str(path)] = bpf_call.identity(fd).id
         os.close(fd)
     return found
+
+
+@pytest.mark.parametrize("reading", ["uplinks", "fingerprint", "snapshot", "endpoints", "hooks"])
+def test_a_map_that_cannot_be_read_ends_no_round(
+    node: FastNode, pods: Pair, companion: Companion, reading: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put right before is told, and what comes after is seen to."""
+    settle(node, companion, *pods)
+    fast, index = companion.fast, pods[0].applied.host_ifindex
+
+    def refuse(*_: object) -> None:
+        raise KernelError("read a map", errno=errno.ENOMEM)
+
+    os.unlink(fast.directory / "endpoints")
+    fast.drop_endpoint(pods[1].applied.host_ifindex)
+    with monkeypatch.context() as patched:
+        patched.setattr(fast, reading, refuse)
+        fast.detach_pod(index)
+        done = {one.what for one in companion.mend(present(node, *pods))}
+    assert any("endpoints" in one for one in done), done
+    assert companion.last.refused
+    if reading != "hooks":
+        assert companion.fast.attached()[index] == "block"
+    companion.mend(present(node, *pods))
+    settle(node, companion, *pods)
+
+
+def test_a_fast_path_that_is_closed_between_two_steps_ends_its_mending_alone(
+    node: FastNode, pods: Pair, companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each pause: nobody who mends the node hears of it."""
+    settle(node, companion, *pods)
+    seen = present(node, *pods)
+    steps = sum(1 for _ in companion.mending(seen, AsSeen(seen.enis)))
+    assert steps > 5
+    for pauses in range(1, steps):
+        work = companion.mending(seen, AsSeen(seen.enis))
+        for _ in range(pauses):
+            next(work)
+        with monkeypatch.context() as closed:
+            closed.setattr(companion.fast._lock, "_shut", True)
+            closed.setattr(companion, "_fast", None)
+            assert list(work) == []
+
+
+def test_prefixes_that_are_told_while_they_are_compared_are_in_pods_rows(
+    node: FastNode, pods: Pair, companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who compares has the turn then, and sees to it."""
+    settle(node, companion, *pods)
+    prefixes = companion.fast._tables.stack_prefixes
+    reconcile, service = prefixes._reconcile, ip_network(f"{pods[0].address(4)}/32")
+
+    def told_meanwhile() -> Compared:
+        companion.tell(Prefixes(service=(service,)))
+        return reconcile()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(prefixes, "_reconcile", told_meanwhile)
+        companion.compare_prefixes()
+    assert told(companion, pods[0]) == ()
+
+
+def test_a_flag_that_could_not_be_written_is_by_the_next_round(
+    node: FastNode, pods: Pair, companion: Companion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows read as they did when nothing was to be done, and should not."""
+    settle(node, companion, *pods)
+    service = ip_network(f"{pods[0].address(4)}/32")
+
+    def refuse() -> None:
+        raise KernelError("write a row", errno=errno.ENOMEM)
+
+    with monkeypatch.context() as patched, suppress(KernelError):
+        patched.setattr(companion.fast._tables, "_flag_prefixed", refuse)
+        companion.tell(Prefixes(service=(service,)))
+    companion.tell(Prefixes(service=(service,)))
+    companion.mend(present(node, *pods))
+    assert told(companion, pods[0]) == ()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from socket import AF_INET
 
 import pytest
 
 from datapath.errors import KernelError
-from datapath.netlink import socket, wire
-from datapath.netlink.memory import Listing, Memory, Span
+from datapath.netlink import neighbour, socket, wire
+from datapath.netlink.memory import LISTINGS, Listing, Memory, Span
+from datapath.netlink.neighbour import listing
 from datapath.netlink.socket import Socket
 from datapath.netlink.wire import Message, Request
 from tests.unit.datapath.test_socket import packet
@@ -117,3 +119,29 @@ def test_what_was_made_is_kept_for_the_very_objects_alone() -> None:
     made = memory.made("sum", parts, lambda: struct.pack("=I", 3))
     assert memory.made("sum", parts, bytes) is made
     assert memory.made("sum", ([1], parts[1]), bytes) == b""
+
+
+@pytest.mark.usefixtures("table")
+def test_listings_that_nobody_asks_for_any_more_are_forgotten() -> None:
+    """Each ENI that comes has tables of its own number."""
+    memory, asking = Memory(), Socket()
+    for number in range(3 * LISTINGS):
+        memory.read(
+            asking, replace(LISTING, request=replace(LISTING.request, body=struct.pack("=I", number)))
+        )
+    assert len(memory._dumps) == LISTINGS
+    first = memory.read(asking, LISTING)
+    assert memory.read(asking, LISTING) is first
+
+
+def test_of_a_neighbour_only_what_no_decoder_reads_is_left_out() -> None:
+    """A MAC of 20 bytes ends where the times of one of six bytes have begun already."""
+    head = struct.pack("=BxxxiHBB", AF_INET, 7, 0x80, 0, 1)
+    told = [head + wire.attribute(1, bytes(4)) + wire.attribute(2, bytes(n - 1) + b"x") for n in (4, 6, 20)]
+    for body in told:
+        mac = neighbour.decode(Message(28, 0, 1, body))
+        changing = listing().changing(body)
+        blank = bytearray(body)
+        for begins, ends in changing:
+            blank[begins:ends] = bytes(ends - begins)
+        assert neighbour.decode(Message(28, 0, 1, bytes(blank))) == mac

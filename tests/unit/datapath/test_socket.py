@@ -180,3 +180,21 @@ def test_what_a_pool_meets_of_the_system_is_a_kernel_error(monkeypatch: pytest.M
         raise OSError(errno.ENOBUFS, "No buffer space available")
     assert refused.value.errno == errno.ENOBUFS
     assert kernel.closed, "an answer may still come"
+
+
+def test_who_hears_of_ports_and_fails_costs_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that the kernel has no room for: our own changes are told to us, and that is all."""
+    kernel = Kernel(lambda r: result(r, 0))
+    monkeypatch.setattr(socket, "open_raw", lambda _netns, **_options: kernel)
+
+    def no_room(_ports: frozenset[int]) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    pool = Pool(None)
+    pool.on_ports = no_room
+    with pool.borrowed() as found:
+        assert pool.ports == {found.port}
+    with pytest.raises(KernelError, match="No buffer space"), pool.borrowed():
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+    assert kernel.closed
+    assert pool.ports == frozenset()
