@@ -6,6 +6,7 @@ serves it again. Nothing is authenticated: it is meant for a namespace or a loop
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import select
@@ -117,8 +118,10 @@ class _Listener(ThreadingHTTPServer):
         self.server_close()
 
     def close(self) -> None:
+        """The thread may have seen ``stopping`` between two requests, and have closed the socket by now."""
         self.stopping = True
-        self.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:

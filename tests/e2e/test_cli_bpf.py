@@ -123,7 +123,7 @@ def test_a_daemon_that_is_down_leaves_the_maps_to_bpftool(node: Bench) -> None:
         done = node.node.exec(["terway-cli", "bpf", "endpoints"])
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert "cannot reach terwayd" in done.stderr
-        assert f"bpftool map dump pinned {PINS}/endpoints" in done.stderr
+        assert "bpftool map dump pinned /sys/fs/bpf/terway/v*/endpoints" in done.stderr
     finally:
         node.start()
         settled(node.node)
