@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 
 from control.agent.allocation.orphans import Orphans
 from control.agent.allocation.pool import Pool
@@ -187,12 +188,21 @@ class Recovery:
             eni = self._journal.book.enis.get(record.eni_id)
             if eni is not None and eni.gateway is not None:
                 endpoints.append(endpoint_of(record, eni, self._settings))
-        done = await self._kernel.repair(endpoints)
+        try:
+            done = await self._kernel.repair(endpoints)
+        except TerwayError:  # of one mode, or at one object: what stands beside it is looked at all the same
+            self._look_beside(strange, lately=False)
+            raise
         self.reports.mended(done, events=not at_start)
+        self._look_beside(strange, lately=True)
+        return len(done)
+
+    def _look_beside(self, strange: Sequence[Difference], *, lately: bool) -> None:
+        """What others have put there, who runs without a record, whose link is gone. ``lately`` as for
+        ``Holds.look``."""
         self.reports.left((*self._kernel.foreign_hands(), *strange))
-        self._holds.look(lately=True)
+        self._holds.look(lately=lately)
         now = self._journal.now()
         if not 0 <= now - self._missed_at < MISS_PERIOD:
             self._missed_at = now
             self._holds.miss()
-        return len(done)

@@ -344,3 +344,23 @@ def test_a_link_that_comes_and_goes_is_no_storm_of_events() -> None:
         assert "calistrange" in told[0].message
 
     run(scenario())
+
+
+def test_a_round_that_fails_sees_who_runs_without_a_record_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        rig = await with_pods(1)
+        gone = next(iter(rig.journal.book.attachments))
+        rig.journal.record(Changes(gone_attachments=(gone,)))
+
+        async def refused(endpoints: object) -> tuple[()]:
+            del endpoints
+            raise KernelError("list rules: no buffer space")
+
+        monkeypatch.setattr(rig.kernel, "repair", refused)
+        with pytest.raises(KernelError, match="no buffer space"):
+            await rig.recovery.repair()
+        assert [one.container_id for one in rig.holds.unrecorded] == [gone.container_id]
+
+    run(scenario())
