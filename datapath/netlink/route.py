@@ -22,9 +22,14 @@ RTA_SRC = 2
 RTA_IIF = 3
 RTA_OIF = 4
 RTA_GATEWAY = 5
+RTA_PREFSRC = 7
+RTA_METRICS = 8
 RTA_MULTIPATH = 9
+RTA_FLOW = 11
 RTA_CACHEINFO = 12
 RTA_TABLE = 15
+RTA_ENCAP_TYPE = 21
+RTA_ENCAP = 22
 
 MAIN = 254
 RTN_UNICAST = 1
@@ -58,6 +63,7 @@ _NO_WAY = frozenset(
 )
 # A kernel without the family (IPv6 with ``ipv6.disable=1``) has nobody who would know of its routes.
 _NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+_BESIDES = (RTA_METRICS, RTA_PREFSRC, RTA_FLOW, RTA_ENCAP_TYPE, RTA_ENCAP)
 _ABSENT = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV}) | _NO_FAMILY
 
 
@@ -83,6 +89,9 @@ class Route:
     refusal: int = 0
     ends_here: int = 0
     tos: int = 0
+    besides: bytes = field(default=b"", repr=False)
+    """What ``_BESIDES`` says of it, as the kernel tells it: how packets go by it (MTU, source, tunnel). None
+    of ours says any; one that is added without takes the place of one with. A removal does not ask for it."""
     several: bytes = field(default=b"", repr=False)
     protocol: int = field(default=RTPROT_UNSPEC, compare=False)
     """Who says to have made it: RTPROT_ of linux/rtnetlink.h, or a routing daemon's own number."""
@@ -99,7 +108,8 @@ class Route:
             return f"{self.destination} by several links table {self.table}"
         via = f" via {self.gateway}" if self.gateway is not None else ""
         via = f" tos {self.tos:#x}{via}" if self.tos else via
-        return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}"
+        besides = " with settings of another hand's" if self.besides else ""
+        return f"{self.destination}{via} dev {self.device or self.oif} table {self.table}{besides}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +203,7 @@ def decode(message: Message) -> Route | None:
         refusal=kind if kind in _REFUSALS else 0,
         ends_here=kind if kind in _ENDS else 0,
         tos=tos,
+        besides=b"".join(found.get(kind, b"") for kind in _BESIDES),
         several=several,
         protocol=protocol,
     )

@@ -137,7 +137,8 @@ def _on_eni(prepared: PreparedEni, state: EniState, ours: Ours) -> Iterator[Step
             )
     planned = frozenset(prepared.routes())
     for route in state.objects:
-        if isinstance(route, Route) and route not in planned:
+        # One of ours with another's settings is no other route: it is written anew, and must not go then.
+        if isinstance(route, Route) and replace(route, besides=b"") not in planned:
             yield removal(route, "another hand's, in the table of an ENI's pods")
 
 
