@@ -108,6 +108,8 @@ class Settling:
         elif any(e.instance_id is not None for e in described):
             self._work.keep_eni(operation, "the cloud did not let go of it")
         else:
+            if described:  # let go and not deleted, or a view that lags: the look for orphans tells
+                self._work.on_unknown()
             self._work.forget_eni(operation)
 
     async def _described(self, eni_id: EniId) -> list[Eni]:

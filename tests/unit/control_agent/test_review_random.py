@@ -120,6 +120,9 @@ class Day:
             await self.rig.reconciler.all(ask_cloud=True)
             self.rig.pool.sync()
             await self.rig.settle()
+            await self.rig.orphans.sweep()
+            self.rig.pool.resume()
+            await self.rig.settle()
             self.assert_sound()
 
     def assert_sound(self) -> None:

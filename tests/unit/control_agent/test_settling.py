@@ -210,7 +210,6 @@ def test_giving_an_eni_back_is_never_answered(action: Action, effect: bool) -> N
         assert not rig.journal.book.operations
         rig.cloud._faults.clear()
         await looked_at(rig)
-        rig.orphans.suspect()
         for _ in range(2):
             await rig.orphans.sweep()
             rig.pool.resume()
