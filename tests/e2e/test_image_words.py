@@ -27,6 +27,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "execute": ("network_service default resdb", "web"),
     "metadata": ("", "primary: true"),
     "mode": ("", "datapath: eBPF"),
+    "repairs": ("", "counts"),
     "fastpath": ("", "fast path: on"),
     "bpf maps": ("", "endpoints"),
     "bpf map": ("endpoints", "KEY"),
