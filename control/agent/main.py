@@ -34,6 +34,7 @@ from control.model.errors import Cause, CloudError, ConfigError, RequestError, T
 from control.model.ids import AttachmentKey
 from control.process.called_off import called_off
 from control.process.keeper import MustRestart
+from control.process.one_arena import keep_one_arena
 from control.store.unread import LedgerFound
 from datapath import sysctl
 
@@ -216,6 +217,7 @@ def _configured(told: Settings) -> NodeConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    keep_one_arena()
     try:
         told = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
         logging.basicConfig(
