@@ -77,7 +77,7 @@ class RepairReports:
             self.recent.append(Repaired(now, one))
             self.on_repair(one.kind)
             is_told = events and (not at_once or one.kind is ObjectKind.SYSCTL)
-            if is_told and self._is_another_cause(one, now):
+            if is_told and _is_news(self._seen, one.what, now):
                 self._untold.setdefault(one.kind, []).append(one)
         for kind in [k for k in self._untold if now - self._told_at.get(k, -SPACING) >= SPACING]:
             self._told_at[kind] = now
@@ -89,10 +89,7 @@ class RepairReports:
         before, self.foreign = {one.what for one in self.foreign}, tuple(foreign)
         there = {one.what: one for one in self.foreign}
         for what, one in there.items():
-            news = now - self.foreign_seen.pop(what, -PEACE) >= PEACE
-            self.foreign_seen[what] = now
-            if len(self.foreign_seen) > REMEMBERED:
-                del self.foreign_seen[next(iter(self.foreign_seen))]
+            news = _is_news(self.foreign_seen, what, now)
             if what not in before and news:
                 text = f"{what}: {one.found}"
                 log.warning("%s", text)
@@ -102,13 +99,6 @@ class RepairReports:
         for what in before - there.keys():
             log.info("%s: no more", what)
         self.on_round()
-
-    def _is_another_cause(self, one: Difference, now: float) -> bool:
-        last = self._seen.pop(one.what, -PEACE)
-        self._seen[one.what] = now
-        if len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        return now - last >= PEACE
 
     def _tell(self, kind: ObjectKind, causes: Sequence[Difference]) -> None:
         first, others = causes[0], len({one.what for one in causes}) - 1
@@ -121,3 +111,12 @@ class RepairReports:
             "terwayd has set; `terway-cli repairs` and its log name each object",
             topic=f"repair {kind}",
         )
+
+
+def _is_news(seen: dict[str, float], what: str, now: float) -> bool:
+    """Whether it was away for ``PEACE``, or never there. It is remembered as of ``now``, last in ``seen``."""
+    last = seen.pop(what, -PEACE)
+    seen[what] = now
+    if len(seen) > REMEMBERED:
+        del seen[next(iter(seen))]
+    return now - last >= PEACE
