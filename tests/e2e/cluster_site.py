@@ -49,6 +49,20 @@ kind: Service
 metadata: {{name: web}}
 spec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: 8080}}]}}
 """
+_BESIDE = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: 4
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+        - {{name: main, image: "localhost/busybox:1", imagePullPolicy: Never, command: [sleep, "1000"]}}
+"""
 
 
 def absence(*, image: bool = False) -> str:
@@ -70,6 +84,11 @@ def deploy(lab: Lab) -> None:
     """The Deployment and its Service, all pods serving."""
     kubectl.run(lab, ["apply", "-f", "-"], stdin=_WEB)
     await_available(lab, "deployments", "default", "web", quiet)
+
+
+def deploy_beside(lab: Lab, name: str) -> None:
+    """Four pods that serve nobody; they may still be starting."""
+    kubectl.run(lab, ["apply", "-f", "-"], stdin=_BESIDE.format(name=name))
 
 
 def pods(lab: Lab) -> list[dict[str, Any]]:

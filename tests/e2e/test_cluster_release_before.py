@@ -22,7 +22,7 @@ from lab.kubernetes.readiness import await_available, await_nodes
 from tests.e2e import cluster_images, cluster_site
 from tests.e2e.cluster_load import Traffic, flowing
 from tests.e2e.cluster_release import Release, fast_path, ready_for_the_release_before
-from tests.e2e.cluster_site import SLOW, deploy, eventually, quiet, window
+from tests.e2e.cluster_site import SLOW, deploy, deploy_beside, eventually, quiet, window
 from tests.e2e.load import compiled
 from tests.e2e.service_calls import Calls, Servers, calls
 from tests.e2e.witnesses import assert_agree, state, until
@@ -53,20 +53,6 @@ endpoints: [{{addresses: ["{backend}"], conditions: {{ready: true}}}}]
 ports:
   - {{name: tcp, protocol: TCP, port: {target}}}
   - {{name: udp, protocol: UDP, port: {target}}}
-"""
-_BESIDE = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: 4
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-        - {{name: main, image: "localhost/busybox:1", imagePullPolicy: Never, command: [sleep, "1000"]}}
 """
 
 
@@ -152,7 +138,7 @@ def rules_of_services(lab: Lab) -> str:
 
 
 def start(lab: Lab, name: str) -> None:
-    kubectl.run(lab, ["apply", "-f", "-"], stdin=_BESIDE.format(name=name))
+    deploy_beside(lab, name)
     await_available(lab, "deployments", "default", name, quiet)
 
 

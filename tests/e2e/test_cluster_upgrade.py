@@ -24,7 +24,7 @@ from tests.e2e.cluster_held import held
 from tests.e2e.cluster_images import Image, NoHistoryError
 from tests.e2e.cluster_load import Traffic, flowing
 from tests.e2e.cluster_release import fast_path, ready_for_the_release_before
-from tests.e2e.cluster_site import PODS, SLOW, deploy, eventually, pods, quiet, window
+from tests.e2e.cluster_site import PODS, SLOW, deploy, deploy_beside, eventually, pods, quiet, window
 from tests.e2e.load import compiled
 from tests.e2e.witnesses import assert_agree, settled, state, until
 
@@ -36,20 +36,6 @@ THIS = "localhost/terway:dev"
 _IN_SYSTEM = "--namespace=kube-system"
 _DAEMON_SET = "/apis/apps/v1/namespaces/kube-system/daemonsets/terway"
 _AGENTS = "/api/v1/namespaces/kube-system/pods?labelSelector=app%3Dterway"
-_BESIDE = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: 4
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-        - {{name: main, image: "localhost/busybox:1", imagePullPolicy: Never, command: [sleep, "1000"]}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +143,12 @@ def test_another_version_comes_and_goes(
 def test_pods_come_and_go_during_an_update(traffic: Traffic) -> None:
     """Whatever is asked for while no agent serves waits, or is asked for again; nothing is left of it."""
     lab = traffic.lab
-    start(lab, "early")
+    deploy_beside(lab, "early")
     await_available(lab, "deployments", "default", "early", quiet)
     with traffic.unharmed("rollout restart, pods coming and going"):
         kubectl.run(lab, ["rollout", "restart", _IN_SYSTEM, "daemonset/terway"])
         kubectl.run(lab, ["delete", "deployment", "early"])
-        start(lab, "late")
+        deploy_beside(lab, "late")
         kubectl.run(lab, ["rollout", "status", _IN_SYSTEM, "daemonset/terway", "--timeout=120s"])
         await_available(lab, "deployments", "default", "late", quiet)
         until(partial(in_ledgers, lab, "early-"), operator.not_, seconds=SLOW)
@@ -171,10 +157,6 @@ def test_pods_come_and_go_during_an_update(traffic: Traffic) -> None:
     until(partial(in_ledgers, lab, "late-"), operator.not_, seconds=SLOW)
     for node in lab.nodes:
         assert_agree(lab, node)
-
-
-def start(lab: Lab, name: str) -> None:
-    kubectl.run(lab, ["apply", "-f", "-"], stdin=_BESIDE.format(name=name))
 
 
 def in_ledgers(lab: Lab, prefix: str) -> int:
